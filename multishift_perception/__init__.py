@@ -1,0 +1,7 @@
+"""Semantic segmentation that generalises to new looks of the road and detects unknown objects on it.
+
+This package is what runs on the vehicle and over bags; what makes its networks is
+``multishift_training``.
+"""
+
+__version__ = '0.1.0'

@@ -1,0 +1,1 @@
+"""The command `multishift`: one module per subcommand, each with a click command `command`."""

@@ -1,0 +1,184 @@
+"""The manifest of an engine bundle: its schema, and reading and writing it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import yaml
+
+from multishift_perception.classes import SemanticClass
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import write_text
+
+MANIFEST = 'manifest.yaml'
+SCHEMA_VERSION = 1
+
+BackendName = Literal['tensorrt', 'torch', 'openvino']
+Sha256 = Annotated[str, Field(pattern='^[0-9a-f]{64}$')]
+# A name inside the bundle: no folder, so that no manifest reaches outside its own directory.
+FileName = Annotated[str, Field(pattern=r'^[A-Za-z0-9_][A-Za-z0-9_.-]*$')]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class ClassEntry(_Strict):
+    """A known class; its position in the list is its label value."""
+
+    name: str
+    color: tuple[Byte, Byte, Byte]
+
+
+class InputShape(_Strict):
+    """Shape of the engine's input: frames per call, and rows and columns of a frame in pixels."""
+
+    batch: int = Field(ge=1)
+    height: int = Field(ge=8)
+    width: int = Field(ge=8)
+
+
+class Calibration(_Strict):
+    """The monotone map from raw score to anomaly (0..255), piecewise linear between its knots.
+
+    Attributes:
+        knots: pairs (score, anomaly), both increasing; scores outside are clamped.
+        operating_point: the raw score that maps to 128.
+        rule: how the operating point was chosen, in words.
+        dataset: what it was fitted on, in words.
+    """
+
+    knots: list[tuple[float, float]] = Field(min_length=2)
+    operating_point: float
+    rule: str
+    dataset: str
+
+    @model_validator(mode='after')
+    def _increasing(self) -> Calibration:
+        for (score, anomaly), (next_score, next_anomaly) in zip(
+            self.knots, self.knots[1:], strict=False
+        ):
+            if next_score <= score or next_anomaly < anomaly:
+                raise ValueError('knots must increase')
+        if self.knots[0][1] < 0 or self.knots[-1][1] > 255:
+            raise ValueError('knots must lie in 0..255')
+        return self
+
+
+class Parity(_Strict):
+    """Largest difference of an artifact from the eager model on the probe frames.
+
+    Attributes:
+        label_agreement: share of pixels with the same label, 0..1.
+        score_error: largest absolute difference of the raw score.
+    """
+
+    label_agreement: float = Field(ge=0, le=1)
+    score_error: float = Field(ge=0)
+
+
+class Artifact(_Strict):
+    """One compiled form of the deploy graph.
+
+    Attributes:
+        companions: further files the artifact consists of, by name, with their SHA-256.
+        needs: what the machine must have, for example ``{'device': 'any CPU'}``.
+    """
+
+    backend: BackendName
+    file: FileName
+    sha256: Sha256
+    companions: dict[FileName, Sha256] = {}
+    precision: Literal['fp32', 'fp16', 'bf16', 'int8']
+    needs: dict[str, str]
+    parity: Parity
+
+
+class Probe(_Strict):
+    """Stored frames with the eager model's outputs, run after every load."""
+
+    file: FileName
+    sha256: Sha256
+
+
+class Manifest(_Strict):
+    """All that is known of a bundle without running it."""
+
+    schema_version: Literal[1]
+    model: str
+    method: str
+    classes: list[ClassEntry] = Field(min_length=1, max_length=254)
+    input: InputShape
+    calibration: Calibration
+    artifacts: list[Artifact] = Field(min_length=1)
+    probe: Probe
+    provenance: dict[str, Any]
+
+    @property
+    def semantic_classes(self) -> tuple[SemanticClass, ...]:
+        """The known classes, in order of their label values."""
+        return tuple(SemanticClass(c.name, c.color) for c in self.classes)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Every file of the bundle with the SHA-256 it must have."""
+        hashes = {self.probe.file: self.probe.sha256}
+        for artifact in self.artifacts:
+            hashes[artifact.file] = artifact.sha256
+            hashes.update(artifact.companions)
+        return hashes
+
+    def artifact(self, backend: str) -> Artifact | None:
+        """Return the artifact for a backend, or None where the bundle has none."""
+        return next((a for a in self.artifacts if a.backend == backend), None)
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read and validate the manifest of a bundle directory.
+
+    Raises:
+        MultishiftError: the directory or its manifest is missing, is no YAML, or breaks the
+            schema; the message names the field.
+    """
+    path = bundle / MANIFEST
+    if not bundle.is_dir():
+        raise MultishiftError(
+            f'engine bundle {bundle} does not exist: give the path of a bundle directory, '
+            'or leave it out for the embedded engine'
+        )
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise MultishiftError(
+            f'{bundle} is no engine bundle (it has no {MANIFEST}): '
+            'build one with `multishift engine build`'
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = ' '.join(str(error).split())
+        raise MultishiftError(f'{path} is not valid YAML ({reason}): build it again') from None
+    _check_schema_version(path, content)
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        faults = '; '.join(
+            f'{".".join(map(str, fault["loc"]))}: {fault["msg"]}' for fault in error.errors()
+        )
+        raise MultishiftError(f'{path} breaks the schema ({faults}): build it again') from None
+
+
+def _check_schema_version(path: Path, content: object) -> None:
+    version = content.get('schema_version') if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise MultishiftError(
+            f'{path} has schema_version {version}, this version reads {SCHEMA_VERSION}: '
+            'update multishift_perception, or build the bundle with this version'
+        )
+
+
+def write_manifest(bundle: Path, manifest: Manifest) -> None:
+    """Write a bundle's manifest."""
+    text = yaml.safe_dump(manifest.model_dump(mode='json'), sort_keys=False, width=99)
+    write_text(bundle / MANIFEST, text)

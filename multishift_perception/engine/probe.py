@@ -1,0 +1,83 @@
+"""Probe frames: proof, after every load, that an artifact still computes what was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.engine.manifest import Parity
+from multishift_perception.engine.types import Backend, EngineOutput
+from multishift_perception.errors import MultishiftError
+
+MIN_LABEL_AGREEMENT = 0.99
+# Relative to the spread of the expected scores, so that one bound suits every score.
+MAX_SCORE_ERROR = 0.05
+# Networks score at a quarter of the input size: every fourth pixel says as much, in little space.
+_SCORE_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class ProbeSet:
+    """Frames and what the eager model makes of them.
+
+    Attributes:
+        frames: RGB ``uint8 [K,N,H,W,3]``: K calls of the engine.
+        label: expected labels ``uint8 [K,N,H,W]``.
+        score: expected raw scores of every fourth row and column, ``float32 [K,N,H/4,W/4]``.
+    """
+
+    frames: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+    score: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frames: NDArray[np.uint8], expected: list[EngineOutput]) -> ProbeSet:
+        """Make a set of frames and the eager model's K outputs for them."""
+        score = np.stack([e.score for e in expected])[..., ::_SCORE_STRIDE, ::_SCORE_STRIDE]
+        return cls(frames, np.stack([e.label for e in expected]), score)
+
+    def save(self, path: Path) -> None:
+        """Write the set as a compressed NumPy archive."""
+        np.savez_compressed(path, frames=self.frames, label=self.label, score=self.score)
+
+    @classmethod
+    def load(cls, path: Path) -> ProbeSet:
+        """Read a set; raises MultishiftError where the file is no such archive."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                return cls(archive['frames'], archive['label'], archive['score'])
+        except (OSError, ValueError, KeyError) as error:
+            raise MultishiftError(
+                f'{path} holds no probe frames ({error}): build the bundle again'
+            ) from None
+
+    def measure(self, backend: Backend) -> Parity:
+        """Run the frames and return the largest difference from the expected outputs."""
+        agreement, score_error = 1.0, 0.0
+        for frames, label, score in zip(self.frames, self.label, self.score, strict=True):
+            output = backend.run(frames)
+            agreement = min(agreement, float(np.mean(output.label == label)))
+            error = np.abs(output.score[..., ::_SCORE_STRIDE, ::_SCORE_STRIDE] - score)
+            # max() of a NaN compares false everywhere: count it as an infinite error.
+            score_error = max(score_error, float(np.nan_to_num(error, nan=np.inf).max()))
+        return Parity(label_agreement=agreement, score_error=score_error)
+
+    @property
+    def score_spread(self) -> float:
+        """Largest minus smallest expected score."""
+        return float(self.score.max() - self.score.min())
+
+
+def check_parity(probe: ProbeSet, parity: Parity, artifact: Path) -> None:
+    """Raise MultishiftError where an artifact differs from the eager model by too much."""
+    bound = MAX_SCORE_ERROR * probe.score_spread
+    if parity.label_agreement < MIN_LABEL_AGREEMENT or not parity.score_error <= bound:
+        raise MultishiftError(
+            f'{artifact} does not compute what was trained: on the probe frames '
+            f'{parity.label_agreement:.4f} of the labels agree (at least {MIN_LABEL_AGREEMENT}) '
+            f'and the score differs by {parity.score_error:.3g} (at most {bound:.3g}): '
+            'build the bundle again on this machine'
+        )

@@ -1,0 +1,77 @@
+"""The PyTorch backend: the eager reference, on any device."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+from multishift_perception.engine.types import EngineOutput
+from multishift_perception.errors import MultishiftError
+
+
+class TorchBackend:
+    """An exported program (``.pt2``) run operator by operator."""
+
+    def __init__(self, file: Path, device: torch.device) -> None:
+        """Load ``file`` to ``device``; raises MultishiftError where it is broken or unsafe."""
+        _refuse_code(file)
+        try:
+            program = torch.export.load(file)
+        except Exception as error:  # torch.export raises whatever its parser met
+            reason = ' '.join(str(error).split())
+            raise MultishiftError(
+                f'PyTorch {torch.__version__} cannot load {file} ({reason}): build the bundle '
+                'again with `multishift engine build --target torch`'
+            ) from error
+        self._device = device
+        self._module: Any = program.module().to(device)
+
+    @torch.inference_mode()
+    def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
+        """Run RGB frames ``uint8 [N,H,W,3]``."""
+        outputs = self._module(torch.from_numpy(frames).to(self._device))
+        return EngineOutput(*(output.cpu().numpy() for output in outputs))
+
+    def close(self) -> None:
+        """Free the weights."""
+        del self._module
+
+
+def _refuse_code(file: Path) -> None:
+    """Refuse an archive through which ``torch.export.load`` would run code.
+
+    It unpickles what the archive declares as pickled, and evaluates symbolic shape expressions.
+    Our exports have neither: plain tensors and fixed shapes.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith('.json') and _declares_code(json.loads(archive.read(name))):
+                    raise MultishiftError(
+                        f'{file} holds pickled objects or symbolic expressions ({name}), which '
+                        'can run code when loaded: build the bundle again from its checkpoint'
+                    )
+                if '/sample_inputs/' in name:
+                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+    except MultishiftError:
+        raise
+    except Exception as error:  # a broken archive or a pickle that weights_only refuses
+        reason = ' '.join(str(error).split())[:200]
+        raise MultishiftError(
+            f'{file} is not a safe exported program ({reason}): build the bundle again'
+        ) from None
+
+
+def _declares_code(node: object) -> bool:
+    if isinstance(node, dict):
+        if node.get('use_pickle') or 'as_expr' in node or node.get('as_custom_obj'):
+            return True
+        return any(_declares_code(value) for value in node.values())
+    return isinstance(node, list) and any(_declares_code(value) for value in node)

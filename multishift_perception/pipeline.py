@@ -1,0 +1,125 @@
+"""From camera frames to labels and anomaly: the one path that node, replay and evaluation share.
+
+What is measured is what drives: nobody else resizes, batches or thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.engine import Engine
+
+OutputSize = Literal['camera', 'engine']
+
+# Anomaly 128 is the operating point and must read 0.5; 255 must read 1.
+_UNIT = np.interp(np.arange(256), [0, 128, 255], [0, 0.5, 1]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class FrameOutput:
+    """What the engine says of one frame, at camera or engine size (height h, width w).
+
+    Attributes:
+        labels: ``uint8 [h,w]``, index of the most likely known class.
+        anomaly: ``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point.
+        score: ``float32 [h,w]``, raw uncertainty, larger is more anomalous.
+    """
+
+    labels: NDArray[np.uint8]
+    anomaly: NDArray[np.uint8]
+    score: NDArray[np.float32]
+
+
+class Pipeline:
+    """Runs frames of any size through an engine of fixed size."""
+
+    def __init__(self, engine: Engine, *, output_size: OutputSize = 'camera') -> None:
+        """Wrap an engine.
+
+        Args:
+            engine: the loaded engine.
+            output_size: ``camera`` aligns the outputs with the input pixels; ``engine`` leaves
+                them at the network's resolution.
+        """
+        self._engine = engine
+        self._output_size = output_size
+
+    def run(self, frames: Sequence[NDArray[np.uint8]]) -> list[FrameOutput]:
+        """Run RGB frames ``uint8 [h,w,3]``, each of its own size, in as few calls as possible."""
+        batch, height, width = self._engine.input_shape
+        outputs: list[FrameOutput] = []
+        for start in range(0, len(frames), batch):
+            group = frames[start : start + batch]
+            # Slots without a frame stay zero; what the engine says of them is not read.
+            stacked = np.zeros((batch, height, width, 3), np.uint8)
+            for slot, frame in zip(stacked, group, strict=False):
+                _fit(frame, slot)
+            result = self._engine.infer(stacked)
+            for i, frame in enumerate(group):
+                output = FrameOutput(result.label[i], result.anomaly[i], result.score[i])
+                outputs.append(self._at_output_size(output, frame))
+        return outputs
+
+    def _at_output_size(self, output: FrameOutput, frame: NDArray[np.uint8]) -> FrameOutput:
+        height, width = frame.shape[:2]
+        if self._output_size == 'engine' or output.labels.shape == (height, width):
+            return output
+        size = (width, height)
+        return FrameOutput(
+            _u8(cv2.resize(output.labels, size, interpolation=cv2.INTER_NEAREST)),
+            _u8(cv2.resize(output.anomaly, size, interpolation=cv2.INTER_LINEAR)),
+            np.asarray(cv2.resize(output.score, size), np.float32),
+        )
+
+
+def score_unit(anomaly: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the calibrated score ``float32`` in 0..1 of an anomaly map; 0.5 = operating point."""
+    return _UNIT[anomaly]
+
+
+def anomaly_mask(
+    anomaly: NDArray[np.uint8], threshold: float, min_area: int = 0
+) -> NDArray[np.uint8]:
+    """Return 255 where the calibrated score reaches the threshold, else 0.
+
+    Args:
+        anomaly: ``uint8 [h,w]``, as in ``FrameOutput``.
+        threshold: 0..1 on the calibrated scale.
+        min_area: connected regions (8 neighbours) of fewer pixels are dropped.
+
+    Returns:
+        ``uint8 [h,w]``.
+    """
+    mask = np.where(_UNIT >= threshold, 255, 0).astype(np.uint8)[anomaly]
+    if min_area > 1:
+        count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        keep = stats[:count, cv2.CC_STAT_AREA] >= min_area
+        keep[0] = False  # region 0 is the background
+        mask = np.where(keep, 255, 0).astype(np.uint8)[regions]
+    return mask
+
+
+def _fit(frame: NDArray[np.uint8], slot: NDArray[np.uint8]) -> None:
+    """Write a frame, stretched to the slot's size, into the slot."""
+    height, width = slot.shape[:2]
+    if frame.shape == slot.shape:
+        np.copyto(slot, frame)
+        return
+    shrinks = frame.shape[0] > height and frame.shape[1] > width
+    # Area averaging keeps thin objects when shrinking; it is slower and no better when growing.
+    cv2.resize(
+        frame,
+        (width, height),
+        dst=slot,
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+
+
+def _u8(array: object) -> NDArray[np.uint8]:
+    return np.asarray(array, np.uint8)
