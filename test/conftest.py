@@ -1,0 +1,82 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from multishift_perception.engine.manifest import Calibration, ClassEntry
+from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
+from multishift_training.export import export_bundle
+from multishift_training.models import Prediction, SegmentationModel
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+TINY_CLASSES = (
+    ClassEntry(name='road', color=(128, 64, 128)),
+    ClassEntry(name='sky', color=(70, 130, 180)),
+    ClassEntry(name='car', color=(0, 0, 142)),
+)
+
+
+class ColorModel(SegmentationModel):
+    """A network whose outputs a test can predict: red is road, blue is sky, green is car.
+
+    The score is the mean of the three channels, 0..1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer('mean', torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer('std', torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        # Exporters want at least one weight.
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, image: Tensor) -> Prediction:
+        rgb = (image * self.std + self.mean) * self.gain
+        return Prediction(rgb[:, [0, 2, 1]], rgb.mean(1))
+
+    def init_uncertainty_from_classifier(self) -> None:
+        raise NotImplementedError('has nothing to train')
+
+
+def tiny_calibration() -> Calibration:
+    """Black is 0, mid grey the operating point, white 255."""
+    return Calibration(
+        knots=[(0.01, 0.0), (0.5, 128.0), (0.99, 255.0)],
+        operating_point=0.5,
+        rule='brightness one half',
+        dataset='none',
+    )
+
+
+def write_tiny_bundle(path: Path, *, batch: int = 1) -> Path:
+    """Write a bundle of the ColorModel for frames of 64 x 96 pixels."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (2, batch, 8, 12, 3), np.uint8)
+    calibration = tiny_calibration()
+    export_bundle(
+        path,
+        DeployGraph(ColorModel(), calibration),
+        calibration=calibration,
+        probes=coarse.repeat(8, axis=2).repeat(8, axis=3),
+        targets=('openvino', 'torch'),
+        model='color',
+        method='none',
+        classes=TINY_CLASSES,
+        provenance={'made by': 'the test suite'},
+    )
+    return path
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose outputs a test can predict; tests must not change it."""
+    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny')
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for two frames per call."""
+    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_two', batch=2)

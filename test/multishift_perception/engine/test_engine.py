@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+import shutil
+
+from multishift_perception.engine import Engine
+from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.errors import MultishiftError
+import numpy as np
+import pytest
+import yaml
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny bundle that a test may damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / 'copy'))
+
+
+def edit(bundle: Path, change) -> None:
+    path = bundle / 'manifest.yaml'
+    manifest = yaml.safe_load(path.read_text())
+    change(manifest)
+    path.write_text(yaml.safe_dump(manifest))
+
+
+def frame(color: tuple[int, int, int]) -> np.ndarray:
+    return np.full((1, 64, 96, 3), color, np.uint8)
+
+
+@pytest.mark.parametrize('backend', ['openvino', 'torch'])
+class TestEveryBackend:
+    def test_computes_the_deploy_graph(self, tiny_bundle: Path, backend: str) -> None:
+        with Engine.load(tiny_bundle, backend=backend) as engine:
+            assert engine.backend == backend
+            assert engine.input_shape == (1, 64, 96)
+            for color, label in [((255, 0, 0), 0), ((0, 0, 255), 1), ((0, 255, 0), 2)]:
+                output = engine.infer(frame(color))
+                assert output.label.dtype == np.uint8
+                assert np.all(output.label == label)
+                assert np.allclose(output.score, 1 / 3, atol=1e-3)
+                assert np.all(output.anomaly == 84)  # 128 * (1/3 - 0.01) / 0.49
+            assert np.all(engine.infer(frame((255, 255, 255))).anomaly == 255)
+            assert np.all(engine.infer(frame((0, 0, 0))).anomaly == 0)
+
+    def test_outputs_belong_to_the_caller(self, tiny_bundle: Path, backend: str) -> None:
+        with Engine.load(tiny_bundle, backend=backend) as engine:
+            first = engine.infer(frame((255, 255, 255)))
+            engine.infer(frame((0, 0, 0)))
+            assert np.all(first.anomaly == 255)
+
+    def test_truncated_artifact_with_a_matching_hash(self, bundle: Path, backend: str) -> None:
+        from multishift_perception.files import sha256
+
+        file = bundle / {'openvino': 'openvino.xml', 'torch': 'torch.pt2'}[backend]
+        file.write_bytes(file.read_bytes()[:500])
+
+        def rehash(manifest) -> None:
+            for artifact in manifest['artifacts']:
+                if artifact['backend'] == backend:
+                    artifact['sha256'] = sha256(file)
+
+        edit(bundle, rehash)
+        with pytest.raises(MultishiftError, match=file.name):
+            Engine.load(bundle, backend=backend)
+
+
+def test_auto_says_what_it_took(tiny_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), Engine.load(tiny_bundle) as engine:
+        assert engine.backend == 'openvino'
+    assert "of ['openvino', 'torch'], openvino is the best" in caplog.text
+
+
+def test_wrong_frame_shape(tiny_bundle: Path) -> None:
+    with Engine.load(tiny_bundle) as engine, pytest.raises(ValueError, match=r'1, 64, 96, 3'):
+        engine.infer(np.zeros((1, 32, 96, 3), np.uint8))
+
+
+def test_missing_bundle(tmp_path: Path) -> None:
+    with pytest.raises(MultishiftError, match='nowhere does not exist'):
+        Engine.load(tmp_path / 'nowhere')
+
+
+def test_folder_without_manifest(tmp_path: Path) -> None:
+    with pytest.raises(MultishiftError, match=r'no manifest\.yaml.*engine build'):
+        Engine.load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['openvino.xml', 'openvino.bin', 'torch.pt2', 'probe.npz'])
+def test_changed_file(bundle: Path, name: str) -> None:
+    file = bundle / name
+    file.write_bytes(file.read_bytes() + b'x')
+    with pytest.raises(MultishiftError, match=f'{name} has SHA-256 .* its manifest says'):
+        Engine.load(bundle)
+
+
+def test_missing_file(bundle: Path) -> None:
+    (bundle / 'openvino.bin').unlink()
+    with pytest.raises(MultishiftError, match=r'openvino\.bin is missing'):
+        Engine.load(bundle)
+
+
+def test_unknown_key(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest.update(colour='red'))
+    with pytest.raises(MultishiftError, match='colour'):
+        read_manifest(bundle)
+
+
+def test_wrong_value_names_the_field(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest['input'].update(height='tall'))
+    with pytest.raises(MultishiftError, match=r'input\.height'):
+        read_manifest(bundle)
+
+
+def test_newer_schema(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest.update(schema_version=7))
+    with pytest.raises(MultishiftError, match='schema_version 7.*update multishift_perception'):
+        read_manifest(bundle)
+
+
+def test_manifest_cannot_reach_outside(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest['artifacts'][0].update(file='../secret'))
+    with pytest.raises(MultishiftError, match=r'artifacts\.0\.file'):
+        read_manifest(bundle)
+
+
+def test_broken_yaml(bundle: Path) -> None:
+    (bundle / 'manifest.yaml').write_text('a: [')
+    with pytest.raises(MultishiftError, match='not valid YAML'):
+        read_manifest(bundle)
+
+
+def test_backend_the_bundle_lacks(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest['artifacts'].pop(0))
+    with pytest.raises(MultishiftError, match="no artifact for backend 'openvino'.*'torch'"):
+        Engine.load(bundle, backend='openvino')
+
+
+def test_swapped_network_fails_the_probe(bundle: Path, tmp_path: Path) -> None:
+    """Right hashes, wrong results: probe outputs that the artifact does not reproduce."""
+    from multishift_perception.engine.probe import ProbeSet
+    from multishift_perception.files import sha256
+
+    probe = ProbeSet.load(bundle / 'probe.npz')
+    ProbeSet(probe.frames, probe.label, probe.score[::-1]).save(bundle / 'probe.npz')
+    digest = sha256(bundle / 'probe.npz')
+    edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
+    with pytest.raises(MultishiftError, match='does not compute what was trained'):
+        Engine.load(bundle)
+
+
+def test_pickled_object_in_exported_program_is_refused(bundle: Path) -> None:
+    """The archive declares a pickled weight: torch would run whatever it holds."""
+    import json
+    import zipfile
+
+    from multishift_perception.files import sha256
+
+    file = bundle / 'torch.pt2'
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = next(n for n in members if n.endswith('weights_config.json'))
+    config = json.loads(members[name])
+    next(iter(config['config'].values()))['use_pickle'] = True
+    members[name] = json.dumps(config).encode()
+    with zipfile.ZipFile(file, 'w') as archive:
+        for member, data in members.items():
+            archive.writestr(member, data)
+    digest = sha256(file)
+
+    def rehash(manifest) -> None:
+        manifest['artifacts'][1]['sha256'] = digest
+
+    edit(bundle, rehash)
+    with pytest.raises(MultishiftError, match='can run code when loaded'):
+        Engine.load(bundle, backend='torch')

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from multishift_perception.engine import Engine
+from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope='module')
+def engine(tiny_bundle: Path):
+    with Engine.load(tiny_bundle) as engine:
+        yield engine
+
+
+def halves(height: int, width: int) -> np.ndarray:
+    """Left half black, right half white."""
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[:, width // 2 :] = 255
+    return frame
+
+
+@pytest.mark.parametrize('size', [(64, 96), (128, 192), (37, 51), (480, 640)])
+def test_outputs_are_aligned_with_the_camera(engine: Engine, size: tuple[int, int]) -> None:
+    (output,) = Pipeline(engine).run([halves(*size)])
+    assert output.labels.shape == output.anomaly.shape == output.score.shape == size
+    assert output.score.dtype == np.float32
+    mask = anomaly_mask(output.anomaly, 0.5)
+    middle = size[1] // 2
+    margin = max(1, size[1] // 48)  # a pixel of the engine is up to this wide
+    assert not mask[:, : middle - margin].any()
+    assert mask[:, middle + margin :].all()
+
+
+def test_engine_size(engine: Engine) -> None:
+    (output,) = Pipeline(engine, output_size='engine').run([halves(480, 640)])
+    assert output.labels.shape == (64, 96)
+
+
+def test_frames_keep_their_order_and_size(engine: Engine) -> None:
+    frames = [np.full((20 + i, 30, 3), (255 * (i % 2),) * 3, np.uint8) for i in range(5)]
+    outputs = Pipeline(engine).run(frames)
+    assert [o.anomaly.shape[0] for o in outputs] == [20, 21, 22, 23, 24]
+    assert [int(o.anomaly[0, 0]) for o in outputs] == [0, 255, 0, 255, 0]
+
+
+def test_incomplete_batch(tiny_bundle_of_two: Path) -> None:
+    with Engine.load(tiny_bundle_of_two) as engine:
+        outputs = Pipeline(engine).run([halves(64, 96)] * 3)
+    assert len(outputs) == 3
+    assert np.array_equal(outputs[0].anomaly, outputs[2].anomaly)
+
+
+def test_unit_scale_has_the_operating_point_in_the_middle() -> None:
+    unit = score_unit(np.array([0, 64, 128, 255], np.uint8))
+    assert unit.dtype == np.float32
+    assert unit.tolist() == [0.0, 0.25, 0.5, 1.0]
+
+
+def test_threshold_is_inclusive() -> None:
+    anomaly = np.array([[127, 128, 129]], np.uint8)
+    assert anomaly_mask(anomaly, 0.5).tolist() == [[0, 255, 255]]
+    assert anomaly_mask(anomaly, 0.0).tolist() == [[255, 255, 255]]
+    assert anomaly_mask(np.array([[254, 255]], np.uint8), 1.0).tolist() == [[0, 255]]
+
+
+def test_small_regions_are_dropped() -> None:
+    anomaly = np.zeros((10, 10), np.uint8)
+    anomaly[0, 0] = anomaly[1, 1] = 255  # diagonal neighbours: one region of two pixels
+    anomaly[5:8, 5:8] = 255
+    assert anomaly_mask(anomaly, 0.5, min_area=2).sum() == 11 * 255
+    assert anomaly_mask(anomaly, 0.5, min_area=3).sum() == 9 * 255
+    assert anomaly_mask(anomaly, 0.5, min_area=10).sum() == 0

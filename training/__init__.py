@@ -1,0 +1,1 @@
+"""Makes the networks that ``multishift_perception`` runs: data, models, training, export."""

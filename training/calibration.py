@@ -1,0 +1,60 @@
+"""Fits the map from raw score to the calibrated anomaly scale."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.engine.manifest import Calibration
+
+TPR = 0.95
+FPR = 0.05
+_KNOTS_PER_SIDE = 8
+
+
+def fit_calibration(
+    known: NDArray[np.float32], novel: NDArray[np.float32], *, dataset: str
+) -> Calibration:
+    """Fit the calibration on validation scores.
+
+    The operating point is the score that 95 % of the novel pixels reach, or, where there are
+    none, the one that 5 % of the known pixels reach. On either side of it the scale follows the
+    ranks of the scores, so that its 256 steps are spent where scores are.
+
+    Args:
+        known: scores of pixels of known classes, ``float32 [K]``, K > 0.
+        novel: scores of novel pixels, ``float32 [M]``.
+        dataset: what the scores come from, in words, for the manifest.
+    """
+    if known.size == 0:
+        raise ValueError('calibration needs scores of known pixels')
+    if novel.size:
+        point = float(np.quantile(novel, 1 - TPR))
+        rule = f'score that {TPR:.0%} of novel pixels reach'
+        above = novel
+    else:
+        point = float(np.quantile(known, 1 - FPR))
+        rule = f'score that {FPR:.0%} of known pixels reach (no novel pixels to fit on)'
+        above = known
+    knots = [*_side(known, point, below=True), (point, 128.0), *_side(above, point, below=False)]
+    return Calibration(knots=knots, operating_point=point, rule=rule, dataset=dataset)
+
+
+def _side(scores: NDArray[np.float32], point: float, *, below: bool) -> list[tuple[float, float]]:
+    """Return the knots strictly on one side of the operating point, by rank of the scores."""
+    side = scores[scores < point] if below else scores[scores > point]
+    ranks = np.linspace(0, 1, _KNOTS_PER_SIDE + 1)
+    anomalies = 128 * ranks if below else 128 + 127 * ranks
+    if side.size == 0:
+        return [(point - 1, 0.0)] if below else [(point + 1, 255.0)]
+    quantiles = np.quantile(side, ranks)
+    knots: list[tuple[float, float]] = []
+    pairs = list(zip(quantiles.tolist(), anomalies.tolist(), strict=True))
+    for score, anomaly in pairs[:-1] if below else pairs[1:]:
+        previous = knots[-1][0] if knots else (-np.inf if below else point)
+        # Float32 at run time: knots closer than it can tell apart would divide by nothing.
+        if score - previous > 1e-4 and (not below or point - score > 1e-4):
+            knots.append((score, anomaly))
+    if not knots:
+        return [(point - 1, 0.0)] if below else [(point + 1, 255.0)]
+    return knots

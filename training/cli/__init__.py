@@ -1,0 +1,1 @@
+"""Subcommands that `multishift` finds through entry points."""

@@ -1,0 +1,31 @@
+"""`multishift train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from multishift_training.config import read_config
+from multishift_training.train import train
+
+
+@click.command()
+@click.argument('config', type=click.Path(path_type=Path))
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path, file_okay=False),
+    help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
+)
+@click.option(
+    '--data',
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    help='Folder that relative data paths in CONFIG start from; the current one when left out.',
+)
+def command(config: Path, out: Path | None, data: Path) -> None:
+    """Train a network as the YAML file CONFIG says."""
+    best = train(read_config(config), out or Path('runs') / config.stem, root=data)
+    click.echo(
+        f'best weights: {best}\nnext: multishift engine build {best} --out {config.stem}_engine'
+    )

@@ -1,0 +1,71 @@
+"""The deploy graph: one network with everything that belongs on the accelerator around it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from multishift_perception.engine.manifest import Calibration
+from multishift_training.models import SegmentationModel
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalize(nn.Module):
+    """From RGB bytes to what networks take."""
+
+    def __init__(self) -> None:
+        """Hold the ImageNet statistics."""
+        super().__init__()
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer('scale', (1 / (255 * std)).view(1, 3, 1, 1))
+        self.register_buffer('shift', (-mean / std).view(1, 3, 1, 1))
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return ``float32 [N,3,H,W]`` of ``frames uint8 [N,H,W,3]``."""
+        # Cast, then transpose: TensorRT takes uint8 at the border only.
+        return frames.float().permute(0, 3, 1, 2) * self.scale + self.shift
+
+
+class DeployGraph(nn.Module):
+    """Bytes in, bytes out: normalisation, network, upsampling, argmax, calibration."""
+
+    def __init__(self, model: SegmentationModel, calibration: Calibration) -> None:
+        """Wrap a network, which is put into evaluation mode."""
+        super().__init__()
+        self.normalize = Normalize()
+        self.model = model.eval()
+        scores, anomalies = zip(*calibration.knots, strict=True)
+        self._segments = [
+            (scores[i], scores[i + 1] - scores[i], anomalies[i + 1] - anomalies[i])
+            for i in range(len(scores) - 1)
+        ]
+        self._floor = anomalies[0]
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run a batch.
+
+        Args:
+            frames: RGB ``uint8 [N,H,W,3]``.
+
+        Returns:
+            Label ``uint8 [N,H,W]``, raw score ``float32 [N,H,W]``, anomaly ``uint8 [N,H,W]``.
+        """
+        logits, score = self.model(self.normalize(frames))
+        size = frames.shape[1:3]
+        logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
+        score = F.interpolate(score[:, None], size=size, mode='bilinear', align_corners=False)
+        score = score[:, 0]
+        return logits.argmax(1).to(torch.uint8), score, self._calibrated(score)
+
+    def _calibrated(self, score: Tensor) -> Tensor:
+        """Piecewise-linear map; rounding down keeps 128 for scores that reach the point."""
+        anomaly = torch.full_like(score, self._floor)
+        for start, width, rise in self._segments:
+            anomaly = anomaly + ((score - start) / width).clamp(0, 1) * rise
+        # Float sums may end a hair below the integer that the operating point stands for.
+        return (anomaly + 1e-3).floor().clamp(0, 255).to(torch.uint8)

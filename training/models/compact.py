@@ -1,0 +1,65 @@
+"""The real-time backbone of the embedded engine: a narrow ResNet of output stride 16."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from multishift_training.models.layers import conv_bn_relu
+
+
+class Features(NamedTuple):
+    """What a DeepLab decoder needs of a backbone.
+
+    Attributes:
+        low: ``[B,low_channels,H/4,W/4]``, for sharp borders.
+        high: ``[B,high_channels,H/16,W/16]``, for context.
+    """
+
+    low: Tensor
+    high: Tensor
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al., 2016, the basic block)."""
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
+        """Make a block; the shortcut is a 1x1 convolution where the shape changes."""
+        super().__init__()
+        self.first = conv_bn_relu(inputs, outputs, stride=stride, dilation=dilation)
+        self.second = conv_bn_relu(outputs, outputs, dilation=dilation)[:2]
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = conv_bn_relu(inputs, outputs, kernel=1, stride=stride)[:2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[B,outputs,H/stride,W/stride]``."""
+        return torch.relu(self.shortcut(x) + self.second(self.first(x)))
+
+
+class CompactBackbone(nn.Module):
+    """Stride 16 with dilation in the last block; 0.9 M parameters."""
+
+    low_channels = 40
+    high_channels = 112
+
+    def __init__(self) -> None:
+        """Make the backbone."""
+        super().__init__()
+        self.stem = nn.Sequential(
+            conv_bn_relu(3, 24, stride=2), conv_bn_relu(24, 40, stride=2), ResidualBlock(40, 40)
+        )
+        self.trunk = nn.Sequential(
+            ResidualBlock(40, 80, stride=2),
+            ResidualBlock(80, 80),
+            ResidualBlock(80, 112, stride=2),
+            ResidualBlock(112, 112),
+            ResidualBlock(112, 112, dilation=2),
+        )
+
+    def forward(self, image: Tensor) -> Features:
+        """Return the features of ``image [B,3,H,W]``."""
+        low = self.stem(image)
+        return Features(low, self.trunk(low))

@@ -1,0 +1,31 @@
+"""Convolution blocks that the networks share."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def conv_bn_relu(
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+) -> nn.Sequential:
+    """Return a bias-free convolution with batch norm and ReLU that keeps the size at stride 1."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def separable(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
+    """Return a depthwise 3x3 and a pointwise convolution, each with batch norm and ReLU."""
+    return nn.Sequential(
+        conv_bn_relu(inputs, inputs, dilation=dilation, groups=inputs),
+        conv_bn_relu(inputs, outputs, kernel=1),
+    )
