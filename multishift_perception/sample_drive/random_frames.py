@@ -1,0 +1,104 @@
+"""Independent random frames: every one another street, place, view and weather."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from multishift_perception.sample_drive.drive import FIELD_OF_VIEW, MOUNT_HEIGHT, Frame
+from multishift_perception.sample_drive.geometry import Camera
+from multishift_perception.sample_drive.lens import random_lens
+from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS
+from multishift_perception.sample_drive.render import View, render
+from multishift_perception.sample_drive.scene import LANE, Item, Scene, populate
+from multishift_perception.sample_drive.seeding import generator, split_index
+from multishift_perception.sample_drive.street import Street, make_street
+from multishift_perception.sample_drive.weather import CONDITIONS, Light, blend, weather_of
+
+
+def random_frame(
+    seed: int,
+    *,
+    split: str = 'train',
+    size: tuple[int, int] = (360, 640),
+    condition: str | None = None,
+) -> Frame:
+    """Return an independent frame: street, place, view, condition and objects from the seed.
+
+    Args:
+        seed: a non-negative number; different splits share no frame of the same seed.
+        split: one of ``SPLITS``; decides which novel objects occur.
+        size: (height, width), pixels.
+        condition: one of ``CONDITIONS``, or none to draw one.
+    """
+    split_index(split)
+    rng = generator('random frame', split, seed)
+    drawn = CONDITIONS[rng.integers(len(CONDITIONS))]
+    condition = drawn if condition is None else condition
+    weather = weather_of(condition)
+    street = make_street(seed, split, -32.0, 118.0)
+    near = CONDITIONS[rng.integers(len(CONDITIONS))]
+    if rng.random() < 0.3:  # conditions shade into each other
+        weather = blend(weather, weather_of(near), float(rng.uniform(0, 0.35)))
+    s = float(rng.uniform(-6, 6))
+    u = float(np.clip(rng.normal(LANE, 0.6), 0.3, street.half_width - 1.0))
+    if rng.random() < 0.12:
+        u = -u
+    draw = rng.random()
+    yaw = rng.normal(0, 0.07) if draw < 0.62 else rng.normal(np.pi / 4, 0.1)
+    if draw > 0.94:
+        yaw = rng.uniform(-1.2, 1.2)
+    height, width = size
+    view_angle = float(FIELD_OF_VIEW * rng.uniform(0.88, 1.07))
+    heading = street.heading(s)
+    place = street.point(s, u)
+    eye = Camera(
+        width=width,
+        height=height,
+        focal=width / 2 / float(np.tan(view_angle / 2)),
+        cx=(width - 1) / 2,
+        cy=height * float(np.clip(rng.normal(0.47, 0.03), 0.36, 0.56)),
+        x=float(place[0]),
+        y=float(np.clip(rng.normal(MOUNT_HEIGHT, 0.12), 1.2, 1.9)),
+        z=s,
+        yaw=heading + float(yaw),
+    )
+    novel = _scattered(rng, split, street, eye)
+    scene = populate(
+        street, split, novel=novel, hazards=(), busy=float(rng.uniform(0.5, 1.5)), still=True
+    )
+    scene = _cleared(scene, s, u)
+    view = View(eye, 0.0, random_lens(rng, 1.0), heading)
+    image, labels = render(scene, view, Light(weather, street.sun_azimuth), split, rng)
+    return Frame(image, labels, condition)
+
+
+def _cleared(scene: Scene, s: float, u: float) -> Scene:
+    """Take away what stands where the camera's own vehicle is."""
+    kept = tuple(i for i in scene.items if abs(i.s - s) > 6.5 or abs(i.u - u) > 2.0)
+    return replace(scene, items=kept)
+
+
+def _scattered(
+    rng: np.random.Generator, split: str, street: Street, eye: Camera
+) -> tuple[Item, ...]:
+    """Up to three novel objects in view, on the road or beside it."""
+    if rng.random() < 0.1:
+        return ()
+    items = []
+    limit = street.half_width + 2.2
+    for _ in range(int(rng.choice([1, 2, 3], p=(0.55, 0.3, 0.15)))):
+        kind = str(rng.choice(NOVEL_OBJECTS[split]))
+        depth = float(np.exp(rng.uniform(np.log(5.5), np.log(20.0))))
+        aside = float(rng.uniform(-0.8, 0.8)) * depth * eye.width / 2 / eye.focal
+        (fx, fz), (rx, rz) = eye.forward, eye.right
+        x, s = eye.x + fx * depth + rx * aside, eye.z + fz * depth + rz * aside
+        u = x - street.bend_at(s)
+        if abs(u) > limit:  # a house is there: pull it back along the line of sight
+            here = eye.x - street.bend_at(eye.z)
+            share = (limit - abs(here)) / (abs(u) - abs(here))
+            u, s = float(np.clip(u, -limit, limit)), eye.z + (s - eye.z) * max(share, 0.3)
+        turn, seed = float(rng.uniform(-np.pi, np.pi)), int(rng.integers(2**31))
+        items.append(Item(kind, s, u, turn, seed))
+    return tuple(items)

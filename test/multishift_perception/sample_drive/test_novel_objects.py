@@ -1,0 +1,49 @@
+"""Novel objects: kinds by split and cut-outs."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from multishift_perception.sample_drive import NOVEL_OBJECTS, SPLITS, cutout
+from multishift_perception.sample_drive.novel_objects import novel_object
+
+
+def test_splits_share_no_kind() -> None:
+    assert set(NOVEL_OBJECTS) == set(SPLITS)
+    for one, other in combinations(SPLITS, 2):
+        assert not set(NOVEL_OBJECTS[one]) & set(NOVEL_OBJECTS[other])
+    assert all(len(kinds) >= 5 for kinds in NOVEL_OBJECTS.values())
+
+
+@pytest.mark.parametrize('split', SPLITS)
+def test_every_kind_stands_on_the_ground_at_a_plausible_size(split):
+    for kind in NOVEL_OBJECTS[split]:
+        for seed in range(4):
+            vertices = novel_object(split, kind, seed).mesh.vertices
+            assert vertices[:, 1].min() == pytest.approx(0.0, abs=1e-5)
+            assert 0.5 <= np.ptp(vertices, axis=0).max() <= 2.51
+
+
+@pytest.mark.parametrize('split', SPLITS)
+def test_cutout_is_opaque_inside_and_clear_around(split):
+    for seed in range(6):
+        picture = cutout(np.random.default_rng(seed), split=split, height=64)
+        assert picture.dtype == np.uint8
+        assert picture.shape[0] == 64
+        assert picture.shape[2] == 4
+        opaque = picture[..., 3] == 255
+        assert 0.03 < opaque.mean() <= 1.0
+        assert picture[..., :3][opaque].mean() > 5
+
+
+def test_cutout_depends_on_the_generator_alone() -> None:
+    one, other = (cutout(np.random.default_rng(4), split='train', height=48) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'test'.*train.*val.*demo"):
+        cutout(np.random.default_rng(0), split='test', height=48)
+    with pytest.raises(ValueError, match='height is 0'):
+        cutout(np.random.default_rng(0), split='demo', height=0)
