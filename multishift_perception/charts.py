@@ -1,0 +1,85 @@
+"""The charts of a report, as SVG text for an HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import io
+import re
+
+from matplotlib.figure import Figure
+import matplotlib.style
+import numpy as np
+
+from multishift_perception.evaluation import Scores
+
+_STYLE = {
+    'svg.hashsalt': 'multishift',  # the same data give the same text
+    'svg.fonttype': 'none',  # text stays text, in the page's font
+    'font.family': 'sans-serif',
+    'font.size': 10,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.edgecolor': '#9aa5b1',
+    'axes.axisbelow': True,
+    'axes.grid': True,
+    'axes.grid.axis': 'y',
+    'grid.color': '#e4e7eb',
+    'text.color': '#1f2933',
+    'axes.labelcolor': '#52606d',
+    'xtick.color': '#52606d',
+    'ytick.color': '#52606d',
+}
+_COLORS = ('#2f6fb0', '#e0762f', '#4d9a6a', '#8a63b0', '#b0485a', '#6b7280')
+
+
+def condition_chart(conditions: Sequence[Scores]) -> str:
+    """Return bars of mIoU, AUROC and AP per condition; undefined values have no bar."""
+    series = {
+        'mIoU': [s.segmentation.miou for s in conditions],
+        'AUROC': [s.anomaly.auroc for s in conditions],
+        'AP': [s.anomaly.ap for s in conditions],
+    }
+    with matplotlib.style.context(_STYLE):
+        figure = Figure(figsize=(9.6, 2.7), layout='constrained')
+        axes = figure.subplots()
+        for i, (name, values) in enumerate(series.items()):
+            places = np.arange(len(values)) + (i - 1) * 0.26
+            heights = [100 * v if v is not None else 0 for v in values]
+            bars = axes.bar(places, heights, 0.24, label=name, color=_COLORS[i])
+            texts = ['' if v is None else f'{100 * v:.0f}' for v in values]
+            axes.bar_label(bars, texts, fontsize=8, padding=1, color='#52606d')
+        names = [s.name.replace('_', ' ') for s in conditions]
+        axes.set_xticks(range(len(conditions)), names, parse_math=False)
+        axes.set_ylim(0, 108)
+        axes.set_yticks(range(0, 101, 25))
+        axes.set_ylabel('%')
+        figure.legend(loc='outside right center', frameon=False)
+        return _svg(figure)
+
+
+def latency_chart(stages: Sequence[tuple[str, Sequence[float]]]) -> str:
+    """Return one histogram of durations in milliseconds per stage, side by side."""
+    with matplotlib.style.context(_STYLE):
+        figure = Figure(figsize=(9.6, 2.3), layout='constrained')
+        columns = figure.subplots(1, max(1, len(stages)), squeeze=False)[0]
+        for axes, (name, ms), color in zip(columns, stages, _COLORS, strict=False):
+            axes.hist(ms, bins=30, color=color)
+            p50, p99 = np.percentile(ms, [50, 99])
+            axes.axvline(p50, color='#1f2933', linewidth=1)
+            axes.axvline(p99, color='#1f2933', linewidth=1, linestyle=':')
+            axes.set_title(name, fontsize=10, parse_math=False)
+            axes.set_xlabel('ms')
+            axes.set_xlim(left=0)
+        columns[0].set_ylabel('count')
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format='svg', metadata={'Date': None}, transparent=True)
+    svg = text.getvalue()
+    # Inside HTML there is no XML prologue, and the page decides on the width.
+    svg = svg[svg.index('<svg') :]
+    return re.sub(
+        r' width="[\d.]+pt" height="[\d.]+pt"|<metadata>.*?</metadata>', '', svg, flags=re.S
+    )

@@ -1,0 +1,46 @@
+"""`multishift make-bag`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from multishift_perception.label_map import load_label_map, own_labels
+from multishift_perception.make_bag import make_bag
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument('images', type=_PATH)
+@click.argument('out', type=_PATH)
+@click.option('--labels', type=_PATH, help='Folder of label images (PNG), named as the frames.')
+@click.option(
+    '--label-map',
+    type=_PATH,
+    help='YAML file, `raw value: train id`, novel or void; without it labels are train ids '
+    '0..18, 254 novel, 255 void.',
+)
+@click.option(
+    '--rate',
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=10.0,
+    show_default=True,
+    help='Frames per second.',
+)
+@click.option('--topic', default='/camera/image_raw', show_default=True, help='Image topic.')
+def command(
+    images: Path,
+    out: Path,
+    labels: Path | None,
+    label_map: Path | None,
+    rate: float,
+    topic: str,
+) -> None:
+    """Turn the JPEGs and PNGs in the folder IMAGES into the bag OUT.mcap."""
+    if label_map is not None and labels is None:
+        raise click.UsageError('--label-map needs --labels')
+    table = own_labels() if label_map is None else load_label_map(label_map)
+    count = make_bag(images, out, topic=topic, rate=rate, labels=labels, label_map=table)
+    click.echo(f'{out}: {count} frames on {topic}, {count / rate:.1f} s')

@@ -1,0 +1,110 @@
+"""A folder of images, with or without label images, becomes a bag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from multishift_perception import bags
+from multishift_perception.errors import MultishiftError
+from multishift_perception.image_codec import FrameError, decode_compressed
+from multishift_perception.label_map import read_labels
+
+_SUFFIXES = ('.jpg', '.jpeg', '.png')
+_TOPIC = re.compile(r'(/[A-Za-z][A-Za-z0-9_]*)+')
+
+
+def make_bag(
+    images: Path,
+    out: Path,
+    *,
+    topic: str,
+    rate: float,
+    labels: Path | None,
+    label_map: NDArray[np.uint8],
+) -> int:
+    """Write every JPEG and PNG under ``images``, in natural order, as a bag.
+
+    Beside each frame goes the CameraInfo of an uncalibrated camera, and its ground truth where
+    there are labels.
+
+    Args:
+        images: Folder that is searched with all its folders.
+        out: Bag to write, ``.mcap``.
+        topic: Image topic; the others have names beside it.
+        rate: Frames per second, > 0.
+        labels: Folder of label images named as the frames are, ``.png``: in the same folders, or
+            all in one. None writes no ground truth.
+        label_map: Look-up table ``uint8 [256]`` for the values of the label images.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        MultishiftError: No image, an unreadable one, or labels that are missing or do not fit.
+    """
+    if not _TOPIC.fullmatch(topic):
+        raise MultishiftError(f'{topic!r} is no absolute topic name, such as /camera/image_raw')
+    frames = find_images(images)
+    # Found before any work is done: a missing label must not surface after half an hour.
+    truths = [None if labels is None else _label_file(labels, images, f) for f in frames]
+    space = bags.namespace_of(topic)
+    frame_id = f'{bags.camera_of(topic).replace("/", "_")}_optical_frame'
+    with bags.BagWriter(out) as bag:
+        pairs = zip(frames, truths, strict=True)
+        for i, (file, truth) in enumerate(tqdm(pairs, total=len(frames), unit='frame')):
+            stamp = bags.EPOCH_NS + round(i * 1e9 / rate)
+            image = _read_image(file)
+            height, width = image.shape[:2]
+            bag.image(topic, stamp, frame_id, image)
+            bag.camera_info(f'{space}/camera_info', stamp, frame_id, width=width, height=height)
+            if truth is not None:
+                values = read_labels(truth, label_map)
+                if values.shape != (height, width):
+                    raise MultishiftError(
+                        f'{truth}: has {values.shape[1]} x {values.shape[0]} pixels, '
+                        f'its frame {file.name} {width} x {height}'
+                    )
+                bag.image(f'{space}{bags.TRUTH_LABELS}', stamp, frame_id, values)
+    return len(frames)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the images under a folder, numbers in their names in the order of their values.
+
+    Raises:
+        MultishiftError: The folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise MultishiftError(f'{folder}: no such folder of images')
+    found = [p for p in folder.rglob('*') if p.suffix.lower() in _SUFFIXES and p.is_file()]
+    if not found:
+        raise MultishiftError(f'{folder}: no {", ".join(_SUFFIXES)} image in it')
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder)))
+
+
+def _natural(relative: Path) -> tuple[list[list[str | int]], str]:
+    """Return a sort key: ``frame_10`` comes after ``frame_9``."""
+    # Text and numbers alternate, so that equal places always compare.
+    pieces = [re.split(r'(\d+)', part) for part in relative.parts]
+    return [[int(p) if i % 2 else p for i, p in enumerate(ps)] for ps in pieces], str(relative)
+
+
+def _label_file(labels: Path, images: Path, image: Path) -> Path:
+    mirrored = labels / image.relative_to(images).with_suffix('.png')
+    together = labels / f'{image.stem}.png'
+    for candidate in (mirrored, together):
+        if candidate.is_file():
+            return candidate
+    raise MultishiftError(f'{mirrored}: no such label image, for the frame {image}')
+
+
+def _read_image(file: Path) -> NDArray[np.uint8]:
+    try:
+        return decode_compressed(file.read_bytes())
+    except FrameError as error:
+        raise MultishiftError(f'{file}: {error}; copy it again or take it away') from error

@@ -1,0 +1,229 @@
+"""The pipeline over a bag: metrics where there is ground truth, latency, pictures, report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+import platform
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from multishift_perception import __version__, bags
+from multishift_perception.bags import BagReader
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.evaluation import Evaluation, JudgedFrame
+from multishift_perception.gallery import Gallery
+from multishift_perception.image_codec import FrameError, decode_compressed, decode_image
+from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
+from multishift_perception.report import FrameCount, Latency, Report
+from multishift_perception.truth_join import BagFrame, joined_frames
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A decoded frame that waits for its engine call."""
+
+    source: BagFrame
+    image: NDArray[np.uint8]
+    decode_ms: float
+
+
+@dataclass
+class _Stages:
+    """Durations in milliseconds."""
+
+    decode: list[float] = field(default_factory=list)
+    call: list[float] = field(default_factory=list)
+    threshold: list[float] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
+
+
+class Replay:
+    """One run of an engine over a bag."""
+
+    def __init__(self, reader: BagReader, engine: Engine, *, threshold: float = 0.5) -> None:
+        """Prepare a run.
+
+        Args:
+            reader: Opened bag.
+            engine: Loaded engine.
+            threshold: Of the anomaly mask, 0..1 on the calibrated scale.
+        """
+        self._reader = reader
+        self._engine = engine
+        self._threshold = threshold
+        self._pipeline = Pipeline(engine)
+        self._evaluation = Evaluation(len(engine.classes), Gallery(engine.classes))
+        self._stages = _Stages()
+        self._received: Counter[str] = Counter()
+        self._dropped: dict[str, Counter[str]] = {}
+        self._start_ns: int | None = None
+
+    def run(self, topics: Sequence[str] = ()) -> Report:
+        """Run over the image topics named (default: all) and return the report.
+
+        Frames that cannot be decoded are counted and skipped, as the node does.
+
+        Raises:
+            MultishiftError: No such topic, no usable frame, or ground truth that does not fit.
+        """
+        chosen = self._choose(topics)
+        self._dropped = {topic: Counter() for topic in chosen}
+        batch: list[_Ready] = []
+        frames = joined_frames(self._reader, chosen)
+        for frame in tqdm(frames, total=self._reader.count(chosen), unit='frame'):
+            if (ready := self._decode(frame)) is None:
+                continue
+            # As in the node, one engine call takes frames of different cameras together.
+            if batch and (
+                len(batch) == self._engine.input_shape[0]
+                or frame.topic in [b.source.topic for b in batch]
+            ):
+                self._process(batch)
+                batch = []
+            batch.append(ready)
+        if batch:
+            self._process(batch)
+        return self._report(chosen)
+
+    def _choose(self, topics: Sequence[str]) -> list[str]:
+        offered = bags.image_topics(self._reader)
+        if not offered:
+            raise MultishiftError(f'{self._reader.path}: the bag has no image topic')
+        kinds = self._reader.topics
+        for topic in topics:
+            if kinds.get(topic) not in (bags.IMAGE, bags.COMPRESSED_IMAGE):
+                raise MultishiftError(
+                    f'{self._reader.path}: no image topic {topic!r}; '
+                    f'the bag has: {", ".join(offered)}'
+                )
+        return list(dict.fromkeys(topics)) or list(offered)
+
+    def _decode(self, frame: BagFrame) -> _Ready | None:
+        if self._start_ns is None:
+            self._start_ns = frame.time_ns
+        start = perf_counter()
+        message = frame.message
+        try:
+            if frame.kind == bags.COMPRESSED_IMAGE:
+                image = decode_compressed(message.data)
+            else:
+                image = decode_image(
+                    message.encoding,
+                    message.height,
+                    message.width,
+                    message.step,
+                    bool(message.is_bigendian),
+                    message.data,
+                )
+        except FrameError as error:
+            if not self._dropped[frame.topic]:
+                tqdm.write(f'{frame.topic}: frame dropped: {error}')
+            self._dropped[frame.topic][error.cause] += 1
+            return None
+        return _Ready(frame, image, (perf_counter() - start) * 1e3)
+
+    def _process(self, batch: list[_Ready]) -> None:
+        start = perf_counter()
+        outputs = self._pipeline.run([ready.image for ready in batch])
+        call_ms = (perf_counter() - start) * 1e3
+        self._stages.call.append(call_ms)
+        for ready, output in zip(batch, outputs, strict=True):
+            start = perf_counter()
+            mask = anomaly_mask(output.anomaly, self._threshold)
+            mask_ms = (perf_counter() - start) * 1e3
+            self._stages.decode.append(ready.decode_ms)
+            self._stages.threshold.append(mask_ms)
+            self._stages.total.append(ready.decode_ms + call_ms + mask_ms)
+            self._received[ready.source.topic] += 1
+            self._judge(ready, output, mask)
+
+    def _judge(self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8]) -> None:
+        source = ready.source
+        truth_topic = bags.namespace_of(source.topic) + bags.TRUTH_LABELS
+        seconds = (source.time_ns - (self._start_ns or 0)) / 1e9
+        frame = JudgedFrame(
+            camera=bags.camera_of(source.topic),
+            condition=source.condition,
+            time=seconds,
+            image=ready.image,
+            labels=output.labels,
+            mask=mask,
+            score=output.score,
+            truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
+        )
+        try:
+            self._evaluation.add(frame)
+        except ValueError as error:
+            raise MultishiftError(
+                f'{truth_topic} at {seconds:.3f} s: {error}; '
+                'the bag and the engine must use the same classes'
+            ) from error
+
+    def _report(self, topics: list[str]) -> Report:
+        if not self._received:
+            causes = sorted({cause for counter in self._dropped.values() for cause in counter})
+            raise MultishiftError(
+                f'{self._reader.path}: no usable frame on {", ".join(topics)}'
+                f' ({", ".join(causes) or "the topics are empty"})'
+            )
+        engine, path = self._engine, self._reader.path
+        return Report(
+            title='Replay report',
+            subtitle=f'{engine.name} ({engine.backend}) over {path.name}',
+            classes=engine.classes,
+            threshold=self._threshold,
+            overall=self._evaluation.overall(),
+            conditions=self._evaluation.by_condition(),
+            cameras=self._evaluation.by_camera(),
+            latencies=(
+                Latency('decode', tuple(self._stages.decode)),
+                Latency('engine call', tuple(self._stages.call)),
+                Latency('threshold', tuple(self._stages.threshold)),
+                Latency('decode to mask', tuple(self._stages.total)),
+            ),
+            counts=tuple(
+                FrameCount(t, self._reader.count([t]), self._received[t], dict(self._dropped[t]))
+                for t in topics
+            ),
+            pictures=self._evaluation.pictures(),
+            provenance={
+                'bag': f'{path.name}, {self._reader.duration:.1f} s',
+                **provenance(engine),
+            },
+        )
+
+
+def provenance(engine: Engine) -> dict[str, str]:
+    """Return what names an engine and the software that ran it, for a report."""
+    batch, height, width = engine.input_shape
+    return {
+        'engine bundle': engine.name,
+        'manifest SHA-256': engine.digest,
+        'model': f'{engine.manifest.model}, trained by {engine.manifest.method}',
+        'backend': engine.backend,
+        'input': f'{batch} x {height} x {width}',
+        'multishift_perception': __version__,
+        'Python': platform.python_version(),
+        'machine': f'{platform.machine()}, {platform.system()}',
+        'created': datetime.now(UTC).strftime('%Y-%m-%d %H:%M UTC'),
+    }
+
+
+def replay(
+    bag: Path,
+    engine: Engine,
+    *,
+    topics: Sequence[str] = (),
+    threshold: float = 0.5,
+) -> Report:
+    """Run an engine over a bag; see ``Replay``."""
+    with BagReader(bag) as reader:
+        return Replay(reader, engine, threshold=threshold).run(topics)

@@ -1,0 +1,183 @@
+"""The report of a replay or a demo: one HTML file that holds everything, and ``metrics.json``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+import numpy as np
+
+from multishift_perception import files
+from multishift_perception.charts import condition_chart, latency_chart
+from multishift_perception.classes import NOVEL_COLOR, SemanticClass
+from multishift_perception.evaluation import Scores
+from multishift_perception.gallery import Picture
+
+HTML = 'report.html'
+JSON = 'metrics.json'
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Durations of one stage.
+
+    Attributes:
+        stage: What was timed, in words.
+        ms: One value per frame or call, milliseconds.
+    """
+
+    stage: str
+    ms: tuple[float, ...]
+
+    def summary(self) -> dict[str, float | int]:
+        """Return count, mean, p50, p99 and max; only the count without values."""
+        if not self.ms:
+            return {'count': 0}
+        p50, p99 = np.percentile(self.ms, [50, 99])
+        return {
+            'count': len(self.ms),
+            'mean': float(np.mean(self.ms)),
+            'p50': float(p50),
+            'p99': float(p99),
+            'max': max(self.ms),
+        }
+
+
+@dataclass(frozen=True)
+class FrameCount:
+    """Where the frames of a camera went.
+
+    Attributes:
+        camera: Name or topic.
+        sent: Frames in the bag, or published.
+        received: Frames with outputs.
+        dropped: Frames without, by cause.
+    """
+
+    camera: str
+    sent: int
+    received: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows.
+
+    Attributes:
+        title: Heading.
+        subtitle: One line below it: what ran over what.
+        classes: Known classes, in order of their label values.
+        threshold: Operating threshold of the anomaly mask, 0..1 on the calibrated scale.
+        overall: Metrics over all frames.
+        conditions: Metrics per condition; empty where unknown.
+        cameras: Metrics per camera.
+        latencies: Stages in order; the last one is the whole, and is the one at the top.
+        counts: Frame counts per camera.
+        pictures: Rows of the gallery.
+        provenance: What is needed to repeat the run: names, hashes, versions.
+    """
+
+    title: str
+    subtitle: str
+    classes: tuple[SemanticClass, ...]
+    threshold: float
+    overall: Scores
+    conditions: tuple[Scores, ...]
+    cameras: tuple[Scores, ...]
+    latencies: tuple[Latency, ...]
+    counts: tuple[FrameCount, ...]
+    pictures: tuple[Picture, ...]
+    provenance: Mapping[str, str]
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write ``report.html`` and ``metrics.json``; other files in the folder stay.
+
+    Returns:
+        Path of the HTML file.
+    """
+    files.write_text(folder / JSON, json.dumps(metrics(report), indent=2) + '\n')
+    files.write_text(folder / HTML, render(report))
+    return folder / HTML
+
+
+def metrics(report: Report) -> dict[str, Any]:
+    """Return the report's numbers for machines, JSON-ready; fractions 0..1, undefined is None."""
+    return {
+        'title': report.title,
+        'threshold': report.threshold,
+        'classes': [c.name for c in report.classes],
+        'overall': asdict(report.overall),
+        'conditions': {scores.name: asdict(scores) for scores in report.conditions},
+        'cameras': {scores.name: asdict(scores) for scores in report.cameras},
+        'latency_ms': {latency.stage: latency.summary() for latency in report.latencies},
+        'frames': {count.camera: asdict(count) for count in report.counts},
+        'provenance': dict(report.provenance),
+    }
+
+
+def summary(report: Report) -> str:
+    """Return the report's numbers as a table for a terminal."""
+    rows: list[tuple[str, ...]] = [
+        ('', 'frames', 'mIoU', 'AUROC', 'AP', 'FPR95', 'found', 'false alarms')
+    ]
+    for s in (*report.conditions, *report.cameras, report.overall):
+        shares = (s.segmentation.miou, s.anomaly.auroc, s.anomaly.ap, s.anomaly.fpr95)
+        rates = (_percent(s.operating.tpr), _percent(s.operating.fpr, 2))
+        rows.append((s.name, str(s.frames), *map(_percent, shares), *rates))
+    lines = [*_aligned(rows), ''] if report.overall.frames_with_truth else []
+    times: list[tuple[str, ...]] = [('', 'count', 'p50 ms', 'p99 ms')]
+    for latency in report.latencies:
+        spread = latency.summary()
+        ends = [f'{spread[key]:.1f}' if latency.ms else '–' for key in ('p50', 'p99')]
+        times.append((latency.stage, str(spread['count']), *ends))
+    return '\n'.join([*lines, *_aligned(times)])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        row[0].ljust(widths[0])
+        + ''.join('  ' + c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+
+
+def render(report: Report) -> str:
+    """Return the report as one self-contained HTML page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader('multishift_perception'),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(percent=_percent, jpeg=_jpeg_uri, rgb=_rgb)
+    causes = sorted({cause for count in report.counts for cause in count.dropped})
+    rated = tuple(s for s in report.conditions if s.frames_with_truth)
+    return environment.get_template('report.html.j2').render(
+        report=report,
+        causes=causes,
+        novel_color=NOVEL_COLOR,
+        condition_chart=Markup(condition_chart(rated)) if rated else None,
+        latency_chart=Markup(latency_chart([(x.stage, x.ms) for x in report.latencies if x.ms])),
+    )
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return '–' if value is None else f'{100 * value:.{digits}f} %'
+
+
+def _jpeg_uri(data: bytes) -> str:
+    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
+
+
+def _rgb(color: tuple[int, int, int]) -> str:
+    return 'rgb({}, {}, {})'.format(*color)

@@ -1,0 +1,236 @@
+"""Folders of images and the sample drive become bags; label values are mapped once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+import cv2
+import numpy as np
+import pytest
+
+from multishift_perception import bags
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.cli.make_bag import command as make_bag_command
+from multishift_perception.cli.sample_drive import command as sample_drive_command
+from multishift_perception.errors import MultishiftError
+from multishift_perception.label_map import (
+    UNMAPPED,
+    apply_label_map,
+    load_label_map,
+    own_labels,
+    read_labels,
+)
+from multishift_perception.make_bag import find_images, make_bag
+from multishift_perception.sample_bag import write_sample_bag
+
+CAMVID_MAP = Path(__file__).parents[2] / 'config' / 'labels' / 'camvid.yaml'
+
+
+def write_image(path: Path, value: object, size: tuple[int, int] = (4, 6)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.empty((*size, *np.shape(value)), np.uint8)
+    pixels[:] = value
+    assert cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three frames in two folders, all their labels in one."""
+    for name, blue in (('a/f2.png', 2), ('a/f10.png', 10), ('b/f1.png', 1)):
+        write_image(tmp_path / 'images' / name, (blue, 0, 200))
+        write_image(tmp_path / 'labels' / Path(name).name, blue)
+    return tmp_path / 'images', tmp_path / 'labels'
+
+
+def run(folders: tuple[Path, Path], out: Path, **changes: object) -> int:
+    images, labels = folders
+    arguments = {
+        'topic': '/cam/image_raw',
+        'rate': 4.0,
+        'labels': labels,
+        'label_map': own_labels(),
+        **changes,
+    }
+    return make_bag(images, out, **arguments)
+
+
+def test_frames_labels_and_camera_info_share_their_stamps(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    assert run(folders, tmp_path / 'o.mcap') == 3
+
+    with bags.BagReader(tmp_path / 'o.mcap') as reader:
+        by_topic: dict[str, list] = {}
+        for topic, message, time in reader.messages():
+            assert bags.stamp_ns(message) == time
+            assert message.header.frame_id == 'cam_optical_frame'
+            by_topic.setdefault(topic, []).append(message)
+    stamps = {t: [bags.stamp_ns(m) - bags.EPOCH_NS for m in ms] for t, ms in by_topic.items()}
+    assert stamps == dict.fromkeys(
+        ('/cam/image_raw', '/cam/camera_info', '/cam/ground_truth/labels'),
+        [0, 250_000_000, 500_000_000],
+    )
+    # Natural order, and RGB: the red of 200 comes first.
+    assert [m.data[:3].tolist() for m in by_topic['/cam/image_raw']] == [
+        [200, 0, 2],
+        [200, 0, 10],
+        [200, 0, 1],
+    ]
+    assert [m.data[0] for m in by_topic['/cam/ground_truth/labels']] == [2, 10, 1]
+    info = by_topic['/cam/camera_info'][0]
+    assert (info.width, info.height, info.k.any()) == (6, 4, False)
+
+
+def test_labels_may_mirror_the_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write_image(folders[1] / 'a' / 'f2.png', 17)
+    run(folders, tmp_path / 'o.mcap')
+
+    with bags.BagReader(tmp_path / 'o.mcap') as reader:
+        labels = [m.data[0] for _, m, _ in reader.messages(['/cam/ground_truth/labels'])]
+    assert labels == [17, 10, 1]
+
+
+def test_without_labels_there_is_no_ground_truth(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run(folders, tmp_path / 'o.mcap', labels=None)
+    with bags.BagReader(tmp_path / 'o.mcap') as reader:
+        assert list(reader.topics) == ['/cam/camera_info', '/cam/image_raw']
+
+
+def test_faults_are_named_and_leave_no_bag(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images, labels = folders
+    out = tmp_path / 'out' / 'o.mcap'
+    with pytest.raises(MultishiftError, match=r"'image_raw' is no absolute topic"):
+        run(folders, out, topic='image_raw')
+    with pytest.raises(MultishiftError, match='no such folder'):
+        run((tmp_path / 'gone', labels), out)
+    write_image(labels / 'f10.png', 77)
+    with pytest.raises(MultishiftError, match=r'f10\.png: label value 77 is not in'):
+        run(folders, out)
+    write_image(labels / 'f10.png', 1, size=(8, 6))
+    with pytest.raises(MultishiftError, match=r'f10\.png: has 6 x 8 pixels, .* 6 x 4'):
+        run(folders, out)
+    (labels / 'f10.png').unlink()
+    with pytest.raises(MultishiftError, match=r'f10\.png: no such label image'):
+        run(folders, out)
+    data = (images / 'a' / 'f2.png').read_bytes()
+    (images / 'a' / 'f2.png').write_bytes(data[:-20])
+    with pytest.raises(MultishiftError, match=r'f2\.png: .*truncated'):
+        run(folders, out, labels=None)
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+
+def test_images_are_found_in_natural_order(tmp_path: Path) -> None:
+    names = ['s2/1.JPG', 's2/10.png', 's10/2.jpeg', 's10/x.png', 's10/x2y10.png', 's10/x2y9.png']
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / 'notes.txt').touch()
+
+    found = [str(p.relative_to(tmp_path)) for p in find_images(tmp_path)]
+    assert found == [*names[:3], 's10/x2y9.png', 's10/x2y10.png', 's10/x.png']
+
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(MultishiftError, match=r'empty: no \.jpg'):
+        find_images(tmp_path / 'empty')
+
+
+def test_the_camvid_map_holds_the_bicyclist_out() -> None:
+    table = load_label_map(CAMVID_MAP)
+    assert table[:12].tolist() == [10, 2, 5, 0, 1, 8, 7, 4, 13, 11, NOVEL, VOID]
+    assert (table[12:] == UNMAPPED).all()
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('0: 19', r'raw value 0 maps to 19; expected a train id 0\.\.18'),
+        ('0: true', r'maps to True'),
+        ('0: nothing', r"maps to 'nothing'"),
+        ('300: 1', r'300 is no raw label value'),
+        ('sky: 1', r"'sky' is no raw label value"),
+        ('- 1', r'expected lines'),
+        ('', r'expected lines'),
+        ('{', r'not valid YAML'),
+    ],
+)
+def test_a_wrong_label_map_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / 'map.yaml'
+    path.write_text(text)
+    with pytest.raises(MultishiftError, match=message) as caught:
+        load_label_map(path)
+    assert 'map.yaml' in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_own_labels_pass_and_others_do_not() -> None:
+    good = np.uint8([[0, 18, NOVEL, VOID]])
+    np.testing.assert_array_equal(apply_label_map(own_labels(), good, Path('x')), good)
+    for value in (19, UNMAPPED):
+        with pytest.raises(MultishiftError, match=f'label value {value}'):
+            apply_label_map(own_labels(), np.uint8([[value]]), Path('x'))
+
+
+def test_colour_renderings_are_no_labels(tmp_path: Path) -> None:
+    write_image(tmp_path / 'c.png', (1, 2, 3))
+    with pytest.raises(MultishiftError, match='colour rendering'):
+        read_labels(tmp_path / 'c.png', own_labels())
+    (tmp_path / 'd.png').write_bytes(b'no image')
+    with pytest.raises(MultishiftError, match='not a readable image'):
+        read_labels(tmp_path / 'd.png', own_labels())
+
+
+def test_make_bag_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images, labels = folders
+    (tmp_path / 'map.yaml').write_text('{1: novel, 2: 0, 10: void}')
+    out = tmp_path / 'o.mcap'
+    arguments = [str(images), str(out), '--labels', str(labels), '--rate', '2']
+    arguments += ['--label-map', str(tmp_path / 'map.yaml')]
+
+    result = CliRunner().invoke(make_bag_command, arguments, catch_exceptions=False)
+
+    assert result.exit_code == 0
+    assert '3 frames on /camera/image_raw, 1.5 s' in result.output
+    with bags.BagReader(out) as reader:
+        values = [m.data[0] for _, m, _ in reader.messages(['/camera/ground_truth/labels'])]
+    assert values == [0, VOID, NOVEL]
+
+
+def test_the_sample_drive_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
+    for name, seed in (('a', 3), ('b', 3), ('c', 4)):
+        write_sample_bag(tmp_path / f'{name}.mcap', seed=seed, seconds=1, rate=2, size=(96, 128))
+
+    first, same, other = (p.read_bytes() for p in sorted(tmp_path.iterdir()))
+    assert first == same
+    assert first != other
+
+
+def test_sample_drive_command_follows_the_conventions(tmp_path: Path) -> None:
+    out = tmp_path / 's.mcap'
+    arguments = f'{out} --seconds 1 --rate 3 --height 96 --width 128'.split()
+    result = CliRunner().invoke(sample_drive_command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+
+    with bags.BagReader(out) as reader:
+        assert set(reader.topics) == {
+            f'/{camera}/{topic}'
+            for camera in ('front', 'left')
+            for topic in (
+                'image_raw',
+                'camera_info',
+                'ground_truth/labels',
+                'ground_truth/condition',
+            )
+        }
+        stamps: dict[str, list[int]] = {}
+        for topic, message, time in reader.messages():
+            if hasattr(message, 'header'):
+                assert bags.stamp_ns(message) == time
+                assert message.header.frame_id == f'{topic.split("/")[1]}_optical_frame'
+            stamps.setdefault(topic, []).append(time - bags.EPOCH_NS)
+        ((_, info, _), *_) = reader.messages(['/left/camera_info'])
+    assert set(map(tuple, stamps.values())) == {(0, 333_333_333, 666_666_667)}
+    assert info.k[0] > 0
+    assert info.p[0] == info.k[0]

@@ -1,0 +1,205 @@
+"""Replay of a real engine whose outputs are known: red is road, blue is sky, white is novel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+import cv2
+import numpy as np
+import pytest
+from rosbags.typesys import Stores, get_typestore
+
+from multishift_perception import bags
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.cli.replay import command
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.replay import replay
+from multishift_perception.report import metrics
+
+SIZE = (64, 96)
+STEP = 200_000_000
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+
+def frame() -> np.ndarray:
+    """Sky above road, and a white thing at the left of the road."""
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[:32] = (0, 0, 200)
+    image[32:] = (200, 0, 0)
+    image[40:60, :30] = 255
+    return image
+
+
+def truth() -> np.ndarray:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:32] = 1
+    labels[40:60, :30] = NOVEL
+    labels[:, 90:] = VOID
+    return labels
+
+
+def write_bag(path: Path, *, labels: np.ndarray | None, truth_first: bool = False) -> Path:
+    with bags.BagWriter(path) as bag:
+        for i in range(6):
+            for camera in ('front', 'left'):
+                parts = [lambda t=i, c=camera: bag.image(f'/{c}/image_raw', t * STEP, c, frame())]
+                if labels is not None:
+                    parts.append(
+                        lambda t=i, c=camera: bag.image(
+                            f'/{c}/ground_truth/labels', t * STEP, c, labels
+                        )
+                    )
+                for part in reversed(parts) if truth_first else parts:
+                    part()
+                bag.string(
+                    f'/{camera}/ground_truth/condition', i * STEP, 'day' if i < 4 else 'fog'
+                )
+    return path
+
+
+@pytest.fixture(scope='module')
+def engine(tiny_bundle: Path) -> Engine:
+    return Engine.load(tiny_bundle, backend='openvino')
+
+
+@pytest.mark.parametrize('truth_first', [False, True])
+def test_metrics_of_a_known_engine(tmp_path: Path, engine: Engine, truth_first: bool) -> None:
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth(), truth_first=truth_first)
+
+    report = replay(bag, engine)
+
+    assert report.overall.segmentation.miou == 1.0
+    assert report.overall.segmentation.iou == (1.0, 1.0, None)
+    assert report.overall.anomaly.auroc == 1.0
+    assert report.overall.anomaly.fpr95 == 0.0
+    assert report.overall.anomaly.novel_pixels == 12 * 600
+    operating = report.overall.operating
+    assert (operating.tpr, operating.fpr, operating.precision) == (1.0, 0.0, 1.0)
+    assert [(s.name, s.frames) for s in report.conditions] == [('day', 8), ('fog', 4)]
+    assert [(s.name, s.frames) for s in report.cameras] == [('front', 6), ('left', 6)]
+    assert [(c.camera, c.sent, c.received) for c in report.counts] == [
+        ('/front/image_raw', 6, 6),
+        ('/left/image_raw', 6, 6),
+    ]
+    assert [len(latency.ms) for latency in report.latencies] == [12] * 4
+    assert {(p.camera, p.condition) for p in report.pictures} == {
+        (camera, condition) for camera in ('front', 'left') for condition in ('day', 'fog')
+    }
+    assert {p.found for p in report.pictures} == {1.0}
+
+
+def test_cameras_share_engine_calls(tmp_path: Path, tiny_bundle_of_two: Path) -> None:
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth())
+    with Engine.load(tiny_bundle_of_two, backend='openvino') as engine:
+        report = replay(bag, engine)
+    calls = {latency.stage: len(latency.ms) for latency in report.latencies}
+    assert calls['engine call'] == 6
+    assert report.overall.segmentation.miou == 1.0
+
+
+def test_the_threshold_moves_the_operating_point_only(tmp_path: Path, engine: Engine) -> None:
+    # The mean of (0, 0, 200) is a score of 0.26: a calibrated 0.26 on the way to 0.5.
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth())
+    low = replay(bag, engine, threshold=0.1)
+    assert low.overall.operating.fpr == 1.0
+    assert low.overall.anomaly.auroc == 1.0
+
+
+def test_without_ground_truth_there_is_still_a_report(tmp_path: Path, engine: Engine) -> None:
+    report = replay(write_bag(tmp_path / 'a.mcap', labels=None), engine)
+    assert report.overall.frames == 12
+    assert report.overall.frames_with_truth == 0
+    assert report.overall.segmentation.miou is None
+    assert report.overall.anomaly.auroc is None
+    assert all(p.truth is None for p in report.pictures)
+
+
+def test_frames_wait_only_so_long_for_sparse_truth(tmp_path: Path, engine: Engine) -> None:
+    """Truth for every fourth frame, as in videos with sparse annotation."""
+    with bags.BagWriter(tmp_path / 'a.mcap') as bag:
+        for i in range(8):
+            bag.image('/c/image_raw', i * STEP, 'c', frame())
+            if i % 4 == 0:
+                bag.image('/c/ground_truth/labels', i * STEP, 'c', truth())
+    report = replay(tmp_path / 'a.mcap', engine)
+    assert (report.overall.frames, report.overall.frames_with_truth) == (8, 2)
+    assert report.conditions == ()
+
+
+def test_a_late_condition_message_counts_from_its_time_on(tmp_path: Path, engine: Engine) -> None:
+    with bags.BagWriter(tmp_path / 'a.mcap') as bag:
+        bag.string('/c/ground_truth/condition', 0, 'rain')
+        for i in range(1, 6):
+            bag.image('/c/image_raw', i * STEP, 'c', frame())
+            if i == 3:
+                bag.string('/c/ground_truth/condition', i * STEP, 'fog')
+    report = replay(tmp_path / 'a.mcap', engine)
+    assert {s.name: s.frames for s in report.conditions} == {'rain': 2, 'fog': 3}
+
+
+def test_compressed_topics_are_replayed_and_broken_frames_counted(
+    tmp_path: Path, engine: Engine
+) -> None:
+    _, png = cv2.imencode('.png', frame()[:, :, ::-1])
+    with bags.BagWriter(tmp_path / 'a.mcap') as bag:
+        for i, data in enumerate((png, png[:-30], png)):
+            message = TYPES.types[bags.COMPRESSED_IMAGE](
+                header=bags._header(i * STEP, 'c'), format='png', data=data
+            )
+            cdr = bytes(TYPES.serialize_cdr(message, bags.COMPRESSED_IMAGE))
+            bag.raw('/c/image_raw/compressed', bags.COMPRESSED_IMAGE, cdr, i * STEP)
+            bag.image('/c/ground_truth/labels', i * STEP, 'c', truth())
+    report = replay(tmp_path / 'a.mcap', engine)
+    (count,) = report.counts
+    assert (count.sent, count.received, dict(count.dropped)) == (3, 2, {'broken': 1})
+    assert report.overall.segmentation.miou == 1.0
+
+
+def test_users_faults_are_named(tmp_path: Path, engine: Engine) -> None:
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth())
+    with pytest.raises(
+        MultishiftError, match=r"'/rear'; the bag has: /front/image_raw, /left/image_raw"
+    ):
+        replay(bag, engine, topics=['/rear'])
+    with pytest.raises(MultishiftError, match=r'/front/ground_truth/labels at 0\.000 s: .* 13;'):
+        replay(write_bag(tmp_path / 'b.mcap', labels=np.full(SIZE, 13, np.uint8)), engine)
+    with pytest.raises(MultishiftError, match=r'labels at 0\.000 s: .*shape'):
+        replay(write_bag(tmp_path / 'c.mcap', labels=np.zeros((32, 48), np.uint8)), engine)
+    with bags.BagWriter(tmp_path / 'd.mcap') as writer:
+        writer.string('/x', 0, 'no camera')
+    with pytest.raises(MultishiftError, match='no image topic'):
+        replay(tmp_path / 'd.mcap', engine)
+    with bags.BagWriter(tmp_path / 'e.mcap') as writer:
+        writer.image('/depth/image', 0, 'd', np.zeros(SIZE, np.float32))
+    with pytest.raises(MultishiftError, match=r'no usable frame on /depth/image \(encoding\)'):
+        replay(tmp_path / 'e.mcap', engine)
+
+
+def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth())
+    out = tmp_path / 'report'
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    arguments += ['--topic', '/left/image_raw', '--backend', 'torch']
+
+    result = CliRunner().invoke(command, [*arguments, '--json'], catch_exceptions=False)
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert printed == json.loads((out / 'metrics.json').read_text())
+    assert printed['overall']['segmentation']['miou'] == 1.0
+    assert list(printed['cameras']) == ['left']
+    assert printed['provenance']['backend'] == 'torch'
+
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert 'mIoU' in result.stdout
+    assert '100.0 %' in result.stdout
+    assert str(out / 'report.html') in result.stdout
+
+
+def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) -> None:
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth())
+    first, second = (metrics(replay(bag, engine)) for _ in range(2))
+    for key in ('overall', 'conditions', 'cameras', 'frames'):
+        assert first[key] == second[key]
