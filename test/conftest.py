@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multishift_perception.engine.manifest import Calibration, ClassEntry
-from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
-from multishift_training.export import export_bundle
-from multishift_training.models import Prediction, SegmentationModel
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from multishift_perception.engine.manifest import Calibration, ClassEntry
+from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
+from multishift_training.export import export_bundle
+from multishift_training.models import Prediction, SegmentationModel
 
 TINY_CLASSES = (
     ClassEntry(name='road', color=(128, 64, 128)),

@@ -88,6 +88,10 @@ class TrainConfig(_Strict):
     crop: Size
     scale: tuple[float, float] = Field(description='range of random zoom around engine_size')
     batch_size: int = Field(ge=2)
+    class_weights: bool = Field(
+        default=False, description='weigh classes in the cross-entropy by their rarity'
+    )
+    precision: Literal['fp32', 'bf16'] = 'fp32'
     weight_decay: float = Field(default=1e-4, ge=0)
     workers: int = Field(default=2, ge=0)
     stages: list[Stage] = Field(min_length=1)

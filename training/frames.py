@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
+from multiprocessing import get_context
 import os
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import replacing
-from multishift_perception.label_map import load_label_map
+from multishift_perception.label_map import load_label_map, read_labels
 from multishift_perception.sample_drive import cutout, random_frame
 from multishift_training.config import FolderData, SampleDriveData
 
@@ -73,7 +74,9 @@ class RenderedFrames:
 
 def _render(config: SampleDriveData, path: Path) -> None:
     """Write image and labels as the four channels of one ``uint8 [frames,H,W,4]`` array."""
-    with replacing(path) as fresh, ProcessPoolExecutor(os.cpu_count()) as pool:
+    # Spawned, not forked: a fork of a process whose libraries run threads can hang for ever.
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context('spawn'))
+    with replacing(path) as fresh, pool:
         shape = (config.frames, *config.size, 4)
         frames = np.lib.format.open_memmap(fresh, 'w+', np.uint8, shape)
         jobs = [(config.seed + i, config.split, config.size) for i in range(config.frames)]
@@ -102,7 +105,7 @@ class FolderFrames:
                 message names it.
         """
         self._config = config
-        self._lut = load_label_map(root / config.label_map)
+        self._label_map = load_label_map(config.label_map)
         images, labels = root / config.images, root / config.labels
         if not images.is_dir():
             raise MultishiftError(
@@ -128,18 +131,19 @@ class FolderFrames:
     def read(self, index: int, rng: np.random.Generator) -> Pair:
         """Return a frame with one to three novel objects pasted into four frames of five."""
         image_path, label_path = self._pairs[index]
-        image, raw = cv2.imread(str(image_path)), cv2.imread(str(label_path), cv2.IMREAD_UNCHANGED)
-        if image is None or raw is None or raw.shape != image.shape[:2]:
+        loaded = cv2.imread(str(image_path), cv2.IMREAD_COLOR_RGB)
+        if loaded is None:
+            raise MultishiftError(f'{image_path} is no readable image: copy it again')
+        image, labels = np.asarray(loaded, np.uint8), read_labels(label_path, self._label_map)
+        if labels.shape != image.shape[:2]:
             raise MultishiftError(
-                f'{image_path} and {label_path} are no image and 8-bit label map of one size'
+                f'{label_path} has {labels.shape} pixels, its image {image.shape[:2]}'
             )
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        labels = self._lut[raw]
         labels[labels == NOVEL] = VOID
         if rng.random() < 0.8:
             for _ in range(rng.integers(1, 4)):
                 _paste(image, labels, rng, self._config.paste_split)
-        return np.asarray(image, np.uint8), labels
+        return image, labels
 
 
 def _paste(

@@ -9,15 +9,16 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL, VOID
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean cross-entropy over pixels of known classes; 0 where there are none.
 
     Args:
         logits: ``float32 [B,C,H,W]``.
         labels: ``int64 [B,H,W]``; ``NOVEL`` and ``VOID`` do not count.
+        weights: weight of each class, ``float32 [C]``.
     """
     known = labels.masked_fill(labels == NOVEL, VOID)
-    total = F.cross_entropy(logits, known, ignore_index=VOID, reduction='sum')
+    total = F.cross_entropy(logits, known, weights, ignore_index=VOID, reduction='sum')
     return total / (known != VOID).sum().clamp(min=1)
 
 

@@ -23,7 +23,7 @@ from multishift_perception.files import replacing, write_text
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints import Checkpoint
 from multishift_training.config import Stage, TrainConfig
-from multishift_training.dataset import training_loader, validation_loader
+from multishift_training.dataset import class_weights, training_loader, validation_loader
 from multishift_training.deploy import Normalize
 from multishift_training.frames import open_frames
 from multishift_training.losses import cross_entropy, relative_contrastive
@@ -31,6 +31,10 @@ from multishift_training.models import SegmentationModel
 from multishift_training.validate import metrics
 
 logger = logging.getLogger(__name__)
+
+# Networks predict at a quarter of the input size: a loss at every pixel costs four times one at
+# every second row and column, and teaches the same.
+_LOSS_STRIDE = 2
 
 
 class Epoch(NamedTuple):
@@ -68,6 +72,7 @@ def train(config: TrainConfig, run: Path, *, root: Path) -> Path:
     _claim(run, config)
     frames = open_frames(config.train, root, run / 'cache')
     validation = validation_loader(open_frames(config.val, root, run / 'cache'), config)
+    weights = class_weights(frames, len(CITYSCAPES)) if config.class_weights else None
     torch.manual_seed(config.seed)
     model = models.create(config.model)
     progress = _load_progress(run, model)
@@ -77,7 +82,7 @@ def train(config: TrainConfig, run: Path, *, root: Path) -> Path:
                 continue
             optimizer = _prepare(model, epoch, config, progress)
             loader = training_loader(frames, config, epoch.number)
-            losses = _train_epoch(model, optimizer, epoch, loader)
+            losses = _train_epoch(model, optimizer, epoch, loader, config, weights)
             result = metrics(model, validation, len(CITYSCAPES))
             _record(board, run, epoch, {**losses, **result})
             quality = (result['miou'] or 0.0) + (result['ap'] or 0.0)
@@ -151,11 +156,12 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     epoch: Epoch,
     loader: DataLoader[tuple[Tensor, Tensor]],
+    config: TrainConfig,
+    weights: Tensor | None,
 ) -> dict[str, float]:
     """Run an epoch and return the mean of each loss."""
     stage = epoch.stage
     _set_training_mode(model, stage)
-    normalize = Normalize()
     generator = torch.Generator().manual_seed(epoch.number)
     totals = {'loss/cross_entropy': 0.0, 'loss/contrastive': 0.0}
     bar = tqdm(loader, f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}', unit='batch')
@@ -163,13 +169,8 @@ def _train_epoch(
         share = (epoch.in_stage + step / len(loader)) / stage.epochs
         for group in optimizer.param_groups:
             group['lr'] = stage.learning_rate * (1 + math.cos(math.pi * share)) / 2
-        logits, score = model(normalize(images).contiguous(memory_format=torch.channels_last))
-        size, labels = images.shape[1:3], labels.long()
-        logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
-        score = F.interpolate(score[:, None], size=size, mode='bilinear', align_corners=False)
-        segmentation = cross_entropy(logits, labels)
-        contrastive = relative_contrastive(
-            score[:, 0], labels, margin=stage.margin, generator=generator
+        segmentation, contrastive = _losses(
+            model, images, labels, stage=stage, config=config, weights=weights, generator=generator
         )
         optimizer.zero_grad(set_to_none=True)
         (stage.cross_entropy * segmentation + stage.contrastive * contrastive).backward()  # type: ignore[no-untyped-call]
@@ -178,6 +179,30 @@ def _train_epoch(
         totals['loss/contrastive'] += contrastive.item()
         bar.set_postfix({k.split('/')[1]: f'{v / (step + 1):.3f}' for k, v in totals.items()})
     return {key: value / len(loader) for key, value in totals.items()}
+
+
+def _losses(
+    model: SegmentationModel,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    stage: Stage,
+    config: TrainConfig,
+    weights: Tensor | None,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Return cross-entropy and contrastive loss of a batch of bytes."""
+    labels = labels[:, ::_LOSS_STRIDE, ::_LOSS_STRIDE].long()
+    image = Normalize()(images).contiguous(memory_format=torch.channels_last)
+    with torch.autocast('cpu', torch.bfloat16, enabled=config.precision == 'bf16'):
+        logits, score = model(image)
+    size = labels.shape[1:]
+    logits = F.interpolate(logits.float(), size=size, mode='bilinear', align_corners=False)
+    score = F.interpolate(score[:, None].float(), size=size, mode='bilinear', align_corners=False)
+    contrastive = relative_contrastive(
+        score[:, 0], labels, margin=stage.margin, generator=generator
+    )
+    return cross_entropy(logits, labels, weights), contrastive
 
 
 def _set_training_mode(model: SegmentationModel, stage: Stage) -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multishift_perception.engine import Engine
-from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
 import numpy as np
 import pytest
+
+from multishift_perception.engine import Engine
+from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
 
 
 @pytest.fixture(scope='module')

@@ -4,12 +4,13 @@ import logging
 from pathlib import Path
 import shutil
 
-from multishift_perception.engine import Engine
-from multishift_perception.engine.manifest import read_manifest
-from multishift_perception.errors import MultishiftError
 import numpy as np
 import pytest
 import yaml
+
+from multishift_perception.engine import Engine
+from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.errors import MultishiftError
 
 
 @pytest.fixture
