@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+import subprocess
+import sys
+
+from click.testing import CliRunner
+import pytest
+
+from multishift_perception import __version__
+from multishift_perception.cli import main as cli
+from multishift_perception.errors import MultishiftError
+
+
+def multishift(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, as a user does."""
+    return subprocess.run(
+        [sys.executable, '-m', 'multishift_perception.cli.main', *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_loads_no_heavy_library() -> None:
+    script = (
+        'import sys; from multishift_perception.cli.main import multishift\n'
+        'multishift.main(["--help"], standalone_mode=False)\n'
+        'assert not {"torch", "openvino", "rclpy", "cv2"} & set(sys.modules)'
+    )
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ('demo', 'sample-drive', 'make-bag', 'replay', 'engine', 'train'):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ['demo'],
+        ['sample-drive'],
+        ['make-bag'],
+        ['replay'],
+        ['train'],
+        ['engine', 'build'],
+        ['engine', 'inspect'],
+        ['engine', 'verify'],
+    ],
+    ids=' '.join,
+)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(cli.multishift, [*command, '--help'])
+    assert result.exit_code == 0, result.output
+    assert 'Usage:' in result.output
+
+
+def test_version() -> None:
+    assert __version__ in CliRunner().invoke(cli.multishift, ['--version']).output
+
+
+def test_users_fault_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    done = multishift('engine', 'verify', tmp_path / 'nowhere')
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('multishift: engine bundle ')
+    assert 'nowhere does not exist' in line
+
+
+def test_unknown_command() -> None:
+    done = multishift('fly')
+    assert done.returncode == 2
+    assert "No such command 'fly'" in done.stderr
+
+
+def test_training_command_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'safetensors'", name='safetensors')
+
+    monkeypatch.setattr('importlib.metadata.EntryPoint.load', missing)
+    with pytest.raises(
+        MultishiftError, match=r'needs safetensors.*multishift_perception\[train\]'
+    ):
+        cli.multishift.get_command(None, 'train')
+
+
+def test_training_command_without_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, 'entry_points', lambda **_: ())
+    with pytest.raises(MultishiftError, match=r'multishift_training, which is not installed'):
+        cli.multishift.get_command(None, 'train')
+
+
+def test_verify_and_inspect_a_bundle(tiny_bundle: Path) -> None:
+    done = multishift('engine', 'verify', tiny_bundle)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        'openvino: hashes and probe frames are right',
+        'torch: hashes and probe frames are right',
+    ]
+    shown = CliRunner().invoke(cli.multishift, ['engine', 'inspect', str(tiny_bundle)]).output
+    assert '1 x 64 x 96 RGB bytes' in shown
+    assert 'road, sky, car' in shown

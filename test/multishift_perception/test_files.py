@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from multishift_perception import files
+
+
+def test_file_appears_whole(tmp_path: Path) -> None:
+    files.write_text(tmp_path / 'new' / 'a.txt', 'grün')
+    assert (tmp_path / 'new' / 'a.txt').read_bytes() == 'grün'.encode()
+    assert [p.name for p in (tmp_path / 'new').iterdir()] == ['a.txt']
+
+
+def test_exception_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / 'a.txt'
+    path.write_text('old')
+    with pytest.raises(RuntimeError), files.replacing(path) as fresh:
+        fresh.write_text('half')
+        raise RuntimeError
+    assert path.read_text() == 'old'
+    assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
+
+
+def test_directory_replaces_a_directory_with_content(tmp_path: Path) -> None:
+    path = tmp_path / 'bundle'
+    path.mkdir()
+    (path / 'old').write_text('old')
+    with files.replacing(path) as fresh:
+        fresh.mkdir()
+        (fresh / 'new').write_text('new')
+        assert (path / 'old').exists()
+    assert [p.name for p in path.iterdir()] == ['new']
+    assert [p.name for p in tmp_path.iterdir()] == ['bundle']
+
+
+def test_kill_leaves_the_old_directory(tmp_path: Path) -> None:
+    path = tmp_path / 'bundle'
+    path.mkdir()
+    (path / 'old').write_text('old')
+    script = (
+        'import os, signal, sys; from pathlib import Path\n'
+        'from multishift_perception import files\n'
+        'with files.replacing(Path(sys.argv[1])) as fresh:\n'
+        '    fresh.mkdir(); (fresh / "new").write_text("half")\n'
+        '    os.kill(os.getpid(), signal.SIGKILL)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', script, str(path)], env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+    assert [p.name for p in path.iterdir()] == ['old']
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / 'a').write_bytes(b'abc')
+    assert files.sha256(tmp_path / 'a').startswith('ba7816bf8f01cfea')
