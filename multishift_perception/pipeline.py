@@ -80,7 +80,7 @@ class Pipeline:
 
 def score_unit(anomaly: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the calibrated score ``float32`` in 0..1 of an anomaly map; 0.5 = operating point."""
-    return _UNIT[anomaly]
+    return np.asarray(_UNIT[anomaly], np.float32)
 
 
 def anomaly_mask(

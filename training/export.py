@@ -33,6 +33,7 @@ from multishift_training.deploy import DeployGraph
 
 Target = Literal['openvino', 'torch']
 TARGETS: tuple[Target, ...] = ('openvino', 'torch')
+CITYSCAPES_ENTRIES = tuple(ClassEntry(name=c.name, color=c.color) for c in CITYSCAPES)
 
 
 def export_bundle(
@@ -44,9 +45,7 @@ def export_bundle(
     targets: Sequence[Target],
     model: str,
     method: str,
-    classes: Sequence[ClassEntry] = tuple(
-        ClassEntry(name=c.name, color=c.color) for c in CITYSCAPES
-    ),
+    classes: Sequence[ClassEntry] = CITYSCAPES_ENTRIES,
     provenance: dict[str, object],
 ) -> Manifest:
     """Write an engine bundle, atomically, with every artifact verified against the eager graph.

@@ -78,7 +78,7 @@ def _render(config: SampleDriveData, path: Path) -> None:
     pool = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context('spawn'))
     with replacing(path) as fresh, pool:
         shape = (config.frames, *config.size, 4)
-        frames = np.lib.format.open_memmap(fresh, 'w+', np.uint8, shape)
+        frames = np.lib.format.open_memmap(fresh, 'w+', np.uint8, shape)  # type: ignore[no-untyped-call]
         jobs = [(config.seed + i, config.split, config.size) for i in range(config.frames)]
         rendered = pool.map(_render_one, jobs, chunksize=8)
         progress = tqdm(rendered, f'render {config.split} frames', len(jobs), unit='frame')

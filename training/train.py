@@ -173,7 +173,7 @@ def _train_epoch(
             model, images, labels, stage=stage, config=config, weights=weights, generator=generator
         )
         optimizer.zero_grad(set_to_none=True)
-        (stage.cross_entropy * segmentation + stage.contrastive * contrastive).backward()  # type: ignore[no-untyped-call]
+        (stage.cross_entropy * segmentation + stage.contrastive * contrastive).backward()
         optimizer.step()
         totals['loss/cross_entropy'] += segmentation.item()
         totals['loss/contrastive'] += contrastive.item()
@@ -217,7 +217,7 @@ def _record(
     """Add an epoch to TensorBoard, to the log file and to the terminal."""
     for key, value in values.items():
         if value is not None:
-            board.add_scalar(key, value, epoch.number)  # type: ignore[no-untyped-call]
+            board.add_scalar(key, value, epoch.number)
     with (run / 'log.jsonl').open('a') as file:
         file.write(json.dumps({'epoch': epoch.number, 'stage': epoch.stage.name, **values}) + '\n')
     shown = ', '.join(f'{k} {v:.3f}' for k, v in values.items() if v is not None)

@@ -29,7 +29,10 @@ class Aspp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B,outputs,h,w]``."""
         context = self.image(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
-        return self.project(torch.cat([branch(x) for branch in self.branches] + [context], 1))
+        projected: Tensor = self.project(
+            torch.cat([branch(x) for branch in self.branches] + [context], 1)
+        )
+        return projected
 
 
 class DeepLabV3Plus(SegmentationModel):
