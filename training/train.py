@@ -173,7 +173,7 @@ def _train_epoch(
             model, images, labels, stage=stage, config=config, weights=weights, generator=generator
         )
         optimizer.zero_grad(set_to_none=True)
-        (stage.cross_entropy * segmentation + stage.contrastive * contrastive).backward()
+        (stage.cross_entropy * segmentation + stage.contrastive * contrastive).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         totals['loss/cross_entropy'] += segmentation.item()
         totals['loss/contrastive'] += contrastive.item()
