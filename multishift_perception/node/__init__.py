@@ -1,0 +1,1 @@
+"""The ROS 2 node: wiring only; what it does to frames lives in ROS-free modules."""

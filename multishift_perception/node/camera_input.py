@@ -1,0 +1,130 @@
+"""The input side of one camera: subscriptions that exist only while somebody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from multishift_perception.node.parameters import CameraSettings
+from multishift_perception.node.publishers import OVERRIDABLE
+
+_IMAGE_TYPES = {'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'}
+_SEGMENT_HINT = (
+    "the shared memory of the publisher's process is too small for its images: start the camera "
+    'driver with the DDS profile config/fastdds_shm.xml of this package, or use transport '
+    'compressed'
+)
+
+
+class CameraInput:
+    """Subscribes to a camera's images, and to its calibration, while they are wanted."""
+
+    def __init__(
+        self, node: Node, camera: CameraSettings, on_frame: Callable[[Any], None]
+    ) -> None:
+        """Prepare; nothing stays subscribed yet.
+
+        Args:
+            node: the node.
+            camera: the camera's settings.
+            on_frame: called with each image message; must only store it.
+
+        Raises:
+            RuntimeError: a ``qos_overrides`` parameter has a bad value.
+        """
+        self._node = node
+        self._on_frame = on_frame
+        self._kind = CompressedImage if camera.transport == 'compressed' else Image
+        suffix = '/compressed' if camera.transport == 'compressed' else ''
+        self.topic: str = node.resolve_topic_name(camera.image_topic + suffix)
+        self._info_topic = camera.image_topic.rpartition('/')[0] + '/camera_info'
+        self._images: Any = None
+        self._infos: Any = None
+        self.camera_info: Any = None
+        # A bad QoS override shows on creation: better now than when the first watcher comes.
+        self.watch(images=True, infos=True)
+        self.watch(images=False, infos=False)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the images are subscribed."""
+        return self._images is not None
+
+    def watch(self, *, images: bool, infos: bool) -> None:
+        """Subscribe to what is wanted, and unsubscribe from the rest."""
+        if images != (self._images is not None):
+            self._images = self._switched(self._images, self._kind, self.topic, self._on_frame)
+        if infos != (self._infos is not None):
+            self._infos = self._switched(
+                self._infos, CameraInfo, self._info_topic, self._store_info
+            )
+
+    def why_silent(self) -> tuple[int, str]:
+        """Say why no image comes.
+
+        Returns:
+            The number of publishers of the topic, and the likely cause for people.
+        """
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        if not publishers:
+            return 0, f'no publisher on {self.topic}{self._similar_topics()}'
+        cause = self._mismatch(publishers) or _SEGMENT_HINT
+        return len(publishers), cause
+
+    def _switched(self, existing: Any, kind: Any, topic: str, callback: Any) -> Any:
+        if existing is not None:
+            self._node.destroy_subscription(existing)
+            return None
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=1,
+            reliability=ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.VOLATILE,
+        )
+        return self._node.create_subscription(
+            kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE
+        )
+
+    def _store_info(self, message: Any) -> None:
+        self.camera_info = message
+
+    def _mismatch(self, publishers: list[Any]) -> str | None:
+        """Return in what every publisher differs from the subscription, if it does."""
+        wanted = f'sensor_msgs/msg/{self._kind.__name__}'
+        types = {p.topic_type for p in publishers}
+        if wanted not in types:
+            return f'it carries {", ".join(sorted(types))}, not {wanted}: see parameter transport'
+        if self._images is None:
+            return None
+        for publisher in publishers:
+            fits, reason = qos_check_compatible(publisher.qos_profile, self._images.qos_profile)
+            if fits != QoSCompatibility.ERROR:
+                return None
+        return f'QoS mismatch ({" ".join(reason.split())}): see qos_overrides'
+
+    def _similar_topics(self) -> str:
+        own = self._node.get_fully_qualified_name() + '/'
+        topics = [
+            name
+            for name, types in self._node.get_topic_names_and_types()
+            if not _IMAGE_TYPES.isdisjoint(types)
+            and name != self.topic
+            and not name.startswith(own)
+            and self._node.count_publishers(name)
+        ]
+        near = get_close_matches(self.topic, topics, n=3, cutoff=0)
+        if not near:
+            return '; there is no image topic at all'
+        return f'; existing image topics: {", ".join(near)}'

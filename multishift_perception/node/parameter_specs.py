@@ -1,0 +1,205 @@
+"""The table of the node's parameters: names, defaults, ranges, and when each may change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+import re
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
+
+from multishift_perception.engine.engine import BACKENDS
+
+
+class Change(Enum):
+    """When a parameter may change."""
+
+    AT_START = 'only at start'
+    UNCONFIGURED = 'only while the node is unconfigured'
+    ANY_TIME = 'at any time'
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One parameter.
+
+    Attributes:
+        name: name; of a camera's parameter the part after ``cameras.<name>.``.
+        default: default value, which also fixes the type.
+        description: what it does, with its unit.
+        change: when it may change.
+        low: least value of a number.
+        high: largest value of a number.
+        choices: values a string may have; empty for any.
+        refuse: returns why a value of the right type and range is refused, None if it is not.
+    """
+
+    name: str
+    default: Any
+    description: str
+    change: Change = Change.UNCONFIGURED
+    low: float = 0
+    high: float = 0
+    choices: tuple[str, ...] = ()
+    refuse: Callable[[Any], str | None] = lambda value: None
+
+    def refusal(self, value: Any) -> str | None:
+        """Return why a value is refused, None if it is accepted."""
+        if not _same_type(value, self.default):
+            return f'it must be {_TYPE_WORDS[type(self.default)]}'
+        if self.low < self.high and not self.low <= value <= self.high:
+            return f'it must be {self.low} to {self.high}'
+        if self.choices and value not in self.choices:
+            return f'it must be one of {", ".join(self.choices)}'
+        return self.refuse(value)
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return the description that ROS tools show."""
+        descriptor = ParameterDescriptor(
+            description=self.description,
+            read_only=self.change is Change.AT_START,
+            additional_constraints=f'may change {self.change.value}'
+            + (f'; one of {", ".join(self.choices)}' if self.choices else ''),
+        )
+        if self.low < self.high and isinstance(self.default, float):
+            limits = FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+            descriptor.floating_point_range = [limits]
+        elif self.low < self.high:
+            limits = IntegerRange(from_value=int(self.low), to_value=int(self.high))
+            descriptor.integer_range = [limits]
+        return descriptor
+
+
+def _refuse_camera_names(names: Sequence[str]) -> str | None:
+    if not names:
+        return 'it must name at least one camera'
+    for name in names:
+        if not re.fullmatch('[A-Za-z](_?[A-Za-z0-9])*', name):
+            return f'{name!r} is not a ROS name: letters, digits and single underscores'
+    return 'a camera is named twice' if len(set(names)) < len(names) else None
+
+
+def _refuse_topic(topic: str) -> str | None:
+    try:
+        validate_topic_name(topic)
+    except InvalidTopicNameException as error:
+        return ' '.join(str(error).split())
+    return None
+
+
+CAMERA_NAMES = Spec(
+    'camera_names',
+    ['camera'],
+    'Names of the cameras; each has parameters cameras.<name>.* and topics ~/<name>/*.',
+    Change.AT_START,
+    refuse=_refuse_camera_names,
+)
+NODE_SPECS = (
+    Spec('autostart', True, 'Configure and activate without being asked.', Change.AT_START),
+    Spec('engine_bundle', '', 'Path of an engine bundle; empty takes the embedded engine.'),
+    Spec(
+        'backend',
+        'auto',
+        'What runs the engine; auto takes the best of the bundle that fits this machine.',
+        choices=('auto', *BACKENDS),
+    ),
+    Spec('device', 0, 'Index of the GPU, where the backend uses one.', high=63),
+    Spec(
+        'output_size',
+        'camera',
+        'camera: outputs are aligned with the input image; engine: at network resolution.',
+        choices=('camera', 'engine'),
+    ),
+    Spec(
+        'anomaly_threshold',
+        0.5,
+        'Calibrated score (0..1, 0.5 = operating point) from which a pixel is anomalous.',
+        Change.ANY_TIME,
+        high=1,
+    ),
+    Spec(
+        'min_anomaly_area',
+        0,
+        'Connected anomalous regions of fewer pixels are dropped.',
+        Change.ANY_TIME,
+        high=2**31 - 1,
+    ),
+    Spec('overlay_alpha', 0.5, 'Weight of the class colours, 0..1.', Change.ANY_TIME, high=1),
+    Spec(
+        'max_frame_age_ms',
+        200,
+        'Frames older than this, by header stamp, are dropped (milliseconds; 0: no limit).',
+        Change.ANY_TIME,
+        high=3_600_000,
+    ),
+    Spec(
+        'max_batch_wait_ms',
+        0,
+        'How long to wait for frames of other cameras before an engine call (milliseconds).',
+        Change.ANY_TIME,
+        high=1000,
+    ),
+    Spec(
+        'publish_always',
+        False,
+        'Compute and send every output, watched or not.',
+        Change.ANY_TIME,
+    ),
+)
+CAMERA_SPECS = (
+    Spec(
+        'image_topic',
+        '/<name>/image_raw',
+        "The camera's image topic; with transport compressed its /compressed is read.",
+        refuse=_refuse_topic,
+    ),
+    Spec('transport', 'raw', 'Form of the images.', choices=('raw', 'compressed')),
+)
+
+
+def all_specs(camera_names: Sequence[str]) -> dict[str, Spec]:
+    """Return the parameters of a node with these cameras, by full name."""
+    specs = {spec.name: spec for spec in (*NODE_SPECS, CAMERA_NAMES)}
+    for camera in camera_names:
+        for spec in CAMERA_SPECS:
+            default = spec.default.replace('<name>', camera)
+            values = {**vars(spec), 'default': default}
+            specs[f'cameras.{camera}.{spec.name}'] = Spec(**values)
+    return specs
+
+
+def help_text() -> str:
+    """Return the table of parameters for people: name, default, description."""
+    rows = [(spec.name, spec) for spec in (*NODE_SPECS, CAMERA_NAMES)]
+    rows += [(f'cameras.<name>.{spec.name}', spec) for spec in CAMERA_SPECS]
+    return '\n'.join(
+        f'  {name} (default {spec.default!r}, may change {spec.change.value})\n'
+        f'      {spec.description}'
+        for name, spec in rows
+    )
+
+
+def widened(value: Any, default: Any) -> Any:
+    """Return a whole number as a float where the default is a float, any other value as it is."""
+    return float(value) if isinstance(default, float) and type(value) is int else value
+
+
+def _same_type(value: Any, default: Any) -> bool:
+    if isinstance(default, list):
+        # A string is a sequence of strings, too.
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return listed and all(isinstance(item, str) for item in value)
+    return type(value) is type(default)
+
+
+_TYPE_WORDS = {
+    bool: 'true or false',
+    int: 'a whole number',
+    float: 'a number',
+    str: 'a string',
+    list: 'a list of strings',
+}

@@ -1,0 +1,157 @@
+"""The node's parameters as it runs: declared, guarded, and read as one consistent snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.node.parameter_specs import (
+    CAMERA_NAMES,
+    CAMERA_SPECS,
+    NODE_SPECS,
+    Change,
+    Spec,
+    all_specs,
+    widened,
+)
+from multishift_perception.pipeline import OutputSize
+
+# Declared by rclpy itself, never by us.
+_FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """The values of one camera's parameters."""
+
+    name: str
+    image_topic: str
+    transport: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A consistent set of parameter values; see ``NODE_SPECS`` for units and ranges."""
+
+    engine_bundle: Path | None
+    backend: str
+    device: int
+    output_size: OutputSize
+    anomaly_threshold: float
+    min_anomaly_area: int
+    overlay_alpha: float
+    max_frame_age_ms: int
+    max_batch_wait_ms: int
+    publish_always: bool
+    autostart: bool
+    cameras: tuple[CameraSettings, ...]
+
+
+class NodeParameters:
+    """Declares the parameters on a node and keeps a snapshot of their values."""
+
+    def __init__(self, node: Node, is_unconfigured: Callable[[], bool]) -> None:
+        """Declare everything, overrides from the command line and files included.
+
+        Args:
+            node: the node.
+            is_unconfigured: tells whether parameters bound to that state may change now.
+
+        Raises:
+            MultishiftError: an override has an unknown name or a bad value.
+        """
+        self._node = node
+        self._is_unconfigured = is_unconfigured
+        overrides = {name: p.value for name, p in node._parameter_overrides.items()}
+        names = _accepted(CAMERA_NAMES, CAMERA_NAMES.name, overrides)
+        self._specs = all_specs(names)
+        _refuse_unknown(overrides, self._specs)
+        for name, spec in self._specs.items():
+            value = _accepted(spec, name, overrides)
+            node.declare_parameters('', [(name, value, spec.descriptor())], ignore_override=True)
+        self.settings = self._read()
+        self._listeners: list[Callable[[], None]] = []
+        node.add_pre_set_parameters_callback(self._widen)
+        node.add_on_set_parameters_callback(self._judge)
+        node.add_post_set_parameters_callback(self._apply)
+
+    def unused_qos_overrides(self) -> list[str]:
+        """Return the QoS overrides that no topic has taken; ask once all topics were created."""
+        overrides = (n for n in self._node._parameter_overrides if n.startswith('qos_overrides.'))
+        return [name for name in overrides if not self._node.has_parameter(name)]
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` after every change."""
+        self._listeners.append(listener)
+
+    def _widen(self, parameters: list[Parameter]) -> list[Parameter]:
+        """Accept whole numbers where a float is meant."""
+        return [
+            Parameter(p.name, value=widened(p.value, self._specs[p.name].default))
+            if p.name in self._specs
+            else p
+            for p in parameters
+        ]
+
+    def _judge(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            spec = self._specs.get(parameter.name)
+            if spec is None:
+                continue
+            if spec.change is Change.UNCONFIGURED and not self._is_unconfigured():
+                reason = (
+                    f'{parameter.name} may change {spec.change.value}: '
+                    'deactivate and clean up the node first'
+                )
+                return SetParametersResult(successful=False, reason=reason)
+            if refusal := spec.refusal(parameter.value):
+                reason = f'{parameter.name} cannot be {parameter.value!r}: {refusal}'
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _apply(self, parameters: list[Parameter]) -> None:
+        if any(parameter.name in self._specs for parameter in parameters):
+            self.settings = self._read()
+            for listener in self._listeners:
+                listener()
+
+    def _read(self) -> Settings:
+        def value(name: str) -> Any:
+            return self._node.get_parameter(name).value
+
+        values = {spec.name: value(spec.name) for spec in NODE_SPECS}
+        bundle = values.pop('engine_bundle')
+        return Settings(
+            engine_bundle=Path(bundle).expanduser() if bundle else None,
+            cameras=tuple(
+                CameraSettings(
+                    name, **{s.name: value(f'cameras.{name}.{s.name}') for s in CAMERA_SPECS}
+                )
+                for name in value(CAMERA_NAMES.name)
+            ),
+            **values,
+        )
+
+
+def _accepted(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Any:
+    """Return a parameter's value at start: the override if there is one, else the default."""
+    value = widened(overrides.get(name, spec.default), spec.default)
+    if refusal := spec.refusal(value):
+        raise MultishiftError(f'parameter {name} cannot be {value!r}: {refusal}')
+    return value
+
+
+def _refuse_unknown(overrides: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
+    for name in overrides:
+        if name in specs or name.startswith(_FOREIGN):
+            continue
+        near = get_close_matches(name, specs, n=1, cutoff=0)
+        raise MultishiftError(f'there is no parameter {name}; the nearest name is {near[0]}')

@@ -1,0 +1,159 @@
+"""What exists between configure and cleanup: the engine, the cameras and the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+import time
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.node.camera_input import CameraInput
+from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
+from multishift_perception.node.frame_slots import FrameSlots
+from multishift_perception.node.parameters import CameraSettings, Settings
+from multishift_perception.node.processor import Camera, EngineReport, Processor
+from multishift_perception.node.publishers import CameraOutputs
+from multishift_perception.node.stream_statistics import StreamStatistics
+from multishift_perception.node.worker import Worker
+from multishift_perception.pipeline import Pipeline
+
+_WARM_UP_CALLS = 2
+
+
+class Session:
+    """A configured engine with its cameras."""
+
+    def __init__(self, node: LifecycleNode, settings: Callable[[], Settings]) -> None:
+        """Load and warm up the engine, then create the topics.
+
+        Args:
+            node: the node.
+            settings: returns the settings of the moment.
+
+        Raises:
+            MultishiftError: the engine cannot be loaded, or a QoS override has a bad value.
+        """
+        self._node = node
+        self._settings = settings
+        chosen = settings()
+        self.engine = Engine.load(
+            chosen.engine_bundle, backend=chosen.backend, device=chosen.device
+        )
+        self._slots = FrameSlots(time.monotonic)
+        self._worker: Worker | None = None
+        self._cameras: dict[str, Camera] = {}
+        try:
+            pipeline = Pipeline(self.engine, output_size=chosen.output_size)
+            _warm_up(self.engine, pipeline)
+            for camera in chosen.cameras:
+                self._cameras[camera.name] = self._create(camera)
+        except BaseException:
+            self.close()
+            raise
+        self._processor = Processor(
+            pipeline,
+            self._cameras,
+            settings,
+            lambda: int(node.get_clock().now().nanoseconds),
+            self.engine.input_shape[1:],
+        )
+
+    @property
+    def worker_alive(self) -> bool | None:
+        """Whether the worker's thread runs; None unless the session is active."""
+        return None if self._worker is None else self._worker.is_alive
+
+    def activate(self) -> None:
+        """Start to process what is watched."""
+        self._slots = FrameSlots(time.monotonic)
+        self._worker = Worker(
+            self._slots,
+            self._processor.process,
+            batch=self.engine.input_shape[0],
+            max_wait=lambda: self._settings().max_batch_wait_ms / 1000,
+        )
+        self.update()
+
+    def deactivate(self) -> None:
+        """Stop to process."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        self.update()
+
+    def close(self) -> None:
+        """Destroy the topics and free the engine."""
+        self.deactivate()
+        for camera in self._cameras.values():
+            camera.outputs.destroy()
+        self._cameras.clear()
+        self.engine.close()
+
+    def update(self) -> None:
+        """Subscribe to what is watched, and to nothing else."""
+        always = self._settings().publish_always
+        for camera in self._cameras.values():
+            wanted = camera.outputs.wanted(always) if self._worker else frozenset()
+            before = camera.input.is_watched
+            camera.input.watch(images=bool(wanted), infos='camera_info' in wanted)
+            if camera.input.is_watched != before:
+                camera.statistics.watch(camera.input.is_watched)
+        watched = (c.name for c in self._cameras.values() if c.input.is_watched)
+        self._slots.expect(frozenset(watched))
+
+    def publish_label_info(self) -> None:
+        """Publish the latched class names and threshold of every camera."""
+        for camera in self._cameras.values():
+            camera.outputs.publish_label_info(self._settings())
+
+    def engine_report(self) -> EngineReport:
+        """Return the engine's statistics."""
+        return self._processor.report()
+
+    def camera_states(self) -> list[CameraState]:
+        """Return what the cameras' statuses are made of."""
+        return [self._state(settings) for settings in self._settings().cameras]
+
+    def _create(self, settings: CameraSettings) -> Camera:
+        statistics = StreamStatistics(time.monotonic)
+        on_frame = partial(self._store, settings.name, statistics)
+        try:
+            return Camera(
+                settings.name,
+                CameraInput(self._node, settings, on_frame),
+                CameraOutputs(self._node, settings.name, self.engine.classes, self.update),
+                statistics,
+            )
+        except RuntimeError as error:  # rclpy's word for a bad value of a QoS override
+            raise MultishiftError(f'camera {settings.name}: {error}') from error
+
+    def _store(self, camera: str, statistics: StreamStatistics, message: Any) -> None:
+        statistics.receive()
+        if self._slots.put(camera, message):
+            statistics.drop('superseded')
+
+    def _state(self, settings: CameraSettings) -> CameraState:
+        camera = self._cameras[settings.name]
+        report = camera.statistics.report()
+        silent = report.watched_s is not None and report.silent_s >= SILENT_S
+        return CameraState(
+            name=settings.name,
+            topic=camera.input.topic,
+            transport=settings.transport,
+            active=self._worker is not None,
+            report=report,
+            silence=Silence(*camera.input.why_silent()) if silent else None,
+        )
+
+
+def _warm_up(engine: Engine, pipeline: Pipeline) -> None:
+    """Have the slow first calls behind us before a frame waits for them."""
+    batch, height, width = engine.input_shape
+    frame = np.zeros((height, width, 3), np.uint8)
+    for _ in range(_WARM_UP_CALLS):
+        pipeline.run([frame] * batch)

@@ -1,0 +1,234 @@
+"""A real node in its own process, and somebody to talk to it over DDS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import importlib.util
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec('rclpy') is None:  # the package's other tests need no ROS
+    collect_ignore_glob = ['test_*.py']
+else:
+    from builtin_interfaces.msg import Time
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+    from lifecycle_msgs.srv import ChangeState, GetState
+    from rcl_interfaces.msg import Parameter, SetParametersResult
+    from rcl_interfaces.srv import SetParameters
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter as RclpyParameter
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image
+    from std_msgs.msg import Header
+
+# Runs of different people on one host do not hear each other.
+DOMAIN = 1 + os.getpid() % 99
+NAME = '/multishift_perception'
+TIMEOUT_S = 20.0
+
+
+class NodeProcess:
+    """The node, started as users start it."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self._log = log
+        self._file = log.open('w')
+        command = [sys.executable, '-m', 'multishift_perception.node.main', '--ros-args']
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            env={
+                **os.environ,
+                'ROS_DOMAIN_ID': str(DOMAIN),
+                'ROS_LOG_DIR': str(log.parent),
+            },
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self) -> int:
+        return self.process.wait(TIMEOUT_S)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.wait()
+        finally:
+            self.process.kill()
+            self._file.close()
+
+
+class Peer:
+    """The other end of the node's topics and services."""
+
+    def __init__(self) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=DOMAIN)
+        self.node = rclpy.create_node('peer', context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._publishers: dict[str, Any] = {}
+        self.statuses: dict[str, DiagnosticStatus] = {}
+        self.node.create_subscription(DiagnosticArray, '/diagnostics', self._store_statuses, 10)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def _store_statuses(self, message: DiagnosticArray) -> None:
+        self.statuses.update({status.name: status for status in message.status})
+
+    def spin_until(self, done: Callable[[], Any], timeout: float = TIMEOUT_S) -> Any:
+        """Spin until ``done`` returns something true, and return that."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            if result := done():
+                return result
+            self._executor.spin_once(timeout_sec=0.02)
+        raise AssertionError(f'nothing came within {timeout} s')
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def listen(self, topic: str, kind: Any, *, reliable: bool = True) -> Inbox:
+        return Inbox(self, topic, kind, reliable)
+
+    def publisher(self, topic: str, kind: Any) -> Any:
+        """A matched publisher."""
+        if topic not in self._publishers:
+            self._publishers[topic] = self.node.create_publisher(kind, topic, 1)
+        publisher = self._publishers[topic]
+        self.spin_until(publisher.get_subscription_count)
+        return publisher
+
+    def now(self) -> Time:
+        return self.node.get_clock().now().to_msg()
+
+    def ask(self, topic: str, message: Any, inbox: Inbox) -> Any:
+        """Publish a frame with a fresh stamp until its output comes, and return that."""
+        publisher = self.publisher(topic, type(message))
+        stamps = []
+
+        def answered() -> Any:
+            message.header.stamp = self.now()
+            stamps.append(message.header.stamp)
+            publisher.publish(message)
+            self.spin(0.1)
+            return next((m for m in inbox.messages if m.header.stamp in stamps), None)
+
+        return self.spin_until(answered)
+
+    def call(self, kind: Any, service: str, request: Any) -> Any:
+        client = self.node.create_client(kind, f'{NAME}/{service}')
+        try:
+            self.spin_until(client.service_is_ready)
+            future = client.call_async(request)
+            self.spin_until(future.done)
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+        parameter: Parameter = RclpyParameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        return self.call(SetParameters, 'set_parameters', request).results[0]
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return bool(self.call(ChangeState, 'change_state', request).success)
+
+    def state(self) -> str:
+        return str(self.call(GetState, 'get_state', GetState.Request()).current_state.label)
+
+    def status(self, part: str, holds: Callable[[Any, dict[str, str]], bool]) -> Any:
+        """Wait for a diagnostic status of which ``holds`` is true."""
+        seen: list[Any] = []
+
+        def found() -> Any:
+            status = self.statuses.get(f'{NAME[1:]}: {part}')
+            if status is None:
+                return None
+            seen[:] = [status]
+            values = {pair.key: pair.value for pair in status.values}
+            return status if holds(status, values) else None
+
+        try:
+            return self.spin_until(found)
+        except AssertionError as error:
+            raise AssertionError(f'last status of {part}: {seen}') from error
+
+
+class Inbox:
+    """The messages of one topic, while the block lasts."""
+
+    def __init__(self, peer: Peer, topic: str, kind: Any, reliable: bool) -> None:
+        self.messages: list[Any] = []
+        self._peer = peer
+        policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        qos = QoSProfile(depth=10, reliability=policy)
+        self._subscription = peer.node.create_subscription(kind, topic, self.messages.append, qos)
+
+    def __enter__(self) -> Inbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._peer.node.destroy_subscription(self._subscription)
+
+
+def filled(color: tuple[int, int, int], *, height: int = 48, width: int = 64) -> Any:
+    """An rgb8 frame of one colour."""
+    pixels = np.full((height, width, 3), color, np.uint8)
+    message = Image(height=height, width=width, encoding='rgb8', step=width * 3)
+    message.header = Header(frame_id='front_optical')
+    message.data.frombytes(pixels.tobytes())
+    return message
+
+
+@pytest.fixture(scope='session', name='filled')
+def filled_fixture() -> Callable[..., Any]:
+    return filled
+
+
+@pytest.fixture(scope='session', autouse=True)
+def this_host_only() -> Iterator[None]:
+    """Keep peers and nodes off the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+        yield
+
+
+@pytest.fixture(scope='session')
+def start_node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NodeProcess]:
+    def start(**parameters: Any) -> NodeProcess:
+        arguments = [f'{name}:={value}' for name, value in parameters.items()]
+        log = tmp_path_factory.mktemp('node') / 'log.txt'
+        return NodeProcess([word for a in arguments for word in ('-p', a)], log)
+
+    return start
+
+
+@pytest.fixture(scope='module')
+def peer() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.close()

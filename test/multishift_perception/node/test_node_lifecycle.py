@@ -1,0 +1,127 @@
+"""The node's states, over its services."""
+
+from __future__ import annotations
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+import numpy as np
+import pytest
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+
+CAMERA = '/camera/image_raw'
+LABELS = '/multishift_perception/camera/labels'
+
+
+@pytest.fixture
+def node(start_node, request):
+    node = start_node(max_frame_age_ms=2000, **request.param)
+    yield node
+    assert node.stop() == 0, node.log
+
+
+@pytest.mark.parametrize(
+    'node', [{'engine_bundle': '/missing', 'output_size': 'engine'}], indirect=True
+)
+def test_a_failed_configuration_is_said_and_can_be_mended(peer, filled, node, tiny_bundle):
+    status = peer.status('engine', lambda s, _: s.level == DiagnosticStatus.ERROR)
+    assert '/missing' in status.message
+    assert node.log.count('cannot configure: engine bundle /missing does not exist') == 1
+    assert peer.state() == 'unconfigured'
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == 'unconfigured'
+
+    assert peer.set_parameter('backend', 'abacus').reason.startswith("backend cannot be 'abacus'")
+    assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == 'inactive'
+    peer.status('engine', lambda s, _: s.level == DiagnosticStatus.OK)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    with peer.listen(LABELS, Image) as inbox:
+        labels = peer.ask(CAMERA, filled((0, 0, 255)), inbox)
+        assert (labels.height, labels.width) == (64, 96)
+        assert set(labels.data) == {1}
+
+        # A transition that the state forbids is refused, and does no harm.
+        assert not peer.change_state(Transition.TRANSITION_ACTIVATE)
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        peer.spin_until(lambda: peer.node.count_subscribers(CAMERA) == 0)
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        peer.ask(CAMERA, filled((0, 0, 255)), inbox)
+
+    info = CameraInfo(height=48, width=64)
+    info.k = [60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0]
+    with peer.listen('/multishift_perception/camera/camera_info', CameraInfo) as inbox:
+        peer.publisher('/camera/camera_info', CameraInfo).publish(info)
+        scaled = peer.ask(CAMERA, filled((0, 0, 255)), inbox)
+    assert (scaled.height, scaled.width) == (64, 96)
+    np.testing.assert_allclose(scaled.k, [90, 0, 48, 0, 80, 32, 0, 0, 1])
+
+    assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert peer.change_state(Transition.TRANSITION_CLEANUP)
+    peer.spin_until(lambda: peer.node.count_publishers(LABELS) == 0)
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    with peer.listen(LABELS, Image) as inbox:
+        peer.ask(CAMERA, filled((0, 0, 255)), inbox)
+    assert peer.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert peer.state() == 'finalized'
+
+
+@pytest.mark.parametrize('node', [{'use_sim_time': True}], indirect=True)
+def test_simulated_time(peer, filled, node, tiny_bundle):
+    clock = peer.node.create_publisher(Clock, '/clock', 10)
+    seconds = 1000
+
+    def tick():
+        nonlocal seconds
+        message = Clock()
+        message.clock.sec = seconds = seconds + 1
+        clock.publish(message)
+        peer.spin(0.05)
+
+    def reported():
+        tick()
+        return 'multishift_perception: engine' in peer.statuses
+
+    peer.statuses.clear()
+    peer.spin_until(reported)
+    assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    with peer.listen(LABELS, Image) as inbox:
+        publisher = peer.publisher(CAMERA, Image)
+
+        def answered():
+            tick()
+            frame = filled((0, 255, 0))
+            frame.header.stamp.sec = seconds
+            publisher.publish(frame)
+            peer.spin(0.1)
+            return inbox.messages
+
+        labels = peer.spin_until(answered)[0]
+        assert 1000 < labels.header.stamp.sec <= seconds
+
+        def recovered(_, values):
+            answered()
+            return values['stamps'] == 'plausible' and values['processed'] != '0'
+
+        peer.status('camera camera', recovered)
+
+
+@pytest.mark.parametrize(
+    'node',
+    [
+        {'autostart': False, f'qos_overrides.{CAMERA}.subscription.reliability': 'perhaps'},
+        {'autostart': False, f'qos_overrides.{LABELS}.publisher.history': 'perhaps'},
+    ],
+    indirect=True,
+)
+def test_a_bad_qos_override_fails_the_configuration(peer, node, tiny_bundle):
+    peer.statuses.clear()
+    peer.status('engine', lambda s, _: s.message == 'unconfigured')
+    assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    status = peer.status('engine', lambda s, _: s.level == DiagnosticStatus.ERROR)
+    assert '`perhaps`' in status.message

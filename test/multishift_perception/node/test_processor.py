@@ -1,0 +1,120 @@
+"""Faults of the engine and of the middleware, which no real node can be made to have."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rclpy
+from sensor_msgs.msg import CameraInfo
+
+from multishift_perception.node.frame_slots import Arrival
+from multishift_perception.node.processor import Camera, Processor
+from multishift_perception.node.stream_statistics import StreamStatistics
+from multishift_perception.pipeline import FrameOutput
+
+
+class FakeOutputs:
+    def __init__(self, wanted):
+        self._wanted = frozenset(wanted)
+        self.published = []
+        self.infos = []
+        self.fault = None
+
+    def wanted(self, publish_always):
+        return self._wanted
+
+    def publish(self, wanted, header, frame, output, settings):
+        if self.fault:
+            raise self.fault
+        self.published.append((header, output))
+
+    def publish_camera_info(self, info, header, image_size, output_size):
+        self.infos.append((info, header, image_size, output_size))
+
+
+class FakePipeline:
+    def __init__(self):
+        self.fault = None
+        self.batches = []
+
+    def run(self, frames):
+        if self.fault:
+            raise self.fault
+        self.batches.append(len(frames))
+        blank = np.zeros(frames[0].shape[:2], np.uint8)
+        return [FrameOutput(blank, blank, blank.astype(np.float32)) for _ in frames]
+
+
+def camera(name, *wanted):
+    source = SimpleNamespace(camera_info=CameraInfo())
+    return Camera(name, source, FakeOutputs(wanted), StreamStatistics(lambda: 0.0))
+
+
+@pytest.fixture
+def pipeline():
+    return FakePipeline()
+
+
+@pytest.fixture
+def cameras():
+    return {
+        'front': camera('front', 'labels'),
+        'left': camera('left', 'labels'),
+        'info': camera('info', 'camera_info'),
+    }
+
+
+@pytest.fixture
+def processor(pipeline, cameras):
+    settings = SimpleNamespace(publish_always=False, max_frame_age_ms=200, output_size='engine')
+    return Processor(pipeline, cameras, lambda: settings, lambda: 10**12, (64, 96))
+
+
+def batch(filled, *names):
+    message = filled((1, 2, 3))
+    message.header.stamp.sec = 1000
+    return {name: Arrival(message, 0.0) for name in names}
+
+
+def test_one_call_serves_all_cameras(processor, pipeline, cameras, filled):
+    processor.process(batch(filled, 'front', 'left'))
+    assert pipeline.batches == [2]
+    assert all(len(cameras[name].outputs.published) == 1 for name in ('front', 'left'))
+    assert processor.report().mean_batch == 2
+
+
+def test_calibration_alone_needs_no_engine_call(processor, pipeline, cameras, filled):
+    processor.process(batch(filled, 'info'))
+    assert pipeline.batches == []
+    [(_, header, image_size, output_size)] = cameras['info'].outputs.infos
+    assert header.stamp.sec == 1000
+    assert (image_size, output_size) == ((48, 64), (64, 96))
+
+
+def test_an_engine_fault_is_counted_and_survived(processor, pipeline, cameras, filled, caplog):
+    pipeline.fault = RuntimeError('out of memory')
+    processor.process(batch(filled, 'front', 'info'))
+    processor.process(batch(filled, 'front'))
+    report = processor.report()
+    assert (report.faults, report.recent_faults) == (2, 2)
+    assert report.last_fault == 'RuntimeError: out of memory'
+    assert cameras['front'].statistics.report().dropped == {'engine': 2}
+    assert len(cameras['info'].outputs.infos) == 1
+    assert caplog.text.count('Traceback') == 1
+    pipeline.fault = None
+    processor.process(batch(filled, 'front'))
+    assert cameras['front'].statistics.report().processed == 1
+
+
+@pytest.mark.parametrize('alive', [True, False])
+def test_a_publisher_fault_harms_no_other_camera(
+    processor, cameras, filled, monkeypatch, caplog, alive
+):
+    monkeypatch.setattr(rclpy, 'ok', lambda: alive)
+    cameras['front'].outputs.fault = RuntimeError('context is gone')
+    processor.process(batch(filled, 'front', 'left'))
+    assert len(cameras['left'].outputs.published) == 1
+    assert cameras['front'].statistics.report().dropped == ({'publish': 1} if alive else {})
+    assert ('cannot publish' in caplog.text) == alive

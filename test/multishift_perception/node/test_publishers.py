@@ -1,0 +1,69 @@
+"""The latched class names; vision_msgs is no wheel, so its two messages are stood in for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from rclpy.clock import ROSClock
+from rclpy.qos import DurabilityPolicy
+from std_msgs.msg import Header
+
+from multishift_perception.classes import CITYSCAPES
+from multishift_perception.node import publishers
+
+
+class LabelInfo(SimpleNamespace):
+    """Fields as vision_msgs 4 defines them."""
+
+    def __init__(self, threshold=0.0):
+        super().__init__(header=Header(), class_map=[], threshold=threshold)
+
+
+class FakeNode:
+    def __init__(self):
+        self.sent = {}
+        self.qos = {}
+
+    def create_lifecycle_publisher(self, kind, topic, qos, **_):
+        self.qos[topic] = qos
+        sent = self.sent.setdefault(topic, [])
+        return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: 0)
+
+    def get_clock(self):
+        return ROSClock()
+
+
+@pytest.fixture
+def node():
+    return FakeNode()
+
+
+def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
+    monkeypatch.setattr(publishers, 'LabelInfo', LabelInfo)
+    monkeypatch.setattr(publishers, 'VisionClass', SimpleNamespace, raising=False)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    outputs.publish_label_info(SimpleNamespace(anomaly_threshold=0.7))
+    [message] = node.sent['~/front/label_info']
+    assert message.threshold == 0.7
+    assert [(c.class_id, c.class_name) for c in message.class_map][:2] == [
+        (0, 'road'),
+        (1, 'sidewalk'),
+    ]
+    assert len(message.class_map) == 19
+    durabilities = {topic: qos.durability for topic, qos in node.qos.items()}
+    assert durabilities.pop('~/front/label_info') == DurabilityPolicy.TRANSIENT_LOCAL
+    assert set(durabilities.values()) == {DurabilityPolicy.VOLATILE}
+
+
+def test_without_vision_msgs_there_is_no_label_info(node, monkeypatch):
+    monkeypatch.setattr(publishers, 'LabelInfo', None)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    outputs.publish_label_info(SimpleNamespace(anomaly_threshold=0.7))
+    assert '~/front/label_info' not in node.sent
+
+
+def test_nothing_is_wanted_that_nobody_watches(node):
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    assert outputs.wanted(False) == frozenset()
+    assert 'overlay/compressed' in outputs.wanted(True)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from multishift_perception.classes import CITYSCAPES, NOVEL_COLOR, VOID, color_table
+from multishift_perception.overlay import OUTLINE_COLOR, draw_overlay
+
+COLORS = color_table(CITYSCAPES)
+UNKNOWN = 100
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def draw(image, *, label=0, mask=None, alpha=0.5):
+    labels = np.full(image.shape[:2], label, np.uint8)
+    mask = np.zeros(image.shape[:2], np.uint8) if mask is None else mask
+    return draw_overlay(image, labels, mask, COLORS, alpha)
+
+
+@pytest.mark.parametrize('alpha', [0.0, 0.3, 1.0])
+@pytest.mark.parametrize('label', [0, 13])
+def test_class_colours_are_blended_by_alpha(image, alpha, label):
+    wanted = image * (1 - alpha) + COLORS[label].astype(float) * alpha
+    np.testing.assert_allclose(draw(image, label=label, alpha=alpha), wanted, atol=1)
+
+
+@pytest.mark.parametrize('label', [VOID, UNKNOWN])
+def test_void_and_unknown_are_left_as_they_are(image, label):
+    np.testing.assert_array_equal(draw(image, label=label, alpha=1.0), image)
+
+
+def test_each_pixel_has_its_own_class(image):
+    labels = np.arange(image.size // 3, dtype=np.int64).reshape(image.shape[:2]) % 19
+    mask = np.zeros(image.shape[:2], np.uint8)
+    drawn = draw_overlay(image, labels.astype(np.uint8), mask, COLORS, 1.0)
+    np.testing.assert_array_equal(drawn, COLORS[labels])
+
+
+def test_anomalies_are_tinted_inside_and_outlined_outside(image):
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[10:20, 30:45] = 255
+    drawn = draw(image, label=VOID, mask=mask)
+    inside = mask != 0
+    tinted = image[inside] * 0.4 + np.array(NOVEL_COLOR) * 0.6
+    np.testing.assert_allclose(drawn[inside], tinted, atol=1)
+    ring = np.zeros_like(inside)
+    ring[9:21, 29:46] = True
+    ring &= ~inside
+    assert (drawn[ring] == OUTLINE_COLOR).all()
+    np.testing.assert_array_equal(drawn[~ring & ~inside], image[~ring & ~inside])
+
+
+def test_the_frame_itself_is_not_changed(image):
+    image.flags.writeable = False
+    before = image.copy()
+    draw(image, mask=np.full(image.shape[:2], 255, np.uint8))
+    np.testing.assert_array_equal(image, before)
