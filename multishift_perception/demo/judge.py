@@ -1,0 +1,164 @@
+"""Turns a recorded run into a report: metrics, latency over DDS, and where frames went."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from multishift_perception import bags
+from multishift_perception.bags import BagReader
+from multishift_perception.demo.graph import GraphRun
+from multishift_perception.demo.recorder import NODE
+from multishift_perception.demo.results import (
+    Outputs,
+    judged,
+    last_status,
+    score_of,
+    where_frames_went,
+)
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.evaluation import Evaluation, JudgedFrame
+from multishift_perception.gallery import Gallery
+from multishift_perception.image_codec import FrameError, decode_compressed, decode_image
+from multishift_perception.replay import provenance
+from multishift_perception.report import FrameCount, Latency, Report
+from multishift_perception.truth_join import BagFrame
+
+# The node's default, which the demo leaves as it is.
+_THRESHOLD = 0.5
+_STAGES = {
+    'labels': 'stamp to labels',
+    'anomaly_score': 'stamp to anomaly score',
+    'overlay/compressed': 'stamp to JPEG overlay',
+}
+
+
+class Judge:
+    """Collects a report from a recorded run."""
+
+    def __init__(self, run: GraphRun, engine: Engine) -> None:
+        """Start empty."""
+        self._run = run
+        self._engine = engine
+        self._evaluation = Evaluation(len(engine.classes), Gallery(engine.classes))
+        self._latencies: dict[str, list[float]] = {stage: [] for stage in _STAGES.values()}
+        self._whole: list[float] = []
+        self._received: Counter[str] = Counter()
+
+    def judge(self, source: BagReader) -> Report:
+        """Read the run's results and return the report.
+
+        Args:
+            source: the opened bag that was played.
+
+        Raises:
+            MultishiftError: nothing was received, or the ground truth does not fit the engine.
+        """
+        start_ns: int | None = None
+        with BagReader(self._run.results) as results:
+            total = sum(self._run.sent[camera.image_topic] for camera in self._run.sources)
+            frames = tqdm(judged(source, results, self._run), total=total, unit='frame')
+            frames.set_description('Judging')
+            for camera, frame, outputs in frames:
+                start_ns = frame.time_ns if start_ns is None else start_ns
+                if outputs is not None:
+                    self._add(camera, frame, outputs, (frame.time_ns - start_ns) / 1e9)
+            status = last_status(results)
+        if not self._received:
+            raise MultishiftError(
+                f'{self._run.results}: no outputs of any frame; the diagnostics in it and the '
+                "node's log beside it say where they went"
+            )
+        return self._report(source, status)
+
+    def _add(self, camera: str, frame: BagFrame, outputs: Outputs, seconds: float) -> None:
+        self._received[camera] += 1
+        for output, stage in _STAGES.items():
+            self._latencies[stage].append(outputs.latency_ms[output])
+        self._whole.append(max(outputs.latency_ms.values()))
+        labels, mask = (
+            bags.mono8(outputs.messages[name], f'{NODE}/{camera}/{name}')
+            for name in ('labels', 'anomaly_mask')
+        )
+        truth_topic = bags.namespace_of(frame.topic) + bags.TRUTH_LABELS
+        try:
+            self._evaluation.add(
+                JudgedFrame(
+                    camera=camera,
+                    condition=frame.condition,
+                    time=seconds,
+                    image=_decoded(frame),
+                    labels=labels,
+                    mask=mask,
+                    score=score_of(outputs.messages['anomaly_score']),
+                    truth=None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
+                )
+            )
+        except (FrameError, ValueError) as error:
+            raise MultishiftError(f'{frame.topic} at {seconds:.3f} s: {error}') from error
+
+    def _report(self, source: BagReader, status: dict[str, dict[str, str]]) -> Report:
+        engine = self._engine
+        return Report(
+            title='Demo report',
+            subtitle=f'{engine.name} ({engine.backend}) in a ROS graph over {source.path.name}',
+            classes=engine.classes,
+            threshold=_THRESHOLD,
+            overall=self._evaluation.overall(),
+            conditions=self._evaluation.by_condition(),
+            cameras=self._evaluation.by_camera(),
+            latencies=(
+                *(Latency(stage, tuple(ms)) for stage, ms in self._latencies.items()),
+                Latency('stamp to all outputs', tuple(self._whole)),
+            ),
+            counts=tuple(
+                self._count(camera.name, self._run.sent[camera.image_topic], status)
+                for camera in self._run.sources
+            ),
+            pictures=self._evaluation.pictures(),
+            provenance={
+                'bag': f'{source.path.name}, {source.duration:.1f} s, played in real time',
+                'latest frame of the player': f'{self._run.latest_ms:.1f} ms behind the bag',
+                **provenance(engine),
+            },
+        )
+
+    def _count(self, camera: str, sent: int, status: dict[str, dict[str, str]]) -> FrameCount:
+        received = self._received[camera]
+        of_camera = status[f'{NODE.strip("/")}: camera {camera}']
+        lost = where_frames_went(of_camera, sent=sent, received=received)
+        return FrameCount(camera, sent, received, lost)
+
+
+def judge(bag: Path, run: GraphRun, engine: Engine) -> Report:
+    """Return the report of a run over a bag; see ``Judge``."""
+    with BagReader(bag) as source:
+        return Judge(run, engine).judge(source)
+
+
+def counts_table(report: Report) -> str:
+    """Return where each camera's frames went, a line per camera."""
+    return '\n'.join(
+        f'{count.camera}: {count.sent} frames sent, {count.received} received'
+        + ''.join(f', {number} {cause}' for cause, number in sorted(count.dropped.items()))
+        for count in report.counts
+    )
+
+
+def _decoded(frame: BagFrame) -> NDArray[np.uint8]:
+    message = frame.message
+    if frame.kind == bags.COMPRESSED_IMAGE:
+        return decode_compressed(message.data)
+    return decode_image(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+    )

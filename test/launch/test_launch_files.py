@@ -1,0 +1,125 @@
+"""The launch files, run where ROS's launch is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import sys
+
+import pytest
+
+pytest.importorskip('launch_ros', reason='needs launch_ros, of a ROS 2 installation')
+pytest.importorskip('rclpy', reason='needs rclpy, of a ROS 2 installation')
+
+from launch import Action, LaunchDescription, LaunchService
+from launch.actions import (
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    RegisterEventHandler,
+    Shutdown,
+    TimerAction,
+)
+from launch.event_handler import EventHandler
+from launch.events import Shutdown as ShutdownEvent
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+ROOT = Path(__file__).parents[2]
+NAME = 'multishift_perception'
+TOO_LONG_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ament prefix with the node, a `ros2` that only takes notes, and a graph of our own."""
+    index = tmp_path / 'share/ament_index/resource_index/packages'
+    programs = tmp_path / 'lib' / NAME
+    for folder in (index, programs):
+        folder.mkdir(parents=True)
+    (index / NAME).touch()
+    main = f'import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom {NAME}.node.main import main\n'
+    write_program(programs / 'perception_node', f'{main}sys.exit(main())\n')
+    notes = f'open({str(tmp_path / "played")!r}, "w").write(json.dumps([sys.argv[1:], profile]))\n'
+    profile = 'profile = os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]\n'
+    write_program(tmp_path / 'ros2', f'import json, os, sys\n{profile}{notes}')
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    monkeypatch.delenv('FASTRTPS_DEFAULT_PROFILES_FILE', raising=False)
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(f'#!{sys.executable}\n{text}')
+    path.chmod(0o755)
+
+
+def included(file: str, **arguments: str) -> IncludeLaunchDescription:
+    source = PythonLaunchDescriptionSource(str(ROOT / 'launch' / file))
+    return IncludeLaunchDescription(source, launch_arguments=arguments.items())
+
+
+def run(*actions: Action) -> list[str]:
+    """Run to the end and return the reasons to stop, the first first."""
+    reasons: list[str] = []
+
+    def note_reason(event: object) -> bool:
+        if isinstance(event, ShutdownEvent):
+            reasons.append(event.reason)
+        return False
+
+    guard = TimerAction(period=TOO_LONG_S, actions=[Shutdown(reason='too long')])
+    notes = RegisterEventHandler(EventHandler(matcher=note_reason, entities=[]))
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(LaunchDescription([notes, guard, *actions]))
+    assert service.run() == 0
+    return reasons
+
+
+@pytest.mark.parametrize('file', ['perception.launch.py', 'replay.launch.py'])
+def test_every_argument_is_described(file: str) -> None:
+    source = PythonLaunchDescriptionSource(str(ROOT / 'launch' / file))
+    arguments = LaunchDescription([IncludeLaunchDescription(source)]).get_launch_arguments()
+    assert {'engine_bundle', 'camera_names', 'namespace', 'dds_profile', 'rviz'} <= {
+        argument.name for argument in arguments
+    }
+    assert not [a.name for a in arguments if a.description == 'no description given']
+
+
+def test_perception_becomes_active(tiny_bundle: Path) -> None:
+    include = included(
+        'perception.launch.py',
+        engine_bundle=str(tiny_bundle),
+        camera_names='front, left',
+        namespace='car',
+    )
+    words = [sys.executable, '-m', f'{NAME}.demo.await_active', f'/car/{NAME}']
+    waiting = ExecuteProcess(
+        cmd=words, on_exit=lambda event, _: Shutdown(reason=f'exit code {event.returncode}')
+    )
+    assert run(include, waiting) == ['exit code 0']
+
+
+def test_launch_ends_with_the_node() -> None:
+    include = included('perception.launch.py', camera_names='no-name')
+    assert run(include) == ['the perception node has exited']
+
+
+def test_replay_plays_the_bag_once_the_node_is_active(tiny_bundle: Path, tmp_path: Path) -> None:
+    include = included(
+        'replay.launch.py', bag='drive.mcap', rate='0.5', engine_bundle=str(tiny_bundle)
+    )
+    assert run(include) == ['the bag has ended']
+    words, profile = json.loads((tmp_path / 'played').read_text())
+    assert words[:3] == ['bag', 'play', 'drive.mcap']
+    assert words[words.index('--rate') + 1] == '0.5'
+    assert profile == str(ROOT / 'config/fastdds_shm.xml')
+
+
+def test_replay_ends_when_the_engine_cannot_be_loaded(tmp_path: Path) -> None:
+    include = included(
+        'replay.launch.py', bag='drive.mcap', engine_bundle=str(tmp_path / 'missing')
+    )
+    assert run(include) == ['the perception node is not active']
+    assert not (tmp_path / 'played').exists()
