@@ -1,0 +1,51 @@
+# `make test` and `make demo` need Python 3.11 or 3.12 (with pip) and make; they set up the rest.
+# `make PYTHON=/path/to/python3.12 test` names the interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
+SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+
+.PHONY: help test demo lint clean
+
+help:
+	@echo 'make test    check style and types, and run the tests'
+	@echo 'make demo    drive the sample bag through the node over DDS; writes demo-report/'
+	@echo 'make lint    only style and types'
+	@echo 'make clean   remove the environment and everything built'
+
+test: lint
+	$(BIN)/python -m pytest
+
+demo: $(VENV)/.ready
+	$(BIN)/multishift demo --out demo-report
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The stamp is written last: an installation that failed or was stopped is done again.
+$(VENV)/.ready: requirements.txt setup.py setup.cfg
+	@set -e; python=; \
+	for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c '$(SUITABLE)' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'make: no working Python 3.11 or 3.12 among: $(CANDIDATES).' \
+	         'Install one, with its venv module, or name it: make PYTHON=/path/to/python3.12' >&2; \
+	    exit 1; \
+	fi; \
+	echo "Installing into $(VENV) with $$python; the first time takes some minutes."; \
+	"$$python" -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt \
+	    && $(BIN)/pip install --quiet --disable-pip-version-check \
+	        --no-deps --no-build-isolation --editable . \
+	    || { echo 'make: the installation failed; its error is above. Mend it and run make again.' >&2; \
+	         exit 1; }
+	@# mypy knows nothing of package_dir: it finds the training package by this link.
+	@mkdir -p $(VENV)/src && ln -sfn ../../training $(VENV)/src/multishift_training
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache demo-report

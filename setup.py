@@ -1,0 +1,99 @@
+"""Package both sides: what drives (``multishift_perception``) and what trains it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import re
+
+from setuptools import find_packages, setup
+
+NAME = 'multishift_perception'
+TRAINING = 'multishift_training'
+HERE = Path(__file__).parent
+# The version lives in the package alone; package.xml repeats it, and a test compares the two.
+VERSION = re.search(
+    r"^__version__ = '(.+)'$", (HERE / NAME / '__init__.py').read_text(), re.MULTILINE
+)[1]
+
+# setuptools refuses absolute paths in data_files, and colcon runs setup.py from elsewhere with
+# links to these names: relative ones suit both.
+SHARED_FILES = [
+    ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+    (f'share/{NAME}', ['package.xml']),
+    *(
+        (f'share/{NAME}/{folder.relative_to(HERE)}', files)
+        for root in ('launch', 'config')
+        for folder in sorted({HERE / root, *(HERE / root).rglob('*/')})
+        if folder.name != '__pycache__'
+        and (files := [str(f.relative_to(HERE)) for f in sorted(folder.iterdir()) if f.is_file()])
+    ),
+]
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description='Segments the road and detects unknown objects on it, in every weather and light.',
+    long_description=__doc__,
+    license='Apache-2.0',
+    maintainer='multishift_perception maintainers',
+    maintainer_email='maintainers@example.com',
+    python_requires='>=3.11',
+    packages=[
+        *find_packages(include=[NAME, f'{NAME}.*']),
+        TRAINING,
+        *(f'{TRAINING}.{package}' for package in find_packages('training')),
+    ],
+    package_dir={TRAINING: 'training'},
+    package_data={
+        NAME: ['py.typed', 'templates/*.j2', 'data/**/*'],
+        TRAINING: ['py.typed'],
+    },
+    data_files=SHARED_FILES,
+    zip_safe=False,
+    install_requires=[
+        'click',
+        'jinja2',
+        'matplotlib',
+        'numpy<2.3',  # the compiled part of cv_bridge is tested against these
+        'opencv-python-headless<5',
+        'openvino',
+        'pydantic>=2',
+        'pyyaml',
+        'rosbags',
+        'torch',
+        'tqdm',
+    ],
+    extras_require={
+        'train': ['albumentations', 'safetensors', 'tensorboard'],
+        'augment': ['diffusers', 'transformers'],
+        'tensorrt': ['torch_tensorrt; platform_system == "Linux"'],
+        # The ROS part for machines without a ROS installation, such as those that test.
+        'ros': [
+            'cv-bridge',
+            'ros-jazzy-diagnostic-msgs',
+            'ros-jazzy-lifecycle-msgs',
+            'ros-jazzy-rclpy[fastrtps]',
+            'ros-jazzy-rosgraph-msgs',
+            'ros-jazzy-sensor-msgs',
+            'ros-jazzy-std-msgs',
+        ],
+        'dev': [
+            'colcon-common-extensions',
+            'mypy',
+            'pytest',
+            'ruff',
+            'scikit-learn',
+            'setuptools<80',  # newer ones lost the commands that colcon calls
+            'types-PyYAML',
+            'types-tqdm',
+        ],
+    },
+    entry_points={
+        'console_scripts': [
+            'multishift = multishift_perception.cli.main:main',
+            'perception_node = multishift_perception.node.main:main',
+        ],
+        'multishift.commands': ['train = multishift_training.cli.train:command'],
+        'multishift.engine_commands': ['build = multishift_training.cli.build:command'],
+    },
+)

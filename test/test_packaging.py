@@ -1,0 +1,149 @@
+"""The packages as users get them: by pip and by colcon."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points, version
+import os
+from pathlib import Path
+import shutil
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+import multishift_perception
+
+ROOT = Path(__file__).parents[1]
+NAME = 'multishift_perception'
+# What git would not track: building must work without it, and copies are quick.
+LOCAL = shutil.ignore_patterns('.*', 'build', 'install', 'log', 'runs', '*.egg-info', '*.mcap')
+
+
+@pytest.fixture(scope='module')
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, so that no build leaves anything in the checkout."""
+    copy = tmp_path_factory.mktemp('sources') / NAME
+    shutil.copytree(ROOT, copy, ignore=LOCAL)
+    return copy
+
+
+@pytest.fixture(scope='module')
+def wheel_prefix(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix into which pip has installed the package alone."""
+    prefix = tmp_path_factory.mktemp('prefix')
+    pip = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    options = ['--no-deps', '--no-build-isolation', '--ignore-installed', '--prefix', str(prefix)]
+    subprocess.run([*pip, *options, str(sources)], check=True)
+    return prefix
+
+
+def manifest() -> ElementTree.Element:
+    return ElementTree.parse(ROOT / 'package.xml').getroot()
+
+
+def test_one_version_everywhere() -> None:
+    assert manifest().findtext('version') == multishift_perception.__version__
+    assert version(NAME) == multishift_perception.__version__
+
+
+def test_package_xml_is_an_ament_python_package() -> None:
+    package = manifest()
+    assert package.get('format') == '3'
+    assert package.findtext('name') == NAME
+    assert package.findtext('export/build_type') == 'ament_python'
+    assert (ROOT / 'resource' / NAME).exists()
+
+
+def test_every_ros_import_is_a_dependency() -> None:
+    declared = {e.text for e in manifest() if e.tag.endswith('depend')}
+    known = ('rclpy', 'launch', 'launch_ros', 'cv_bridge', 'builtin_interfaces', 'rcl_interfaces')
+    found = set()
+    for folder in ('multishift_perception', 'launch'):
+        for file in (ROOT / folder).rglob('*.py'):
+            for line in file.read_text().splitlines():
+                words = line.split()
+                if words[:1] in (['import'], ['from']):
+                    found.add(words[1].split('.')[0])
+    ros = {name for name in found if name in known or name.endswith('_msgs')}
+    assert {'rclpy', 'sensor_msgs', 'launch_ros'} <= ros
+    assert ros <= declared
+
+
+def test_wheel_holds_both_packages_and_their_data(wheel_prefix: Path) -> None:
+    [site] = wheel_prefix.glob('lib/python*/site-packages')
+    for package, folder in ((NAME, NAME), ('multishift_training', 'training')):
+        expected = {
+            p.relative_to(ROOT / folder)
+            for p in (ROOT / folder).rglob('*')
+            if p.is_file() and '__pycache__' not in p.parts
+        }
+        installed = {
+            p.relative_to(site / package) for p in (site / package).rglob('*') if p.is_file()
+        }
+        assert expected - installed == set()
+
+
+def test_wheel_shares_what_ros_looks_for(wheel_prefix: Path) -> None:
+    share = wheel_prefix / 'share'
+    assert (share / 'ament_index/resource_index/packages' / NAME).exists()
+    assert (share / NAME / 'package.xml').exists()
+    for folder in ('launch', 'config'):
+        for file in (ROOT / folder).rglob('*'):
+            if file.is_file() and '__pycache__' not in file.parts:
+                assert (share / NAME / file.relative_to(ROOT)).exists()
+
+
+def test_installed_command_runs(wheel_prefix: Path, tmp_path: Path) -> None:
+    [site] = wheel_prefix.glob('lib/python*/site-packages')
+    environment = {**os.environ, 'PYTHONPATH': str(site)}
+    command = [wheel_prefix / 'bin/multishift', '--version']
+    said = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert multishift_perception.__version__ in said.stdout
+
+
+@pytest.mark.parametrize(
+    ('group', 'name'),
+    [
+        ('console_scripts', 'multishift'),
+        ('console_scripts', 'perception_node'),
+        ('multishift.commands', 'train'),
+        ('multishift.engine_commands', 'build'),
+    ],
+)
+def test_entry_points_lead_somewhere(group: str, name: str) -> None:
+    if name == 'perception_node':
+        pytest.importorskip('rclpy')
+    found = [e for e in entry_points(group=group, name=name) if e.value.startswith('multishift')]
+    points: set[EntryPoint] = set(found)
+    assert len(points) == 1
+    assert callable(points.pop().load())
+
+
+def test_colcon_puts_the_node_where_ros2_run_looks(sources: Path, tmp_path: Path) -> None:
+    colcon = shutil.which('colcon', path=str(Path(sys.executable).parent))
+    if colcon is None:
+        pytest.skip('colcon is not installed')
+    subprocess.run(
+        [colcon, '--log-base', 'log', 'build', '--base-paths', str(sources)],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    installed = tmp_path / 'install' / NAME
+    node = installed / 'lib' / NAME / 'perception_node'
+    assert node.stat().st_mode & stat.S_IXUSR
+    assert (installed / 'share/ament_index/resource_index/packages' / NAME).exists()
+    assert (installed / 'share' / NAME / 'launch/perception.launch.py').exists()
+
+
+def test_every_requirement_is_pinned() -> None:
+    lines = (ROOT / 'requirements.txt').read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith('#')]
+    assert pins == sorted(pins)
+    assert all('==' in pin and '://' not in pin for pin in pins)
+    assert 'torch==2.13.0' in pins
