@@ -1,4 +1,4 @@
-"""Semantic segmentation that generalises to new looks of the road and detects unknown objects on it.
+"""Segments the road in every look it takes, and detects unknown objects on it.
 
 This package is what runs on the vehicle and over bags; what makes its networks is
 ``multishift_training``.

@@ -1,7 +1,7 @@
 """Camera bytes to RGB frames: every encoding, step and byte order that the node accepts.
 
-ROS-free: the functions take the fields of ``sensor_msgs/Image`` and ``CompressedImage``. What
-cannot be decoded is refused with a ``FrameError``, whatever the bytes are.
+ROS-free: the functions take messages of any library, or their fields. What cannot
+be decoded is refused with a ``FrameError``, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -78,6 +78,27 @@ _JPEG_START, _JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 # Some cameras pad their JPEGs; the end marker is looked for in this many last bytes.
 _END_WINDOW = 4096
+
+
+def decode(message: Any) -> NDArray[np.uint8]:
+    """Decode an ``Image`` or a ``CompressedImage``, of rclpy or of a bag reader.
+
+    Returns:
+        RGB ``uint8 [h,w,3]``.
+
+    Raises:
+        FrameError: the frame cannot be used.
+    """
+    if hasattr(message, 'format'):
+        return decode_compressed(message.data)
+    return decode_image(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+    )
 
 
 def decode_image(

@@ -20,7 +20,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
-from multishift_perception.image_codec import FrameError, decode_compressed, decode_image
+from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
 from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame, joined_frames
@@ -110,19 +110,8 @@ class Replay:
         if self._start_ns is None:
             self._start_ns = frame.time_ns
         start = perf_counter()
-        message = frame.message
         try:
-            if frame.kind == bags.COMPRESSED_IMAGE:
-                image = decode_compressed(message.data)
-            else:
-                image = decode_image(
-                    message.encoding,
-                    message.height,
-                    message.width,
-                    message.step,
-                    bool(message.is_bigendian),
-                    message.data,
-                )
+            image = decode(frame.message)
         except FrameError as error:
             if not self._dropped[frame.topic]:
                 tqdm.write(f'{frame.topic}: frame dropped: {error}')

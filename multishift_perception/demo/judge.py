@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from multishift_perception import bags
@@ -24,7 +22,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
-from multishift_perception.image_codec import FrameError, decode_compressed, decode_image
+from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.replay import provenance
 from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame
@@ -92,7 +90,7 @@ class Judge:
                     camera=camera,
                     condition=frame.condition,
                     time=seconds,
-                    image=_decoded(frame),
+                    image=decode(frame.message),
                     labels=labels,
                     mask=mask,
                     score=score_of(outputs.messages['anomaly_score']),
@@ -147,18 +145,4 @@ def counts_table(report: Report) -> str:
         f'{count.camera}: {count.sent} frames sent, {count.received} received'
         + ''.join(f', {number} {cause}' for cause, number in sorted(count.dropped.items()))
         for count in report.counts
-    )
-
-
-def _decoded(frame: BagFrame) -> NDArray[np.uint8]:
-    message = frame.message
-    if frame.kind == bags.COMPRESSED_IMAGE:
-        return decode_compressed(message.data)
-    return decode_image(
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
     )

@@ -11,27 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from multishift_perception import image_codec
-
 _JPEG_QUALITY = 90
-
-
-def decode(message: Any) -> NDArray[np.uint8]:
-    """Decode an ``Image`` or a ``CompressedImage`` to RGB ``uint8 [h,w,3]``.
-
-    Raises:
-        FrameError: the frame cannot be used.
-    """
-    if isinstance(message, CompressedImage):
-        return image_codec.decode_compressed(message.data)
-    return image_codec.decode_image(
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
-    )
 
 
 def image_message(header: Any, encoding: str, pixels: NDArray[Any]) -> Image:

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 import rclpy
 
-from multishift_perception.image_codec import FrameError
+from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.frame_age import judge
 from multishift_perception.node.frame_slots import Arrival
-from multishift_perception.node.messages import decode
 from multishift_perception.node.parameters import Settings
 from multishift_perception.node.publishers import CameraOutputs
 from multishift_perception.node.stream_statistics import WINDOW_S, Percentiles, StreamStatistics

@@ -6,8 +6,8 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from multishift_perception.image_codec import decode
 from multishift_perception.node.messages import (
-    decode,
     image_message,
     jpeg_message,
     scaled_camera_info,
