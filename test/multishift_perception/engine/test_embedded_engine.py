@@ -1,0 +1,51 @@
+"""The engine that ships inside the package is small, whole and useful."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from multishift_perception.engine import EMBEDDED_BUNDLE, Engine
+from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
+from multishift_perception.pipeline import Pipeline
+from multishift_perception.sample_drive import Drive
+
+
+@pytest.fixture(scope='module')
+def engine():
+    with Engine.load(None) as engine:
+        yield engine
+
+
+def test_fits_in_8_megabytes() -> None:
+    assert sum(file.stat().st_size for file in EMBEDDED_BUNDLE.iterdir()) <= 8e6
+
+
+@pytest.mark.parametrize('backend', ['openvino', 'torch'])
+def test_every_artifact_passes_its_probe(backend: str) -> None:
+    with Engine.load(None, backend=backend) as engine:
+        assert engine.backend == backend
+
+
+def test_says_where_it_comes_from(engine: Engine) -> None:
+    provenance = engine.manifest.provenance
+    assert provenance['configuration']['train']['kind'] == 'sample_drive'
+    assert 'multishift train' in provenance['command']
+    assert engine.manifest.model == 'deeplabv3plus_compact'
+    assert len(engine.classes) == 19
+
+
+def test_is_useful_on_the_demo_drive(engine: Engine) -> None:
+    """Bounds well below what it reaches over the whole drive (docs/benchmarks.md)."""
+    drive = Drive(7, split='demo', seconds=48.0)
+    pipeline = Pipeline(engine)
+    day, anomaly = SegmentationMetrics(19), AnomalyMetrics()
+    for t in np.arange(0.5, 48, 2.0):
+        frame = drive.render('front', float(t))
+        (output,) = pipeline.run([frame.image])
+        anomaly.update(output.score, frame.labels)
+        if frame.condition == 'day':
+            day.update(output.labels, frame.labels)
+    assert day.result().miou > 0.5
+    assert anomaly.result().ap > 0.4
+    assert anomaly.result().auroc > 0.95
