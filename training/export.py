@@ -111,6 +111,10 @@ def _build_openvino(
 
 def _build_torch(program: torch.export.ExportedProgram, probe: ProbeSet, folder: Path) -> Artifact:
     file = folder / 'torch.pt2'
+    # Neither the example frames nor source paths of the exporting machine belong in a bundle.
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop('stack_trace', None)
     torch.export.save(program, file)
     return Artifact(
         backend='torch',

@@ -58,8 +58,8 @@ def _refuse_code(file: Path) -> None:
                         f'{file} holds pickled objects or symbolic expressions ({name}), which '
                         'can run code when loaded: build the bundle again from its checkpoint'
                     )
-                if '/sample_inputs/' in name:
-                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+                if '/sample_inputs/' in name and (data := archive.read(name)):
+                    torch.load(io.BytesIO(data), weights_only=True)
     except MultishiftError:
         raise
     except Exception as error:  # a broken archive or a pickle that weights_only refuses

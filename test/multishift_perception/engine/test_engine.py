@@ -176,3 +176,14 @@ def test_pickled_object_in_exported_program_is_refused(bundle: Path) -> None:
     edit(bundle, rehash)
     with pytest.raises(MultishiftError, match='can run code when loaded'):
         Engine.load(bundle, backend='torch')
+
+
+def test_exported_program_holds_no_source_paths(tiny_bundle: Path) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(tiny_bundle / 'torch.pt2') as archive:
+        (graph,) = [name for name in archive.namelist() if name.endswith('models/model.json')]
+        text = archive.read(graph).decode()
+    assert 'conv' in text or 'mul' in text
+    assert 'stack_trace' not in text
+    assert '.py' not in text
