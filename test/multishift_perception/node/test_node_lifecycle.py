@@ -68,7 +68,7 @@ def test_a_failed_configuration_is_said_and_can_be_mended(peer, filled, node, ti
     assert peer.state() == 'finalized'
 
 
-@pytest.mark.parametrize('node', [{'use_sim_time': True}], indirect=True)
+@pytest.mark.parametrize('node', [{'use_sim_time': True, 'autostart': False}], indirect=True)
 def test_simulated_time(peer, filled, node, tiny_bundle):
     clock = peer.node.create_publisher(Clock, '/clock', 10)
     seconds = 1000
