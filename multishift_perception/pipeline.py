@@ -59,7 +59,7 @@ class Pipeline:
             # Slots without a frame stay zero; what the engine says of them is not read.
             stacked = np.zeros((batch, height, width, 3), np.uint8)
             for slot, frame in zip(stacked, group, strict=False):
-                _fit(frame, slot)
+                fit(frame, (height, width), out=slot)
             result = self._engine.infer(stacked)
             for i, frame in enumerate(group):
                 output = FrameOutput(result.label[i], result.anomaly[i], result.score[i])
@@ -105,20 +105,28 @@ def anomaly_mask(
     return mask
 
 
-def _fit(frame: NDArray[np.uint8], slot: NDArray[np.uint8]) -> None:
-    """Write a frame, stretched to the slot's size, into the slot."""
-    height, width = slot.shape[:2]
-    if frame.shape == slot.shape:
-        np.copyto(slot, frame)
-        return
+def fit(
+    frame: NDArray[np.uint8], size: tuple[int, int], out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return a frame ``uint8 [h,w,3]`` stretched to ``size`` (height, width), as engines get it.
+
+    Training resizes its images by this too, so that a network learns from what it will see.
+
+    Args:
+        frame: the frame.
+        size: height and width in pixels.
+        out: where to write the result, ``uint8 [height,width,3]``.
+    """
+    if frame.shape[:2] == size:
+        if out is None:
+            return frame
+        np.copyto(out, frame)
+        return out
+    height, width = size
     shrinks = frame.shape[0] > height and frame.shape[1] > width
     # Area averaging keeps thin objects when shrinking; it is slower and no better when growing.
-    cv2.resize(
-        frame,
-        (width, height),
-        dst=slot,
-        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    )
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return _u8(cv2.resize(frame, (width, height), dst=out, interpolation=method))
 
 
 def _u8(array: object) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from multishift_perception.classes import VOID
+from multishift_perception.pipeline import fit
 from multishift_training.config import TrainConfig
 from multishift_training.frames import Frames
 
@@ -73,15 +74,9 @@ def resized(
     image: NDArray[np.uint8], labels: NDArray[np.uint8], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return image and labels stretched to ``size`` (height, width), as the pipeline does."""
-    if labels.shape == size:
-        return image, labels
     height, width = size
-    shrinks = labels.shape[0] > height and labels.shape[1] > width
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return (
-        np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8),
-        np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8),
-    )
+    nearest = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    return fit(image, size), np.asarray(nearest, np.uint8)
 
 
 def training_loader(
