@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ class OpenVinoBackend:
             'INFERENCE_PRECISION_HINT': 'f32',
         }
         try:
-            model = ov.Core().compile_model(file, 'CPU', options)
+            model = _core().compile_model(file, 'CPU', options)
         except RuntimeError as error:
             reason = ' '.join(str(error).split())
             raise MultishiftError(
@@ -41,3 +42,13 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Free the compiled model."""
         del self._request
+
+
+@cache
+def _core() -> ov.Core:
+    """Return the process's one Core.
+
+    It outlives every engine on purpose: with the last reference OpenVINO unloads its CPU plugin,
+    whose worker threads may still be winding down.
+    """
+    return ov.Core()
