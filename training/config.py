@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 import yaml
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, schema_faults
 from multishift_training import models
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
@@ -80,7 +80,6 @@ class TrainConfig(_Strict):
     """A whole run."""
 
     model: str
-    classes: Literal['cityscapes'] = 'cityscapes'
     seed: int = 0
     train: Data
     val: Data
@@ -123,8 +122,4 @@ def read_config(path: Path) -> TrainConfig:
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
-        faults = '; '.join(
-            f'{".".join(map(str, fault["loc"])) or "the file"}: {fault["msg"]}'
-            for fault in error.errors()
-        )
-        raise MultishiftError(f'{path}: {faults}') from None
+        raise MultishiftError(f'{path}: {schema_faults(error)}') from None

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import yaml
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, schema_faults
 from multishift_perception.files import write_text
 
 MANIFEST = 'manifest.yaml'
@@ -163,9 +163,7 @@ def read_manifest(bundle: Path) -> Manifest:
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
-        faults = '; '.join(
-            f'{".".join(map(str, fault["loc"]))}: {fault["msg"]}' for fault in error.errors()
-        )
+        faults = schema_faults(error)
         raise MultishiftError(f'{path} breaks the schema ({faults}): build it again') from None
 
 
