@@ -34,9 +34,9 @@ class ColorModel(SegmentationModel):
         # Exporters want at least one weight.
         self.gain = torch.nn.Parameter(torch.ones(1))
 
-    def forward(self, image: Tensor) -> Prediction:
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         rgb = (image * self.std + self.mean) * self.gain
-        return Prediction(rgb[:, [0, 2, 1]], rgb.mean(1))
+        return Prediction(rgb[:, [0, 2, 1]], rgb.mean(1), feature=rgb)
 
     def init_uncertainty_from_classifier(self) -> None:
         raise NotImplementedError('has nothing to train')

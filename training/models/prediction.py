@@ -1,35 +1,68 @@
-"""The contract between networks and everything that trains or exports them."""
+"""The contract between networks and everything that trains, loads or exports them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from multishift_training.models.layout import Layout
 
-class Prediction(NamedTuple):
-    """What a network says of a batch, at its own output resolution h x w.
+
+class MaskPrediction(NamedTuple):
+    """What a mask network says of its queries, before masks and classes are joined.
 
     Attributes:
-        logits: ``float32 [B,C,h,w]`` over the known classes.
-        score: ``float32 [B,h,w]``, uncertainty, larger is more anomalous.
+        class_logits: ``float32 [B,Q,C+1]``; the last class is "no object".
+        uncertainty_logits: ``float32 [B,Q,C+1]`` of the second class head.
+        mask_logits: ``float32 [B,Q,h,w]`` at a quarter of the padded image.
+    """
+
+    class_logits: Tensor
+    uncertainty_logits: Tensor
+    mask_logits: Tensor
+
+
+class Prediction(NamedTuple):
+    """What a network says of a batch of images.
+
+    Attributes:
+        logits: ``float32 [B,C,H,W]`` over the known classes. Of mask networks, the sum of class
+            probability times mask over the queries: not negative, and its argmax is the class.
+        score: ``float32 [B,H,W]``, uncertainty, larger is more anomalous.
+        feature: ``float32 [B,D,h,w]`` at the network's own stride: what the heads read; of mask
+            networks, the embedding of each pixel.
+        masks: of mask networks, the parts that their losses need.
     """
 
     logits: Tensor
     score: Tensor
+    feature: Tensor
+    masks: MaskPrediction | None = None
 
 
 class SegmentationModel(nn.Module):
     """A network with an uncertainty head.
 
-    Input is ImageNet-normalised RGB ``float32 [B,3,H,W]``.
+    Input is ImageNet-normalised RGB ``float32 [B,3,H,W]`` of any size.
     """
 
     @abstractmethod
-    def forward(self, image: Tensor) -> Prediction:
-        """Run the network."""
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
+        """Run the network.
+
+        Args:
+            image: ``float32 [B,3,H,W]``.
+            size: rows and columns of ``logits`` and ``score``; the image's own when left out.
+                Losses take fewer to save time.
+        """
 
     @abstractmethod
     def init_uncertainty_from_classifier(self) -> None:
-        """Make the score the classifier's energy, the starting point of its training."""
+        """Make the score the classifier's own, the starting point of its training."""
+
+    def layouts(self) -> Sequence[Layout]:
+        """Return the layouts of published checkpoints that this network loads."""
+        return ()
