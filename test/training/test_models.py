@@ -1,43 +1,51 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from multishift_training import models
 
-
-@pytest.mark.parametrize('size', [(64, 96), (65, 97), (33, 50)])
-def test_compact_network_runs_on_odd_sizes(size: tuple[int, int]) -> None:
-    model = models.create('deeplabv3plus_compact', num_classes=5).eval()
-    logits, score = model(torch.randn(2, 3, *size))
-    expected = tuple(-(-side // 4) for side in size)
-    assert logits.shape == (2, 5, *expected)
-    assert score.shape == (2, *expected)
-
-
-def test_score_starts_as_the_classifiers_energy() -> None:
-    model = models.create('deeplabv3plus_compact').eval()
-    image = torch.randn(1, 3, 64, 96)
-    logits, score = model(image)
-    energy = -torch.logsumexp(logits, 1)
-    assert not torch.allclose(score, energy)
-    model.init_uncertainty_from_classifier()
-    assert torch.allclose(model(image).score, energy, atol=1e-6)
+PARAMETERS = {  # millions
+    'deeplabv3plus_compact': 1.0,
+    'deeplabv3plus_resnet50': 40.4,
+    'deeplabv3plus_resnet101': 59.3,
+    'deeplabv3plus_wideresnet38': 137.1,
+    'mask2former_resnet50': 46.3,
+    'segformer_b0': 3.7,
+    'segformer_b1': 13.7,
+    'segformer_b2': 27.4,
+    'segformer_b3': 47.2,
+    'segformer_b4': 64.0,
+    'segformer_b5': 84.6,
+}
 
 
-def test_score_does_not_reach_the_classifier() -> None:
-    model = models.create('deeplabv3plus_compact')
-    model(torch.randn(2, 3, 64, 96)).score.sum().backward()
-    assert model.classifier.weight.grad is None
-    assert model.uncertainty.proxy.weight.grad.any()
-    assert model.backbone.stem[0][0].weight.grad.any()
+def test_every_network_of_a_name_is_known_here() -> None:
+    assert set(models.NAMES) == {*PARAMETERS, models.FROM_FOLDER}
 
 
-def test_compact_network_fits_the_embedded_engine() -> None:
-    model = models.create('deeplabv3plus_compact')
-    assert sum(p.numel() for p in model.parameters()) < 1.1e6
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_network_by_name(name: str) -> None:
+    """Structure alone, nothing is computed: size, outputs, and the number of classes."""
+    model = models.create(name, num_classes=7).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        prediction = model(torch.empty(2, 3, 97, 130))
+    assert prediction.logits.shape == (2, 7, 97, 130)
+    assert prediction.score.shape == (2, 97, 130)
+    assert prediction.feature.shape[0] == 2
+    assert (prediction.masks is not None) == name.startswith('mask2former')
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert learning / 1e6 == pytest.approx(PARAMETERS[name], abs=0.1)
 
 
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match="'resnet'.*deeplabv3plus_compact"):
         models.create('resnet')
+
+
+def test_option_that_a_network_does_not_have() -> None:
+    with pytest.raises(TypeError, match='folder'):
+        models.create('deeplabv3plus_compact', folder=Path())

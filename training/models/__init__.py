@@ -2,31 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-from multishift_training.models.compact import CompactBackbone
-from multishift_training.models.deeplab import DeepLabV3Plus
-from multishift_training.models.prediction import Prediction, SegmentationModel
+from multishift_training.models.prediction import MaskPrediction, Prediction, SegmentationModel
 
-__all__ = ['NAMES', 'Prediction', 'SegmentationModel', 'create']
+__all__ = ['FROM_FOLDER', 'NAMES', 'MaskPrediction', 'Prediction', 'SegmentationModel', 'create']
 
-
-def _deeplabv3plus_compact(num_classes: int) -> SegmentationModel:
-    return DeepLabV3Plus(CompactBackbone(), num_classes)
+_Factory = Callable[..., SegmentationModel]
 
 
-_FACTORIES: dict[str, Callable[[int], SegmentationModel]] = {
-    'deeplabv3plus_compact': _deeplabv3plus_compact,
+# Imports wait until a network is made: transformers alone takes seconds.
+def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
+    from multishift_training.models.backbone import Backbone
+    from multishift_training.models.compact import CompactBackbone
+    from multishift_training.models.deeplab import DeepLabV3Plus
+    from multishift_training.models.resnet import ResNet
+    from multishift_training.models.wide_resnet import WideResNet38
+
+    backbones: dict[str, Callable[[], Backbone]] = {
+        'wideresnet38': WideResNet38,
+        'resnet50': partial(ResNet, 50),
+        'resnet101': partial(ResNet, 101),
+        'compact': CompactBackbone,
+    }
+    return DeepLabV3Plus(backbones[backbone](), num_classes)
+
+
+def _mask2former_resnet50(num_classes: int) -> SegmentationModel:
+    from multishift_training.models.mask2former_factory import mask2former_resnet50
+
+    return mask2former_resnet50(num_classes)
+
+
+def _mask2former(num_classes: int, *, folder: str) -> SegmentationModel:
+    from multishift_training.models.mask2former_factory import mask2former_from_folder
+
+    return mask2former_from_folder(num_classes, folder=folder)
+
+
+def _segformer(variant: str, num_classes: int) -> SegmentationModel:
+    from multishift_training.models.segformer import VARIANTS, SegFormer
+
+    return SegFormer(VARIANTS[variant], num_classes)
+
+
+FROM_FOLDER = 'mask2former'
+_FACTORIES: Mapping[str, _Factory] = {
+    **{
+        f'deeplabv3plus_{backbone}': partial(_deeplabv3plus, backbone)
+        for backbone in ('compact', 'resnet50', 'resnet101', 'wideresnet38')
+    },
+    'mask2former_resnet50': _mask2former_resnet50,
+    FROM_FOLDER: _mask2former,
+    **{f'segformer_b{i}': partial(_segformer, f'segformer_b{i}') for i in range(6)},
 }
 NAMES = tuple(_FACTORIES)
 
 
-def create(name: str, num_classes: int = 19) -> SegmentationModel:
+def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationModel:
     """Return a new, randomly initialised network.
+
+    In PyTorch's usual memory format, in which those with published code give its outputs bit for
+    bit. Training and export change to channels-last, which is faster and rounds otherwise.
+
+    Args:
+        name: one of ``NAMES``.
+        num_classes: number of known classes.
+        options: of ``mask2former``: ``folder``, a Hugging Face folder whose ``config.json`` says
+            what to build. The others have none.
 
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
+        TypeError: the network has no such option, or needs one.
+        MultishiftError: the folder is no Mask2Former, or has other classes.
     """
     if name not in _FACTORIES:
         raise ValueError(f'unknown model {name!r}: choose one of {", ".join(NAMES)}')
-    return _FACTORIES[name](num_classes)
+    return _FACTORIES[name](num_classes, **options)

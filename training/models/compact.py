@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
+from multishift_training.models.backbone import Backbone, DecoderConfig, Features
 from multishift_training.models.layers import conv_bn_relu
-
-
-class Features(NamedTuple):
-    """What a DeepLab decoder needs of a backbone.
-
-    Attributes:
-        low: ``[B,low_channels,H/4,W/4]``, for sharp borders.
-        high: ``[B,high_channels,H/16,W/16]``, for context.
-    """
-
-    low: Tensor
-    high: Tensor
 
 
 class ResidualBlock(nn.Module):
@@ -39,11 +26,14 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.shortcut(x) + self.second(self.first(x)))
 
 
-class CompactBackbone(nn.Module):
-    """Stride 16 with dilation in the last block; 0.9 M parameters."""
+class CompactBackbone(Backbone):
+    """Low-level feature at stride 4, high-level at 16, dilation in the last block; 0.9 M."""
 
     low_channels = 40
     high_channels = 112
+    decoder = DecoderConfig(
+        rates=(3, 6, 9), channels=96, low_channels=32, separable=True, classifier_bias=False
+    )
 
     def __init__(self) -> None:
         """Make the backbone."""

@@ -2,63 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from multishift_training.models.compact import CompactBackbone
-from multishift_training.models.head import EnergyHead
-from multishift_training.models.layers import conv_bn_relu, separable
+from multishift_training.models.backbone import Backbone, DecoderConfig
+from multishift_training.models.heads import EnergyHead
+from multishift_training.models.layers import conv_bn_relu, separable, upsample
+from multishift_training.models.layout import Layout
 from multishift_training.models.prediction import Prediction, SegmentationModel
 
 
 class Aspp(nn.Module):
     """Atrous spatial pyramid pooling: context at several distances, and of the whole image."""
 
-    def __init__(self, inputs: int, outputs: int, rates: tuple[int, ...]) -> None:
-        """Make a pyramid of one 1x1, one separable 3x3 per rate, and one image branch."""
+    def __init__(self, inputs: int, config: DecoderConfig) -> None:
+        """Make a pyramid of one 1x1, one 3x3 per rate, and one image branch."""
         super().__init__()
+        conv = separable if config.separable else conv_bn_relu
         self.branches = nn.ModuleList(
-            [conv_bn_relu(inputs, outputs, kernel=1)]
-            + [separable(inputs, outputs, dilation=rate) for rate in rates]
+            [conv_bn_relu(inputs, config.channels, kernel=1)]
+            + [conv(inputs, config.channels, dilation=rate) for rate in config.rates]
         )
-        # No batch norm: one value per image and channel has no useful batch statistics.
-        self.image = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.ReLU(inplace=True))
-        self.project = conv_bn_relu((len(rates) + 2) * outputs, outputs, kernel=1)
+        self.image = conv_bn_relu(inputs, config.channels, kernel=1)
+        joined = (len(config.rates) + 2) * config.channels
+        self.project = _projection(joined, config.channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``[B,outputs,h,w]``."""
-        context = self.image(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
-        projected: Tensor = self.project(
-            torch.cat([branch(x) for branch in self.branches] + [context], 1)
-        )
+        """Return ``[B,channels,h,w]`` of ``x [B,inputs,h,w]``."""
+        projected: Tensor = self.project(self._joined(x))
         return projected
+
+    def _joined(self, x: Tensor) -> Tensor:
+        context = self.image(x.mean((2, 3), keepdim=True))
+        branches = [branch(x) for branch in self.branches]
+        # A sum and no expanded view, which has no memory format of its own: beside one,
+        # concatenation would fall back from channels-last to NCHW.
+        return torch.cat([context + torch.zeros_like(branches[0]), *branches], 1)
 
 
 class DeepLabV3Plus(SegmentationModel):
-    """Backbone, ASPP, and a decoder at a quarter of the input size; all heads without bias."""
+    """Backbone, pyramid, a decoder at the low-level feature's size, classifier, uncertainty head.
 
-    def __init__(
-        self, backbone: CompactBackbone, num_classes: int, *, rates: tuple[int, ...] = (3, 6, 9)
-    ) -> None:
-        """Make the network; ``rates`` are ASPP's dilations at stride 16."""
+    Every upsampling is bilinear with ``align_corners``; the score is computed before it.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        """Make the network with the decoder that ``backbone`` was published with."""
         super().__init__()
+        config = backbone.decoder
+        conv = separable if config.separable else conv_bn_relu
         self.backbone = backbone
-        self.aspp = Aspp(backbone.high_channels, 96, rates)
-        self.low = conv_bn_relu(backbone.low_channels, 32, kernel=1)
-        self.decoder = nn.Sequential(separable(96 + 32, 128), separable(128, 96))
-        self.classifier = nn.Conv2d(96, num_classes, 1, bias=False)
-        self.uncertainty = EnergyHead(96, num_classes)
-
-    def forward(self, image: Tensor) -> Prediction:
-        """Return logits and score at a quarter of the input size (rounded up)."""
-        low, high = self.backbone(image)
-        context = F.interpolate(
-            self.aspp(high), size=low.shape[2:], mode='bilinear', align_corners=False
+        self.aspp = Aspp(backbone.high_channels, config)
+        self.low = _projection(backbone.low_channels, config.low_channels, config)
+        self.decoder = nn.Sequential(
+            conv(config.low_channels + config.channels, config.channels),
+            conv(config.channels, config.channels),
         )
-        feature = self.decoder(torch.cat([self.low(low), context], 1))
-        return Prediction(self.classifier(feature), self.uncertainty(feature))
+        bias = config.classifier_bias
+        self.classifier = nn.Conv2d(config.channels, num_classes, 1, bias=bias)
+        self.uncertainty = EnergyHead(config.channels, num_classes, bias=bias)
+        for part in (self.aspp, self.low, self.decoder, self.classifier):
+            part.apply(_initialise)
+
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
+        """Return logits and score at ``size``, and the decoder's feature at its stride."""
+        rows, columns = size or image.shape[2:]
+        feature = self.decoder(self._joined(image))
+        score = self.uncertainty(feature).unsqueeze(1)
+        return Prediction(
+            upsample(self.classifier(feature), (rows, columns)),
+            upsample(score, (rows, columns)).squeeze(1),
+            feature,
+        )
+
+    def _joined(self, image: Tensor) -> Tensor:
+        # Apart from the decoder, so that none of these is alive when the decoder, where memory
+        # peaks, runs.
+        low, high = self.backbone(image)
+        context = upsample(self.aspp(high), low.shape[2:])
+        return torch.cat([self.low(low), context], 1)
 
     def init_uncertainty_from_classifier(self) -> None:
         """Copy the classifier's weights into the uncertainty head."""
         self.uncertainty.init_from(self.classifier)
+
+    def layouts(self) -> Sequence[Layout]:
+        """Return the layouts of published checkpoints with the same backbone."""
+        return self.backbone.layouts()
+
+
+def _projection(inputs: int, outputs: int, config: DecoderConfig) -> nn.Module:
+    if config.normalised_projections:
+        return conv_bn_relu(inputs, outputs, kernel=1)
+    return nn.Conv2d(inputs, outputs, 1, bias=False)
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. (2015), for training from a classifier's backbone."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def conv_bn_relu(
@@ -29,3 +30,8 @@ def separable(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
         conv_bn_relu(inputs, inputs, dilation=dilation, groups=inputs),
         conv_bn_relu(inputs, outputs, kernel=1),
     )
+
+
+def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return ``x [B,C,h,w]`` at ``size``: bilinear, corner pixels on corner pixels."""
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=True)

@@ -1,0 +1,63 @@
+"""The contract between backbones and the DeepLab over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from multishift_training.models.layout import Layout
+
+
+class Features(NamedTuple):
+    """What a DeepLab decoder needs of a backbone; each size is rounded up.
+
+    Attributes:
+        low: ``[B,low_channels,h,w]`` at stride 2 or 4, for sharp borders.
+        high: ``[B,high_channels,h',w']`` at stride 8 or 16, for context.
+    """
+
+    low: Tensor
+    high: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """In what the DeepLabs over different backbones differ outside them.
+
+    Attributes:
+        rates: dilations of the pyramid's 3x3 convolutions, in pixels of the high-level feature.
+        channels: of each branch of the pyramid, of its projection and of the decoder.
+        low_channels: of the low-level feature after its projection.
+        normalised_projections: whether batch norm and ReLU follow the 1x1 projections of the
+            pyramid and of the low-level feature.
+        separable: whether 3x3 convolutions are depthwise separable.
+        classifier_bias: whether the classifier, and with it the uncertainty head, has a bias.
+    """
+
+    rates: tuple[int, ...] = (6, 12, 18)
+    channels: int = 256
+    low_channels: int = 48
+    normalised_projections: bool = True
+    separable: bool = False
+    classifier_bias: bool = True
+
+
+class Backbone(nn.Module):
+    """A network from ``image [B,3,H,W]`` to `Features`.
+
+    Attributes:
+        low_channels: of the low-level feature.
+        high_channels: of the high-level feature.
+        decoder: the decoder published with this backbone.
+    """
+
+    low_channels: int
+    high_channels: int
+    decoder: DecoderConfig
+
+    def layouts(self) -> Sequence[Layout]:
+        """Return the layouts of published DeepLabs over this backbone, heads included."""
+        return ()

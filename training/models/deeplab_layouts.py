@@ -1,0 +1,142 @@
+"""Where published DeepLabV3+ checkpoints keep the tensors of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+import re
+
+from multishift_training.models.layout import Layout, Source
+
+SetStem = Callable[[bool], Callable[[], None]]
+
+# From ours to theirs, by prefix. The uncertainty head has MultiShiftSeg's name everywhere.
+_COMMON = {
+    'aspp.branches.': 'aspp.features.',
+    'aspp.image.': 'aspp.img_conv.',
+    'aspp.project.': 'bot_aspp.',
+    'low.': 'bot_fine.',
+    'uncertainty.proxy.': 'ood_head.',
+}
+_NVIDIA = {
+    **_COMMON,
+    'decoder.0.0.': 'final.0.',
+    'decoder.0.1.': 'final.1.',
+    'decoder.1.0.': 'final.3.',
+    'decoder.1.1.': 'final.4.',
+    'classifier.': 'final.6.',
+}
+_ROBUSTNET = {
+    **_COMMON,
+    'backbone.stem.': 'layer0.',
+    'decoder.0.0.': 'final1.0.',
+    'decoder.0.1.': 'final1.1.',
+    'decoder.1.0.': 'final1.3.',
+    'decoder.1.1.': 'final1.4.',
+    'classifier.': 'final2.0.',
+}
+_IMAGENET = {'backbone.stem.0.': 'conv1.', 'backbone.stem.1.': 'bn1.'}
+
+_WIDE_BLOCK = re.compile(
+    r'backbone\.stages\.(\d)\.(\d)\.(activation\.0|residual\.\d|shortcut)\.(.+)'
+)
+_WIDE_LAYERS = {
+    'activation.0': 'bn1.0',
+    'residual.0': 'convs.conv1',
+    'residual.1': 'convs.bn2.0',
+    'residual.3': 'convs.conv2',
+    'residual.4': 'convs.bn3.0',
+    'residual.7': 'convs.conv3',
+    'shortcut': 'proj_conv',
+}
+_BOTTLENECK = re.compile(
+    r'backbone\.stages\.(\d)\.layers\.(\d+)\.'
+    r'(?:layer\.(\d)|shortcut)\.(convolution|normalization)\.(.+)'
+)
+
+# Files older than PyTorch 0.4.1 lack the counters.
+_COUNTERS = r'.*\.num_batches_tracked'
+_UNCERTAINTY = r'ood_head\.(weight|bias)'
+
+
+def wide_resnet38() -> Layout:
+    """Return the layout of MultiShiftSeg's DeepLab and of NVIDIA's, which lacks the score's head.
+
+    NVIDIA's file also holds the class weights of its loss.
+    """
+    return Layout(
+        name='DeepLabV3+ WideResNet38 of MultiShiftSeg or NVIDIA',
+        signature='mod1.conv1.weight',
+        source=lambda key: Source(_wide(key)),
+        optional=(_UNCERTAINTY, _COUNTERS),
+        extra=(r'criterion\..*',),
+    )
+
+
+def robustnet() -> Layout:
+    """Return the layout of RobustNet's plain DeepLabs, with their auxiliary head for training."""
+    return Layout(
+        name='DeepLabV3+ ResNet of RobustNet',
+        signature='layer0.0.weight',
+        source=lambda key: Source(_bottleneck(key) or _renamed(key, _ROBUSTNET)),
+        optional=(_UNCERTAINTY, _COUNTERS),
+        extra=(r'dsn\..*',),
+    )
+
+
+def imagenet_resnet() -> Layout:
+    """Return the layout of torchvision's ImageNet classifiers, of which the backbone is used."""
+    return Layout(
+        name='ImageNet classifier of torchvision, backbone only',
+        signature='conv1.weight',
+        source=lambda key: Source(_bottleneck(key) or _renamed(key, _IMAGENET)),
+        optional=(r'(aspp|low|decoder|classifier|uncertainty)\..*', _COUNTERS),
+        extra=(r'fc\.(weight|bias)',),
+    )
+
+
+def resnet101(set_stem: SetStem) -> tuple[Layout, ...]:
+    """Return the layouts of ResNet-101, which was published with two stems.
+
+    Args:
+        set_stem: changes the network's stem and returns what undoes that.
+    """
+    deep, single = partial(set_stem, True), partial(set_stem, False)
+    # The fourth layer of a deep stem is a convolution, of the usual one the pooling.
+    ours = Layout('multishift, deep stem', 'backbone.stem.3.weight', Source, adapt=deep)
+    return (
+        replace(robustnet(), signature='layer0.3.weight', adapt=deep),
+        replace(imagenet_resnet(), adapt=single),
+        ours,
+    )
+
+
+def _wide(key: str) -> str:
+    if key == 'backbone.stem.weight':
+        return 'mod1.conv1.weight'
+    found = _WIDE_BLOCK.fullmatch(key)
+    if not found:
+        return _renamed(key, _NVIDIA)
+    stage, block, layer, tensor = found.groups()
+    return f'mod{int(stage) + 2}.block{int(block) + 1}.{_WIDE_LAYERS[layer]}.{tensor}'
+
+
+def _bottleneck(key: str) -> str | None:
+    """Return the name, common to all ResNets, of a tensor of the stages."""
+    found = _BOTTLENECK.fullmatch(key)
+    if not found:
+        return None
+    stage, block, layer, kind, tensor = found.groups()
+    place = f'layer{int(stage) + 1}.{block}'
+    if layer is None:
+        return f'{place}.downsample.{0 if kind == "convolution" else 1}.{tensor}'
+    return f'{place}.{"conv" if kind == "convolution" else "bn"}{int(layer) + 1}.{tensor}'
+
+
+def _renamed(key: str, prefixes: Mapping[str, str]) -> str:
+    """Return the key with its prefix replaced, or as it is: what these files do not hold."""
+    for ours, theirs in prefixes.items():
+        if key.startswith(ours):
+            return theirs + key.removeprefix(ours)
+    return key

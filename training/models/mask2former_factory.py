@@ -1,0 +1,153 @@
+"""Mask2Former of `transformers`' parts: the network of MultiShiftSeg, and any from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+import torch
+from transformers import Mask2FormerConfig, Mask2FormerModel, ResNetConfig
+from transformers.core_model_loading import revert_weight_conversion
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.models.global_attention import ForegroundAttention, GlobalAttention
+from multishift_training.models.mask2former import Mask2Former
+from multishift_training.models.mask2former_decoder import QueryDecoder
+from multishift_training.models.mask2former_deformable import lighten
+from multishift_training.models.mask2former_layouts import folder_layout, multishiftseg_layout
+from multishift_training.models.mask2former_norm import freeze_batch_norms
+
+# Of the options of `transformers`, those that our decoder does not know; no published network
+# sets them otherwise.
+_FIXED = {
+    'activation_function': 'relu',
+    'dropout': 0.0,
+    'enforce_input_projection': False,
+    'pre_norm': False,
+}
+
+
+def mask2former_resnet50(num_classes: int = 19) -> Mask2Former:
+    """Return the network of MultiShiftSeg: ResNet-50, global masked attention.
+
+    The backbone's batch norms are frozen, as published: they stay what they were loaded as.
+    """
+    config = Mask2FormerConfig()
+    # Set afterwards, as the constructor warns of each backbone but Swin.
+    config.backbone_config = ResNetConfig()
+    config.backbone_config.out_features = ['stage1', 'stage2', 'stage3', 'stage4']
+    parts = Mask2FormerModel(config).pixel_level_module
+    return Mask2Former(
+        freeze_batch_norms(parts.encoder),
+        lighten(parts.decoder),
+        _decoder(config, GlobalAttention),
+        num_classes,
+        multishiftseg_layout(),
+    )
+
+
+def mask2former_from_folder(num_classes: int = 19, *, folder: str | Path) -> Mask2Former:
+    """Return the network that a folder of `transformers` describes, with any backbone.
+
+    Its weights are random; `checkpoints.load` reads the folder's.
+
+    Args:
+        num_classes: known classes; as many as the folder's.
+        folder: holds ``config.json``.
+
+    Raises:
+        MultishiftError: there is no such file, it is broken, describes another network or other
+            classes, or sets an option that no published network sets.
+    """
+    path = Path(folder) / 'config.json'
+    fields = _read(path)
+    try:
+        config = Mask2FormerConfig.from_dict(fields)
+        model = Mask2FormerModel(config)
+    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        fault = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise MultishiftError(
+            f'{path} describes no network that `transformers` can build ({fault}): mend the '
+            'field, download it again, or update `transformers`'
+        ) from error
+    _check(path, config, num_classes)
+    layout = folder_layout(_pixel_keys(model))  # before any part of it is replaced
+    return Mask2Former(
+        model.pixel_level_module.encoder,
+        lighten(model.pixel_level_module.decoder),
+        _decoder(config, ForegroundAttention),
+        num_classes,
+        layout,
+        no_object_weight=config.no_object_weight,
+    )
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        fields = json.loads(path.read_bytes())
+    except OSError as error:
+        raise MultishiftError(
+            f'cannot read {path} ({error.strerror}): `folder` must be one that `transformers` '
+            'saved, with config.json and model.safetensors'
+        ) from error
+    except ValueError as error:
+        raise MultishiftError(f'{path} is not JSON ({error}): download it again') from error
+    if not isinstance(fields, dict):
+        raise MultishiftError(f'{path} holds no object: download it again')
+    kind = fields.get('model_type')
+    if kind != 'mask2former':
+        raise MultishiftError(
+            f"{path}: model_type is {kind!r}, not 'mask2former': give a Mask2Former folder"
+        )
+    if not isinstance(fields.get('backbone_config'), dict):
+        # `transformers` would fetch what the name in `backbone` stands for.
+        raise MultishiftError(
+            f'{path} lacks backbone_config: save the folder anew with `transformers` 5 or later'
+        )
+    return fields
+
+
+def _check(path: Path, config: Mask2FormerConfig, num_classes: int) -> None:
+    if config.num_labels != num_classes:
+        raise MultishiftError(
+            f'{path} has {config.num_labels} labels, the model is made for {num_classes} classes: '
+            f'set num_classes to {config.num_labels}'
+        )
+    wanted = {**_FIXED, 'hidden_dim': config.feature_size}
+    for name, value in wanted.items():
+        if getattr(config, name) != value:
+            raise MultishiftError(
+                f'{path}: {name} is {getattr(config, name)!r}; only {value!r} is supported here'
+            )
+
+
+def _decoder(
+    config: Mask2FormerConfig, attention: type[ForegroundAttention | GlobalAttention]
+) -> QueryDecoder:
+    return QueryDecoder(
+        attention,
+        layers=config.decoder_layers - 1,  # `transformers` counts the first masks as a layer
+        queries=config.num_queries,
+        channels=config.hidden_dim,
+        mask_channels=config.mask_feature_size,
+        heads=config.num_attention_heads,
+        hidden=config.dim_feedforward,
+    )
+
+
+def _pixel_keys(model: Mask2FormerModel) -> Mapping[str, str]:
+    """Return the file's keys of backbone and pixel decoder by ours."""
+    probes = {key: torch.empty(0) for key in model.state_dict()}
+    in_file = {id(probe): key for key, probe in revert_weight_conversion(model, probes).items()}
+    ours = {
+        'pixel_level_module.encoder.': 'backbone.',
+        'pixel_level_module.decoder.': 'pixel_decoder.',
+    }
+    return {
+        name + key.removeprefix(prefix): f'model.{in_file[id(probe)]}'
+        for key, probe in probes.items()
+        for prefix, name in ours.items()
+        if key.startswith(prefix)
+    }

@@ -1,0 +1,142 @@
+"""How published files name the tensors of `Mask2Former`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import re
+
+from torch import Tensor
+
+from multishift_training.models.layout import Layout, Source
+
+_PARTS = ('query', 'key', 'value')
+_PACKED = re.compile(rf'(.+)\.({"|".join(_PARTS)})\.(weight|bias)')
+
+_Rules = tuple[tuple[str, str], ...]
+
+_MULTISHIFTSEG: _Rules = (
+    (r'backbone\.embedder\.embedder', 'backbone.stem.conv1'),
+    (r'backbone\.encoder\.stages\.0\.layers', 'backbone.res2'),
+    (r'backbone\.encoder\.stages\.1\.layers', 'backbone.res3'),
+    (r'backbone\.encoder\.stages\.2\.layers', 'backbone.res4'),
+    (r'backbone\.encoder\.stages\.3\.layers', 'backbone.res5'),
+    (r'(backbone\.res\d\.\d)\.layer\.0', r'\1.conv1'),
+    (r'(backbone\.res\d\.\d)\.layer\.1', r'\1.conv2'),
+    (r'(backbone\.res\d\.\d)\.layer\.2', r'\1.conv3'),
+    (r'(backbone\..+)\.convolution', r'\1'),
+    (r'(backbone\..+)\.normalization', r'\1.norm'),
+    (r'pixel_decoder\.encoder\.layers', 'pixel_decoder.transformer.encoder.layers'),
+    (r'pixel_decoder\.level_embed', 'pixel_decoder.transformer.level_embed'),
+    (r'pixel_decoder\.input_projections', 'pixel_decoder.input_proj'),
+    (r'pixel_decoder\.mask_projection', 'pixel_decoder.mask_features'),
+    (r'(pixel_decoder\.(adapter|layer)_1)\.0', r'\1'),
+    (r'(pixel_decoder\.(adapter|layer)_1)\.1', r'\1.norm'),
+    (r'(pixel_decoder\..+)\.self_attn_layer_norm', r'\1.norm1'),
+    (r'(pixel_decoder\..+)\.final_layer_norm', r'\1.norm2'),
+    (r'(pixel_decoder\..+)\.fc(\d)', r'\1.linear\2'),
+    (r'pixel_decoder', 'sem_seg_head.pixel_decoder'),
+    (
+        r'decoder\.layers\.(\d)\.cross_attention\.(fore|back)ground',
+        r'decoder.transformer_cross_attention_layers.\1.multihead_attn_\2ground',
+    ),
+    (
+        r'decoder\.layers\.(\d)\.cross_attention\.fusion_',
+        r'decoder.transformer_cross_attention_layers.\1.fusion_layer.',
+    ),
+    (r'decoder\.layers\.(\d)\.cross_norm', r'decoder.transformer_cross_attention_layers.\1.norm'),
+    (
+        r'decoder\.layers\.(\d)\.self_attention',
+        r'decoder.transformer_self_attention_layers.\1.self_attn',
+    ),
+    (r'decoder\.layers\.(\d)\.self_norm', r'decoder.transformer_self_attention_layers.\1.norm'),
+    (r'decoder\.layers\.(\d)\.feedforward\.0', r'decoder.transformer_ffn_layers.\1.linear1'),
+    (r'decoder\.layers\.(\d)\.feedforward\.2', r'decoder.transformer_ffn_layers.\1.linear2'),
+    (r'decoder\.layers\.(\d)\.feedforward_norm', r'decoder.transformer_ffn_layers.\1.norm'),
+    (r'(decoder\..+attn.*)\.output', r'\1.out_proj'),
+    (r'decoder\.queries', 'decoder.query_feat'),
+    (r'decoder\.query_positions', 'decoder.query_embed'),
+    (r'decoder\.level_embedding', 'decoder.level_embed'),
+    (r'decoder\.norm', 'decoder.decoder_norm'),
+    (r'decoder\.mask_embedding\.0', 'decoder.mask_embed.layers.0'),
+    (r'decoder\.mask_embedding\.2', 'decoder.mask_embed.layers.1'),
+    (r'decoder\.mask_embedding\.4', 'decoder.mask_embed.layers.2'),
+    (r'decoder', 'sem_seg_head.predictor'),
+    (r'classifier', 'sem_seg_head.predictor.class_embed'),
+    (r'uncertainty\.classifier', 'sem_seg_head.predictor.class_embed2'),
+    (r'class_weight', 'criterion.empty_weight'),
+)
+
+_TRANSFORMERS: _Rules = (
+    (r'(decoder\.layers\.\d+)\.cross_attention\.foreground', r'\1.cross_attn'),
+    (r'(decoder\.layers\.\d+)\.cross_norm', r'\1.cross_attn_layer_norm'),
+    (r'(decoder\.layers\.\d+)\.self_attention\.query', r'\1.self_attn.q_proj'),
+    (r'(decoder\.layers\.\d+)\.self_attention\.key', r'\1.self_attn.k_proj'),
+    (r'(decoder\.layers\.\d+)\.self_attention\.value', r'\1.self_attn.v_proj'),
+    (r'(decoder\.layers\.\d+)\.self_attention', r'\1.self_attn'),
+    (r'(decoder\.layers\.\d+)\.self_norm', r'\1.self_attn_layer_norm'),
+    (r'(decoder\.layers\.\d+)\.feedforward\.0', r'\1.fc1'),
+    (r'(decoder\.layers\.\d+)\.feedforward\.2', r'\1.fc2'),
+    (r'(decoder\.layers\.\d+)\.feedforward_norm', r'\1.final_layer_norm'),
+    (r'(decoder\..+attn)\.output', r'\1.out_proj'),
+    (r'decoder\.queries', 'queries_features'),
+    (r'decoder\.query_positions', 'queries_embedder'),
+    (r'decoder\.level_embedding', 'level_embed'),
+    (r'decoder\.norm', 'decoder.layernorm'),
+    (r'decoder\.mask_embedding\.0', 'decoder.mask_predictor.mask_embedder.0.0'),
+    (r'decoder\.mask_embedding\.2', 'decoder.mask_predictor.mask_embedder.1.0'),
+    (r'decoder\.mask_embedding\.4', 'decoder.mask_predictor.mask_embedder.2.0'),
+    (r'(decoder|queries_|level_embed)', r'model.transformer_module.\1'),
+    (r'classifier', 'class_predictor'),
+    (r'class_weight', 'criterion.empty_weight'),
+)
+
+
+def multishiftseg_layout() -> Layout:
+    """Return the layout of MultiShiftSeg's ``M2F_best.pth``, and of Mask2Anomaly's weights."""
+    return Layout(
+        name='MultiShiftSeg or Mask2Anomaly, Mask2Former with ResNet-50',
+        signature='sem_seg_head.predictor.class_embed.weight',
+        source=lambda key: _source(_renamed(key, _MULTISHIFTSEG)),
+        optional=(
+            r'sem_seg_head\.predictor\.class_embed2\.(weight|bias)',  # not Mask2Anomaly's
+            r'.+\.num_batches_tracked',  # not in files of older detectron2
+        ),
+    )
+
+
+def folder_layout(pixel_keys: Mapping[str, str]) -> Layout:
+    """Return the layout of a Mask2Former folder of `transformers`.
+
+    Args:
+        pixel_keys: from the keys of backbone and pixel decoder to those in the file, for
+            `transformers` renames its modules in memory and not in files.
+    """
+    return Layout(
+        name='Mask2Former folder of transformers',
+        signature='class_predictor.weight',
+        source=lambda key: (
+            Source(pixel_keys[key]) if key in pixel_keys else _source(_renamed(key, _TRANSFORMERS))
+        ),
+        optional=(r'uncertainty\.classifier\.(weight|bias)',),
+        extra=(r'.+\.relative_position_index',),  # a constant, in older files
+    )
+
+
+def _renamed(key: str, rules: _Rules) -> str:
+    for pattern, replacement in rules:
+        key = re.sub(f'^{pattern}', replacement, key)
+    return key
+
+
+def _source(key: str) -> Source:
+    """Return the place of a tensor; those of an attention's inputs are packed into one."""
+    packed = _PACKED.fullmatch(key)
+    if packed is None:
+        return Source(key)
+    attention, part, kind = packed.groups()
+    index = _PARTS.index(part)
+
+    def third(tensor: Tensor) -> Tensor:
+        return tensor.chunk(len(_PARTS))[index]
+
+    return Source(f'{attention}.in_proj_{kind}', third)
