@@ -64,7 +64,7 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'train': ['albumentations', 'safetensors', 'tensorboard'],
+        'train': ['albumentations', 'safetensors', 'scipy', 'tensorboard', 'transformers>=5.23'],
         'augment': ['diffusers', 'transformers'],
         'tensorrt': ['torch_tensorrt; platform_system == "Linux"'],
         # The ROS part for machines without a ROS installation, such as those that test.
@@ -93,7 +93,10 @@ setup(
             'multishift = multishift_perception.cli.main:main',
             'perception_node = multishift_perception.node.main:main',
         ],
-        'multishift.commands': ['train = multishift_training.cli.train:command'],
+        'multishift.commands': [
+            'import-checkpoint = multishift_training.cli.import_checkpoint:command',
+            'train = multishift_training.cli.train:command',
+        ],
         'multishift.engine_commands': ['build = multishift_training.cli.build:command'],
     },
 )
