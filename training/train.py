@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -20,20 +19,20 @@ import yaml
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import replacing, write_text
-from multishift_training import checkpoints, models
-from multishift_training.checkpoints import Checkpoint
+from multishift_training import models, trained
 from multishift_training.config import Stage, TrainConfig
 from multishift_training.dataset import class_weights, training_loader, validation_loader
 from multishift_training.deploy import Normalize
 from multishift_training.frames import open_frames
 from multishift_training.losses import cross_entropy, relative_contrastive
-from multishift_training.models import SegmentationModel
+from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.trained import Checkpoint
 from multishift_training.validate import metrics
 
 logger = logging.getLogger(__name__)
 
-# Networks predict at a quarter of the input size: a loss at every pixel costs four times one at
-# every second row and column, and teaches the same.
+# Networks predict at half the input size at most, and upsample: a loss at every pixel costs four
+# times one at every second row and column, and teaches the same.
 _LOSS_STRIDE = 2
 
 
@@ -89,7 +88,7 @@ def train(config: TrainConfig, run: Path, *, root: Path) -> Path:
             # A stage's first epoch always counts: earlier stages optimise something else.
             best = quality if epoch.in_stage == 0 else max(progress.best, quality)
             if best == quality:
-                checkpoints.save(run / 'best.safetensors', Checkpoint(model, config, result))
+                trained.save(run / 'best.safetensors', Checkpoint(model, config, result))
             progress = _Progress(epoch.number + 1, best, optimizer.state_dict())
             _save_progress(run, model, progress)
     return run / 'best.safetensors'
@@ -195,14 +194,11 @@ def _losses(
     labels = labels[:, ::_LOSS_STRIDE, ::_LOSS_STRIDE].long()
     image = Normalize()(images).contiguous(memory_format=torch.channels_last)
     with torch.autocast('cpu', torch.bfloat16, enabled=config.precision == 'bf16'):
-        logits, score = model(image)
-    size = labels.shape[1:]
-    logits = F.interpolate(logits.float(), size=size, mode='bilinear', align_corners=False)
-    score = F.interpolate(score[:, None].float(), size=size, mode='bilinear', align_corners=False)
+        prediction: Prediction = model(image, (labels.shape[1], labels.shape[2]))
     contrastive = relative_contrastive(
-        score[:, 0], labels, margin=stage.margin, generator=generator
+        prediction.score.float(), labels, margin=stage.margin, generator=generator
     )
-    return cross_entropy(logits, labels, weights), contrastive
+    return cross_entropy(prediction.logits.float(), labels, weights), contrastive
 
 
 def _set_training_mode(model: SegmentationModel, stage: Stage) -> None:

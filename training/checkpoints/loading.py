@@ -1,0 +1,110 @@
+"""Loads a checkpoint into a network, wholly or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from multishift_perception.errors import MultishiftError
+from multishift_training import models
+from multishift_training.checkpoints.matching import OWN, Match, detect, match
+from multishift_training.checkpoints.reading import read_weights
+from multishift_training.checkpoints.report import LoadReport, listed
+from multishift_training.models import SegmentationModel
+
+_FROM_FOLDER = 'mask2former'  # its structure comes with its weights, not with its name
+
+
+def load(model: SegmentationModel, path: Path | str) -> LoadReport:
+    """Load a published checkpoint, or one of our own, in the layout that it is found to have.
+
+    Where the file has no uncertainty head and the layout lets it be missing, the head starts
+    from the classifier. Values are converted to the types of the network.
+
+    Args:
+        model: the network; on an error, every tensor of it is as it was.
+        path: see ``reading.read_weights``.
+
+    Raises:
+        MultishiftError: the file cannot be read or has no known layout; a key is missing, left
+            over or of another shape, beyond what the layout documents; or a weight is not finite.
+    """
+    path = Path(path)
+    tensors = read_weights(path)
+    unfit: list[Match] = []
+    for layout in detect(model, tensors):
+        with ExitStack() as undoing:
+            if layout.adapt:
+                undoing.callback(layout.adapt())
+            found = match(model, layout, tensors)
+            if found.faults:
+                unfit.append(found)
+                continue
+            _check_finite(path, model, found)
+            undoing.pop_all()  # nothing fails from here on: the network keeps its structure
+        _copy(found, model)
+        return found.report
+    raise _misfit(path, model, tensors, unfit)
+
+
+def _check_finite(path: Path, model: SegmentationModel, found: Match) -> None:
+    state = model.state_dict()
+    broken = {
+        piece.file_key
+        for key, piece in found.pieces.items()
+        # In the network's type: what is finite in the file may not be in a narrower one.
+        if not piece.tensor.to(state[key].dtype).isfinite().all()
+    }
+    if broken:
+        raise MultishiftError(
+            f'{path} holds NaN or infinite weights in {len(broken)} tensors: {listed(broken)}: '
+            'download it again, or take another checkpoint of that training'
+        )
+
+
+@torch.no_grad()
+def _copy(found: Match, model: SegmentationModel) -> None:
+    state = model.state_dict()
+    for key, piece in found.pieces.items():
+        state[key].copy_(piece.tensor)
+    if found.lacks_head:
+        model.init_uncertainty_from_classifier()
+
+
+def _misfit(
+    path: Path, model: SegmentationModel, tensors: Mapping[str, Tensor], unfit: list[Match]
+) -> MultishiftError:
+    fitting = [name for name in models.NAMES if name != _FROM_FOLDER and _fits(name, tensors)]
+    mend = (
+        f'it fits the model {" or ".join(fitting)}'
+        if fitting
+        else 'give the file that was published for this network'
+    )
+    if not unfit:
+        known = '; '.join(layout.name for layout in (*model.layouts(), OWN))
+        return MultishiftError(
+            f'{path} has none of the layouts of this network ({known}); it has {len(tensors)} '
+            f'keys: {listed(tensors)}: {mend}'
+        )
+    nearest = max(unfit, key=lambda match: len(match.pieces))
+    return MultishiftError(
+        f'{path} does not fit this network in the layout {nearest.report.layout!r}: '
+        f'{"; ".join(nearest.faults)}: {mend}'
+    )
+
+
+def _fits(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file fits a network, without the memory or time to make its weights."""
+    with torch.device('meta'):
+        model = models.create(name)
+    for layout in detect(model, tensors):
+        with ExitStack() as undoing:
+            if layout.adapt:
+                undoing.callback(layout.adapt())
+            if not match(model, layout, tensors).faults:
+                return True
+    return False

@@ -1,0 +1,55 @@
+"""What `multishift train` leaves: weights with all that is needed to build them into an engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import save_file
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import replacing
+from multishift_training import checkpoints, models
+from multishift_training.checkpoints.reading import read_metadata
+from multishift_training.config import TrainConfig
+from multishift_training.models import SegmentationModel
+
+
+class Checkpoint(NamedTuple):
+    """A trained network, the configuration that made it, and its validation metrics."""
+
+    model: SegmentationModel
+    config: TrainConfig
+    metrics: dict[str, Any]
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically, as one safetensors file."""
+    metadata = {
+        'config': checkpoint.config.model_dump_json(),
+        'metrics': json.dumps(checkpoint.metrics),
+    }
+    tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    with replacing(path) as fresh:
+        save_file(tensors, fresh, metadata)
+
+
+def open_trained(path: Path) -> Checkpoint:
+    """Read a checkpoint written by ``save``; the network is in evaluation mode.
+
+    Raises:
+        MultishiftError: the file is missing, broken, not of `multishift train`, or holds other
+            weights than its own configuration calls for; the message names it and the keys at
+            fault.
+    """
+    metadata = read_metadata(path)
+    if 'config' not in metadata:
+        raise MultishiftError(
+            f'{path} was not written by `multishift train` (it has no `config`): '
+            'build an engine of published weights with `multishift import-checkpoint`'
+        )
+    config = TrainConfig.model_validate_json(metadata['config'])
+    model = models.create(config.model)
+    checkpoints.load(model, path)
+    return Checkpoint(model.eval(), config, json.loads(metadata['metrics']))
