@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_training.deploy import Normalize
-from multishift_training.models import SegmentationModel
+from multishift_training.mahalanobis import Mahalanobis, MahalanobisFit
+from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.scores import max_softmax
 
 
 class Evaluated(NamedTuple):
@@ -24,7 +25,7 @@ class Evaluated(NamedTuple):
     Attributes:
         labels: most likely class ``uint8 [B,H,W]``.
         score: uncertainty ``float32 [B,H,W]``.
-        softmax: 1 - largest softmax probability ``float32 [B,H,W]``, the baseline score.
+        softmax: maximum softmax score ``float32 [B,H,W]``, the baseline.
         truth: ground truth ``uint8 [B,H,W]``.
     """
 
@@ -42,15 +43,11 @@ def evaluate(
     normalize = Normalize()
     model.eval()
     for images, truth in batches:
-        logits, score = model(normalize(images))
-        size = images.shape[1:3]
-        logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
-        score = F.interpolate(score[:, None], size=size, mode='bilinear', align_corners=False)
-        confidence, labels = logits.softmax(1).max(1)
+        prediction: Prediction = model(normalize(images))
         yield Evaluated(
-            labels.to(torch.uint8).numpy(),
-            score[:, 0].numpy(),
-            (1 - confidence).numpy(),
+            prediction.logits.argmax(1).to(torch.uint8).numpy(),
+            prediction.score.numpy(),
+            max_softmax(prediction).numpy(),
             truth.numpy(),
         )
 
@@ -87,3 +84,20 @@ def pooled_scores(
         known.append(score[(truth != NOVEL) & (truth != VOID)])
         novel.append(score[truth == NOVEL])
     return np.concatenate(known), np.concatenate(novel)
+
+
+@torch.no_grad()  # and not inference mode, whose tensors no later gradient may meet
+def fit_mahalanobis(
+    model: SegmentationModel, batches: Iterable[tuple[Tensor, Tensor]]
+) -> Mahalanobis:
+    """Return the Mahalanobis score fitted on labelled batches of (images, labels), both uint8.
+
+    Raises:
+        MultishiftError: no pixel of a known class was seen.
+    """
+    normalize = Normalize()
+    model.eval()
+    fit = MahalanobisFit()
+    for images, truth in tqdm(batches, 'fit Mahalanobis', unit='batch', leave=False):
+        fit.update(model(normalize(images)), truth)
+    return fit.result()
