@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from multishift_perception.engine.manifest import Calibration
-from multishift_training.models import SegmentationModel
+from multishift_training.models import Prediction, SegmentationModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -32,7 +31,7 @@ class Normalize(nn.Module):
 
 
 class DeployGraph(nn.Module):
-    """Bytes in, bytes out: normalisation, network, upsampling, argmax, calibration."""
+    """Bytes in, bytes out: normalisation, network, argmax, calibration."""
 
     def __init__(self, model: SegmentationModel, calibration: Calibration) -> None:
         """Wrap a network, which is put into evaluation mode."""
@@ -55,12 +54,9 @@ class DeployGraph(nn.Module):
         Returns:
             Label ``uint8 [N,H,W]``, raw score ``float32 [N,H,W]``, anomaly ``uint8 [N,H,W]``.
         """
-        logits, score = self.model(self.normalize(frames))
-        size = frames.shape[1:3]
-        logits = F.interpolate(logits, size=size, mode='bilinear', align_corners=False)
-        score = F.interpolate(score[:, None], size=size, mode='bilinear', align_corners=False)
-        score = score[:, 0]
-        return logits.argmax(1).to(torch.uint8), score, self._calibrated(score)
+        prediction: Prediction = self.model(self.normalize(frames))
+        score = prediction.score
+        return prediction.logits.argmax(1).to(torch.uint8), score, self._calibrated(score)
 
     def _calibrated(self, score: Tensor) -> Tensor:
         """Piecewise-linear map; rounding down keeps 128 for scores that reach the point."""

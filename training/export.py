@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import gc
 from importlib.metadata import version
 from pathlib import Path
 import platform
 from typing import Literal
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 import openvino as ov
 import torch
+from torch import Tensor
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.engine.manifest import (
@@ -30,9 +33,11 @@ from multishift_perception.engine.torch_backend import TorchBackend
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.files import replacing, sha256
 from multishift_training.deploy import DeployGraph
+from multishift_training.fusion import optimize
 
 Target = Literal['openvino', 'torch']
 TARGETS: tuple[Target, ...] = ('openvino', 'torch')
+_OPENVINO, _TORCH = 'openvino.xml', 'torch.pt2'
 CITYSCAPES_ENTRIES = tuple(ClassEntry(name=c.name, color=c.color) for c in CITYSCAPES)
 
 
@@ -72,11 +77,13 @@ def export_bundle(
             for frames in probes
         ]
     probe = ProbeSet.of(probes, expected)
-    program = torch.export.export(graph, (torch.from_numpy(probes[0]),), strict=False)
     with replacing(out) as fresh:
         fresh.mkdir()
         probe.save(fresh / 'probe.npz')
-        builders = {'openvino': _build_openvino, 'torch': _build_torch}
+        _write_artifacts(graph, torch.from_numpy(probes[0]), targets, fresh)
+        # The program has weights of its own, and reference cycles: free it before artifacts load.
+        gc.collect()
+        describe = {'openvino': _describe_openvino, 'torch': _describe_torch}
         manifest = Manifest(
             schema_version=1,
             model=model,
@@ -84,7 +91,7 @@ def export_bundle(
             classes=list(classes),
             input=InputShape(batch=batch, height=height, width=width),
             calibration=calibration,
-            artifacts=[builders[target](program, probe, fresh) for target in targets],
+            artifacts=[describe[target](fresh, probe) for target in targets],
             probe=Probe(file='probe.npz', sha256=sha256(fresh / 'probe.npz')),
             provenance={**provenance, 'software': _software()},
         )
@@ -92,11 +99,26 @@ def export_bundle(
     return manifest
 
 
-def _build_openvino(
-    program: torch.export.ExportedProgram, probe: ProbeSet, folder: Path
-) -> Artifact:
-    file = folder / 'openvino.xml'
-    ov.save_model(ov.convert_model(program), file, compress_to_fp16=True)
+def _write_artifacts(
+    graph: DeployGraph, frames: Tensor, targets: Sequence[Target], folder: Path
+) -> None:
+    """Write each target's files."""
+    program = optimize(torch.export.export(graph, (frames,), strict=False), frames)
+    # Neither the example frames nor source paths of the exporting machine belong in a bundle.
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop('stack_trace', None)
+    if 'openvino' in targets:
+        ov.save_model(ov.convert_model(program), folder / _OPENVINO, compress_to_fp16=True)
+    if 'torch' in targets:
+        with warnings.catch_warnings():
+            # Channels-last weights are saved with their strides; the warning is of other devices.
+            warnings.filterwarnings('ignore', 'No complete tensor found')
+            torch.export.save(program, folder / _TORCH)
+
+
+def _describe_openvino(folder: Path, probe: ProbeSet) -> Artifact:
+    file = folder / _OPENVINO
     weights = file.with_suffix('.bin')
     return Artifact(
         backend='openvino',
@@ -109,13 +131,8 @@ def _build_openvino(
     )
 
 
-def _build_torch(program: torch.export.ExportedProgram, probe: ProbeSet, folder: Path) -> Artifact:
-    file = folder / 'torch.pt2'
-    # Neither the example frames nor source paths of the exporting machine belong in a bundle.
-    program.example_inputs = None
-    for node in program.graph.nodes:
-        node.meta.pop('stack_trace', None)
-    torch.export.save(program, file)
+def _describe_torch(folder: Path, probe: ProbeSet) -> Artifact:
+    file = folder / _TORCH
     return Artifact(
         backend='torch',
         file=file.name,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.metrics import AnomalyMetrics, Grouped, SegmentationMetrics
 from multishift_perception.sample_drive import CAMERAS, CONDITIONS, Drive
-from multishift_training import checkpoints
+from multishift_training import trained
 from multishift_training.dataset import resized
 from multishift_training.validate import evaluate
 
@@ -37,7 +37,7 @@ def frames(drive: Drive, size: tuple[int, int], conditions: list[str]) -> Iterat
 
 def main(checkpoint: Path) -> None:
     """Print a Markdown table by condition."""
-    model, config, _ = checkpoints.load(checkpoint)
+    model, config, _ = trained.open_trained(checkpoint)
     segmentation = Grouped(lambda: SegmentationMetrics(len(CITYSCAPES)))
     head, softmax = Grouped(AnomalyMetrics), Grouped(AnomalyMetrics)
     conditions: list[str] = []

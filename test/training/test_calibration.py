@@ -20,15 +20,15 @@ class ScoreIsInput(SegmentationModel):
         super().__init__()
         self.score = torch.from_numpy(score)
 
-    def forward(self, image: torch.Tensor) -> Prediction:
-        return Prediction(image[:, :2], self.score)
+    def forward(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> Prediction:
+        return Prediction(image[:, :2], self.score, image)
 
     def init_uncertainty_from_classifier(self) -> None:
         raise NotImplementedError
 
 
 def calibrated(calibration, values: list[float]) -> list[int]:
-    """Run scores through the deploy graph at the size at which it does not resample."""
+    """Run scores through the deploy graph."""
     score = np.array(values, np.float32).reshape(1, 1, -1)
     frames = torch.zeros(1, 1, len(values), 3, dtype=torch.uint8)
     return DeployGraph(ScoreIsInput(score), calibration)(frames)[2].flatten().tolist()
