@@ -28,7 +28,7 @@ def _screen(bundle: Path, manifest: Manifest) -> str:
     size = sum((bundle / name).stat().st_size for name in manifest.hashes)
     lines = [
         f'bundle       {bundle} ({size / 1e6:.1f} MB)',
-        f'model        {manifest.model}, trained by {manifest.method}',
+        f'model        {manifest.model}, method: {manifest.method}',
         f'input        {shape.batch} x {shape.height} x {shape.width} RGB bytes',
         f'classes      {", ".join(c.name for c in manifest.classes)}',
         f'calibration  score {calibration.operating_point:.4g} is 128: {calibration.rule}',

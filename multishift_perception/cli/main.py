@@ -105,6 +105,7 @@ multishift = LazyGroup(
         'replay': 'Run an engine over a bag: metrics, overlays, report.',
         'engine': 'Build, inspect and verify engine bundles.',
         'train': 'Train a network from a configuration file.',
+        'import-checkpoint': 'Build an engine bundle of published weights.',
     },
     plugins='multishift.commands',
     help='Segment the road, and detect what does not belong there.',

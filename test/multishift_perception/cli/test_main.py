@@ -29,7 +29,15 @@ def test_help_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ('demo', 'sample-drive', 'make-bag', 'replay', 'engine', 'train'):
+    for command in (
+        'demo',
+        'sample-drive',
+        'make-bag',
+        'replay',
+        'engine',
+        'train',
+        'import-checkpoint',
+    ):
         assert command in done.stdout
 
 
@@ -41,6 +49,7 @@ def test_help_loads_no_heavy_library() -> None:
         ['make-bag'],
         ['replay'],
         ['train'],
+        ['import-checkpoint'],
         ['engine', 'build'],
         ['engine', 'inspect'],
         ['engine', 'verify'],
