@@ -12,13 +12,14 @@ import importlib
 import importlib.machinery
 from pathlib import Path
 import sys
+import tempfile
 import types
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from multishift_training import models
+from multishift_training import checkpoints, models
 from multishift_training.models import SegmentationModel
 
 Outputs = tuple[Tensor, Tensor]
@@ -214,7 +215,11 @@ def segformer(variant: int) -> Rivals:
         size = image.shape[2:]
         return nn.functional.interpolate(logits, size, mode='bilinear'), None
 
-    return Rivals(run, models.create(name).eval())
+    ours = models.create(name).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        published.save_pretrained(folder)
+        checkpoints.load(ours, folder)
+    return Rivals(run, ours)
 
 
 @torch.no_grad()
