@@ -1,0 +1,75 @@
+"""The noise-aware segmentation loss of MultiShiftSeg: labels of generated images are not trusted.
+
+Where the generator painted something else than the label says, the loss is large: the largest
+losses of the augmented half do not count.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from multishift_perception.classes import NOVEL, VOID
+from multishift_training.contrastive import at_least_float32, halves
+
+MeanOver = Literal['all', 'valid']
+
+
+class SegmentationTerms(NamedTuple):
+    """Cross-entropy of the originals and of the augmented images, scalars."""
+
+    original: Tensor
+    augmented: Tensor
+
+
+def noise_aware_cross_entropy(
+    logits: Tensor, labels: Tensor, *, ratio: float = 0.8, mean_over: MeanOver = 'all'
+) -> SegmentationTerms:
+    """Return the cross-entropy of both halves of ``[originals; augmented]``.
+
+    The augmented half's is the mean over the ``ratio`` of its known pixels with the smallest
+    losses, chosen over all its images at once (the paper's Eq. 5, and the released code's
+    normalisation). Halves without a known pixel give zero.
+
+    Args:
+        logits: ``[2B,C,H,W]``.
+        labels: ``int64 [2B,H,W]``; ``NOVEL`` and ``VOID`` do not count.
+        ratio: share of the known pixels that is trusted, in (0, 1]; at 1 the augmented half is
+            treated as the originals are.
+        mean_over: where nothing is selected, whether the denominator is all pixels, as in the
+            released code, or only those of known classes.
+
+    Raises:
+        ValueError: ``ratio`` is not in (0, 1].
+    """
+    if not 0 < ratio <= 1:
+        raise ValueError(f'ratio is {ratio}, not in (0, 1]')
+    known = labels.masked_fill(labels == NOVEL, VOID)
+    losses = F.cross_entropy(at_least_float32(logits), known, ignore_index=VOID, reduction='none')
+    original, augmented = halves(losses)
+    valid_original, valid_augmented = halves(known != VOID)
+    return SegmentationTerms(
+        _mean(original, valid_original, mean_over),
+        _mean(augmented, valid_augmented, mean_over)
+        if ratio == 1
+        else _small_losses(augmented, valid_augmented, ratio),
+    )
+
+
+def _mean(losses: Tensor, valid: Tensor, mean_over: MeanOver) -> Tensor:
+    """Return the mean of the losses, which are zero where not valid."""
+    if mean_over == 'all':
+        return losses.mean()
+    return losses.sum() / valid.sum().clamp(min=1)
+
+
+def _small_losses(losses: Tensor, valid: Tensor, ratio: float) -> Tensor:
+    """Return the mean over the ``ratio`` smallest of the valid losses; 0 without any."""
+    # In float32, as released: the product may fall to the other side of a whole number.
+    kept = int(ratio * valid.sum().to(torch.float32))
+    ranked = losses.masked_fill(~valid, math.inf).flatten()
+    return ranked.topk(kept, largest=False, sorted=False).values.sum() / max(kept, 1)
