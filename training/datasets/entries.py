@@ -1,0 +1,151 @@
+"""Finding the files of a data set, and saying in one go what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from multishift_perception.errors import MultishiftError
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.webp')
+MEND_ROOT = 'mend its folder in the configuration, or give the data root with --data'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of a data set.
+
+    Attributes:
+        image: file of the image, or of its difference from ``base``.
+        labels: file of the label image.
+        name: unique within the data set.
+        scene: what the images of one scene have in common, in partner data sets too.
+        condition: weather or light, if the data set says; else empty.
+        base: image that ``image`` is added to, if it is a difference.
+    """
+
+    image: Path
+    labels: Path
+    name: str
+    scene: str
+    condition: str = ''
+    base: Path | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files by key: the part of their path that tells them apart.
+
+    Attributes:
+        folder: where they were looked for.
+        wanted: how their names look, for messages.
+        by_key: the files, in the order of their keys.
+    """
+
+    folder: Path
+    wanted: str
+    by_key: dict[str, Path]
+
+
+def find(
+    folder: Path,
+    pattern: str,
+    ends: Sequence[str],
+    *,
+    key: Callable[[str], str] | None = None,
+    names: Sequence[str] = ('*',),
+) -> Files:
+    """List files; a missing folder has none.
+
+    Args:
+        folder: where to look.
+        pattern: glob over paths below ``folder``.
+        ends: what a path must end with; the rest of it, without this, is its key.
+        key: turns that into the key, where two data sets name their files differently.
+        names: globs over file names, one of which must match.
+
+    Raises:
+        MultishiftError: two files have the same key, or none matches ``names``.
+    """
+    listed: dict[str, Path] = {}
+    for path in sorted(folder.glob(pattern)):
+        name = path.relative_to(folder).as_posix()
+        end = next((end for end in ends if name.lower().endswith(end.lower())), None)
+        # A leading dot marks what an operating system left in an archive.
+        if end is None or path.name.startswith('.'):
+            continue
+        own_key = name[: -len(end)] if key is None else key(name[: -len(end)])
+        if own_key in listed:
+            raise MultishiftError(
+                f'{listed[own_key]} and {path} are the same image twice: remove one of them'
+            )
+        listed[own_key] = path
+    chosen = {
+        own_key: path
+        for own_key, path in sorted(listed.items())
+        if any(fnmatch(path.name, glob) for glob in names)
+    }
+    if listed and not chosen:
+        raise MultishiftError(f'no file in {folder} matches {list(names)}: mend `patterns`')
+    return Files(folder, f'{pattern}[{"|".join(ends)}]', chosen)
+
+
+def pair(
+    kind: str,
+    images: Files,
+    labels: Files,
+    *,
+    mend: str,
+    every_image: bool = True,
+    every_label: bool = True,
+) -> list[tuple[str, Path, Path]]:
+    """Join images and label images by their keys.
+
+    Args:
+        kind: name of the data set, for messages.
+        images: the images.
+        labels: the label images.
+        mend: what to do about missing files.
+        every_image: an image without labels is a fault; else it is left out.
+        every_label: a label image without image is a fault; else it is left out.
+
+    Returns:
+        Key, image and label image, in the order of the keys.
+
+    Raises:
+        MultishiftError: files are missing; the one message names all that are.
+    """
+    faults = [_absence(files) for files in (images, labels) if not files.by_key]
+    if faults:
+        only_labels = images.by_key and labels.folder.is_dir()
+        raise MultishiftError(f'{kind}: {"; ".join(faults)}: {mend if only_labels else MEND_ROOT}')
+    common = images.by_key.keys() & labels.by_key.keys()
+    unlabelled, orphans = images.by_key.keys() - common, labels.by_key.keys() - common
+    if unlabelled and (every_image or not common):
+        faults.append(
+            f'of {len(images.by_key)} images {some(unlabelled)} have no label image '
+            f'{labels.wanted} in {labels.folder}'
+        )
+    if orphans and (every_label or not common):
+        faults.append(
+            f'of {len(labels.by_key)} label images {some(orphans)} have no image '
+            f'{images.wanted} in {images.folder}'
+        )
+    if faults:
+        raise MultishiftError(f'{kind}: {"; ".join(faults)}: {mend}')
+    return [(key, images.by_key[key], labels.by_key[key]) for key in sorted(common)]
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the number of names and the first few, for messages."""
+    ordered = sorted(names)
+    more = ', ...' if len(ordered) > 3 else ''
+    return f'{len(ordered)} ({", ".join(ordered[:3])}{more})'
+
+
+def _absence(files: Files) -> str:
+    if not files.folder.is_dir():
+        return f'folder {files.folder} does not exist'
+    return f'folder {files.folder} holds no {files.wanted}'

@@ -1,0 +1,214 @@
+"""Batches of bytes for training and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.datasets.images import LabelledImages, open_images
+from multishift_training.datasets.outliers import Outliers, open_outliers, paste
+from multishift_training.datasets.sample_config import ValidationData
+from multishift_training.datasets.samples import Samples
+from multishift_training.datasets.transforms import resized
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingSet(Dataset[Batch]):
+    """The samples of one epoch."""
+
+    def __init__(self, samples: Samples, epoch: int) -> None:
+        """Choose the epoch."""
+        self._samples = samples
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return images ``uint8 [M,H,W,3]`` and labels ``uint8 [M,H,W]``, the original first."""
+        images, labels = self._samples.sample(self._epoch, index)
+        return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+class ValidationSet(Dataset[Batch]):
+    """Whole images, as they are or at an engine's size.
+
+    Attributes:
+        images: the data set.
+    """
+
+    def __init__(
+        self,
+        images: LabelledImages,
+        size: tuple[int, int] | None = None,
+        outliers: Outliers | None = None,
+    ) -> None:
+        """Wrap a data set.
+
+        Args:
+            images: the images; with ``outliers``, opened as for training, so that only pasted
+                objects are novel.
+            size: rows and columns to stretch them to, as the engine's pipeline does; if none,
+                they keep their own.
+            outliers: objects to paste, the same ones at the same places every time.
+        """
+        self.images = images
+        self._size = size
+        self._outliers = outliers
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``."""
+        image, labels = self.images.read(index)
+        if self._outliers is not None:
+            paste(self._outliers, image, labels, np.random.default_rng(index))
+        if self._size is not None:
+            image, labels = resized(image, labels, self._size)
+        return torch.from_numpy(image), torch.from_numpy(labels)
+
+
+class OneLineLoader(DataLoader[Batch]):
+    """A loader whose workers' faults reach the user as the one line that they are."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the batches.
+
+        Raises:
+            MultishiftError: a file is at fault.
+        """
+        try:
+            yield from super().__iter__()
+        except MultishiftError as error:
+            # From a worker it comes with the worker's traceback around it; the last line is ours.
+            line = str(error).strip().splitlines()[-1]
+            raise MultishiftError(line.removeprefix(_QUALIFIED_NAME)) from error
+
+
+_QUALIFIED_NAME = f'{MultishiftError.__module__}.{MultishiftError.__qualname__}: '
+
+
+def training_loader(
+    samples: Samples,
+    epoch: int,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    start: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+) -> DataLoader[Batch]:
+    """Return the shuffled batches of an epoch; they depend on (seed, epoch) alone.
+
+    A batch of B pairs is images ``uint8 [2B,H,W,3]`` and labels ``uint8 [2B,H,W]``, first the B
+    originals, then their partners in the same order; a batch of B single images is ``[B,...]``.
+
+    Args:
+        samples: what to train on.
+        epoch: number of the epoch.
+        batch_size: samples in a batch, all processes together; what is left over at the end of
+            an epoch, less than a batch, is dropped.
+        workers: processes that read ahead; the batches do not depend on it.
+        start: batches to skip, for a run that goes on within an epoch.
+        rank: number of this process, which gets every ``ranks``-th sample of each batch.
+        ranks: number of processes.
+
+    Raises:
+        MultishiftError: there are fewer samples than a batch needs, or a batch cannot be shared
+            out evenly.
+    """
+    if batch_size % ranks:
+        raise MultishiftError(
+            f'batch_size {batch_size} cannot be shared by {ranks} processes: give a multiple'
+        )
+    if len(samples) < batch_size:
+        raise MultishiftError(
+            f'{samples.originals.kind} gives {len(samples)} samples, fewer than one batch: '
+            f'lower batch_size ({batch_size})'
+        )
+    order = np.random.default_rng((samples.seed, epoch)).permutation(len(samples))
+    batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+    return OneLineLoader(
+        TrainingSet(samples, epoch),
+        batch_sampler=batches[start:, rank::ranks].tolist(),
+        collate_fn=collate,
+        num_workers=workers,
+        worker_init_fn=_single_threaded,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # reading must not move the global random state
+    )
+
+
+def open_validation(
+    config: ValidationData, *, root: Path, cache: Path, size: tuple[int, int] | None = None
+) -> ValidationSet:
+    """Open what a network is validated on.
+
+    Args:
+        config: the images, and what to paste into them.
+        root: folder that relative data paths start from.
+        cache: where rendered frames are kept for the next run.
+        size: rows and columns of the engine; if none, images keep their own.
+
+    Raises:
+        MultishiftError: files are missing; the message names them.
+    """
+    outliers = open_outliers(config.outliers, root) if config.outliers else None
+    images = open_images(config.images, root, cache, training=outliers is not None)
+    return ValidationSet(images, size, outliers)
+
+
+def validation_loader(
+    validation: ValidationSet, *, batch_size: int = 1, workers: int = 0
+) -> DataLoader[Batch]:
+    """Return whole images in order: ``uint8 [B,H,W,3]`` and labels ``uint8 [B,H,W]``.
+
+    Args:
+        validation: the images.
+        batch_size: images in a batch; more than 1 only if all have one size.
+        workers: processes that read ahead.
+    """
+    return OneLineLoader(
+        validation,
+        batch_size,
+        num_workers=workers,
+        worker_init_fn=_single_threaded,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # reading must not move the global random state
+    )
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Join samples ``[M,...]`` to a batch ``[M*B,...]``: all first members, then all second."""
+    images, labels = zip(*samples, strict=True)
+    return torch.stack(images, 1).flatten(0, 1), torch.stack(labels, 1).flatten(0, 1)
+
+
+def class_weights(images: LabelledImages, num_classes: int) -> Tensor:
+    """Return the weight ``1 / ln(1.1 + share of pixels)`` of each class (ENet), ``float32 [C]``.
+
+    Shares are measured on at most 300 images spread over the set; the mean weight over all
+    pixels is 1.
+    """
+    counts = np.zeros(256, np.int64)
+    for index in np.linspace(0, len(images) - 1, min(len(images), 300)).astype(int):
+        counts += np.bincount(images.read_labels(index)[::4, ::4].ravel(), minlength=256)
+    share = counts[:num_classes] / max(counts[:num_classes].sum(), 1)
+    weights = 1 / np.log(1.1 + share)
+    return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
+
+
+def _single_threaded(_: int) -> None:
+    """Keep OpenCV from starting threads, which a forked process may hang in."""
+    cv2.setNumThreads(0)

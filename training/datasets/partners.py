@@ -1,0 +1,107 @@
+"""Partners of originals: the same scenes in another domain."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.datasets.images import LabelledImage, LabelledImages
+from multishift_training.datasets.outliers import Outliers, paste
+from multishift_training.datasets.transforms import SharedTransforms, weather
+
+
+class Partners(Protocol):
+    """A source of partners for a data set of originals.
+
+    Attributes:
+        paired: indices of the originals that have a partner, in order.
+    """
+
+    paired: tuple[int, ...]
+
+    def draw(self, index: int, original: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """Draw a partner of the size of the original.
+
+        Args:
+            index: of the original in its data set.
+            original: the original itself, which is left as it is.
+            rng: decides which partner, or what is changed.
+        """
+
+
+class ImagePartners:
+    """Partners that are images of a data set: one of those of the original's scene."""
+
+    def __init__(self, originals: LabelledImages, partners: LabelledImages) -> None:
+        """Match the two by scene.
+
+        A partner belongs to the original whose scene is its own, or begins it before a ``_``.
+
+        Raises:
+            MultishiftError: no original has a partner.
+        """
+        self._originals, self._partners = originals, partners
+        scenes = {entry.scene for entry in originals.entries}
+        by_scene: dict[str, list[int]] = defaultdict(list)
+        for index, entry in enumerate(partners.entries):
+            scene = entry.scene
+            while scene and scene not in scenes:
+                scene = scene.rpartition('_')[0]
+            by_scene[scene].append(index)
+        self._of = {
+            index: tuple(by_scene[entry.scene])
+            for index, entry in enumerate(originals.entries)
+            if entry.scene in by_scene
+        }
+        self.paired = tuple(self._of)
+        if not self.paired:
+            raise MultishiftError(
+                f'no image of {partners.kind} ({partners.entries[0].image}, ...) shows a scene of '
+                f'{originals.kind} ({originals.entries[0].image}, ...): a partner is named like '
+                'its original, with or without _ANYTHING after it'
+            )
+
+    def draw(self, index: int, original: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """Read one of the original's partners.
+
+        Raises:
+            MultishiftError: it is unreadable, or its size is not the original's.
+        """
+        chosen = int(rng.choice(self._of[index]))
+        partner = self._partners.read(chosen)
+        if partner[1].shape != original[1].shape:
+            raise MultishiftError(
+                f'{self._partners.entries[chosen].image} has {partner[1].shape} pixels, but '
+                f'{self._originals.entries[index].image}, its original, {original[1].shape}: '
+                'make the members of a pair of one size'
+            )
+        return partner
+
+
+class RuleBasedPartners:
+    """Partners that are the originals in another weather or light, with novel objects pasted."""
+
+    def __init__(self, originals: LabelledImages, outliers: Outliers | None) -> None:
+        """Give every original a partner, and every partner objects of its own, if there are."""
+        self.paired = tuple(range(len(originals)))
+        self._outliers = outliers
+        self._weather = SharedTransforms(weather())
+
+    def draw(self, index: int, original: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """Change a copy of the original; the pasted objects are in the same weather."""
+        image, labels = original[0].copy(), original[1].copy()
+        if self._outliers is not None:
+            paste(self._outliers, image, labels, rng)
+        return self._weather([(image, labels)], rng)[0]
+
+
+def mixed(
+    original: NDArray[np.uint8], partner: NDArray[np.uint8], share: float
+) -> NDArray[np.uint8]:
+    """Return ``share`` of the original and the rest of the partner, rounded: ``uint8 [H,W,3]``."""
+    return np.asarray(cv2.addWeighted(original, share, partner, 1 - share, 0), np.uint8)

@@ -1,0 +1,107 @@
+"""Reading the files of a data set: images, differences of images, and label images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+import zipfile
+import zlib
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.label_map import UNMAPPED
+from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.tables import Table, spans
+
+Bytes = NDArray[np.uint8]
+
+# What Pillow raises for damaged files, by where the damage is.
+_UNREADABLE = (OSError, SyntaxError, ValueError)
+
+
+def read_image(entry: Entry) -> Bytes:
+    """Return the RGB image ``uint8 [H,W,3]``, as stored: orientation tags are not obeyed.
+
+    Raises:
+        MultishiftError: a file is unreadable or damaged, or a difference does not fit its base.
+    """
+    if entry.base is None:
+        return _picture(entry.image)
+    base, change = _picture(entry.base), _array(entry.image)
+    if change.shape != base.shape or change.dtype.kind not in 'iu':
+        raise MultishiftError(
+            f'{entry.image} holds {change.dtype} {change.shape}, which cannot be added to '
+            f'{entry.base} (uint8 {base.shape}): give the data set of the originals'
+        )
+    if change.dtype == np.uint8:  # taken modulo 256
+        return base + change.astype(np.uint8)
+    return np.clip(base + change.astype(np.int64), 0, 255).astype(np.uint8)
+
+
+def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
+    """Return the labels ``uint8 [H,W]`` of a label image: PNG (grey or palette index) or npz.
+
+    Args:
+        path: the label image.
+        table: from raw values to ours.
+        kind: name of the data set, for messages.
+
+    Raises:
+        MultishiftError: the file is no readable label image, or has a value the table lacks.
+    """
+    raw = _array(path) if path.suffix == '.npz' else _indices(path)
+    if raw.ndim != 2 or raw.dtype.kind not in 'iub' or raw.size == 0:
+        raise MultishiftError(
+            f'{path}: a label image must have one channel of integers, this one is '
+            f'{raw.dtype} {raw.shape} (a colour rendering?)'
+        )
+    inside = raw.astype(np.uint8)
+    labels = np.asarray(cv2.LUT(inside, table), np.uint8)
+    unmapped = (labels == UNMAPPED) | (inside != raw)
+    if unmapped.any():
+        raise MultishiftError(
+            f'{path}: label value {raw[unmapped][0]} is none of those {kind} uses '
+            f'({spans(np.flatnonzero(table != UNMAPPED).tolist())}): mend the file, or its '
+            'label map if the configuration names one'
+        )
+    return labels
+
+
+def _picture(path: Path) -> Bytes:
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert('RGB'))
+    except _UNREADABLE as error:
+        raise MultishiftError(f'{path} is no readable image ({error}): copy it again') from None
+
+
+def _indices(path: Path) -> NDArray[Any]:
+    """Return raw label values; those of a palette are its indices, not its colours."""
+    try:
+        with Image.open(path) as image:
+            raw = np.array(image)
+    except _UNREADABLE as error:
+        raise MultishiftError(
+            f'{path} is no readable label image ({error}): copy it again'
+        ) from None
+    if raw.ndim == 3 and raw.shape[2] >= 3 and not np.ptp(raw[..., :3], axis=2).any():
+        return raw[..., 0]  # grey, stored as colour
+    return raw
+
+
+def _array(path: Path) -> NDArray[Any]:
+    """Return the one array of an npz file; nothing in it is unpickled."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile('not an npz archive')
+        with np.load(path, allow_pickle=False) as file:
+            arrays = [np.asarray(file[name]) for name in file.files]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise MultishiftError(f'{path} is no readable npz file ({error}): copy it again') from None
+    if len(arrays) != 1:
+        raise MultishiftError(f'{path} holds {len(arrays)} arrays, not one: copy it again')
+    return arrays[0]

@@ -1,0 +1,111 @@
+"""Frames of the sample drive, rendered once and kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+import fcntl
+from functools import partial
+import hashlib
+from itertools import product
+import json
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from multishift_perception import classes, sample_drive
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import replacing
+from multishift_perception.sample_drive import random_frame
+from multishift_training.datasets.config import SampleDriveData
+from multishift_training.datasets.entries import Entry, find, pair
+
+# Starting processes takes as long as rendering about this many frames.
+_FEW = 32
+
+Job = tuple[int, str | None]
+
+
+def rendered(config: SampleDriveData, cache: Path) -> list[Entry]:
+    """Return the frames of a part of the sample drive, by seed and condition.
+
+    They are rendered unless ``cache`` holds them: as PNG files, in a folder whose name stands for
+    the description and the renderer, so that another renderer's frames are never taken for them.
+
+    Args:
+        config: the frames.
+        cache: folder of such folders.
+    """
+    folder = cache / f'sample_drive-{config.split}-{_key(config)}'
+    cache.mkdir(parents=True, exist_ok=True)
+    # Of several processes that want the same frames, one renders them.
+    with folder.with_suffix('.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _fill(folder, config)
+    pairs = pair(
+        config.kind,
+        find(folder, '*', ('.image.png',)),
+        find(folder, '*', ('.labels.png',)),
+        mend='remove the folder',
+    )
+    return [
+        Entry(image, labels, key, key.partition('_')[0], key.partition('_')[2])
+        for key, image, labels in pairs
+    ]
+
+
+def _key(config: SampleDriveData) -> str:
+    """Return a digest of the description, the renderer's sources, and what it draws with."""
+    folder = Path(str(sample_drive.__file__)).parent
+    sources = [Path(str(classes.__file__)), *sorted(folder.rglob('*.py'))]
+    digest = hashlib.sha256(json.dumps(config.model_dump(mode='json'), sort_keys=True).encode())
+    digest.update(f'numpy {np.__version__} opencv {cv2.__version__}'.encode())
+    for source in sources:
+        digest.update(source.name.encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _fill(folder: Path, config: SampleDriveData) -> None:
+    try:
+        with replacing(folder) as fresh:
+            fresh.mkdir()
+            _render(config, fresh)
+    except OSError as error:
+        raise MultishiftError(
+            f'cannot keep rendered frames in {folder} ({error.strerror}): '
+            'free space there, or give another folder'
+        ) from error
+
+
+def _render(config: SampleDriveData, folder: Path) -> None:
+    """Write image and labels of every frame."""
+    seeds = range(config.seed, config.seed + config.frames)
+    jobs: list[Job] = list(product(seeds, config.conditions or (None,)))
+    draw = partial(_render_one, folder, config.split, config.size)
+    if len(jobs) <= _FEW:
+        _run(map(draw, jobs), config.split, len(jobs))
+        return
+    # Spawned, not forked: a fork of a process whose libraries run threads can hang for ever.
+    context = get_context('spawn')
+    # A process per core: OpenCV's own threads would only get in each other's way.
+    with ProcessPoolExecutor(None, context, cv2.setNumThreads, (1,)) as pool:
+        _run(pool.map(draw, jobs, chunksize=8), config.split, len(jobs))
+
+
+def _run(done: Iterable[None], split: str, total: int) -> None:
+    for _ in tqdm(done, f'render {split} frames', total, unit='frame'):
+        pass
+
+
+def _render_one(folder: Path, split: str, size: tuple[int, int], job: Job) -> None:
+    seed, condition = job
+    frame = random_frame(seed, split=split, size=size, condition=condition)
+    stem = folder / f'{seed:08d}_{frame.condition}'
+    Image.fromarray(frame.image).save(f'{stem}.image.png', compress_level=1)
+    Image.fromarray(frame.labels).save(f'{stem}.labels.png')
