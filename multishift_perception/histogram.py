@@ -1,132 +1,138 @@
-"""A histogram of scores in fixed memory whose bins depend only on the scores seen."""
+"""A histogram of scores in fixed memory whose bins are narrow where the pixels are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_BINS = 1 << 18
-_MAX_PENDING = 1 << 20
+from multishift_perception import binning
+from multishift_perception.binning import Binned, Counts, Resolution
+from multishift_perception.score_keys import PIECE, KeyBuffer, Keys
+
+# Parts of the bins that high scores and all the others are meant to fill. Aligning bins to powers
+# of two takes the rest.
+_TOP, _BULK = 0.22, 0.25
+_EXACT_NOVEL = 1 / 16  # up to so many novel pixels per bin allowed, their scores stay exact
 
 
 @dataclass(frozen=True)
 class Bins:
     """Occupied bins of a histogram, lowest score first.
 
+    A bin says that its pixels' scores lie somewhere between ``low`` and ``high``. Bins are
+    disjoint or nested: a bin within another holds pixels that were counted more finely.
+
     Attributes:
-        keys: One score of each bin, as an integer of the same order, ``int32 [B]``.
-        counts: Known (row 0) and novel (row 1) pixels, ``int64 [2,B]``.
-        mixed: Whether a bin holds more than one score, their order lost, ``bool [B]``.
+        low: Key of the lowest score a pixel of the bin may have, ``uint32 [B]``.
+        high: Key of the highest, ``uint32 [B]``; equal to ``low`` where the score is exact.
+        counts: Known (row 0) and novel (row 1) pixels, ``uint32`` or ``int64 [2,B]``.
     """
 
-    keys: NDArray[np.int32]
-    counts: NDArray[np.int64]
-    mixed: NDArray[np.bool_]
+    low: Keys
+    high: Keys
+    counts: Counts
 
 
 class ScoreHistogram:
-    """Counts of known and novel pixels by score.
+    """Counts of known and novel pixels by score key.
 
-    Scores become integer keys of the same order (``uint8`` as it is, float32 through its bit
-    pattern), and a bin is a key without its ``shift`` lowest bits. Only occupied bins are kept,
-    2^18 at most (6 MB); the shift grows when there would be more. So up to 260 000 different
-    scores are counted exactly, and the content depends neither on the order of the images nor on
-    how they were split and merged.
+    Exact while the different scores are no more than ``max_bins``. Beyond that, neighbours share
+    bins: intervals of keys aligned to powers of two, as in the q-digest (Shrivastava et al.,
+    "Medians and beyond", SenSys 2004). None holds more pixels than a small multiple of ``t R``,
+    where ``R`` is the number of pixels above it, nor of ``4 n / max_bins`` for ``n`` pixels in
+    all. So pixels of the ``1 / t`` highest scores stay apart; ``t`` is 4e-5 for the default and
+    2 * 10^7 pixels, and grows with the logarithm of their number. While novel pixels are few, up
+    to one for every 16 bins, theirs are bins of their own that no bin of known ones reaches over.
+
+    Pixels that fall into a wide bin later get bins of their own within it. So the order of the
+    images matters little, and not at all while counts are exact.
+
+    Memory: 16 bytes per bin and 4 per pending pixel, and about three times as much for a moment
+    when pending pixels are sorted in; 55 MB at most by default.
     """
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self._kind = ''
-        self._shift = 0
-        self._bins = _pixel_bins([], [])
-        self._pending_keys: list[NDArray[np.int32]] = []
-        self._pending_novel: list[NDArray[np.bool_]] = []
+    def __init__(self, max_bins: int = 9 << 16, max_pending: int = 1 << 22) -> None:
+        """Start empty; ``max_pending`` pixels (2^16 at least) are sorted in at a time."""
+        self._max_bins = max_bins
+        self._parts: list[Binned] = []
+        self._exact = True
+        self._buffer = KeyBuffer(max(max_pending, PIECE))
+        self._widening = 1.0
 
-    def update(self, score: NDArray[np.generic], novel: NDArray[np.bool_]) -> None:
-        """Add pixels: ``score`` uint8 or float ``[P]``, ``novel`` bool ``[P]``.
-
-        Raises:
-            ValueError: A score is NaN, or of another kind than those before.
-        """
-        self._take_kind(_kind(score.dtype))
-        self._pending_keys.append(_keys(score))
-        self._pending_novel.append(novel)
-        if sum(keys.size for keys in self._pending_keys) > _MAX_PENDING:
-            self.bins()
+    def add(self, known: Keys, novel: Keys) -> None:
+        """Count pixels, 2^16 at most, by their keys."""
+        if not self._buffer.fits(known.size + novel.size):
+            self._flush()
+            self._limit()
+        self._buffer.append(known, novel)
 
     def merge(self, other: ScoreHistogram) -> None:
         """Add what another histogram has counted."""
-        if other._kind:
-            self._take_kind(other._kind)
-        more = other.bins()
-        self._shift = max(self._shift, other._shift)
-        self._fold(more)
+        self.merge_binned(other.binned())
+
+    def merge_binned(self, binned: Binned) -> None:
+        """Add what ``binned`` of another histogram returned."""
+        self._flush()
+        self._parts.append(binned)
+        self._limit()
+
+    def binned(self) -> Binned:
+        """Return the bins of all pixels so far as codes, the whole state of the histogram."""
+        self._flush()
+        self._combine()
+        return self._parts[0]
 
     def bins(self) -> Bins:
         """Return the bins of all pixels so far."""
-        if self._pending_keys:
-            fresh = _pixel_bins(self._pending_keys, self._pending_novel)
-            self._pending_keys, self._pending_novel = [], []
-            self._fold(fresh)
-        return self._bins
+        codes, counts = self.binned()
+        low, high = binning.intervals(codes)
+        return Bins(low, high, counts)
 
-    def _take_kind(self, kind: str) -> None:
-        if self._kind not in ('', kind):
-            raise ValueError(f'cannot mix {kind} scores with {self._kind} scores')
-        self._kind = kind
+    def _flush(self) -> None:
+        """Sort pending pixels into bins."""
+        keys = self._buffer.empty()
+        self._exact &= max(_distinct(part) for part in keys) <= self._max_bins
+        resolution = self._resolution(self._pixels() + np.array([part.size for part in keys]))
+        if not self._parts:  # later ones are but a part of all pixels, their bins narrow anyway
+            resolution = resolution.finer(2)
+        self._parts += [
+            binning.thinned(part, row, resolution) for row, part in enumerate(keys) if part.size
+        ]
 
-    def _fold(self, more: Bins) -> None:
-        order = np.argsort(np.concatenate([self._bins.keys, more.keys]), kind='stable')
-        keys = np.concatenate([self._bins.keys, more.keys])[order]
-        while np.count_nonzero(np.diff(keys >> self._shift)) >= _MAX_BINS:
-            self._shift += 1
-        starts = _run_starts(keys >> self._shift)
-        counts = np.concatenate([self._bins.counts, more.counts], axis=1)[:, order]
-        mixed = np.concatenate([self._bins.mixed, more.mixed])[order]
-        if starts.size:  # reduceat needs one run at least
-            ends = np.append(starts[1:], keys.size) - 1
-            counts = np.add.reduceat(counts, starts, axis=1)
-            mixed = np.logical_or.reduceat(mixed, starts) | (keys[starts] != keys[ends])
-        self._bins = Bins(keys[starts], counts, mixed)
+    def _limit(self) -> None:
+        if self._size() > 2 * self._max_bins:
+            self._combine()
 
+    def _combine(self) -> None:
+        """Make one part of all, with no more bins than allowed."""
+        if len(self._parts) != 1 or self._size() > self._max_bins:
+            self._parts = [binning.combined(self._parts, self._resolution(self._pixels()))]
+        while self._size() > self._max_bins:
+            self._widening *= 1.0 if self._exact else 1.25
+            self._exact = False
+            self._parts = [binning.combined(self._parts, self._resolution(self._pixels()))]
 
-def _pixel_bins(keys: list[NDArray[np.int32]], novel: list[NDArray[np.bool_]]) -> Bins:
-    """Count pixels by key."""
-    # The kind of the pixel rides in the lowest bit: one plain sort is all it takes.
-    pixels = np.concatenate([np.zeros(0, np.int64), *keys]) * 2
-    pixels += np.concatenate([np.zeros(0, bool), *novel])
-    pixels.sort()
-    starts = _run_starts(pixels >> 1)
-    total = np.diff(np.append(starts, pixels.size))
-    novels = np.add.reduceat(pixels & 1, starts) if starts.size else total
-    unique = (pixels[starts] >> 1).astype(np.int32)
-    return Bins(unique, np.stack([total - novels, novels]), np.zeros(unique.size, bool))
+    def _resolution(self, pixels: NDArray[np.int64]) -> Resolution:
+        """Return the resolution at which so many known and novel pixels get along."""
+        share = self._widening / (_BULK * self._max_bins)
+        units = 1 + math.log(max(1.0, share * int(pixels.sum())))
+        tolerance = 0.0 if self._exact else self._widening * units / (_TOP * self._max_bins)
+        return Resolution(tolerance, share, int(pixels[1]) <= _EXACT_NOVEL * self._max_bins)
 
+    def _pixels(self) -> NDArray[np.int64]:
+        """Return how many known and how many novel pixels the parts hold."""
+        pixels = np.zeros(2, np.int64)
+        for part in self._parts:
+            pixels += part.counts.sum(1, dtype=np.int64)
+        return pixels
 
-def _run_starts(values: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Return where each run of equal values begins."""
-    if not values.size:
-        return np.zeros(0, np.intp)
-    return np.append(0, np.flatnonzero(np.diff(values)) + 1)
-
-
-def _kind(dtype: np.dtype[np.generic]) -> str:
-    if dtype == np.uint8:
-        return 'uint8'
-    if np.issubdtype(dtype, np.floating):
-        return 'float'
-    raise ValueError(f'scores must be uint8 or float, not {dtype}')
+    def _size(self) -> int:
+        return sum(part.codes.size for part in self._parts)
 
 
-def _keys(score: NDArray[np.generic]) -> NDArray[np.int32]:
-    """Return integers that keep the order of the scores."""
-    if score.dtype == np.uint8:
-        return score.astype(np.int32)
-    floats = score.astype(np.float32)
-    if np.isnan(floats).any():
-        raise ValueError('a score is NaN')
-    # The bit patterns of positive floats are in the order of their values.
-    size = np.abs(floats).view(np.int32)
-    return np.where(floats < 0, -size, size)
+def _distinct(keys: Keys) -> int:
+    """Return how many different keys a sorted array has."""
+    return int(keys.size > 0) + int(np.count_nonzero(keys[1:] != keys[:-1]))

@@ -2,6 +2,9 @@
 
 Ground truth is in our label encoding: known classes 0..C-1, 254 novel, 255 void (ignored). All
 results are fractions 0..1; what is undefined, such as an AUROC without a novel pixel, is None.
+
+Metrics of parts of a data set add up: ``merge`` takes another object, and ``to_bytes`` and
+``from_bytes`` bring one from another process.
 """
 
 from __future__ import annotations
@@ -13,8 +16,13 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception import metric_state
+from multishift_perception.binning import Binned
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.histogram import Bins, ScoreHistogram
+from multishift_perception.histogram import ScoreHistogram
+from multishift_perception.rank_metrics import RankMetrics
+from multishift_perception.score_curve import Curve, curve_of
+from multishift_perception.score_keys import Score, common_kind, kind_of, pieces
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,17 @@ class SegmentationResult:
         iou: IoU per class; None where the class does not occur in the ground truth.
         pixel_accuracy: Share of known pixels with the right class.
         pixels: Known pixels counted.
+        class_accuracy: Share of a class's pixels that are found, also called recall; None where
+            the class does not occur in the ground truth.
+        mean_class_accuracy: Its mean over the classes that occur.
     """
 
     miou: float | None
     iou: tuple[float | None, ...]
     pixel_accuracy: float | None
     pixels: int
+    class_accuracy: tuple[float | None, ...]
+    mean_class_accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,12 @@ class AnomalyResult:
         novel_pixels: Positives counted.
         known_pixels: Negatives counted.
         error: Bound on the error of each of the three that binning may cause; 0 where exact.
+        fpr95_nearest: False-positive rate at the recall nearest to 95 %, be it below or above, as
+            the published MultiShiftSeg code has it.
+        auroc_bounds: Lowest and highest value the exact AUROC can have.
+        ap_bounds: The same for the average precision.
+        fpr95_bounds: The same for FPR95.
+        fpr95_nearest_bounds: The same for its variant.
     """
 
     auroc: float | None
@@ -53,6 +72,11 @@ class AnomalyResult:
     novel_pixels: int
     known_pixels: int
     error: float
+    fpr95_nearest: float | None = None
+    auroc_bounds: tuple[float, float] | None = None
+    ap_bounds: tuple[float, float] | None = None
+    fpr95_bounds: tuple[float, float] | None = None
+    fpr95_nearest_bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,25 @@ class SegmentationMetrics:
             raise ValueError(f'cannot merge {other.num_classes} into {self.num_classes} classes')
         self._joint += other._joint
 
+    def to_bytes(self) -> bytes:
+        """Return what has been counted."""
+        return metric_state.pack(
+            'SegmentationMetrics',
+            {'num_classes': np.array(self.num_classes), 'joint': self._joint},
+        )
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the metrics that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no segmentation metrics.
+        """
+        arrays = metric_state.unpack('SegmentationMetrics', state)
+        metrics = cls(int(arrays['num_classes']))
+        metrics._joint += arrays['joint']
+        return metrics
+
     @property
     def confusion(self) -> NDArray[np.int64]:
         """Pixels by true (row) and predicted (column) class, ``int64 [C, C]``."""
@@ -102,35 +145,36 @@ class SegmentationMetrics:
         """Return the metrics of all images so far."""
         hits = np.diag(self.confusion)
         truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
-        iou = tuple(
-            float(h / (t + p - h)) if t else None
-            for h, t, p in zip(hits, truth, predicted, strict=True)
-        )
-        present = [value for value in iou if value is not None]
+        iou = _per_class(hits, truth + predicted - hits, truth)
+        accuracy = _per_class(hits, truth, truth)
         pixels = int(truth.sum())
         return SegmentationResult(
-            miou=float(np.mean(present)) if present else None,
+            miou=_mean(iou),
             iou=iou,
             pixel_accuracy=_ratio(hits.sum(), pixels),
             pixels=pixels,
+            class_accuracy=accuracy,
+            mean_class_accuracy=_mean(accuracy),
         )
 
 
 class AnomalyMetrics:
     """AUROC, average precision and FPR95 of novel (254) against known pixels; void is ignored.
 
-    Exact for up to 2^18 different scores, ``uint8`` among them; beyond that scores share the bins
-    of a histogram, and the error this may cause is bounded and reported (some 1e-5 for the scores
-    of networks). An object takes either ``uint8`` or float scores.
+    Exact as long as the scores have no more than ``max_bins`` different values, as ``uint8`` ones
+    always do. Beyond that scores share bins, narrow ones where there are many pixels and where
+    the score is high (``ScoreHistogram``). The results carry bounds of the error this may cause:
+    some 1e-5 for 10^7 to 10^9 pixels whatever the range and distribution of their scores, and the
+    error itself a fraction of it. An object takes either ``uint8`` or float scores.
+    ``ExactAnomalyMetrics`` has no error.
     """
 
-    def __init__(self) -> None:
-        """Start empty."""
-        self._histogram = ScoreHistogram()
+    def __init__(self, max_bins: int = 9 << 16) -> None:
+        """Start empty; the default takes 55 MB at most, half the bins half of it."""
+        self._kind = ''
+        self._histogram = ScoreHistogram(max_bins)
 
-    def update(
-        self, score: NDArray[np.uint8] | NDArray[np.floating], truth: NDArray[np.uint8]
-    ) -> None:
+    def update(self, score: Score, truth: NDArray[np.uint8]) -> None:
         """Add an image.
 
         Args:
@@ -138,23 +182,78 @@ class AnomalyMetrics:
             truth: Ground truth, ``uint8`` of the same shape.
 
         Raises:
-            ValueError: The shapes differ, or a score is NaN or of another kind than before.
+            ValueError: The shapes differ, or a score is NaN, infinite or of another kind than
+                before. Then nothing is counted.
         """
-        _check_shapes(score, truth)
-        valid = truth != VOID
-        self._histogram.update(score[valid], truth[valid] == NOVEL)
+        self._kind = common_kind(self._kind, kind_of(score))
+        for known, novel in pieces(score, truth):
+            self._histogram.add(known, novel)
 
     def merge(self, other: Self) -> None:
         """Add what another object has counted."""
+        self._kind = common_kind(self._kind, other._kind)
         self._histogram.merge(other._histogram)
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted: a few bytes per bin."""
+        binned = self._histogram.binned()
+        return metric_state.pack(
+            'AnomalyMetrics',
+            {
+                'score': np.array(self._kind),
+                'codes': np.diff(binned.codes, prepend=0),  # small numbers: they compress well
+                'counts': binned.counts,
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, state: bytes, max_bins: int = 9 << 16) -> Self:
+        """Return the metrics that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no anomaly metrics.
+        """
+        arrays = metric_state.unpack('AnomalyMetrics', state)
+        metrics = cls(max_bins)
+        metrics._kind = str(arrays['score'])
+        binned = Binned(np.cumsum(arrays['codes']), arrays['counts'])
+        metrics._histogram.merge_binned(binned)
+        return metrics
 
     def result(self) -> AnomalyResult:
         """Return the metrics of all images so far."""
         bins = self._histogram.bins()
-        negatives, positives = bins.counts.sum(1).tolist()
-        if not negatives or not positives:
-            return AnomalyResult(None, None, None, positives, negatives, 0.0)
-        return _rank_metrics(bins)
+        known, novel = bins.counts.sum(1).tolist()
+        if not known or not novel:
+            return AnomalyResult(None, None, None, novel, known, 0.0)
+        metrics = RankMetrics(bins)
+        auroc, ap = metrics.auroc(), metrics.ap()
+        fpr95, nearest = metrics.fpr95(), metrics.fpr95_nearest()
+        return AnomalyResult(
+            auroc=auroc.estimate,
+            ap=ap.estimate,
+            fpr95=fpr95.estimate,
+            novel_pixels=novel,
+            known_pixels=known,
+            error=max(figure.error for figure in (auroc, ap, fpr95)),
+            fpr95_nearest=nearest.estimate,
+            auroc_bounds=(auroc.lower, auroc.upper),
+            ap_bounds=(ap.lower, ap.upper),
+            fpr95_bounds=(fpr95.lower, fpr95.upper),
+            fpr95_nearest_bounds=(nearest.lower, nearest.upper),
+        )
+
+    def curve(self, points: int = 1000) -> Curve | None:
+        """Return true- and false-positive rate and precision over thresholds, for charts.
+
+        Args:
+            points: Thresholds at most, spread evenly along the ROC curve.
+
+        Returns:
+            None where known or novel pixels are missing.
+        """
+        bins = self._histogram.bins()
+        return curve_of(bins, self._kind, points) if bins.counts.sum(1).all() else None
 
 
 class OperatingPoint:
@@ -174,6 +273,21 @@ class OperatingPoint:
     def merge(self, other: Self) -> None:
         """Add what another object has counted."""
         self._counts += other._counts
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted."""
+        return metric_state.pack('OperatingPoint', {'counts': self._counts})
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the rates that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no operating point.
+        """
+        point = cls()
+        point._counts += metric_state.unpack('OperatingPoint', state)['counts']
+        return point
 
     def result(self) -> OperatingResult:
         """Return the rates over all images so far."""
@@ -223,34 +337,6 @@ class Grouped(Generic[K, M]):
         return total
 
 
-def _rank_metrics(bins: Bins) -> AnomalyResult:
-    """Compute from counts per bin; pixels of both kinds occur."""
-    (known, novel), mixed = bins.counts[:, ::-1], bins.mixed[::-1]  # highest score first
-    false, true = np.cumsum(known), np.cumsum(novel)
-    false_before, true_before = false - known, true - novel
-    negatives, positives = int(false[-1]), int(true[-1])
-    weight = novel / positives
-    precision = true / (true + false)
-    first = int(np.argmax(true / positives >= 0.95))
-    # What another order of the pixels inside the mixed bins could change.
-    least = (true_before + 1) / (true_before + 1 + false)
-    most = true / np.maximum(true + false_before, 1)
-    error = max(
-        float((weight * known)[mixed].sum() / 2 / negatives),
-        float((weight * (most - precision))[mixed].sum()),
-        float((weight * (precision - least))[mixed].sum()),
-        float(known[first] * mixed[first] / negatives),
-    )
-    return AnomalyResult(
-        auroc=float((weight * (negatives - false_before - known / 2)).sum() / negatives),
-        ap=float((weight * precision).sum()),
-        fpr95=float(false[first] / negatives),
-        novel_pixels=positives,
-        known_pixels=negatives,
-        error=error,
-    )
-
-
 def _joint(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.int64]:
     _check_shapes(columns, rows)
     pairs = rows.ravel().astype(np.uint16) * np.uint16(256) + columns.ravel()
@@ -270,6 +356,19 @@ def _check_values(
             raise ValueError(
                 f'{what} has the value {value}; known classes are 0..{num_classes - 1}'
             )
+
+
+def _per_class(
+    part: NDArray[np.int64], whole: NDArray[np.int64], truth: NDArray[np.int64]
+) -> tuple[float | None, ...]:
+    """Return a share per class; None where the class does not occur in the ground truth."""
+    return tuple(float(p / w) if t else None for p, w, t in zip(part, whole, truth, strict=True))
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    """Return the mean of what is defined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 def _ratio(part: int, whole: int) -> float | None:

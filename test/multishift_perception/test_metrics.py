@@ -10,11 +10,11 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     jaccard_score,
+    recall_score,
     roc_auc_score,
     roc_curve,
 )
 
-from multishift_perception import histogram
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import (
     AnomalyMetrics,
@@ -49,15 +49,28 @@ def probability_scores(rng: np.random.Generator, truth: np.ndarray) -> np.ndarra
 
 
 def mixed_sign_scores(rng: np.random.Generator, truth: np.ndarray) -> np.ndarray:
-    """Both signs, both zeros and an infinity: the widest range of keys there is."""
+    """Both signs, both zeros and the largest floats: the widest range of keys there is."""
     values = rng.normal((truth == NOVEL) * 1.0, 1.0).astype(np.float32)
-    values[:3] = (0.0, -0.0, np.inf)
+    largest = np.finfo(np.float32).max
+    values[:4] = (0.0, -0.0, largest, -largest)
     return values
 
 
 def fpr95(positive: np.ndarray, score: np.ndarray) -> float:
     false, true, _ = roc_curve(positive, score, drop_intermediate=False)
     return float(false[np.argmax(true >= 0.95)])
+
+
+def fpr95_nearest(positive: np.ndarray, score: np.ndarray) -> float:
+    """The published rule, threshold by threshold."""
+    best = (np.inf, 0.0, 0.0)
+    false, true, _ = roc_curve(positive, score, drop_intermediate=False)
+    for fpr, recall in zip(false[1:], true[1:], strict=True):
+        # Of equal distances the larger recall, of equal recalls the lower threshold.
+        best = min(best, (abs(recall - 0.95), -recall, -fpr))
+        if recall == 1:
+            break
+    return -best[2]
 
 
 def pooled(
@@ -73,8 +86,7 @@ def pooled(
         metrics.update(values[-1].reshape(200, 200), truth.reshape(200, 200))
     truth, value = np.concatenate(truths), np.concatenate(values)
     known = truth != VOID
-    # scikit-learn refuses an infinity; the order stays the same.
-    return truth[known] == NOVEL, np.minimum(value[known], 1e6)
+    return truth[known] == NOVEL, value[known]
 
 
 @pytest.mark.parametrize(
@@ -82,58 +94,72 @@ def pooled(
     [
         (uint8_scores, 1 << 12, 0.0),
         (logsumexp_scores, 1 << 18, 0.0),
-        (logsumexp_scores, 1 << 16, 5e-5),
-        (logsumexp_scores, 1 << 12, 3e-3),
+        (logsumexp_scores, 1 << 16, 1e-4),
+        (logsumexp_scores, 1 << 12, 6e-3),
         (probability_scores, 1 << 18, 0.0),
-        # The threshold of FPR95 falls into a bin of many zeros and a few tiny values.
-        (probability_scores, 1 << 12, 0.2),
+        (probability_scores, 1 << 12, 1e-3),
         (mixed_sign_scores, 1 << 18, 0.0),
-        (mixed_sign_scores, 1 << 12, 5e-3),
+        (mixed_sign_scores, 1 << 12, 6e-3),
     ],
 )
 def test_anomaly_metrics_agree_with_scikit_learn(
-    monkeypatch: pytest.MonkeyPatch,
-    scores: Callable[[np.random.Generator, np.ndarray], np.ndarray],
-    max_bins: int,
-    worst: float,
+    scores: Callable[[np.random.Generator, np.ndarray], np.ndarray], max_bins: int, worst: float
 ) -> None:
-    monkeypatch.setattr(histogram, '_MAX_BINS', max_bins)
-    monkeypatch.setattr(histogram, '_MAX_PENDING', 100_000)
-    metrics = AnomalyMetrics()
+    metrics = AnomalyMetrics(max_bins)
     positive, value = pooled(scores, metrics)
 
     result = metrics.result()
 
-    assert metrics._histogram.bins().keys.size <= max_bins
+    assert metrics._histogram.bins().low.size <= max_bins
     assert 0 <= result.error <= worst
-    bound = result.error + 1e-12
-    assert result.auroc == pytest.approx(roc_auc_score(positive, value), abs=bound)
-    assert result.ap == pytest.approx(average_precision_score(positive, value), abs=bound)
-    assert result.fpr95 == pytest.approx(fpr95(positive, value), abs=bound)
+    assert (result.error == 0) == (np.unique(value).size <= max_bins)
     assert (result.novel_pixels, result.known_pixels) == (positive.sum(), (~positive).sum())
+    for estimate, bounds, exact in (
+        (result.auroc, result.auroc_bounds, roc_auc_score(positive, value)),
+        (result.ap, result.ap_bounds, average_precision_score(positive, value)),
+        (result.fpr95, result.fpr95_bounds, fpr95(positive, value)),
+        (result.fpr95_nearest, result.fpr95_nearest_bounds, fpr95_nearest(positive, value)),
+    ):
+        assert bounds[0] - 1e-12 <= exact <= bounds[1] + 1e-12
+        assert bounds[0] <= estimate <= bounds[1]
+    for name in ('auroc', 'ap', 'fpr95'):
+        estimate, bounds = getattr(result, name), getattr(result, f'{name}_bounds')
+        assert max(estimate - bounds[0], bounds[1] - estimate) <= result.error
 
 
-def test_order_and_split_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(histogram, '_MAX_BINS', 256)
-    monkeypatch.setattr(histogram, '_MAX_PENDING', 4000)
+def test_order_and_split_do_not_matter() -> None:
     rng = np.random.default_rng(2)
-    truths = [truth_map(rng, 5_000) for _ in range(4)]
-    # Ranges that grow: every update and merge has to refit the bins.
-    parts = [(mixed_sign_scores(rng, t) * np.float32(10.0**i), t) for i, t in enumerate(truths)]
-    whole, backwards, merged = AnomalyMetrics(), AnomalyMetrics(), AnomalyMetrics()
+    truths = [truth_map(rng, 40_000) for _ in range(4)]
+    # Ranges that grow, and more pixels than are sorted at a time.
+    parts = [(mixed_sign_scores(rng, t) * np.float32(0.1**i), t) for i, t in enumerate(truths)]
+    whole, backwards, merged = (AnomalyMetrics(1 << 18) for _ in range(3))
     for part in parts:
         whole.update(*part)
-        single = AnomalyMetrics()
+        single = AnomalyMetrics(1 << 18)
         single.update(*part)
-        merged.merge(single)
+        merged.merge(AnomalyMetrics.from_bytes(single.to_bytes()))
     for part in reversed(parts):
         backwards.update(*part)
-    coarse_into_fine = AnomalyMetrics()
-    coarse_into_fine.update(np.float32([1.0]), np.uint8([VOID - 255]))
-    coarse_into_fine.merge(whole)
 
     assert whole.result() == backwards.result() == merged.result()
-    assert coarse_into_fine.result().known_pixels == whole.result().known_pixels + 1
+    assert whole.result().error == 0
+
+
+def test_different_scores_are_counted_not_their_repetitions() -> None:
+    rng = np.random.default_rng(9)
+    metrics = AnomalyMetrics(max_bins=4000)
+    truths = [truth_map(rng, 50_000) for _ in range(5)]
+    scores = [rng.integers(0, 3900, t.size).astype(np.float32) for t in truths]
+    for score, truth in zip(scores, truths, strict=True):
+        part = AnomalyMetrics(max_bins=4000)
+        part.update(score, truth)
+        metrics.merge(part)
+    truth, score = np.concatenate(truths), np.concatenate(scores)
+
+    assert metrics.result().error == 0
+    known = truth != VOID
+    expected = average_precision_score(truth[known] == NOVEL, score[known])
+    assert metrics.result().ap == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize('only', [0, NOVEL, VOID])
@@ -150,20 +176,70 @@ def test_what_is_undefined_is_none(only: int) -> None:
 def test_a_perfect_score_is_perfect() -> None:
     metrics = AnomalyMetrics()
     metrics.update(np.float32([0.1, 0.2, 0.9]), np.uint8([0, 3, NOVEL]))
-    assert metrics.result() == AnomalyResult(1.0, 1.0, 0.0, 1, 2, 0.0)
+    sure, never = (1.0, 1.0), (0.0, 0.0)
+    assert metrics.result() == AnomalyResult(
+        1.0, 1.0, 0.0, 1, 2, 0.0, 0.0, sure, sure, never, never
+    )
 
 
-def test_wrong_scores_are_refused() -> None:
+def test_wrong_scores_are_refused_and_not_counted() -> None:
     metrics = AnomalyMetrics()
-    truth = np.zeros(2, np.uint8)
-    with pytest.raises(ValueError, match='NaN'):
-        metrics.update(np.float32([0, np.nan]), truth)
+    truth = np.zeros(100_000, np.uint8)
+    for wrong in (np.nan, np.inf, -np.inf, 1e39):
+        score = np.zeros(truth.size)
+        score[-1] = wrong
+        with pytest.raises(ValueError, match='a score is NaN or infinite'):
+            metrics.update(score, truth)
     with pytest.raises(ValueError, match='cannot mix uint8 scores with float'):
-        metrics.update(np.zeros(2, np.uint8), truth)
+        metrics.update(np.zeros(2, np.uint8), truth[:2])
     with pytest.raises(ValueError, match='int64'):
-        AnomalyMetrics().update(np.zeros(2, np.int64), truth)
+        AnomalyMetrics().update(np.zeros(2, np.int64), truth[:2])
     with pytest.raises(ValueError, match='shape'):
-        metrics.update(np.zeros(3, np.float32), truth)
+        metrics.update(np.zeros(3, np.float32), truth[:2])
+    assert metrics.result().known_pixels == 0
+
+
+def test_the_score_of_a_void_pixel_may_be_anything() -> None:
+    metrics = AnomalyMetrics()
+    metrics.update(np.float32([np.nan, 1, 2]), np.uint8([VOID, 0, NOVEL]))
+    assert metrics.result().auroc == 1
+
+
+def test_a_state_of_something_else_is_refused() -> None:
+    with pytest.raises(ValueError, match='no state of AnomalyMetrics but of OperatingPoint'):
+        AnomalyMetrics.from_bytes(OperatingPoint().to_bytes())
+    with pytest.raises(ValueError, match='no state of OperatingPoint'):
+        OperatingPoint.from_bytes(OperatingPoint().to_bytes()[:-30])
+    with pytest.raises(ValueError, match='no state of SegmentationMetrics'):
+        SegmentationMetrics.from_bytes(b'')
+
+
+@pytest.mark.parametrize('scores', [uint8_scores, logsumexp_scores])
+def test_curve_has_true_points_of_the_roc_and_precision_recall_curves(
+    scores: Callable[[np.random.Generator, np.ndarray], np.ndarray],
+) -> None:
+    metrics = AnomalyMetrics()
+    positive, value = pooled(scores, metrics)
+
+    curve = metrics.curve(points=100)
+
+    assert 50 < curve.threshold.size <= 100
+    assert (np.diff(curve.threshold) < 0).all()
+    for i in range(0, curve.threshold.size, 10):
+        found = value >= curve.threshold[i]
+        assert curve.tpr[i] == pytest.approx(found[positive].mean())
+        assert curve.fpr[i] == pytest.approx(found[~positive].mean())
+        assert curve.precision[i] == pytest.approx(positive[found].mean())
+    assert (curve.tpr[-1], curve.fpr[-1]) == (1, 1)
+    assert np.abs(np.diff(curve.tpr)).max() < 0.05
+    assert AnomalyMetrics().curve() is None
+
+
+def test_best_threshold_has_the_highest_f1() -> None:
+    metrics = AnomalyMetrics()
+    metrics.update(np.uint8([9, 8, 7, 6, 5, 4]), np.uint8([0, NOVEL, NOVEL, 0, NOVEL, 0]))
+    # F1 at 9, 8 .. 4: 0, 2/5, 4/6, 4/7, 6/8, 6/9.
+    assert metrics.curve().best_threshold() == 5
 
 
 def test_segmentation_agrees_with_scikit_learn() -> None:
@@ -196,6 +272,24 @@ def test_segmentation_agrees_with_scikit_learn() -> None:
     assert result.miou == pytest.approx(expected[present].mean())
     assert result.pixel_accuracy == pytest.approx((truth == label).mean())
     assert result.pixels == truth.size
+    recall = recall_score(truth, label, labels=classes, average=None, zero_division=0)
+    assert result.class_accuracy[7] is None
+    assert [result.class_accuracy[c] for c in present] == pytest.approx(recall[present])
+    assert result.mean_class_accuracy == pytest.approx(recall[present].mean())
+
+
+def test_segmentation_of_parts_adds_up() -> None:
+    rng = np.random.default_rng(5)
+    whole, parts = SegmentationMetrics(19), SegmentationMetrics(19)
+    for _ in range(3):
+        truth, labels = truth_map(rng, 1000), rng.integers(0, 19, 1000, np.uint8)
+        whole.update(labels, truth)
+        part = SegmentationMetrics(19)
+        part.update(labels, truth)
+        parts.merge(SegmentationMetrics.from_bytes(part.to_bytes()))
+    assert parts.result() == whole.result()
+    with pytest.raises(ValueError, match='cannot merge 3 into 19 classes'):
+        parts.merge(SegmentationMetrics(3))
 
 
 def test_segmentation_without_known_pixels_is_undefined() -> None:
@@ -203,6 +297,7 @@ def test_segmentation_without_known_pixels_is_undefined() -> None:
     metrics.update(np.zeros(3, np.uint8), np.uint8([NOVEL, VOID, VOID]))
     result = metrics.result()
     assert (result.miou, result.pixel_accuracy, result.iou) == (None, None, (None, None))
+    assert (result.mean_class_accuracy, result.class_accuracy) == (None, (None, None))
 
 
 def test_values_outside_the_classes_are_refused() -> None:
@@ -219,6 +314,7 @@ def test_operating_point_counts_pixels() -> None:
     point.update(np.uint8([255, 0, 255, 0, 0, 255]), np.uint8([NOVEL, NOVEL, 1, 2, 3, VOID]))
     result = point.result()
     assert (result.tpr, result.fpr, result.precision) == (1 / 2, 1 / 3, 1 / 2)
+    assert OperatingPoint.from_bytes(point.to_bytes()).result() == result
     nothing = OperatingPoint().result()
     assert (nothing.tpr, nothing.fpr, nothing.precision) == (None, None, None)
 

@@ -1,0 +1,197 @@
+"""Component metrics of SegmentMeIfYouCan: how well anomalies are found as objects, not as pixels.
+
+Chan et al., "SegmentMeIfYouCan: A Benchmark for Anomaly Segmentation", NeurIPS Datasets and
+Benchmarks 2021, section 3.2. A component is an 8-connected region of an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception import metric_state
+from multishift_perception.classes import NOVEL, VOID
+
+THRESHOLDS = tuple(percent / 100 for percent in range(25, 80, 5))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The least pixels of a component that counts, in the ground truth and in the prediction."""
+
+    truth: int
+    prediction: int
+
+
+# As the benchmark has them for its two tracks.
+ANOMALY_TRACK = Sizes(truth=100, prediction=500)
+OBSTACLE_TRACK = Sizes(truth=10, prediction=50)
+
+
+@dataclass(frozen=True)
+class ComponentResult:
+    """Figures over all components of all images; None where there is no such component.
+
+    Attributes:
+        siou: Mean sIoU of the components in the ground truth.
+        ppv: Mean positive predictive value of the predicted components.
+        f1: Mean of the F1 scores at the thresholds, the benchmark's F1*.
+        f1_at: F1 score at each of ``THRESHOLDS``.
+        truths: Components in the ground truth.
+        predictions: Components in the prediction.
+    """
+
+    siou: float | None
+    ppv: float | None
+    f1: float | None
+    f1_at: tuple[float, ...] | None
+    truths: int
+    predictions: int
+
+
+class ComponentMetrics:
+    """sIoU, PPV and F1* of anomaly masks; novel (254) is the anomaly, void is left out.
+
+    - The sIoU of a component ``k`` of the ground truth is ``|k & K| / |(k | K) - A|``: ``K`` are
+      all predicted components that touch ``k``, and ``A`` the pixels of ``K`` that belong to
+      other components of the ground truth. So an object found in several parts is not found
+      worse, nor one whose mask also covers its neighbour.
+    - The PPV of a predicted component is the part of it that is novel.
+    - At a threshold ``t``, a component of the ground truth with ``sIoU >= t`` is a true positive
+      and any other a false negative, and a predicted component with ``PPV < t`` is a false
+      positive. F1* is the mean of F1 over ``t = 0.25, 0.30, .. 0.75``.
+
+    As in the benchmark's code, void pixels are taken out of the prediction before it is parted
+    into components, the ground truth's components below the least size become void after that,
+    and predicted ones are measured for their least size before.
+    """
+
+    def __init__(self, sizes: Sizes = ANOMALY_TRACK) -> None:
+        """Start empty."""
+        self.sizes = sizes
+        self._hits = np.zeros(len(THRESHOLDS), np.int64)
+        self._misfits = np.zeros(len(THRESHOLDS), np.int64)
+        self._counts = np.zeros(2, np.int64)  # ground truth, prediction
+        self._sums = np.zeros(2)  # sIoU, PPV
+
+    def update(self, mask: NDArray[np.generic], truth: NDArray[np.uint8]) -> None:
+        """Add an image.
+
+        Args:
+            mask: Not zero where an anomaly is reported, ``[h,w]``. The benchmark's own masks are
+                at the threshold of the best F1 by pixel (``AnomalyMetrics.curve``).
+            truth: Ground truth, ``uint8 [h,w]``.
+
+        Raises:
+            ValueError: The shapes differ.
+        """
+        if mask.shape != truth.shape:
+            raise ValueError(f'prediction has shape {mask.shape}, ground truth {truth.shape}')
+        objects, small = _components(truth == NOVEL, self.sizes.truth)
+        found, _ = _components((mask != 0) & (truth != VOID), self.sizes.prediction)
+        found[small] = 0
+        siou, ppv = _siou_and_ppv(objects, found)
+        thresholds = np.array(THRESHOLDS)[:, None]
+        self._hits += (siou >= thresholds).sum(1)
+        self._misfits += (ppv < thresholds).sum(1)
+        self._counts += (siou.size, ppv.size)
+        self._sums += (siou.sum(), ppv.sum())
+
+    def merge(self, other: Self) -> None:
+        """Add what another object has counted.
+
+        Raises:
+            ValueError: It has other least sizes.
+        """
+        if other.sizes != self.sizes:
+            raise ValueError(f'cannot merge components of {other.sizes} into {self.sizes}')
+        self._hits += other._hits
+        self._misfits += other._misfits
+        self._counts += other._counts
+        self._sums += other._sums
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted."""
+        arrays = {
+            'sizes': np.array([self.sizes.truth, self.sizes.prediction]),
+            'hits': self._hits,
+            'misfits': self._misfits,
+            'counts': self._counts,
+            'sums': self._sums,
+        }
+        return metric_state.pack('ComponentMetrics', arrays)
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the metrics that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no component metrics.
+        """
+        arrays = metric_state.unpack('ComponentMetrics', state)
+        metrics = cls(Sizes(*arrays['sizes'].tolist()))
+        metrics._hits += arrays['hits']
+        metrics._misfits += arrays['misfits']
+        metrics._counts += arrays['counts']
+        metrics._sums += arrays['sums']
+        return metrics
+
+    def result(self) -> ComponentResult:
+        """Return the metrics of all images so far."""
+        truths, predictions = self._counts.tolist()
+        f1 = None
+        if truths or predictions:
+            # Every object is either a hit or missed: TP + FN is their number.
+            f1 = 2 * self._hits / np.maximum(self._hits + truths + self._misfits, 1)
+        return ComponentResult(
+            siou=float(self._sums[0] / truths) if truths else None,
+            ppv=float(self._sums[1] / predictions) if predictions else None,
+            f1=None if f1 is None else float(f1.mean()),
+            f1_at=None if f1 is None else tuple(f1.tolist()),
+            truths=truths,
+            predictions=predictions,
+        )
+
+
+def _components(
+    mask: NDArray[np.bool_], least: int
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Number the components of a mask from 1; return those too small as a mask of their own."""
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8, ltype=cv2.CV_32S
+    )
+    large = stats[:, cv2.CC_STAT_AREA] >= least
+    large[0] = False  # what is not in the mask
+    renumbered = np.where(large, np.cumsum(large), 0).astype(np.int32)
+    return renumbered[numbers], mask & ~large[numbers]
+
+
+def _siou_and_ppv(
+    objects: NDArray[np.int32], found: NDArray[np.int32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sIoU of each numbered object and the PPV of each numbered find."""
+    object_sizes, found_sizes = _sizes_of(objects), _sizes_of(found)
+    both = (objects > 0) & (found > 0)
+    pairs, overlap = np.unique(
+        objects[both].astype(np.int64) * found_sizes.size + found[both], return_counts=True
+    )
+    of_object, of_found = pairs // found_sizes.size, pairs % found_sizes.size
+    hit = _sums(of_object, overlap, object_sizes.size)
+    novel = _sums(of_found, overlap, found_sizes.size)
+    # What touches an object, but for its pixels in other objects: |K| - |A|.
+    reach = _sums(of_object, found_sizes[of_found] - novel[of_found] + overlap, object_sizes.size)
+    # A find that lay in objects too small to count is gone.
+    left = np.flatnonzero(found_sizes[1:]) + 1
+    return hit[1:] / (object_sizes + reach - hit)[1:], novel[left] / found_sizes[left]
+
+
+def _sizes_of(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
+    return np.bincount(numbers.ravel())
+
+
+def _sums(index: NDArray[np.int64], values: NDArray[np.int64], size: int) -> NDArray[np.float64]:
+    return np.bincount(index, values, size).astype(np.float64)

@@ -1,0 +1,38 @@
+"""What metrics have counted, as bytes to send between processes or to keep in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import io
+from typing import Any
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+_KIND = 'kind'
+
+
+def pack(kind: str, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return a compressed NumPy archive of the arrays, marked with the kind of metrics."""
+    file = io.BytesIO()
+    named: dict[str, Any] = {_KIND: np.array(kind), **arrays}
+    np.savez_compressed(file, **named)
+    return file.getvalue()
+
+
+def unpack(kind: str, state: bytes) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a state; nothing in it is executed.
+
+    Raises:
+        ValueError: It is no state of metrics of this kind.
+    """
+    try:
+        with np.load(io.BytesIO(state), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f'no state of {kind}: {error}') from error
+    found = arrays.pop(_KIND, None)
+    if found is None or str(found) != kind:
+        raise ValueError(f'no state of {kind} but of {found}')
+    return arrays
