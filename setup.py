@@ -46,7 +46,7 @@ setup(
     package_dir={TRAINING: 'training'},
     package_data={
         NAME: ['py.typed', 'templates/*.j2', 'data/**/*'],
-        TRAINING: ['py.typed'],
+        TRAINING: ['py.typed', 'templates/*.j2'],
     },
     data_files=SHARED_FILES,
     zip_safe=False,
@@ -64,7 +64,15 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'train': ['albumentations', 'safetensors', 'scipy', 'tensorboard', 'transformers>=5.23'],
+        'train': [
+            'albumentations',
+            'lightning-fabric',
+            'pillow',
+            'safetensors',
+            'scipy',
+            'tensorboard',
+            'transformers>=5.23',
+        ],
         'augment': ['diffusers', 'transformers'],
         'tensorrt': ['torch_tensorrt; platform_system == "Linux"'],
         # The ROS part for machines without a ROS installation, such as those that test.
@@ -94,6 +102,7 @@ setup(
             'perception_node = multishift_perception.node.main:main',
         ],
         'multishift.commands': [
+            'evaluate = multishift_training.cli.evaluate:command',
             'import-checkpoint = multishift_training.cli.import_checkpoint:command',
             'train = multishift_training.cli.train:command',
         ],

@@ -12,7 +12,7 @@ import numpy as np
 
 from multishift_perception.evaluation import Scores
 
-_STYLE = {
+STYLE = {
     'svg.hashsalt': 'multishift',  # the same data give the same text
     'svg.fonttype': 'none',  # text stays text, in the page's font
     'font.family': 'sans-serif',
@@ -29,7 +29,7 @@ _STYLE = {
     'xtick.color': '#52606d',
     'ytick.color': '#52606d',
 }
-_COLORS = ('#2f6fb0', '#e0762f', '#4d9a6a', '#8a63b0', '#b0485a', '#6b7280')
+COLORS = ('#2f6fb0', '#e0762f', '#4d9a6a', '#8a63b0', '#b0485a', '#6b7280')
 
 
 def condition_chart(conditions: Sequence[Scores]) -> str:
@@ -39,13 +39,13 @@ def condition_chart(conditions: Sequence[Scores]) -> str:
         'AUROC': [s.anomaly.auroc for s in conditions],
         'AP': [s.anomaly.ap for s in conditions],
     }
-    with matplotlib.style.context(_STYLE):
+    with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(9.6, 2.7), layout='constrained')
         axes = figure.subplots()
         for i, (name, values) in enumerate(series.items()):
             places = np.arange(len(values)) + (i - 1) * 0.26
             heights = [100 * v if v is not None else 0 for v in values]
-            bars = axes.bar(places, heights, 0.24, label=name, color=_COLORS[i])
+            bars = axes.bar(places, heights, 0.24, label=name, color=COLORS[i])
             texts = ['' if v is None else f'{100 * v:.0f}' for v in values]
             axes.bar_label(bars, texts, fontsize=8, padding=1, color='#52606d')
         names = [s.name.replace('_', ' ') for s in conditions]
@@ -54,15 +54,15 @@ def condition_chart(conditions: Sequence[Scores]) -> str:
         axes.set_yticks(range(0, 101, 25))
         axes.set_ylabel('%')
         figure.legend(loc='outside right center', frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def latency_chart(stages: Sequence[tuple[str, Sequence[float]]]) -> str:
     """Return one histogram of durations in milliseconds per stage, side by side."""
-    with matplotlib.style.context(_STYLE):
+    with matplotlib.style.context(STYLE):
         figure = Figure(figsize=(9.6, 2.3), layout='constrained')
         columns = figure.subplots(1, max(1, len(stages)), squeeze=False)[0]
-        for axes, (name, ms), color in zip(columns, stages, _COLORS, strict=False):
+        for axes, (name, ms), color in zip(columns, stages, COLORS, strict=False):
             axes.hist(ms, bins=30, color=color)
             p50, p99 = np.percentile(ms, [50, 99])
             axes.axvline(p50, color='#1f2933', linewidth=1)
@@ -71,15 +71,16 @@ def latency_chart(stages: Sequence[tuple[str, Sequence[float]]]) -> str:
             axes.set_xlabel('ms')
             axes.set_xlim(left=0)
         columns[0].set_ylabel('count')
-        return _svg(figure)
+        return svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG for a page that decides on its width."""
     text = io.StringIO()
     figure.savefig(text, format='svg', metadata={'Date': None}, transparent=True)
-    svg = text.getvalue()
+    drawn = text.getvalue()
     # Inside HTML there is no XML prologue, and the page decides on the width.
-    svg = svg[svg.index('<svg') :]
+    drawn = drawn[drawn.index('<svg') :]
     return re.sub(
-        r' width="[\d.]+pt" height="[\d.]+pt"|<metadata>.*?</metadata>', '', svg, flags=re.S
+        r' width="[\d.]+pt" height="[\d.]+pt"|<metadata>.*?</metadata>', '', drawn, flags=re.S
     )

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import ctypes
+import glob
 import hashlib
 import os
 from pathlib import Path
 import shutil
 import tempfile
+from typing import Any
+
+import yaml
+
+from multishift_perception.errors import MultishiftError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -33,6 +39,15 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(fresh, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed while `replacing` ``path`` left beside it.
+
+    No process may be replacing it now.
+    """
+    for scratch in path.parent.glob(f'.{glob.escape(path.name)}.*'):
+        shutil.rmtree(scratch)
 
 
 def _exchange(first: Path, second: Path) -> None:
@@ -61,3 +76,22 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Return the content of a YAML file.
+
+    Args:
+        path: of the file.
+        what: what it should be, in words, for the error.
+
+    Raises:
+        MultishiftError: it is missing, unreadable or no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise MultishiftError(f'{path} cannot be read ({error.strerror}): give {what}') from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = ' '.join(str(error).split())
+        raise MultishiftError(f'{path} is not valid YAML ({reason}): give {what}') from None

@@ -84,9 +84,9 @@ class Gallery:
             camera=camera,
             condition=condition,
             time=time,
-            frame=_jpeg(image),
-            overlay=_jpeg(draw_overlay(image, labels, mask, self._colors, _ALPHA)),
-            truth=None if truth is None else _jpeg(self._draw_truth(image, truth)),
+            frame=jpeg(image),
+            overlay=jpeg(draw_overlay(image, labels, mask, self._colors, _ALPHA)),
+            truth=None if truth is None else jpeg(self._draw_truth(image, truth)),
             found=rates.tpr,
             false_alarms=rates.fpr,
         )
@@ -109,7 +109,8 @@ class Gallery:
         return draw_overlay(image, truth, novel, self._colors, _ALPHA)
 
 
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
+def jpeg(image: NDArray[np.uint8]) -> bytes:
+    """Return an RGB image ``uint8 [h,w,3]`` as JPEG, made smaller where it is wide."""
     height, width = image.shape[:2]
     if width > _MAX_WIDTH:
         size = (_MAX_WIDTH, max(1, round(height * _MAX_WIDTH / width)))

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-import yaml
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import read_yaml
 
 # Stands in a look-up table for raw values that the map does not list.
 UNMAPPED = 253
@@ -39,13 +39,7 @@ def load_label_map(path: Path) -> NDArray[np.uint8]:
     Raises:
         MultishiftError: The file is missing, is no YAML mapping, or has an entry out of range.
     """
-    try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise MultishiftError(f'{path}: cannot be read ({error}); check the path') from error
-    except yaml.YAMLError as error:
-        reason = ' '.join(str(error).split())
-        raise MultishiftError(f'{path}: not valid YAML ({reason})') from error
+    entries = read_yaml(path, 'a label map')
     if not isinstance(entries, dict) or not entries:
         raise MultishiftError(f'{path}: expected lines `raw value: train id`, for example `0: 10`')
     table = np.full(256, UNMAPPED, np.uint8)

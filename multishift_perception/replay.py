@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-import platform
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from multishift_perception import __version__, bags
+from multishift_perception import bags
 from multishift_perception.bags import BagReader
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
@@ -22,7 +20,7 @@ from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
-from multishift_perception.report import FrameCount, Latency, Report
+from multishift_perception.report import FrameCount, Latency, Report, software
 from multishift_perception.truth_join import BagFrame, joined_frames
 
 
@@ -199,10 +197,7 @@ def provenance(engine: Engine) -> dict[str, str]:
         'model': f'{engine.manifest.model}, method: {engine.manifest.method}',
         'backend': engine.backend,
         'input': f'{batch} x {height} x {width}',
-        'multishift_perception': __version__,
-        'Python': platform.python_version(),
-        'machine': f'{platform.machine()}, {platform.system()}',
-        'created': datetime.now(UTC).strftime('%Y-%m-%d %H:%M UTC'),
+        **software(),
     }
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 import json
 from pathlib import Path
+import platform
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 import numpy as np
 
-from multishift_perception import files
+from multishift_perception import __version__, files
 from multishift_perception.charts import condition_chart, latency_chart
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
 from multishift_perception.evaluation import Scores
@@ -130,18 +132,19 @@ def summary(report: Report) -> str:
     ]
     for s in (*report.conditions, *report.cameras, report.overall):
         shares = (s.segmentation.miou, s.anomaly.auroc, s.anomaly.ap, s.anomaly.fpr95)
-        rates = (_percent(s.operating.tpr), _percent(s.operating.fpr, 2))
-        rows.append((s.name, str(s.frames), *map(_percent, shares), *rates))
-    lines = [*_aligned(rows), ''] if report.overall.frames_with_truth else []
+        rates = (percent(s.operating.tpr), percent(s.operating.fpr, 2))
+        rows.append((s.name, str(s.frames), *map(percent, shares), *rates))
+    lines = [*aligned(rows), ''] if report.overall.frames_with_truth else []
     times: list[tuple[str, ...]] = [('', 'count', 'p50 ms', 'p99 ms')]
     for latency in report.latencies:
         spread = latency.summary()
         ends = [f'{spread[key]:.1f}' if latency.ms else '–' for key in ('p50', 'p99')]
         times.append((latency.stage, str(spread['count']), *ends))
-    return '\n'.join([*lines, *_aligned(times)])
+    return '\n'.join([*lines, *aligned(times)])
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose first column is text and whose others are numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         row[0].ljust(widths[0])
@@ -152,26 +155,53 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def render(report: Report) -> str:
     """Return the report as one self-contained HTML page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader('multishift_perception'),
+    causes = sorted({cause for count in report.counts for cause in count.dropped})
+    rated = tuple(s for s in report.conditions if s.frames_with_truth)
+    return (
+        environment()
+        .get_template('report.html.j2')
+        .render(
+            report=report,
+            provenance=report.provenance,
+            causes=causes,
+            novel_color=NOVEL_COLOR,
+            condition_chart=Markup(condition_chart(rated)) if rated else None,
+            latency_chart=Markup(
+                latency_chart([(x.stage, x.ms) for x in report.latencies if x.ms])
+            ),
+        )
+    )
+
+
+def environment(*folders: jinja2.BaseLoader) -> jinja2.Environment:
+    """Return what renders the pages: ``page.html.j2`` and ``parts.html.j2`` are for all of them.
+
+    Args:
+        folders: where templates are, besides those of this package.
+    """
+    made = jinja2.Environment(
+        loader=jinja2.ChoiceLoader([*folders, jinja2.PackageLoader('multishift_perception')]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(percent=_percent, jpeg=_jpeg_uri, rgb=_rgb)
-    causes = sorted({cause for count in report.counts for cause in count.dropped})
-    rated = tuple(s for s in report.conditions if s.frames_with_truth)
-    return environment.get_template('report.html.j2').render(
-        report=report,
-        causes=causes,
-        novel_color=NOVEL_COLOR,
-        condition_chart=Markup(condition_chart(rated)) if rated else None,
-        latency_chart=Markup(latency_chart([(x.stage, x.ms) for x in report.latencies if x.ms])),
-    )
+    made.filters.update(percent=percent, jpeg=_jpeg_uri, rgb=_rgb)
+    return made
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
+def software() -> dict[str, str]:
+    """Return the versions and the machine that a report states, and the time."""
+    return {
+        'multishift_perception': __version__,
+        'Python': platform.python_version(),
+        'machine': f'{platform.machine()}, {platform.system()}',
+        'created': datetime.now(UTC).strftime('%Y-%m-%d %H:%M UTC'),
+    }
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction in percent; a dash where it is undefined."""
     return '–' if value is None else f'{100 * value:.{digits}f} %'
 
 

@@ -105,6 +105,7 @@ multishift = LazyGroup(
         'replay': 'Run an engine over a bag: metrics, overlays, report.',
         'engine': 'Build, inspect and verify engine bundles.',
         'train': 'Train a network from a configuration file.',
+        'evaluate': 'Measure an engine or a checkpoint on labelled images.',
         'import-checkpoint': 'Build an engine bundle of published weights.',
     },
     plugins='multishift.commands',

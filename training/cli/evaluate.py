@@ -1,0 +1,242 @@
+"""`multishift evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from multishift_perception.component_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
+from multishift_perception.engine import Engine
+from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import sha256
+from multishift_perception.replay import provenance
+from multishift_perception.report import software
+from multishift_training import models
+from multishift_training.checkpoints.reading import read_metadata, weight_files
+from multishift_training.cli.size import SizeType
+from multishift_training.datasets import ValidationSet, open_validation, validation_loader
+from multishift_training.evaluation.descriptions import read_datasets
+from multishift_training.evaluation.evaluate import evaluate
+from multishift_training.evaluation.report import EvaluationReport, to_json, write_report
+from multishift_training.evaluation.runners import (
+    MAHALANOBIS,
+    UNCERTAINTY,
+    EngineRunner,
+    NetworkRunner,
+    Runner,
+    check_scores,
+)
+from multishift_training.evaluation.table import summary
+from multishift_training.published import open_published
+from multishift_training.scores import NAMES
+from multishift_training.trained import open_trained
+from multishift_training.validate import fit_mahalanobis
+
+_PATH = click.Path(path_type=Path)
+_COMPONENTS = {'anomaly': ANOMALY_TRACK, 'obstacle': OBSTACLE_TRACK}
+
+
+class _Subject(NamedTuple):
+    """What is evaluated, and what names it in the report."""
+
+    runner: Runner
+    name: str
+    provenance: dict[str, str]
+
+
+@click.command()
+@click.argument('datasets', metavar='DATASET...', type=_PATH, nargs=-1, required=True)
+@click.option('--engine', 'bundle', type=_PATH, help='Engine bundle [default: the embedded one].')
+@click.option('--checkpoint', type=_PATH, help='Weights to run eagerly instead of an engine.')
+@click.option(
+    '--model',
+    type=click.Choice(models.NAMES),
+    help='Network that the weights of --checkpoint are of, unless `multishift train` wrote them.',
+)
+@click.option(
+    '--score',
+    'scores',
+    multiple=True,
+    help=f'Score of a checkpoint; may repeat: {", ".join(NAMES)} [default: {UNCERTAINTY}].',
+)
+@click.option(
+    '--fit', type=_PATH, help=f'Labelled images to fit the {MAHALANOBIS} score on, YAML.'
+)
+@click.option(
+    '--size',
+    type=SizeType(),
+    metavar='HxW',
+    help="Rows and columns that a checkpoint's network sees [default: those of each image].",
+)
+@click.option(
+    '--components',
+    type=click.Choice(tuple(_COMPONENTS)),
+    help="Count objects too, by the least sizes of SegmentMeIfYouCan's anomaly or obstacle "
+    'track; takes a second pass.',
+)
+@click.option(
+    '--backend',
+    type=click.Choice(('auto', *BACKENDS)),
+    default='auto',
+    show_default=True,
+    help='Of the engine.',
+)
+@click.option(
+    '--data',
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    help='Folder that relative data paths start from; the current one when left out.',
+)
+@click.option('--report', 'folder', type=_PATH, required=True, help='Folder for the report.')
+@click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
+def command(
+    datasets: tuple[Path, ...],
+    bundle: Path | None,
+    checkpoint: Path | None,
+    model: str | None,
+    scores: tuple[str, ...],
+    fit: Path | None,
+    size: tuple[int, int] | None,
+    components: str | None,
+    backend: str,
+    data: Path,
+    folder: Path,
+    as_json: bool,
+) -> None:
+    """Measure an engine, or a checkpoint, on labelled images.
+
+    DATASET is a YAML file that describes data sets by name, such as `dusk: {kind: camvid, split:
+    train, patterns: ['0001TP*'], held_out: [rider]}`.
+    """
+    _check_options(bundle, checkpoint, model, scores, fit, size, backend)
+    descriptions = read_datasets(datasets)
+    _make(folder)
+    cache = folder / 'cache'  # of rendered frames
+    opened = {
+        name: open_validation(description, root=data, cache=cache)
+        for name, description in descriptions.items()
+    }
+    fitted = {} if fit is None else read_datasets([fit])
+    to_fit = [open_validation(part, root=data, cache=cache, size=size) for part in fitted.values()]
+    subject = (
+        _engine(bundle, backend)
+        if checkpoint is None
+        else _network(checkpoint, model, scores or (UNCERTAINTY,), size, to_fit, root=data)
+    )
+    counted = None if components is None else _COMPONENTS[components]
+    with subject as (runner, name, origin):
+        results = evaluate(opened, runner, components=counted)
+    if fit is not None:
+        origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
+            part.model_dump_json(exclude_none=True) for part in fitted.values()
+        )
+    report = EvaluationReport(
+        subject=name,
+        classes=runner.classes,
+        scores=runner.scores,
+        results=results,
+        descriptions={
+            k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()
+        },
+        components=counted,
+        provenance=origin,
+    )
+    page = write_report(report, folder)
+    click.echo(to_json(report) if as_json else f'{summary(results)}\n\n{page}', nl=not as_json)
+
+
+def _check_options(
+    bundle: Path | None,
+    checkpoint: Path | None,
+    model: str | None,
+    scores: tuple[str, ...],
+    fit: Path | None,
+    size: tuple[int, int] | None,
+    backend: str,
+) -> None:
+    """See that options go together.
+
+    Raises:
+        MultishiftError: if not.
+    """
+    if checkpoint is None:
+        for option, value in (('--model', model), ('--score', scores), ('--size', size)):
+            if value:
+                raise MultishiftError(
+                    f'{option} goes with --checkpoint: an engine has its score and size built in'
+                )
+    elif bundle is not None or backend != 'auto':
+        raise MultishiftError('--engine and --backend do not go with --checkpoint: give one')
+    if scores:
+        check_scores(scores)
+    if (MAHALANOBIS in scores) != (fit is not None):
+        raise MultishiftError(
+            f'--score {MAHALANOBIS} and --fit DATASET.yaml, which it is fitted on, go together'
+        )
+
+
+def _make(folder: Path) -> None:
+    # Before the long run, not after it.
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MultishiftError(
+            f'{folder} cannot be made ({error.strerror}): give another folder with --report'
+        ) from None
+
+
+@contextmanager
+def _engine(bundle: Path | None, backend: str) -> Iterator[_Subject]:
+    with Engine.load(bundle, backend=backend) as engine:
+        name = f'{engine.name} ({engine.backend})'
+        yield _Subject(EngineRunner(engine), name, provenance(engine))
+
+
+@contextmanager
+def _network(
+    checkpoint: Path,
+    name: str | None,
+    scores: tuple[str, ...],
+    size: tuple[int, int] | None,
+    to_fit: list[ValidationSet],
+    *,
+    root: Path,
+) -> Iterator[_Subject]:
+    if name is None:
+        _check_trained(checkpoint)
+        model = open_trained(checkpoint, root=root).model
+    else:
+        model, _ = open_published(checkpoint, name)
+    batches = chain.from_iterable(validation_loader(images) for images in to_fit)
+    fitted = fit_mahalanobis(model, batches) if MAHALANOBIS in scores else None
+    runner = NetworkRunner(model, scores, size=size, mahalanobis=fitted)
+    hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
+    origin = {
+        'checkpoint': checkpoint.resolve().name,
+        'SHA-256': hashes,
+        'network': name or type(model).__name__,
+        'input': "each image's own size" if size is None else f'{size[0]} x {size[1]}',
+        'device': str(runner.device),
+        **software(),
+    }
+    yield _Subject(runner, checkpoint.resolve().name, origin)
+
+
+def _check_trained(checkpoint: Path) -> None:
+    """See that a checkpoint, if it is there, says which network it is of.
+
+    Raises:
+        MultishiftError: if not.
+    """
+    if not checkpoint.exists():
+        return  # opening it says so
+    if checkpoint.suffix != '.safetensors' or 'config' not in read_metadata(checkpoint):
+        raise MultishiftError(
+            f'{checkpoint} was not written by `multishift train`: name its network with --model'
+        )

@@ -1,0 +1,30 @@
+"""An image size on the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+_SMALLEST = 16
+
+
+class SizeType(click.ParamType[tuple[int, int]]):
+    """Rows and columns in pixels, as ``1024x2048``."""
+
+    name = 'HxW'
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return rows and columns."""
+        found = re.fullmatch(r'(\d{1,5})x(\d{1,5})', str(value))
+        if not found or min(map(int, found.groups())) < _SMALLEST:
+            self.fail(
+                f'{value!r} is no size: give rows x columns, each at least {_SMALLEST}, '
+                'for example 1024x2048',
+                param,
+                ctx,
+            )
+        return int(found[1]), int(found[2])

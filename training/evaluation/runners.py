@@ -1,0 +1,176 @@
+"""From images to labels and scores at the image's size: an engine, or a network run eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+
+from multishift_perception.classes import CITYSCAPES, SemanticClass
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
+from multishift_training.deploy import Normalize
+from multishift_training.mahalanobis import Mahalanobis
+from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.scores import NAMES, SCORES, Odin, Score
+
+Bytes = NDArray[np.uint8]
+UNCERTAINTY = 'uncertainty'
+MAHALANOBIS, ODIN = 'mahalanobis', 'odin'
+_OPERATING_POINT = 0.5
+
+
+class Output(NamedTuple):
+    """What is said of an image ``[h,w]``.
+
+    Attributes:
+        labels: most likely class, ``uint8 [h,w]``.
+        scores: by name, ``float32 [h,w]``, larger is more anomalous.
+        mask: not zero where the operating point is reached, ``uint8 [h,w]``; None where there is
+            no operating point.
+    """
+
+    labels: Bytes
+    scores: Mapping[str, NDArray[np.float32]]
+    mask: Bytes | None
+
+
+class Runner(Protocol):
+    """Whatever can be evaluated.
+
+    Attributes:
+        classes: known classes, in order of their label values.
+        scores: names of the scores it gives.
+        batch: images that are best run together.
+    """
+
+    classes: tuple[SemanticClass, ...]
+    scores: tuple[str, ...]
+    batch: int
+
+    def run(self, images: Sequence[Bytes]) -> list[Output]:
+        """Run RGB images ``uint8 [h,w,3]``, each of its own size."""
+
+
+class EngineRunner:
+    """An engine bundle, in the pipeline that node and replay use."""
+
+    scores: tuple[str, ...] = (UNCERTAINTY,)
+
+    def __init__(self, engine: Engine) -> None:
+        """Wrap a loaded engine."""
+        self.classes = engine.classes
+        self.batch = engine.input_shape[0]
+        self._pipeline = Pipeline(engine)
+
+    def run(self, images: Sequence[Bytes]) -> list[Output]:
+        """Run RGB images ``uint8 [h,w,3]``, each of its own size."""
+        return [
+            Output(
+                output.labels,
+                {UNCERTAINTY: output.score},
+                anomaly_mask(output.anomaly, _OPERATING_POINT),
+            )
+            for output in self._pipeline.run(images)
+        ]
+
+
+class NetworkRunner:
+    """A network, run eagerly in float32, with several scores from one forward pass.
+
+    ODIN alone needs passes of its own.
+    """
+
+    batch = 1
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        scores: Sequence[str] = (UNCERTAINTY,),
+        *,
+        size: tuple[int, int] | None = None,
+        mahalanobis: Mahalanobis | None = None,
+    ) -> None:
+        """Put a network, in evaluation mode, onto the GPU if there is one.
+
+        Args:
+            model: the network.
+            scores: names, from ``scores.NAMES``.
+            size: rows and columns that the network sees; outputs then come back to the image's
+                size as the engines' do. If none, it sees the image as it is.
+            mahalanobis: the fitted score, if it is among them.
+
+        Raises:
+            MultishiftError: a score is unknown, named twice, or not fitted.
+        """
+        check_scores(scores)
+        if (MAHALANOBIS in scores) != (mahalanobis is not None):
+            raise MultishiftError(f'score {MAHALANOBIS} and what it is fitted on go together')
+        self.classes = CITYSCAPES
+        self.scores = tuple(scores)
+        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        self._size = size
+        self._model = model.eval().to(self.device)
+        self._normalize = Normalize().to(self.device)
+        self._odin = Odin(self._model).to(self.device) if ODIN in scores else None
+        self._of_prediction: dict[str, Score] = {n: SCORES[n] for n in scores if n in SCORES}
+        if mahalanobis is not None:
+            self._of_prediction[MAHALANOBIS] = mahalanobis.to(self.device)
+
+    def run(self, images: Sequence[Bytes]) -> list[Output]:
+        """Run RGB images ``uint8 [h,w,3]``, each of its own size."""
+        return [self._run(image) for image in images]
+
+    @torch.no_grad()  # and not inference mode, whose tensors ODIN's gradient may not meet
+    def predict(self, image: Bytes) -> Prediction:
+        """Return the prediction for an RGB image ``uint8 [h,w,3]``, at the network's size."""
+        prediction: Prediction = self._model(self._input(image))
+        return prediction
+
+    @torch.no_grad()
+    def _run(self, image: Bytes) -> Output:
+        scores: dict[str, Tensor] = {}
+        if self._odin is not None:
+            prediction: Prediction = self._odin(self._input(image))
+            scores[ODIN] = prediction.score
+        if self._of_prediction:
+            prediction = self.predict(image)
+            scores |= {name: score(prediction) for name, score in self._of_prediction.items()}
+        labels = prediction.logits.argmax(1).to(torch.uint8)[0].cpu().numpy()
+        size = image.shape[1], image.shape[0]
+        return Output(
+            # As the pipeline does with the outputs of engines.
+            np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8),
+            {
+                name: np.asarray(cv2.resize(scores[name][0].cpu().numpy(), size), np.float32)
+                for name in self.scores
+            },
+            None,
+        )
+
+    def _input(self, image: Bytes) -> Tensor:
+        seen = image if self._size is None else fit(image, self._size)
+        frames = torch.from_numpy(np.ascontiguousarray(seen))[None].to(self.device)
+        normalized: Tensor = self._normalize(frames)
+        return normalized
+
+
+def check_scores(names: Sequence[str]) -> None:
+    """See that scores are known and each is named once.
+
+    Raises:
+        MultishiftError: if not.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise MultishiftError(f'unknown score {name!r}: choose among {", ".join(NAMES)}')
+        if names.count(name) > 1:
+            raise MultishiftError(f'score {name} is named twice: name it once')
+    if not names:
+        raise MultishiftError(f'no score is named: choose among {", ".join(NAMES)}')
