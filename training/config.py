@@ -5,94 +5,176 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from multishift_perception.errors import MultishiftError, schema_faults
+from multishift_perception.files import read_yaml
 from multishift_training import models
+from multishift_training.contrastive import ThirdTerm
+from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
+from multishift_training.noise_aware import MeanOver
 
-Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra='forbid', frozen=True)
-
-
-class SampleDriveData(_Strict):
-    """Independent frames of the synthetic drive; ``seed`` is that of the first frame."""
-
-    kind: Literal['sample_drive']
-    split: Literal['train', 'val', 'demo']
-    frames: int = Field(ge=1)
-    seed: int = Field(ge=0)
-    size: Size = (360, 640)
+Weight = Annotated[float, Field(ge=0)]
+Margin = Annotated[float, Field(ge=0)]
 
 
-class FolderData(_Strict):
-    """A folder of images with label maps of the same names.
+class Optimizer(Strict):
+    """An optimiser of torch.
 
     Attributes:
-        images: folder of images, relative to the data root.
-        labels: folder of PNG label maps.
-        label_map: YAML file from raw label values to ours.
-        patterns: which images to take, as globs over file names.
-        paste_split: the sample drive's novel objects to paste, so that the uncertainty head has
-            something to learn from (anomaly mix, as MultiShiftSeg pastes COCO objects). Objects
-            the label map itself calls novel are void here: they are for evaluation only.
+        name: ``adam`` adds weight decay to the gradient, as MultiShiftSeg trains; ``adamw`` does
+            not.
+        learning_rate: at the start of the stage.
+        weight_decay: of all parameters that ``decay`` names.
+        decay: ``weights`` spares norms and embeddings, as Mask2Former does.
+        backbone_factor: learning rate of the backbone, as a share of the others'.
+        momentum: of ``sgd``.
     """
 
-    kind: Literal['folder']
-    images: Path
-    labels: Path
-    label_map: Path
-    patterns: list[str] = ['*']
-    paste_split: Literal['train', 'val']
+    name: Literal['adam', 'adamw', 'sgd'] = 'adamw'
+    learning_rate: float = Field(gt=0)
+    weight_decay: Weight = 1e-4
+    decay: Literal['all', 'weights'] = 'all'
+    backbone_factor: Weight = 1.0
+    momentum: Weight = 0.9
 
 
-Data = Annotated[SampleDriveData | FolderData, Field(discriminator='kind')]
+class Schedule(Strict):
+    """How the learning rate moves over a stage, by step.
+
+    Attributes:
+        kind: ``constant``, ``cosine`` to zero, or ``poly``: ``(1 - share)^power``.
+        power: of ``poly``.
+        warmup_steps: steps over which the rate rises linearly from zero.
+    """
+
+    kind: Literal['constant', 'cosine', 'poly'] = 'constant'
+    power: float = Field(default=0.9, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
 
 
-class Stage(_Strict):
-    """A stretch of training.
+class ClosedWorld(Strict):
+    """Cross-entropy over the known classes.
+
+    Attributes:
+        class_weights: weigh classes by their rarity.
+    """
+
+    kind: Literal['closed_world']
+    class_weights: bool = False
+
+
+class MaskLosses(Strict):
+    """Weights of a mask network's segmentation loss, as published."""
+
+    classification: Weight = 5.0
+    mask: Weight = 10.0
+    dice: Weight = 10.0
+
+
+class MultiShift(Strict):
+    """MultiShiftSeg's losses (section 3.3 of the paper) on pairs of original and augmented image.
+
+    Attributes:
+        pairs: ``all`` pairs of pixels as the paper writes it, or ``sampled`` one-to-one pairs as
+            the released code draws them.
+        margins: of the contrastive terms: originals, augmented, consistency; in units of the
+            score.
+        third_term: form of the third term.
+        contrastive: weight of the contrastive loss.
+        segmentation: weights of the cross-entropy of originals and of augmented images; zeros
+            leave it out.
+        trusted_ratio: share of the known pixels of the augmented images, those of the smallest
+            losses, whose labels are trusted.
+        mean_over: denominator of the cross-entropy, see ``noise_aware``.
+        masks: of mask networks: their losses in place of the cross-entropy.
+    """
+
+    kind: Literal['multishift']
+    pairs: Literal['all', 'sampled'] = 'all'
+    margins: tuple[Margin, Margin, Margin]
+    third_term: ThirdTerm = 'code'
+    contrastive: Weight = 1.0
+    segmentation: tuple[Weight, Weight] = (50.0, 10.0)
+    trusted_ratio: float = Field(default=0.8, gt=0, le=1)
+    mean_over: MeanOver = 'all'
+    masks: MaskLosses | None = None
+
+    @model_validator(mode='after')
+    def _some_loss(self) -> MultiShift:
+        if not (self.contrastive or any(self.segmentation) or self.masks):
+            raise ValueError('all losses have weight 0: set contrastive or segmentation')
+        return self
+
+
+Method = Annotated[ClosedWorld | MultiShift, Field(discriminator='kind')]
+
+
+class Stage(Strict):
+    """A stretch of training with an optimiser of its own.
 
     Attributes:
         epochs: passes over the training data.
-        learning_rate: of AdamW at the start; it falls to zero along a cosine.
-        trainable: prefixes of the parameters that learn; the others keep their values and, where
-            nothing in a module learns, its batch statistics.
-        cross_entropy: weight of the cross-entropy.
-        contrastive: weight of the relative contrastive loss.
-        margin: margin of the relative contrastive loss, in units of the score.
+        trainable: prefixes of the parameters that learn, ``*`` for all; the others keep their
+            values.
+        method: the losses.
+        batch_norm: which batch norms use and update batch statistics: ``all``, frozen layers
+            too, as the released MultiShiftSeg does (dropout is active there as well); those of
+            parts that learn (``trained``); or none (``frozen``).
+        clip_norm: largest norm of the whole gradient.
+        accumulate: batches per step of the optimiser.
         init_uncertainty: start the uncertainty head from the classifier.
     """
 
     name: str
     epochs: int = Field(ge=1)
-    learning_rate: float = Field(gt=0)
     trainable: list[str] = Field(min_length=1)
-    cross_entropy: float = Field(ge=0)
-    contrastive: float = Field(ge=0)
-    margin: float = Field(default=5.0, gt=0)
+    method: Method
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    batch_norm: Literal['all', 'trained', 'frozen'] = 'all'
+    clip_norm: float | None = Field(default=None, gt=0)
+    accumulate: int = Field(default=1, ge=1)
     init_uncertainty: bool = False
 
 
-class TrainConfig(_Strict):
-    """A whole run."""
+class TrainConfig(Strict):
+    """A whole run.
+
+    Attributes:
+        model: name of the network.
+        folder: of the network ``mask2former``: the Hugging Face folder that says what to build;
+            relative to the data root, as ``weights``.
+        weights: checkpoint to start from, a published one or one of ours; relative to the data
+            root.
+        seed: of everything random.
+        data: what to train on.
+        val: what to validate on after every epoch.
+        batch_size: images or pairs per step, over all processes together.
+        precision: ``bf16`` is mixed: weights and losses stay in 32 bits.
+        loss_stride: losses are taken at every n-th row and column of the labels.
+        monitor: what the best weights of the last stage are best by.
+        engine_size: rows and columns of the engine this trains for, and of validation images; if
+            none, those keep their own size.
+        checkpoint_steps: steps of the optimiser between the states that a killed run resumes
+            from; one is also written after every epoch.
+        workers: processes that load data, for each process that trains.
+        stages: in order.
+    """
 
     model: str
-    seed: int = 0
-    train: Data
-    val: Data
-    engine_size: Size = Field(description='rows and columns of the engine this trains for')
-    crop: Size
-    scale: tuple[float, float] = Field(description='range of random zoom around engine_size')
-    batch_size: int = Field(ge=2)
-    class_weights: bool = Field(
-        default=False, description='weigh classes in the cross-entropy by their rarity'
-    )
+    folder: Path | None = None
+    weights: Path | None = None
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    data: TrainingData
+    val: ValidationData
+    engine_size: Size | None = None
+    batch_size: int = Field(ge=1)
     precision: Literal['fp32', 'bf16'] = 'fp32'
-    weight_decay: float = Field(default=1e-4, ge=0)
-    workers: int = Field(default=2, ge=0)
+    loss_stride: int = Field(default=1, ge=1)
+    monitor: Literal['ap', 'miou', 'miou+ap'] = 'ap'
+    checkpoint_steps: int = Field(default=500, ge=1)
+    workers: int = Field(default=4, ge=0)
     stages: list[Stage] = Field(min_length=1)
 
     @field_validator('model')
@@ -102,6 +184,15 @@ class TrainConfig(_Strict):
             raise ValueError(f'unknown model {name!r}: choose one of {", ".join(models.NAMES)}')
         return name
 
+    @model_validator(mode='after')
+    def _fitting(self) -> TrainConfig:
+        if (self.folder is not None) != (self.model == models.FROM_FOLDER):
+            raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
+        methods = [stage.method for stage in self.stages]
+        if self.loss_stride > 1 and any(isinstance(m, MultiShift) and m.masks for m in methods):
+            raise ValueError('loss_stride: mask losses take every pixel: set 1')
+        return self
+
 
 def read_config(path: Path) -> TrainConfig:
     """Read and validate a configuration file.
@@ -110,16 +201,6 @@ def read_config(path: Path) -> TrainConfig:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise MultishiftError(
-            f'{path} cannot be read ({error.strerror}): give a YAML file'
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MultishiftError(
-            f'{path} is not valid YAML ({" ".join(str(error).split())})'
-        ) from None
-    try:
-        return TrainConfig.model_validate(content)
+        return TrainConfig.model_validate(read_yaml(path, 'a training configuration'))
     except ValidationError as error:
         raise MultishiftError(f'{path}: {schema_faults(error)}') from None

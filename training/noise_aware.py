@@ -46,12 +46,32 @@ def noise_aware_cross_entropy(
     Raises:
         ValueError: ``ratio`` is not in (0, 1].
     """
+    losses = pixel_cross_entropy(logits, labels)
+    return noise_aware_mean(losses, labels, ratio=ratio, mean_over=mean_over)
+
+
+def pixel_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy of each pixel ``[B,H,W]``; zero where no class is known.
+
+    Args:
+        logits: ``[B,C,H,W]``.
+        labels: ``int64 [B,H,W]``; ``NOVEL`` and ``VOID`` do not count.
+        weights: of the classes, ``float32 [C]``.
+    """
+    known = labels.masked_fill(labels == NOVEL, VOID)
+    return F.cross_entropy(
+        at_least_float32(logits), known, weights, ignore_index=VOID, reduction='none'
+    )
+
+
+def noise_aware_mean(
+    losses: Tensor, labels: Tensor, *, ratio: float, mean_over: MeanOver
+) -> SegmentationTerms:
+    """Return the terms of `noise_aware_cross_entropy` of what `pixel_cross_entropy` gives."""
     if not 0 < ratio <= 1:
         raise ValueError(f'ratio is {ratio}, not in (0, 1]')
-    known = labels.masked_fill(labels == NOVEL, VOID)
-    losses = F.cross_entropy(at_least_float32(logits), known, ignore_index=VOID, reduction='none')
     original, augmented = halves(losses)
-    valid_original, valid_augmented = halves(known != VOID)
+    valid_original, valid_augmented = halves(labels < NOVEL)
     return SegmentationTerms(
         _mean(original, valid_original, mean_over),
         _mean(augmented, valid_augmented, mean_over)

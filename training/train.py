@@ -1,220 +1,259 @@
-"""The training loop: stages of epochs, resumable after each."""
+"""The training loop: stages of epochs on any number of devices, resumable after any step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-import json
+from functools import cached_property, partial
 import logging
-import math
 from pathlib import Path
-from typing import Any, NamedTuple
 
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-import yaml
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import replacing, write_text
-from multishift_training import models, trained
-from multishift_training.config import Stage, TrainConfig
-from multishift_training.dataset import class_weights, training_loader, validation_loader
+from multishift_training import checkpoints, trained
+from multishift_training.board import Board
+from multishift_training.config import ClosedWorld, MultiShift, Stage, TrainConfig
+from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
 from multishift_training.deploy import Normalize
-from multishift_training.frames import open_frames
-from multishift_training.losses import cross_entropy, relative_contrastive
+from multishift_training.devices import gathered, make_fabric
+from multishift_training.methods import Losses, losses_of
 from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.optimizers import make_optimizer, set_learning_rate
+from multishift_training.run import Epoch, RunFolder, State, room, schedule
+from multishift_training.trainable import choose_trainable, set_training_mode
 from multishift_training.trained import Checkpoint
-from multishift_training.validate import metrics
+from multishift_training.validate import monitored, validate
 
 logger = logging.getLogger(__name__)
 
-# Networks predict at half the input size at most, and upsample: a loss at every pixel costs four
-# times one at every second row and column, and teaches the same.
-_LOSS_STRIDE = 2
+Batch = tuple[Tensor, Tensor]
 
 
-class Epoch(NamedTuple):
-    """Where an epoch lies: its number in the run, its stage, and its number in the stage."""
-
-    number: int
-    stage: Stage
-    in_stage: int
-
-
-def schedule(config: TrainConfig) -> Iterator[Epoch]:
-    """Yield the epochs of a run in order."""
-    number = 0
-    for stage in config.stages:
-        for in_stage in range(stage.epochs):
-            yield Epoch(number, stage, in_stage)
-            number += 1
-
-
-def train(config: TrainConfig, run: Path, *, root: Path) -> Path:
-    """Train a network; a run that was killed goes on after its last whole epoch.
+def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
+    """Train a network; a run that was killed goes on after its last saved step.
 
     Args:
         config: the configuration.
-        run: the run's folder: ``config.yaml``, ``log.jsonl``, TensorBoard events, ``last.pt`` to
-            resume from, ``best.safetensors``, and the rendered frames.
-        root: folder that relative data paths start from.
+        path: the run's folder: ``config.yaml``, ``log.jsonl``, TensorBoard events, ``last.pt`` to
+            resume from, ``best.safetensors``, and rendered frames.
+        root: folder that relative paths of data and weights start from.
 
     Returns:
-        Path of the best weights: of the last stage, by mIoU + AP on the validation frames.
+        Path of the best weights of the last stage, by the configured metric.
 
     Raises:
-        MultishiftError: the folder holds a run of another configuration, or the data is at fault.
+        MultishiftError: the folder holds a run of another configuration, data or weights are at
+            fault, the loss is not finite, or the disk is full; what was saved before is whole.
     """
-    _claim(run, config)
-    frames = open_frames(config.train, root, run / 'cache')
-    validation = validation_loader(open_frames(config.val, root, run / 'cache'), config)
-    weights = class_weights(frames, len(CITYSCAPES)) if config.class_weights else None
+    fabric = make_fabric(config.precision)
+    folder = RunFolder(path, config, writes=fabric.is_global_zero)
+    training = _Training(config, folder, fabric, root)
+    for epoch in schedule(config):
+        if epoch.number >= training.state.epoch:
+            training.run(epoch)
+    return folder.best
+
+
+class _Training:
+    """A run in progress: its data, its network, and how far it is."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, fabric: Fabric, root: Path) -> None:
+        """Open the data, make the network, and take up what a killed run saved."""
+        self.state = folder.load()
+        self._config = config
+        self._folder = folder
+        self._fabric = fabric
+        self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
+        self._validation = open_validation(
+            config.val, root=root, cache=folder.cache, size=config.engine_size
+        )
+        self._model = _make_model(config, root, self.state).to(fabric.device)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._normalize = Normalize().to(fabric.device)
+        self._board = (
+            Board(folder.path, self._validation, self.state.epoch)
+            if fabric.is_global_zero
+            else None
+        )
+        self._gather = partial(gathered, fabric, members=self._samples.members)
+        for stage in config.stages:  # what would stop a later stage stops the run now
+            self._check(stage)
+
+    def _check(self, stage: Stage) -> None:
+        choose_trainable(self._model, stage)
+        self._class_weights(stage)
+        if isinstance(stage.method, MultiShift) and self._samples.members != 2:
+            raise MultishiftError(
+                f'stage {stage.name}: method multishift learns from pairs: set data.partners'
+            )
+
+    def run(self, epoch: Epoch) -> None:
+        """Train an epoch, or what is left of it, then validate and save."""
+        config, stage = self._config, epoch.stage
+        model, optimizer = self._prepare(epoch)
+        losses = losses_of(stage.method, self._class_weights(stage))
+        loader = training_loader(
+            self._samples,
+            epoch.number,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            start=self.state.step,
+            rank=self._fabric.global_rank,
+            ranks=self._fabric.world_size,
+        )
+        steps = self.state.step + len(loader)
+        with tqdm(
+            desc=f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
+            total=steps * config.batch_size,
+            initial=self.state.step * config.batch_size,
+            unit='sample',
+            disable=not self._fabric.is_global_zero,
+        ) as bar:
+            for batch in loader:
+                position = epoch.in_stage * steps + self.state.step
+                set_learning_rate(optimizer, stage.schedule, position, stage.epochs * steps)
+                last = self.state.step + 1 == steps
+                self._step(model, optimizer, losses, epoch, batch, last=last)
+                bar.update(config.batch_size)
+                means = {k: v / self.state.step for k, v in self.state.sums.items()}
+                bar.set_postfix({k: f'{v:.3g}' for k, v in means.items()})
+                if self.state.step % (config.checkpoint_steps * stage.accumulate) == 0:
+                    self._save(optimizer)
+        self._save(optimizer)
+        self._finish(
+            epoch, optimizer, {f'loss/{k}': v / steps for k, v in self.state.sums.items()}
+        )
+
+    def _prepare(self, epoch: Epoch) -> tuple[_FabricModule, torch.optim.Optimizer]:
+        """Choose what learns and how; the optimiser is new for a stage, or as it was saved."""
+        stage = epoch.stage
+        begins = epoch.in_stage == 0 and self.state.step == 0
+        if begins and stage.init_uncertainty:
+            self._model.init_uncertainty_from_classifier()
+        choose_trainable(self._model, stage)
+        set_training_mode(self._model, stage)
+        optimizer = make_optimizer(self._model, stage.optimizer)
+        if not begins and self.state.optimizer is not None:
+            optimizer.load_state_dict(self.state.optimizer)
+        model, wrapped = self._fabric.setup(self._model, optimizer)
+        return model, wrapped
+
+    def _class_weights(self, stage: Stage) -> Tensor | None:
+        if isinstance(stage.method, ClosedWorld):
+            if not stage.method.class_weights:
+                return None
+            return self._rarity
+        if stage.method.masks is None:
+            return None
+        of_masks = getattr(self._model, 'class_weight', None)
+        if not isinstance(of_masks, Tensor):
+            raise MultishiftError(
+                f'stage {stage.name}: method.masks is for mask networks, which '
+                f'{self._config.model} is not: leave it out'
+            )
+        return of_masks
+
+    @cached_property
+    def _rarity(self) -> Tensor:
+        weights = class_weights(self._samples.originals, len(CITYSCAPES))
+        return weights.to(self._fabric.device)
+
+    def _step(
+        self,
+        model: _FabricModule,
+        optimizer: torch.optim.Optimizer,
+        losses: Losses,
+        epoch: Epoch,
+        batch: Batch,
+        *,
+        last: bool,
+    ) -> None:
+        """Take a batch, and a step of the optimiser if it is the last of those it accumulates."""
+        stage, step = epoch.stage, self.state.step + 1
+        whole = last or step % stage.accumulate == 0
+        images, labels = (self._fabric.to_device(x) for x in batch)
+        stride = self._config.loss_stride
+        labels = labels[:, ::stride, ::stride].long()
+        # Dropout and sampled pairs depend on the place in the run alone, so that runs resume
+        # exactly; dropout differs between processes.
+        place = (self._config.seed, epoch.number, step)
+        _seed(*place, self._fabric.global_rank)
+        with self._fabric.no_backward_sync(model, enabled=not whole):
+            prediction: Prediction = model(self._normalize(images), tuple(labels.shape[1:]))
+            _seed(*place)
+            parts = losses(prediction, labels, self._gather)
+            total = torch.stack(list(parts.values())).sum()
+            if not total.isfinite():
+                self._stop(epoch, batch, parts)
+            if not total.requires_grad:
+                raise MultishiftError(
+                    f'stage {stage.name}: no loss of its method depends on '
+                    f'{", ".join(stage.trainable)}: let other parts learn'
+                )
+            self._fabric.backward(total / stage.accumulate)
+        if whole:
+            if stage.clip_norm is not None:
+                self._fabric.clip_gradients(model, optimizer, max_norm=stage.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        for name, value in parts.items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value.item()
+        self.state.step = step
+
+    def _stop(self, epoch: Epoch, batch: Batch, parts: dict[str, Tensor]) -> None:
+        """Keep the batch whose loss is not finite, and raise."""
+        path = self._folder.keep_batch(*batch, self._fabric.global_rank)
+        faulty = ', '.join(f'{k} {v.item()}' for k, v in parts.items() if not v.isfinite())
+        raise MultishiftError(
+            f'stage {epoch.stage.name}, epoch {epoch.in_stage + 1}, batch {self.state.step + 1}: '
+            f'the loss is not finite ({faulty}); the batch is in {path}. Lower the learning rate, '
+            'or set clip_norm, and start the run in another folder'
+        )
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        self.state.model = self._model.state_dict()
+        self.state.optimizer = optimizer.state_dict()
+        self._folder.save(self.state)
+
+    def _finish(
+        self, epoch: Epoch, optimizer: torch.optim.Optimizer, losses: dict[str, float]
+    ) -> None:
+        """Validate, record, keep the best weights, and go on to the next epoch."""
+        state, config = self.state, self._config
+        found = validate(self._model, self._validation, self._fabric, workers=config.workers)
+        quality = monitored(config.monitor, found)
+        # A stage's first epoch always counts: earlier stages optimise something else.
+        state.best = quality if epoch.in_stage == 0 else max(state.best, quality)
+        record = {'epoch': epoch.number, 'stage': epoch.stage.name, **losses, **found}
+        state.history.append(record)
+        if self._board is not None:
+            with room(self._folder.path):
+                if state.best == quality:
+                    trained.save(self._folder.best, Checkpoint(self._model, config, found))
+                self._folder.write_log(state.history)
+                self._board.add(epoch.number, {**losses, **found}, self._model)
+        shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
+        logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
+        state.epoch, state.step, state.sums = epoch.number + 1, 0, {}
+        self._save(optimizer)
+
+
+def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationModel:
+    """Return the network: as a killed run left it, from a checkpoint, or new."""
     torch.manual_seed(config.seed)
-    model = models.create(config.model)
-    progress = _load_progress(run, model)
-    with SummaryWriter(str(run)) as board:
-        for epoch in schedule(config):
-            if epoch.number < progress.finished:
-                continue
-            optimizer = _prepare(model, epoch, config, progress)
-            loader = training_loader(frames, config, epoch.number)
-            losses = _train_epoch(model, optimizer, epoch, loader, config, weights)
-            result = metrics(model, validation, len(CITYSCAPES))
-            _record(board, run, epoch, {**losses, **result})
-            quality = (result['miou'] or 0.0) + (result['ap'] or 0.0)
-            # A stage's first epoch always counts: earlier stages optimise something else.
-            best = quality if epoch.in_stage == 0 else max(progress.best, quality)
-            if best == quality:
-                trained.save(run / 'best.safetensors', Checkpoint(model, config, result))
-            progress = _Progress(epoch.number + 1, best, optimizer.state_dict())
-            _save_progress(run, model, progress)
-    return run / 'best.safetensors'
+    model = trained.new_model(config, root)
+    if state.model is not None:
+        model.load_state_dict(state.model)
+    elif config.weights is not None:
+        logger.info('%s', checkpoints.load(model, root / config.weights))
+    return model
 
 
-class _Progress(NamedTuple):
-    """How far a run is: epochs finished, best quality of the stage, state of the optimiser."""
-
-    finished: int
-    best: float
-    optimizer: dict[str, Any] | None
-
-
-def _load_progress(run: Path, model: SegmentationModel) -> _Progress:
-    last = run / 'last.pt'
-    if not last.exists():
-        return _Progress(0, -math.inf, None)
-    saved = torch.load(last, weights_only=True)
-    model.load_state_dict(saved['model'])
-    logger.info('resuming %s after epoch %d', run, saved['finished'])
-    return _Progress(saved['finished'], saved['best'], saved['optimizer'])
-
-
-def _save_progress(run: Path, model: SegmentationModel, progress: _Progress) -> None:
-    with replacing(run / 'last.pt') as fresh:
-        torch.save({'model': model.state_dict(), **progress._asdict()}, fresh)
-
-
-def _claim(run: Path, config: TrainConfig) -> None:
-    """Write the configuration into the run's folder, or see that it is the one there."""
-    path = run / 'config.yaml'
-    text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
-    if path.exists() and path.read_text() != text:
-        raise MultishiftError(
-            f'{run} holds a run of another configuration ({path}): give another folder with --out'
-        )
-    write_text(path, text)
-
-
-def _prepare(
-    model: SegmentationModel, epoch: Epoch, config: TrainConfig, progress: _Progress
-) -> torch.optim.Optimizer:
-    """Choose what learns, and return the optimiser: new for a stage, or as the last epoch's."""
-    stage = epoch.stage
-    if stage.init_uncertainty and epoch.in_stage == 0:
-        model.init_uncertainty_from_classifier()
-    known = {name.split('.')[0] for name, _ in model.named_parameters()}
-    if unknown := set(stage.trainable) - known:
-        raise MultishiftError(
-            f'stage {stage.name}: trainable names no part of {config.model}: '
-            f'{", ".join(sorted(unknown))}; it has {", ".join(sorted(known))}'
-        )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.split('.')[0] in stage.trainable)
-    learning = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learning, stage.learning_rate, weight_decay=config.weight_decay)
-    if epoch.in_stage > 0 and progress.optimizer is not None:
-        optimizer.load_state_dict(progress.optimizer)
-    return optimizer
-
-
-def _train_epoch(
-    model: SegmentationModel,
-    optimizer: torch.optim.Optimizer,
-    epoch: Epoch,
-    loader: DataLoader[tuple[Tensor, Tensor]],
-    config: TrainConfig,
-    weights: Tensor | None,
-) -> dict[str, float]:
-    """Run an epoch and return the mean of each loss."""
-    stage = epoch.stage
-    _set_training_mode(model, stage)
-    generator = torch.Generator().manual_seed(epoch.number)
-    totals = {'loss/cross_entropy': 0.0, 'loss/contrastive': 0.0}
-    bar = tqdm(loader, f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}', unit='batch')
-    for step, (images, labels) in enumerate(bar):
-        share = (epoch.in_stage + step / len(loader)) / stage.epochs
-        for group in optimizer.param_groups:
-            group['lr'] = stage.learning_rate * (1 + math.cos(math.pi * share)) / 2
-        segmentation, contrastive = _losses(
-            model, images, labels, stage=stage, config=config, weights=weights, generator=generator
-        )
-        optimizer.zero_grad(set_to_none=True)
-        (stage.cross_entropy * segmentation + stage.contrastive * contrastive).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        totals['loss/cross_entropy'] += segmentation.item()
-        totals['loss/contrastive'] += contrastive.item()
-        bar.set_postfix({k.split('/')[1]: f'{v / (step + 1):.3f}' for k, v in totals.items()})
-    return {key: value / len(loader) for key, value in totals.items()}
-
-
-def _losses(
-    model: SegmentationModel,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    stage: Stage,
-    config: TrainConfig,
-    weights: Tensor | None,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Return cross-entropy and contrastive loss of a batch of bytes."""
-    labels = labels[:, ::_LOSS_STRIDE, ::_LOSS_STRIDE].long()
-    image = Normalize()(images).contiguous(memory_format=torch.channels_last)
-    with torch.autocast('cpu', torch.bfloat16, enabled=config.precision == 'bf16'):
-        prediction: Prediction = model(image, (labels.shape[1], labels.shape[2]))
-    contrastive = relative_contrastive(
-        prediction.score.float(), labels, margin=stage.margin, generator=generator
-    )
-    return cross_entropy(prediction.logits.float(), labels, weights), contrastive
-
-
-def _set_training_mode(model: SegmentationModel, stage: Stage) -> None:
-    """Let batch statistics move only where parameters learn."""
-    for name, module in model.named_children():
-        module.train(name in stage.trainable)
-
-
-def _record(
-    board: SummaryWriter, run: Path, epoch: Epoch, values: dict[str, float | None]
-) -> None:
-    """Add an epoch to TensorBoard, to the log file and to the terminal."""
-    for key, value in values.items():
-        if value is not None:
-            board.add_scalar(key, value, epoch.number)
-    with (run / 'log.jsonl').open('a') as file:
-        file.write(json.dumps({'epoch': epoch.number, 'stage': epoch.stage.name, **values}) + '\n')
-    shown = ', '.join(f'{k} {v:.3f}' for k, v in values.items() if v is not None)
-    logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
+def _seed(*place: int) -> None:
+    """Set torch's random state for a place in the run."""
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))

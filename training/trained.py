@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import save_file
+import safetensors.torch
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import replacing
+from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints.reading import read_metadata
 from multishift_training.config import TrainConfig
@@ -31,12 +31,15 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         'metrics': json.dumps(checkpoint.metrics),
     }
     tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
-    with replacing(path) as fresh:
-        save_file(tensors, fresh, metadata)
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
 
 
-def open_trained(path: Path) -> Checkpoint:
+def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
     """Read a checkpoint written by ``save``; the network is in evaluation mode.
+
+    Args:
+        path: of the checkpoint.
+        root: folder that the configuration's relative paths start from.
 
     Raises:
         MultishiftError: the file is missing, broken, not of `multishift train`, or holds other
@@ -50,6 +53,18 @@ def open_trained(path: Path) -> Checkpoint:
             'build an engine of published weights with `multishift import-checkpoint`'
         )
     config = TrainConfig.model_validate_json(metadata['config'])
-    model = models.create(config.model)
+    model = new_model(config, root)
     checkpoints.load(model, path)
     return Checkpoint(model.eval(), config, json.loads(metadata['metrics']))
+
+
+def new_model(config: TrainConfig, root: Path) -> SegmentationModel:
+    """Return the network of a configuration, randomly initialised.
+
+    Args:
+        config: the configuration.
+        root: folder that its relative paths start from.
+    """
+    if config.folder is None:
+        return models.create(config.model)
+    return models.create(config.model, folder=root / config.folder)

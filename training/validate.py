@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from lightning_fabric import Fabric
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
+from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
+from multishift_training.datasets.loading import ValidationSet
 from multishift_training.deploy import Normalize
 from multishift_training.mahalanobis import Mahalanobis, MahalanobisFit
 from multishift_training.models import Prediction, SegmentationModel
@@ -40,28 +44,38 @@ def evaluate(
     model: SegmentationModel, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> Iterator[Evaluated]:
     """Yield the network's outputs for batches of (images, labels), both uint8."""
-    normalize = Normalize()
+    device = next(model.parameters()).device
+    normalize = Normalize().to(device)
     model.eval()
     for images, truth in batches:
-        prediction: Prediction = model(normalize(images))
+        prediction: Prediction = model(normalize(images.to(device)))
         yield Evaluated(
-            prediction.logits.argmax(1).to(torch.uint8).numpy(),
-            prediction.score.numpy(),
-            max_softmax(prediction).numpy(),
+            prediction.logits.argmax(1).to(torch.uint8).cpu().numpy(),
+            prediction.score.cpu().numpy(),
+            max_softmax(prediction).cpu().numpy(),
             truth.numpy(),
         )
 
 
-def metrics(
-    model: SegmentationModel, batches: Iterable[tuple[Tensor, Tensor]], num_classes: int
+def validate(
+    model: SegmentationModel, validation: ValidationSet, fabric: Fabric, *, workers: int
 ) -> dict[str, float | None]:
-    """Return mIoU, and AUROC, AP and FPR95 of the score, with the baseline's AP beside it."""
-    segmentation = SegmentationMetrics(num_classes)
+    """Return mIoU, and AUROC, AP and FPR95 of the score, with the baseline's AP beside it.
+
+    Each process takes its share of the images.
+    """
+    segmentation = SegmentationMetrics(len(CITYSCAPES))
     anomaly, softmax = AnomalyMetrics(), AnomalyMetrics()
-    for batch in evaluate(model, tqdm(batches, 'validate', unit='batch', leave=False)):
-        segmentation.update(batch.labels, batch.truth)
+    share = range(fabric.global_rank, len(validation), fabric.world_size)
+    loader = DataLoader(Subset(validation, share), num_workers=workers)
+    bar = tqdm(loader, 'validate', unit='image', leave=False, disable=not fabric.is_global_zero)
+    for batch in evaluate(model, bar):
+        if validation.images.has_classes:
+            segmentation.update(batch.labels, batch.truth)
         anomaly.update(batch.score, batch.truth)
         softmax.update(batch.softmax, batch.truth)
+    for metric in (segmentation, anomaly, softmax):
+        merge_processes(fabric, metric)
     found = anomaly.result()
     return {
         'miou': segmentation.result().miou,
@@ -70,6 +84,36 @@ def metrics(
         'fpr95': found.fpr95,
         'ap_max_softmax': softmax.result().ap,
     }
+
+
+def monitored(names: str, found: Mapping[str, float | None]) -> float:
+    """Return the sum of what `validate` found under names joined by ``+``.
+
+    Raises:
+        MultishiftError: the validation images have no labels to measure one of them with.
+    """
+    total = 0.0
+    for name in names.split('+'):
+        value = found[name]
+        if value is None:
+            needed = 'known classes' if name == 'miou' else 'novel pixels'
+            raise MultishiftError(
+                f'monitor: {names}, but the validation labels have no {needed} to measure {name} '
+                'with: monitor something else, or validate on other images'
+            )
+        total += value
+    return total
+
+
+def merge_processes(fabric: Fabric, metric: SegmentationMetrics | AnomalyMetrics) -> None:
+    """Add to a metric what the other processes counted; all of them end with the same."""
+    if fabric.world_size == 1:
+        return
+    states: list[bytes] = [b''] * fabric.world_size
+    torch.distributed.all_gather_object(states, metric.to_bytes())
+    for rank, state in enumerate(states):
+        if rank != fabric.global_rank:
+            metric.merge(type(metric).from_bytes(state))  # type: ignore[arg-type]
 
 
 def pooled_scores(
@@ -95,9 +139,10 @@ def fit_mahalanobis(
     Raises:
         MultishiftError: no pixel of a known class was seen.
     """
-    normalize = Normalize()
+    device = next(model.parameters()).device
+    normalize = Normalize().to(device)
     model.eval()
     fit = MahalanobisFit()
     for images, truth in tqdm(batches, 'fit Mahalanobis', unit='batch', leave=False):
-        fit.update(model(normalize(images)), truth)
+        fit.update(model(normalize(images.to(device))), truth.to(device))
     return fit.result()

@@ -53,6 +53,11 @@ def test_kill_leaves_the_old_directory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, '-c', script, str(path)], env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL
     assert [p.name for p in path.iterdir()] == ['old']
+    # What it left goes when told, and nothing else does.
+    (tmp_path / '.other.half').mkdir()
+    assert len(list(tmp_path.glob('.bundle.*'))) == 1
+    files.remove_leftovers(path)
+    assert {p.name for p in tmp_path.iterdir()} == {'bundle', '.other.half'}
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -121,13 +121,14 @@ def own_frames(tmp_path: Path) -> Path:
         cv2.imwrite(str(tmp_path / 'labels' / f'{i}.png'), frame.labels)
     entries: dict[int, object] = {i: i for i in range(19)} | {254: 'novel', 255: 'void'}
     (tmp_path / 'map.yaml').write_text(yaml.safe_dump(entries))
-    description = {
+    images = {
         'kind': 'folder',
         'images': 'images',
         'labels': 'labels',
+        'image_suffix': '.png',
         'label_map': str(tmp_path / 'map.yaml'),
-        'paste_split': 'val',
     }
+    description = {'images': images, 'outliers': {'kind': 'sample_objects', 'split': 'val'}}
     (tmp_path / 'own.yaml').write_text(yaml.safe_dump(description))
     return tmp_path
 
@@ -141,7 +142,7 @@ def test_calibration_on_own_frames(weights: Path, own_frames: Path, tmp_path: Pa
     assert 'sample drive' not in result.output
     manifest: Manifest = read_manifest(out)
     assert 'provisional' not in manifest.calibration.rule
-    assert manifest.calibration.dataset.startswith('3 frames ({"kind":"folder"')
+    assert manifest.calibration.dataset.startswith('3 frames ({"images":{"kind":"folder"')
     assert [artifact.backend for artifact in manifest.artifacts] == ['torch']
     assert manifest.input.batch == 2
     assert manifest.provenance['command'].endswith('--calibrate own.yaml')
@@ -209,12 +210,16 @@ def fails(arguments: tuple[object, ...], message: str, out: Path) -> None:
         (None, 'cannot be read (No such file'),
         ('a: [', 'is not valid YAML'),
         (
-            'kind: folder\nimages: a\nlabels: b\npaste_split: val',
-            'folder.label_map: Field required',
+            'images: {kind: folder, images: a, labels: b}',
+            'images.folder.label_map: Field required',
         ),
-        ('kind: sample_drive\nsplit: val\nframes: 0\nseed: 1', 'sample_drive.frames'),
-        ('kind: cityscapes', "'cityscapes'"),
-        ('just text', 'own.yaml: '),
+        (
+            'images: {kind: sample_drive, split: val, frames: 0, seed: 1}',
+            'images.sample_drive.frames',
+        ),
+        ('images: {kind: video}', "images: Input tag 'video'"),
+        ('kind: cityscapes', 'folder cityscapes/leftImg8bit/train does not exist'),
+        ('just text', 'own.yaml describes no data set'),
     ],
 )
 def test_faulty_data_set(text: str | None, message: str, weights: Path, tmp_path: Path) -> None:

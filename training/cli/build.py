@@ -6,32 +6,46 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.errors import MultishiftError
 from multishift_training.cli.bundle import (
     Origin,
-    SizedFrames,
     bundle_options,
     calibrated,
     write_bundle,
 )
+from multishift_training.cli.size import SizeType
+from multishift_training.datasets import open_validation
 from multishift_training.export import Target
-from multishift_training.frames import open_frames
 from multishift_training.trained import open_trained
 
 
 @click.command()
 @click.argument('checkpoint', type=click.Path(path_type=Path))
+@click.option(
+    '--size',
+    type=SizeType(),
+    metavar='HxW',
+    help="Rows and columns of the engine input, in pixels; the run's engine_size when left out.",
+)
 @bundle_options
 def command(
-    checkpoint: Path, out: Path, targets: tuple[Target, ...], batch: int, data: Path
+    checkpoint: Path,
+    size: tuple[int, int] | None,
+    out: Path,
+    targets: tuple[Target, ...],
+    batch: int,
+    data: Path,
 ) -> None:
     """Build an engine bundle from CHECKPOINT, a `best.safetensors` of `multishift train`.
 
     The score is calibrated on the run's validation frames.
     """
-    model, config, metrics = open_trained(checkpoint)
-    frames = SizedFrames(
-        open_frames(config.val, data, checkpoint.parent / 'cache'), config.engine_size
-    )
+    model, config, metrics = open_trained(checkpoint, root=data)
+    size = size or config.engine_size
+    if size is None:
+        raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
+    cache = checkpoint.parent / 'cache'
+    frames = open_validation(config.val, root=data, cache=cache, size=size)
     calibration = calibrated(
         model,
         frames,

@@ -8,16 +8,13 @@ from typing import Any, NamedTuple, get_args
 
 import click
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from multishift_perception.engine.manifest import Calibration
 from multishift_training.calibration import fit_calibration
-from multishift_training.dataset import resized
+from multishift_training.datasets.loading import ValidationSet
 from multishift_training.deploy import DeployGraph
 from multishift_training.export import TARGETS, Target, export_bundle
-from multishift_training.frames import Frames
 from multishift_training.models import SegmentationModel
 from multishift_training.validate import pooled_scores
 
@@ -62,27 +59,8 @@ def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-class SizedFrames(Dataset[tuple[Tensor, Tensor]]):
-    """Frames at an engine's size: image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``."""
-
-    def __init__(self, frames: Frames, size: tuple[int, int]) -> None:
-        """Stretch ``frames`` to ``size`` (rows, columns)."""
-        self._frames = frames
-        self._size = size
-
-    def __len__(self) -> int:
-        """Return the number of frames."""
-        return len(self._frames)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return a frame; what is random in it depends on ``index`` alone."""
-        pair = self._frames.read(index, np.random.default_rng(index))
-        image, labels = resized(*pair, self._size)
-        return torch.from_numpy(image), torch.from_numpy(labels)
-
-
 def calibrated(
-    model: SegmentationModel, frames: SizedFrames, *, workers: int, dataset: str
+    model: SegmentationModel, frames: ValidationSet, *, workers: int, dataset: str
 ) -> Calibration:
     """Fit the calibration of a network, with a progress bar.
 
@@ -108,7 +86,7 @@ def write_bundle(
     out: Path,
     model: SegmentationModel,
     calibration: Calibration,
-    frames: SizedFrames,
+    frames: ValidationSet,
     *,
     batch: int,
     targets: tuple[Target, ...],

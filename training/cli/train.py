@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from multishift_training.config import read_config
+from multishift_training.devices import is_first_process
 from multishift_training.train import train
 
 
@@ -26,6 +27,8 @@ from multishift_training.train import train
 def command(config: Path, out: Path | None, data: Path) -> None:
     """Train a network as the YAML file CONFIG says."""
     best = train(read_config(config), out or Path('runs') / config.stem, root=data)
-    click.echo(
-        f'best weights: {best}\nnext: multishift engine build {best} --out {config.stem}_engine'
-    )
+    if is_first_process():
+        click.echo(
+            f'best weights: {best}\n'
+            f'next: multishift engine build {best} --out {config.stem}_engine'
+        )

@@ -1,0 +1,111 @@
+"""A small training run that tests vary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from multishift_training.config import TrainConfig
+from multishift_training.datasets import Samples, open_validation
+
+Content = dict[str, Any]
+
+CLOSED_WORLD = {
+    'name': 'closed_world',
+    'epochs': 2,
+    'trainable': ['*'],
+    'method': {'kind': 'closed_world', 'class_weights': True},
+    'optimizer': {'learning_rate': 2e-3},
+    'schedule': {'kind': 'cosine'},
+}
+UNCERTAINTY = {
+    'name': 'uncertainty',
+    'epochs': 1,
+    'trainable': ['uncertainty'],
+    'batch_norm': 'frozen',
+    'init_uncertainty': True,
+    'method': {'kind': 'multishift', 'margins': [10, 5, 5], 'segmentation': [0, 0]},
+    'optimizer': {'name': 'adam', 'learning_rate': 1e-3},
+}
+FEATURES = {
+    'name': 'features',
+    'epochs': 1,
+    'trainable': ['aspp', 'low', 'uncertainty'],
+    'method': {'kind': 'multishift', 'margins': [10, 5, 5]},
+    'optimizer': {'name': 'adam', 'learning_rate': 1e-4},
+}
+
+
+def _content(**changes: object) -> Content:
+    frames = {'kind': 'sample_drive', 'size': [96, 160]}
+    train = {**frames, 'split': 'train', 'frames': 8, 'seed': 1}
+    return {
+        'model': 'deeplabv3plus_compact',
+        'data': {
+            'images': train,
+            'partners': {**train, 'conditions': ['night', 'rain']},
+            'transforms': {'kind': 'zoom_crop', 'crop': [64, 96], 'zoom': [0.75, 1.4]},
+        },
+        'val': {'images': {**frames, 'split': 'val', 'frames': 4, 'seed': 100}},
+        'engine_size': [96, 160],
+        'batch_size': 4,
+        'workers': 0,
+        'loss_stride': 2,
+        'monitor': 'miou+ap',
+        'checkpoint_steps': 1,
+        'stages': [CLOSED_WORLD, UNCERTAINTY, FEATURES],
+        **changes,
+    }
+
+
+@pytest.fixture(scope='session')
+def content() -> Callable[..., Content]:
+    """Return a function that gives the configuration of a run of seconds, with changes."""
+    return _content
+
+
+@pytest.fixture(scope='session')
+def stages() -> dict[str, Content]:
+    """The stages of that run, by name."""
+    return {str(stage['name']): stage for stage in (CLOSED_WORLD, UNCERTAINTY, FEATURES)}
+
+
+@pytest.fixture(scope='session')
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The frames of that run."""
+    cache = tmp_path_factory.mktemp('frames')
+    config = TrainConfig.model_validate(_content())
+    Samples(config.data, root=Path(), cache=cache, seed=0)
+    open_validation(config.val, root=Path(), cache=cache)
+    return cache
+
+
+@pytest.fixture(scope='session')
+def new_folder(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Return a function that makes the folder of a new run, which need not render its frames."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp('run')
+        (folder / 'cache').symlink_to(rendered)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def folder(new_folder: Callable[[], Path]) -> Path:
+    """The folder of a new run."""
+    return new_folder()
+
+
+@pytest.fixture(scope='session')
+def one_thread() -> Iterator[None]:
+    """For networks that are too small to share among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.config import Optimizer, Stage
+from multishift_training.models import create
+from multishift_training.models.layers import conv_bn_relu
+from multishift_training.trainable import choose_trainable, set_training_mode
+
+
+def stage(trainable: list[str], batch_norm: str = 'all') -> Stage:
+    return Stage.model_validate(
+        {
+            'name': 'some',
+            'epochs': 1,
+            'trainable': trainable,
+            'batch_norm': batch_norm,
+            'method': {'kind': 'closed_world'},
+            'optimizer': Optimizer(learning_rate=1),
+        }
+    )
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    parts = {
+        'low': conv_bn_relu(3, 4),
+        'lower': conv_bn_relu(4, 4),
+        'rest': nn.Sequential(conv_bn_relu(4, 4), nn.Dropout(), nn.Conv2d(4, 4, 1)),
+    }
+    return nn.ModuleDict(parts)
+
+
+def learning(network: nn.Module) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def test_prefixes_name_whole_parts(network: nn.Module) -> None:
+    every = {name for name, _ in network.named_parameters()}
+    choose_trainable(network, stage(['low']))
+    assert learning(network) == {name for name in every if name.startswith('low.')}
+    choose_trainable(network, stage(['lower', 'rest.2.bias']))
+    expected = {name for name in every if name.startswith('lower.')} | {'rest.2.bias'}
+    assert learning(network) == expected
+    choose_trainable(network, stage(['*']))
+    assert learning(network) == every
+
+
+def test_unknown_part(network: nn.Module) -> None:
+    with pytest.raises(MultishiftError, match="stage some: trainable 'lo' is no part") as caught:
+        choose_trainable(network, stage(['low', 'lo']))
+    assert 'low, lower, rest (or * for all)' in str(caught.value)
+
+
+def modes(network: nn.Module) -> dict[str, bool]:
+    return {
+        name: module.training
+        for name, module in network.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+    }
+
+
+@pytest.mark.parametrize(
+    ('batch_norm', 'expected'),
+    [
+        ('all', {'low.1': True, 'lower.1': True, 'rest.0.1': True}),
+        ('trained', {'low.1': False, 'lower.1': True, 'rest.0.1': False}),
+        ('frozen', {'low.1': False, 'lower.1': False, 'rest.0.1': False}),
+    ],
+)
+def test_batch_norms(network: nn.Module, batch_norm: str, expected: dict[str, bool]) -> None:
+    network.eval()
+    wanted = stage(['lower', 'rest.2'], batch_norm)
+    choose_trainable(network, wanted)
+    set_training_mode(network, wanted)
+    assert modes(network) == expected
+    assert network['rest'][1].training  # dropout, whatever the batch norms do
+    # And another stage of the same run starts from there.
+    set_training_mode(network, stage(['*']))
+    assert all(modes(network).values())
+
+
+def test_norms_frozen_for_good_stay_so() -> None:
+    network = create('mask2former_resnet50')
+    choose_trainable(network, stage(['*']))
+    names = [name for name in learning(network) if name.startswith('backbone.')]
+    assert len(names) == 53
+    assert all(name.endswith('convolution.weight') for name in names)

@@ -1,0 +1,66 @@
+"""What a training run shows in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
+
+from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
+from multishift_perception.overlay import draw_overlay
+from multishift_training.datasets.loading import ValidationSet
+from multishift_training.models import SegmentationModel
+from multishift_training.validate import evaluate
+
+_SAMPLES = 4
+_ALPHA = 0.6
+
+
+class Board:
+    """Curves of losses and metrics, and a few validation images with what is made of them."""
+
+    def __init__(self, folder: Path, validation: ValidationSet, epoch: int) -> None:
+        """Write into the run's folder, from ``epoch`` on: what was there of it no longer shows."""
+        self._writer = SummaryWriter(str(folder), purge_step=epoch)
+        chosen = np.linspace(0, len(validation) - 1, min(_SAMPLES, len(validation)))
+        self._samples = Subset(validation, sorted({int(i) for i in chosen}))
+
+    def add(
+        self, epoch: int, values: Mapping[str, float | None], model: SegmentationModel
+    ) -> None:
+        """Add an epoch."""
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, epoch)
+        for i, batch in enumerate(evaluate(model, DataLoader(self._samples))):
+            image = self._samples[i][0].numpy()
+            panels = picture(image, batch.truth[0], batch.labels[0], batch.score[0])
+            self._writer.add_image(f'validation/{i}', panels, epoch, dataformats='HWC')
+        self._writer.flush()
+
+
+def picture(
+    image: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    score: NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    """Return truth, classes and score of an image side by side, RGB ``uint8 [H,3W,3]``.
+
+    The score goes from blue, its lowest percentile in the image, to red, its highest.
+    """
+    colors = color_table(CITYSCAPES)
+    novel = (truth == NOVEL).astype(np.uint8)
+    low, high = np.percentile(score, (1, 99))
+    heat = np.clip((score - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    panels: list[NDArray[np.uint8]] = [
+        draw_overlay(image, truth, novel, colors, _ALPHA),
+        draw_overlay(image, labels, np.zeros_like(labels), colors, _ALPHA),
+        np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_JET), np.uint8)[..., ::-1],
+    ]
+    return np.concatenate(panels, axis=1)

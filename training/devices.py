@@ -1,0 +1,60 @@
+"""The devices a run trains on: one, or those that `torchrun` gives it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Literal
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor
+
+_PRECISIONS: dict[str, Literal['32-true', 'bf16-mixed']] = {
+    'fp32': '32-true',
+    'bf16': 'bf16-mixed',
+}
+
+
+def make_fabric(precision: Literal['fp32', 'bf16']) -> Fabric:
+    """Return the launched Fabric of this process.
+
+    Under `torchrun`, every process of its has a device of its own (DDP); otherwise the one
+    process has the first GPU, or the CPU.
+    """
+    processes = int(os.environ.get('WORLD_SIZE', 1))
+    local = int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    fabric = Fabric(
+        # A stage may train parameters that its losses do not reach, such as an unused classifier.
+        strategy=DDPStrategy(find_unused_parameters=True) if processes > 1 else 'auto',
+        devices=local,
+        num_nodes=processes // local,
+        precision=_PRECISIONS[precision],
+    )
+    fabric.launch()
+    if not fabric.is_global_zero:
+        # Of several processes, one talks.
+        logging.getLogger('multishift_training').setLevel(logging.ERROR)
+    return fabric
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the only one, or the first of those of `torchrun`."""
+    return int(os.environ.get('RANK', 0)) == 0
+
+
+def gathered(fabric: Fabric, values: Tensor, members: int) -> Tensor:
+    """Return ``[W*B,...]`` of the ``[B,...]`` of each of W processes, with gradients.
+
+    Args:
+        fabric: knows the other processes.
+        values: of this process; the first dimension holds all first members of its samples, then
+            all second ones.
+        members: images of a sample; their order is kept over the whole batch.
+    """
+    if fabric.world_size == 1:
+        return values
+    joined = fabric.all_gather(values, sync_grads=values.requires_grad)
+    assert isinstance(joined, Tensor)
+    by_member = joined.reshape(len(joined), members, -1, *values.shape[1:])
+    return by_member.transpose(0, 1).flatten(0, 2)

@@ -1,0 +1,127 @@
+"""What a training method computes from a batch: its losses, by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from multishift_perception.classes import NOVEL
+from multishift_training.config import ClosedWorld, Method, MultiShift
+from multishift_training.contrastive import Margins, relative_contrastive
+from multishift_training.mask_losses import mask_losses
+from multishift_training.mask_matching import MaskWeights
+from multishift_training.models import Prediction
+from multishift_training.noise_aware import noise_aware_mean, pixel_cross_entropy
+from multishift_training.reference_loss import sampled_contrastive
+
+# Joins a tensor [B,...] of every process to that of the whole batch, with gradients.
+Gather = Callable[[Tensor], Tensor]
+
+
+class Losses(Protocol):
+    """The losses of a method; their sum is what training makes small."""
+
+    def __call__(
+        self, prediction: Prediction, labels: Tensor, gather: Gather
+    ) -> dict[str, Tensor]:
+        """Return the weighted parts by name, scalars.
+
+        Args:
+            prediction: of this process's share of the batch.
+            labels: ``int64 [B,H,W]`` of the same.
+            gather: brings what all processes found together, so that losses are those of one
+                process with the whole batch.
+        """
+
+
+def losses_of(method: Method, class_weights: Tensor | None) -> Losses:
+    """Return the losses that a configuration asks for.
+
+    Args:
+        method: the configuration.
+        class_weights: weights of the classes ``float32 [C]`` for the closed world; of mask
+            networks' classes, with "no object", ``[C+1]`` for their losses.
+    """
+    if isinstance(method, ClosedWorld):
+        return ClosedWorldLosses(class_weights)
+    return MultiShiftLosses(method, class_weights)
+
+
+class ClosedWorldLosses:
+    """The mean cross-entropy over pixels of known classes; 0 where there are none."""
+
+    def __init__(self, class_weights: Tensor | None) -> None:
+        """Take the weights of the classes."""
+        self._weights = class_weights
+
+    def __call__(
+        self, prediction: Prediction, labels: Tensor, gather: Gather
+    ) -> dict[str, Tensor]:
+        """See ``Losses``."""
+        losses = gather(pixel_cross_entropy(prediction.logits, labels, self._weights))
+        known = (gather(labels) < NOVEL).sum()
+        return {'cross_entropy': losses.sum() / known.clamp(min=1)}
+
+
+class MultiShiftLosses:
+    """MultiShiftSeg: relative contrastive loss, and segmentation where labels are trusted.
+
+    Batches are ``[originals; augmented]``.
+    """
+
+    def __init__(self, config: MultiShift, class_weights: Tensor | None) -> None:
+        """Take the settings, and a mask network's weights of classes."""
+        self._config = config
+        self._class_weights = class_weights
+
+    def __call__(
+        self, prediction: Prediction, labels: Tensor, gather: Gather
+    ) -> dict[str, Tensor]:
+        """See ``Losses``."""
+        parts: dict[str, Tensor] = {}
+        if self._config.contrastive:
+            parts |= self._contrastive(gather(prediction.score), gather(labels))
+        if self._config.masks is not None:
+            parts |= self._masks(prediction, labels)
+        elif any(self._config.segmentation):
+            losses = pixel_cross_entropy(prediction.logits, labels)
+            parts |= self._segmentation(gather(losses), gather(labels))
+        return parts
+
+    def _contrastive(self, score: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        compute = relative_contrastive if self._config.pairs == 'all' else sampled_contrastive
+        margins = Margins(*self._config.margins)
+        terms = compute(score, labels, margins=margins, third_term=self._config.third_term)
+        weight = self._config.contrastive
+        return {f'contrastive_{k}': weight * v for k, v in terms._asdict().items()}
+
+    def _segmentation(self, losses: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        config = self._config
+        terms = noise_aware_mean(
+            losses, labels, ratio=config.trusted_ratio, mean_over=config.mean_over
+        )
+        original, augmented = config.segmentation
+        return {
+            'cross_entropy_original': original * terms.original,
+            'cross_entropy_augmented': augmented * terms.augmented,
+        }
+
+    def _masks(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the mask losses; each process divides by its own number of masks."""
+        assert prediction.masks is not None and self._class_weights is not None
+        assert self._config.masks is not None
+        weights = MaskWeights(**self._config.masks.model_dump())
+        terms = mask_losses(
+            prediction.masks,
+            labels,
+            class_weight=self._class_weights,
+            ratio=self._config.trusted_ratio,
+            weights=weights,
+        )
+        return {
+            'mask_classification': weights.classification * terms.classification,
+            'mask': weights.mask * terms.mask,
+            'mask_dice': weights.dice * terms.dice,
+        }

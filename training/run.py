@@ -1,0 +1,179 @@
+"""The folder of a training run: what is in it, and how far the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import errno
+import json
+import math
+from pathlib import Path
+import pickle
+import struct
+from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+import safetensors.torch
+import torch
+from torch import Tensor
+import yaml
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
+from multishift_training.config import Stage, TrainConfig
+
+# What a file that is no whole state makes its readers raise.
+_DAMAGED = (
+    BadZipFile,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+
+
+class Epoch(NamedTuple):
+    """Where an epoch lies: its number in the run, its stage, and its number in the stage."""
+
+    number: int
+    stage: Stage
+    in_stage: int
+
+
+def schedule(config: TrainConfig) -> Iterator[Epoch]:
+    """Yield the epochs of a run in order."""
+    number = 0
+    for stage in config.stages:
+        for in_stage in range(stage.epochs):
+            yield Epoch(number, stage, in_stage)
+            number += 1
+
+
+@dataclass
+class State:
+    """How far a run is.
+
+    Attributes:
+        epoch: number of the epoch it is in.
+        step: batches of that epoch that are done.
+        best: largest quality in the stage so far.
+        sums: sums of the losses over the epoch so far, by part.
+        history: what was found after each epoch that is done.
+        model: state dict.
+        optimizer: state dict, or None before the first step of a stage.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    model: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+
+
+class RunFolder:
+    """``config.yaml``, ``log.jsonl``, ``last.pt``, ``best.safetensors``, and ``cache/``."""
+
+    def __init__(self, path: Path, config: TrainConfig, *, writes: bool) -> None:
+        """Claim a folder for a run, new or to be resumed.
+
+        Args:
+            path: the folder.
+            config: of the run.
+            writes: whether this process is the one that writes; the others read.
+
+        Raises:
+            MultishiftError: it holds a run of another configuration.
+        """
+        self.path = path
+        self.best = path / 'best.safetensors'
+        self.cache = path / 'cache'
+        self._last = path / 'last.pt'
+        self._log = path / 'log.jsonl'
+        self._writes = writes
+        claimed = path / 'config.yaml'
+        text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
+        if claimed.exists() and claimed.read_text() != text:
+            raise MultishiftError(
+                f'{path} holds a run of another configuration ({claimed}): give another folder '
+                'with --out'
+            )
+        if writes:
+            for file in (claimed, self._log, self._last, self.best):
+                remove_leftovers(file)
+            with room(path):
+                write_text(claimed, text)
+
+    def load(self) -> State:
+        """Return the newest state, or that of a new run.
+
+        Raises:
+            MultishiftError: the file was damaged after it was written.
+        """
+        if not self._last.exists():
+            return State()
+        try:
+            # torch reads wrong bytes without a word: the file's checksums are checked first.
+            with ZipFile(self._last) as file:
+                if member := file.testzip():
+                    raise BadZipFile(f'{member} is damaged')
+            return State(**torch.load(self._last, map_location='cpu', weights_only=True))
+        except (*_DAMAGED, OSError) as error:
+            raise MultishiftError(
+                f'{self._last} cannot be read ({str(error).partition(chr(10))[0]}): delete it to '
+                'start the run anew'
+            ) from None
+
+    def save(self, state: State) -> None:
+        """Write the state, atomically: a run killed at any moment finds the last whole one.
+
+        Raises:
+            MultishiftError: there is no room; what was written before is whole.
+        """
+        if self._writes:
+            with room(self.path), replacing(self._last) as fresh, fresh.open('wb') as file:
+                torch.save(vars(state), file)
+
+    def write_log(self, history: list[dict[str, Any]]) -> None:
+        """Write one line for each epoch."""
+        with room(self.path):
+            write_text(self._log, ''.join(json.dumps(h) + '\n' for h in history))
+
+    def keep_batch(self, images: Tensor, labels: Tensor, rank: int) -> Path:
+        """Write a batch to be looked into, of a process by its rank; return its path."""
+        path = self.path / f'bad_batch_{rank}.safetensors'
+        with room(self.path):
+            write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
+        return path
+
+
+@contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Say in one line that the disk is full, where the block writes into the folder ``path``.
+
+    Raises:
+        MultishiftError: it is.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if not _is_full(error):
+            raise
+        raise MultishiftError(
+            f'{path} cannot be written: no room on the disk; free some and start the run again, '
+            'it goes on where it was saved last'
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error comes of a full disk; torch's writer raises one of its own after it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__context__
+    return False
