@@ -87,9 +87,8 @@ def combined(parts: Sequence[Binned], resolution: Resolution) -> Binned:
     ]
     below, beyond = [_UNBOUNDED, *(cuts - 1).tolist()], [*cuts.tolist(), _UNBOUNDED]
     total = above = sum(int(part.counts.sum(dtype=np.int64)) for part in parts)
-    dtype = np.uint32 if total < 1 << 32 else np.int64
-    codes: list[NDArray[np.int64]] = []
-    counts: list[Counts] = []
+    dtype: type[np.uint32] | type[np.int64] = np.uint32 if total < 1 << 32 else np.int64
+    codes, counts = [], []
     for i, limits in enumerate(zip(below, beyond, strict=True)):
         spans = [slice(edge[i], edge[i + 1]) for edge in edges]
         pieces = [
@@ -104,7 +103,7 @@ def combined(parts: Sequence[Binned], resolution: Resolution) -> Binned:
             above -= int(block.counts.sum())
             block = _coarsened(block, (total, above), limits, resolution)
         codes.append(block.codes)
-        counts.append(block.counts.astype(dtype))
+        counts.append(np.asarray(block.counts, dtype))
     merged = np.concatenate(codes)
     codes.clear()  # half of what is here twice
     return Binned(merged, np.concatenate(counts, axis=1))
