@@ -24,6 +24,8 @@ from multishift_perception.errors import MultishiftError
 from multishift_training import trained
 from multishift_training.config import TrainConfig, read_config
 from multishift_training.deploy import DeployGraph
+from multishift_training.methods import ClosedWorldLosses, Gather
+from multishift_training.models import Prediction
 from multishift_training.run import RunFolder, State
 from multishift_training.train import train
 
@@ -238,6 +240,59 @@ def test_learning_rate_moves_over_the_stage(
     train(TrainConfig.model_validate(content(stages=plan)), folder, root=Path())
     # Two steps in an epoch; each stage has a course of its own.
     assert rates == pytest.approx([0.001, 0.00075, 0.0005, 0.00025, 0.001, 0.0005])
+
+
+def test_accumulated_gradient_is_the_mean_of_its_batches(
+    content: Callable[..., Content],
+    stages: dict[str, Content],
+    new_folder: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gradients: list[Tensor] = []
+
+    def note(self: torch.optim.SGD, *_: object) -> None:
+        gradients.append(self.param_groups[0]['params'][0].grad.clone())
+
+    monkeypatch.setattr(torch.optim.SGD, 'step', note)
+    stage = {
+        **stages['closed_world'],
+        'epochs': 1,
+        'trainable': ['classifier'],
+        'batch_norm': 'frozen',
+        'optimizer': {'name': 'sgd', 'learning_rate': 1},
+    }
+    for accumulate in (1, 3):
+        plan = content(batch_size=2, stages=[{**stage, 'accumulate': accumulate}])
+        train(TrainConfig.model_validate(plan), new_folder(), root=Path())
+    single, accumulated = gradients[:4], gradients[4:]
+    assert torch.allclose(accumulated[0], sum(single[:3]) / 3, rtol=1e-4, atol=1e-7)
+    # What is left over at the end of an epoch counts as much a batch as the others.
+    assert torch.allclose(accumulated[1], single[3] / 3, rtol=1e-4, atol=1e-7)
+    assert len(accumulated) == 2
+
+
+@pytest.mark.parametrize('stride', [1, 3])
+def test_losses_are_taken_at_every_nth_pixel(
+    stride: int,
+    content: Callable[..., Content],
+    stages: dict[str, Content],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    call = ClosedWorldLosses.__call__
+
+    def note(
+        self: ClosedWorldLosses, prediction: Prediction, labels: Tensor, gather: Gather
+    ) -> dict[str, Tensor]:
+        seen.extend((prediction.logits[:, 0].shape, prediction.score.shape, labels.shape))
+        return call(self, prediction, labels, gather)
+
+    monkeypatch.setattr(ClosedWorldLosses, '__call__', note)
+    stage = {**stages['closed_world'], 'epochs': 1}
+    config = content(loss_stride=stride, stages=[stage])
+    train(TrainConfig.model_validate(config), folder, root=Path())
+    assert set(seen) == {{1: (8, 64, 96), 3: (8, 22, 32)}[stride]}
 
 
 def test_head_starts_from_the_classifier(

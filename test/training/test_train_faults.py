@@ -149,6 +149,33 @@ def test_full_disk(
     assert (folder / 'log.jsonl').read_text() == (whole / 'log.jsonl').read_text()
 
 
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='the system has no full device')
+def test_full_disk_that_torch_hides(
+    short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(*_: object) -> None:
+        # As its writer does: it goes on after the error, and fails at something else.
+        try:
+            Path('/dev/full').write_bytes(b'weights')
+        finally:
+            raise RuntimeError('unexpected pos 768 vs 662')
+
+    monkeypatch.setattr(torch, 'save', save)
+    assert 'no room on the disk' in fault(short, folder)
+
+
+def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> None:
+    for name in ('last.pt', 'best.safetensors', 'log.jsonl', 'config.yaml'):
+        (folder / f'.{name}.half').mkdir()
+        (folder / f'.{name}.half' / name).write_bytes(b'half')
+    (folder / '.mine').write_text('kept')
+    config = TrainConfig.model_validate(short)
+    RunFolder(folder, config, writes=False)
+    assert len(list(folder.glob('.*.half'))) == 4
+    RunFolder(folder, config, writes=True)
+    assert {path.name for path in folder.iterdir()} == {'.mine', 'cache', 'config.yaml'}
+
+
 def test_fault_that_is_no_full_disk_keeps_its_name(
     short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
