@@ -1,0 +1,217 @@
+"""Typed, validated configuration of an augmentation run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from multishift_perception.errors import MultishiftError, schema_faults
+from multishift_perception.files import read_yaml
+from multishift_training.datasets import ImageData, Size, Strict
+from multishift_training.datasets.config import CocoObjects, SampleObjects
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class AdeObjects(Strict):
+    """Instances of ADE20K-full, by the published list of classes that roads do not show.
+
+    Attributes:
+        root: folder of the release, which holds ``images/``.
+        classes: the list to draw from: the 82 of training, or the 32 of validation.
+    """
+
+    kind: Literal['ade20k']
+    root: Path = Path('ADE20K_2021_17_01')
+    classes: Literal['train', 'val'] = 'train'
+
+
+class CutoutObjects(Strict):
+    """Objects of a folder: pictures with transparent ground, or masks (anything but 0).
+
+    An object's class is its subfolder's name, or else its file's without trailing digits.
+    """
+
+    kind: Literal['cutouts']
+    root: Path
+
+
+ObjectData = Annotated[
+    AdeObjects | CocoObjects | CutoutObjects | SampleObjects, Field(discriminator='kind')
+]
+
+
+class PerspectivePlacement(Strict):
+    """Objects stand on drivable ground at the size that they would have there.
+
+    Attributes:
+        height: least and largest height of an object, in metres.
+        camera_height: of the camera above the ground, in metres.
+        min_height: least height in the image, as a share of the image's.
+    """
+
+    kind: Literal['perspective']
+    height: tuple[Positive, Positive] = (0.25, 2.0)
+    camera_height: Positive = 1.5
+    min_height: Share = 0.03
+
+
+class PublishedPlacement(Strict):
+    """The released rule: centre on the road, longest side 200 to 500 pixels at 1024 x 2048."""
+
+    kind: Literal['published']
+
+
+Placement = Annotated[PerspectivePlacement | PublishedPlacement, Field(discriminator='kind')]
+
+
+class ControlNetGenerator(Strict):
+    """Stable Diffusion with a segmentation ControlNet, from local folders (``diffusers``).
+
+    Attributes:
+        base: folder of Stable Diffusion.
+        controlnet: folder of the ControlNet.
+        short_side: of the painted image, in pixels; sides are rounded to multiples of 64.
+        steps: of DDIM.
+        guidance: scale of classifier-free guidance.
+        scale: of the ControlNet's residuals.
+        precision: of the weights.
+        batch_size: images painted together.
+        attention_slicing: less memory, more time.
+    """
+
+    kind: Literal['controlnet']
+    base: Path
+    controlnet: Path
+    short_side: int = Field(default=512, ge=64)
+    steps: int = Field(default=50, ge=1)
+    guidance: float = Field(default=9.0, ge=1)
+    scale: Positive = 1.0
+    precision: Literal['fp32', 'fp16', 'bf16'] = 'fp16'
+    batch_size: int = Field(default=1, ge=1)
+    attention_slicing: bool = False
+
+
+class ProceduralGenerator(Strict):
+    """Textures, light, weather and sensor noise, drawn from the label map; no weights.
+
+    Attributes:
+        detail: range of the share of the scene's own fine structure that is kept: 0 draws from
+            the label map alone.
+    """
+
+    kind: Literal['procedural']
+    detail: tuple[Share, Share] = (0.0, 1.0)
+
+
+class RuleBasedGenerator(Strict):
+    """RuleAug: the object's own picture pasted, then weather and light by rule."""
+
+    kind: Literal['rule_based']
+
+
+GeneratorConfig = Annotated[
+    ControlNetGenerator | ProceduralGenerator | RuleBasedGenerator, Field(discriminator='kind')
+]
+
+
+class SamPresence(Strict):
+    """A promptable segmenter must see the object; what it sees becomes the label.
+
+    Attributes:
+        folder: of SAM's weights (``transformers``).
+        min_iou: with the placed mask.
+    """
+
+    kind: Literal['sam']
+    folder: Path
+    min_iou: Share = 0.7
+
+
+class ClassicalPresence(Strict):
+    """GrabCut must see the object; the label stays the placed mask, which the painter followed.
+
+    Attributes:
+        min_iou: with the placed mask.
+    """
+
+    kind: Literal['grabcut']
+    min_iou: Share = 0.7
+
+
+class Judge(Strict):
+    """A network that judges: an engine bundle, or a checkpoint of `multishift train`.
+
+    Attributes:
+        network: its folder or file.
+        least: what its figure must reach, for the sample to be accepted.
+    """
+
+    network: Path
+    least: float
+
+
+class Filters(Strict):
+    """What a painted image must pass.
+
+    Attributes:
+        present: the object is seen.
+        novel: mean anomaly score of a detector inside the object's mask.
+        labels_kept: share of the known pixels outside it that a closed-world network gives their
+            label; it is also the sample's weight when partners are drawn.
+    """
+
+    present: Annotated[SamPresence | ClassicalPresence, Field(discriminator='kind')] | None = None
+    novel: Judge | None = None
+    labels_kept: Judge | None = None
+
+
+class AugmentConfig(Strict):
+    """A whole run.
+
+    Attributes:
+        seed: of everything random.
+        images: the labelled images to start from.
+        size: rows and columns to which they are brought first; if none, they keep their own.
+        split: name of the split that is written.
+        per_image: samples wanted of each image.
+        attempts: how often a sample is tried at most.
+        objects: where novel objects come from.
+        placement: where they stand, and how large.
+        generator: what paints.
+        filters: what a sample must pass.
+        workers: processes that work, for generators that run on the CPU.
+    """
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    images: ImageData
+    size: Size | None = None
+    split: Literal['train', 'val'] = 'train'
+    per_image: int = Field(default=1, ge=1)
+    attempts: int = Field(default=4, ge=1)
+    objects: ObjectData
+    placement: Placement = PerspectivePlacement(kind='perspective')
+    generator: GeneratorConfig
+    filters: Filters = Filters()
+    workers: int = Field(default=1, ge=1)
+
+    @model_validator(mode='after')
+    def _fitting(self) -> AugmentConfig:
+        if self.workers > 1 and isinstance(self.generator, ControlNetGenerator):
+            raise ValueError('workers: controlnet runs in one process for each GPU: set 1')
+        return self
+
+
+def read_config(path: Path) -> AugmentConfig:
+    """Read and validate a configuration file.
+
+    Raises:
+        MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
+    """
+    try:
+        return AugmentConfig.model_validate(read_yaml(path, 'an augmentation configuration'))
+    except ValidationError as error:
+        raise MultishiftError(f'{path}: {schema_faults(error)}') from None
