@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL, SemanticClass, color_table
 from multishift_perception.metrics import OperatingPoint
-from multishift_perception.overlay import draw_overlay
+from multishift_perception.overlay import draw_overlay, draw_truth
 
 _MAX_WIDTH = 640
 _QUALITY = 88
@@ -86,7 +86,7 @@ class Gallery:
             time=time,
             frame=jpeg(image),
             overlay=jpeg(draw_overlay(image, labels, mask, self._colors, _ALPHA)),
-            truth=None if truth is None else jpeg(self._draw_truth(image, truth)),
+            truth=None if truth is None else jpeg(draw_truth(image, truth, self._colors, _ALPHA)),
             found=rates.tpr,
             false_alarms=rates.fpr,
         )
@@ -103,10 +103,6 @@ class Gallery:
                 break
             chosen += row
         return tuple(sorted(chosen, key=lambda picture: (picture.time, picture.camera)))
-
-    def _draw_truth(self, image: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        novel = np.where(truth == NOVEL, 255, 0).astype(np.uint8)
-        return draw_overlay(image, truth, novel, self._colors, _ALPHA)
 
 
 def jpeg(image: NDArray[np.uint8]) -> bytes:

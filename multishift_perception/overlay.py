@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL_COLOR, VOID
+from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID
 
 # No Cityscapes class has a colour near these two.
 OUTLINE_COLOR = (255, 255, 0)
@@ -44,6 +44,31 @@ def draw_overlay(
     if cv2.countNonZero(mask):
         _mark_anomalies(drawn, mask)
     return drawn
+
+
+def draw_truth(
+    image: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    colors: NDArray[np.uint8],
+    alpha: float,
+    *,
+    has_classes: bool = True,
+) -> NDArray[np.uint8]:
+    """Draw the ground truth over a frame, its novel objects as anomalies are.
+
+    Args:
+        image: RGB ``uint8 [h,w,3]``; not changed.
+        truth: ground truth, ``uint8 [h,w]``.
+        colors: see ``draw_overlay``.
+        alpha: weight of the class colours, 0..1.
+        has_classes: whether known pixels have their class; if not, they are left as they are.
+
+    Returns:
+        RGB ``uint8 [h,w,3]``.
+    """
+    novel = np.where(truth == NOVEL, 255, 0).astype(np.uint8)
+    labels = truth if has_classes else np.full_like(truth, VOID)
+    return draw_overlay(image, labels, novel, colors, alpha)
 
 
 def _mark_anomalies(drawn: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:

@@ -72,7 +72,8 @@ class Pipeline:
             return output
         size = (width, height)
         return FrameOutput(
-            _u8(cv2.resize(output.labels, size, interpolation=cv2.INTER_NEAREST)),
+            # By pixel centres, as the two below; the plain one is off by up to half a pixel.
+            _u8(cv2.resize(output.labels, size, interpolation=cv2.INTER_NEAREST_EXACT)),
             _u8(cv2.resize(output.anomaly, size, interpolation=cv2.INTER_LINEAR)),
             np.asarray(cv2.resize(output.score, size), np.float32),
         )

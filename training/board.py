@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
-from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
-from multishift_perception.overlay import draw_overlay
+from multishift_perception.classes import CITYSCAPES, color_table
+from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_training.datasets.loading import ValidationSet
 from multishift_training.models import SegmentationModel
 from multishift_training.validate import evaluate
@@ -55,11 +55,10 @@ def picture(
     The score goes from blue, its lowest percentile in the image, to red, its highest.
     """
     colors = color_table(CITYSCAPES)
-    novel = (truth == NOVEL).astype(np.uint8)
     low, high = np.percentile(score, (1, 99))
     heat = np.clip((score - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
     panels: list[NDArray[np.uint8]] = [
-        draw_overlay(image, truth, novel, colors, _ALPHA),
+        draw_truth(image, truth, colors, _ALPHA),
         draw_overlay(image, labels, np.zeros_like(labels), colors, _ALPHA),
         np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_JET), np.uint8)[..., ::-1],
     ]

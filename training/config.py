@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from multishift_perception.errors import MultishiftError, schema_faults
 from multishift_perception.files import read_yaml
 from multishift_training import models
-from multishift_training.contrastive import ThirdTerm
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
-from multishift_training.noise_aware import MeanOver
+from multishift_training.losses.contrastive import ThirdTerm
+from multishift_training.losses.matching import MaskWeights
+from multishift_training.losses.noise_aware import MeanOver
 
 Weight = Annotated[float, Field(ge=0)]
 Margin = Annotated[float, Field(ge=0)]
@@ -40,7 +41,7 @@ class Optimizer(Strict):
 
 
 class Schedule(Strict):
-    """How the learning rate moves over a stage, by step.
+    """How the learning rate moves over a stage, by step of the optimiser.
 
     Attributes:
         kind: ``constant``, ``cosine`` to zero, or ``poly``: ``(1 - share)^power``.
@@ -53,23 +54,34 @@ class Schedule(Strict):
     warmup_steps: int = Field(default=0, ge=0)
 
 
+_PUBLISHED = MaskWeights()
+
+
+class MaskLosses(Strict):
+    """Weights of a mask network's segmentation loss; as published by default."""
+
+    classification: Weight = _PUBLISHED.classification
+    mask: Weight = _PUBLISHED.mask
+    dice: Weight = _PUBLISHED.dice
+
+
 class ClosedWorld(Strict):
     """Cross-entropy over the known classes.
 
     Attributes:
         class_weights: weigh classes by their rarity.
+        masks: of mask networks: their losses in place of the cross-entropy.
     """
 
     kind: Literal['closed_world']
     class_weights: bool = False
+    masks: MaskLosses | None = None
 
-
-class MaskLosses(Strict):
-    """Weights of a mask network's segmentation loss, as published."""
-
-    classification: Weight = 5.0
-    mask: Weight = 10.0
-    dice: Weight = 10.0
+    @model_validator(mode='after')
+    def _one_weighting(self) -> ClosedWorld:
+        if self.class_weights and self.masks:
+            raise ValueError('class_weights are for the cross-entropy: leave them or masks out')
+        return self
 
 
 class MultiShift(Strict):
@@ -86,7 +98,7 @@ class MultiShift(Strict):
             leave it out.
         trusted_ratio: share of the known pixels of the augmented images, those of the smallest
             losses, whose labels are trusted.
-        mean_over: denominator of the cross-entropy, see ``noise_aware``.
+        mean_over: denominator of the cross-entropy, see ``losses.noise_aware``.
         masks: of mask networks: their losses in place of the cross-entropy.
     """
 
@@ -189,7 +201,7 @@ class TrainConfig(Strict):
         if (self.folder is not None) != (self.model == models.FROM_FOLDER):
             raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
         methods = [stage.method for stage in self.stages]
-        if self.loss_stride > 1 and any(isinstance(m, MultiShift) and m.masks for m in methods):
+        if self.loss_stride > 1 and any(method.masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')
         return self
 

@@ -8,13 +8,13 @@ from typing import Protocol
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL
-from multishift_training.config import ClosedWorld, Method, MultiShift
-from multishift_training.contrastive import Margins, relative_contrastive
-from multishift_training.mask_losses import mask_losses
-from multishift_training.mask_matching import MaskWeights
+from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShift
+from multishift_training.losses.contrastive import Margins, relative_contrastive
+from multishift_training.losses.masks import mask_losses
+from multishift_training.losses.matching import MaskWeights
+from multishift_training.losses.noise_aware import noise_aware_mean, pixel_cross_entropy
+from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.models import Prediction
-from multishift_training.noise_aware import noise_aware_mean, pixel_cross_entropy
-from multishift_training.reference_loss import sampled_contrastive
 
 # Joins a tensor [B,...] of every process to that of the whole batch, with gradients.
 Gather = Callable[[Tensor], Tensor]
@@ -41,26 +41,34 @@ def losses_of(method: Method, class_weights: Tensor | None) -> Losses:
 
     Args:
         method: the configuration.
-        class_weights: weights of the classes ``float32 [C]`` for the closed world; of mask
-            networks' classes, with "no object", ``[C+1]`` for their losses.
+        class_weights: weights of the classes ``float32 [C]`` for the closed world's
+            cross-entropy; of mask networks' classes, with "no object", ``[C+1]`` for their losses.
     """
     if isinstance(method, ClosedWorld):
-        return ClosedWorldLosses(class_weights)
+        return ClosedWorldLosses(method, class_weights)
     return MultiShiftLosses(method, class_weights)
 
 
 class ClosedWorldLosses:
-    """The mean cross-entropy over pixels of known classes; 0 where there are none."""
+    """The mean cross-entropy over pixels of known classes, 0 where there are none; or mask losses.
 
-    def __init__(self, class_weights: Tensor | None) -> None:
-        """Take the weights of the classes."""
-        self._weights = class_weights
+    All images of a batch are treated alike, and all labels trusted.
+    """
+
+    def __init__(self, config: ClosedWorld, class_weights: Tensor | None) -> None:
+        """Take the settings, and the weights of the classes."""
+        self._config = config
+        self._class_weights = class_weights
 
     def __call__(
         self, prediction: Prediction, labels: Tensor, gather: Gather
     ) -> dict[str, Tensor]:
         """See ``Losses``."""
-        losses = gather(pixel_cross_entropy(prediction.logits, labels, self._weights))
+        if self._config.masks is not None:
+            return _mask_parts(
+                prediction, labels, self._config.masks, self._class_weights, ratio=None
+            )
+        losses = gather(pixel_cross_entropy(prediction.logits, labels, self._class_weights))
         known = (gather(labels) < NOVEL).sum()
         return {'cross_entropy': losses.sum() / known.clamp(min=1)}
 
@@ -80,14 +88,18 @@ class MultiShiftLosses:
         self, prediction: Prediction, labels: Tensor, gather: Gather
     ) -> dict[str, Tensor]:
         """See ``Losses``."""
+        config = self._config
+        all_labels = gather(labels)
         parts: dict[str, Tensor] = {}
-        if self._config.contrastive:
-            parts |= self._contrastive(gather(prediction.score), gather(labels))
-        if self._config.masks is not None:
-            parts |= self._masks(prediction, labels)
-        elif any(self._config.segmentation):
+        if config.contrastive:
+            parts |= self._contrastive(gather(prediction.score), all_labels)
+        if config.masks is not None:
+            parts |= _mask_parts(
+                prediction, labels, config.masks, self._class_weights, ratio=config.trusted_ratio
+            )
+        elif any(config.segmentation):
             losses = pixel_cross_entropy(prediction.logits, labels)
-            parts |= self._segmentation(gather(losses), gather(labels))
+            parts |= self._segmentation(gather(losses), all_labels)
         return parts
 
     def _contrastive(self, score: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -108,20 +120,23 @@ class MultiShiftLosses:
             'cross_entropy_augmented': augmented * terms.augmented,
         }
 
-    def _masks(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the mask losses; each process divides by its own number of masks."""
-        assert prediction.masks is not None and self._class_weights is not None
-        assert self._config.masks is not None
-        weights = MaskWeights(**self._config.masks.model_dump())
-        terms = mask_losses(
-            prediction.masks,
-            labels,
-            class_weight=self._class_weights,
-            ratio=self._config.trusted_ratio,
-            weights=weights,
-        )
-        return {
-            'mask_classification': weights.classification * terms.classification,
-            'mask': weights.mask * terms.mask,
-            'mask_dice': weights.dice * terms.dice,
-        }
+
+def _mask_parts(
+    prediction: Prediction,
+    labels: Tensor,
+    config: MaskLosses,
+    class_weights: Tensor | None,
+    *,
+    ratio: float | None,
+) -> dict[str, Tensor]:
+    """Return the weighted mask losses; each process divides by its own number of masks."""
+    assert prediction.masks is not None and class_weights is not None
+    weights = MaskWeights(**config.model_dump())
+    terms = mask_losses(
+        prediction.masks, labels, class_weight=class_weights, ratio=ratio, weights=weights
+    )
+    return {
+        'mask_classification': weights.classification * terms.classification,
+        'mask': weights.mask * terms.mask,
+        'mask_dice': weights.dice * terms.dice,
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-import errno
+import fcntl
 import json
 import math
 from pathlib import Path
@@ -21,7 +21,8 @@ import yaml
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
-from multishift_training.config import Stage, TrainConfig
+from multishift_training.config import Stage, TrainConfig, read_config
+from multishift_training.disk import room
 
 # What a file that is no whole state makes its readers raise.
 _DAMAGED = (
@@ -77,10 +78,10 @@ class State:
 
 
 class RunFolder:
-    """``config.yaml``, ``log.jsonl``, ``last.pt``, ``best.safetensors``, and ``cache/``."""
+    """``config.yaml``, ``log.jsonl``, ``last.pt``, ``best.safetensors``, ``cache/``, ``lock``."""
 
     def __init__(self, path: Path, config: TrainConfig, *, writes: bool) -> None:
-        """Claim a folder for a run, new or to be resumed.
+        """Claim a folder for a run, new or to be resumed; `locked` keeps other runs out.
 
         Args:
             path: the folder.
@@ -98,7 +99,7 @@ class RunFolder:
         self._writes = writes
         claimed = path / 'config.yaml'
         text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
-        if claimed.exists() and claimed.read_text() != text:
+        if claimed.exists() and read_config(claimed) != config:
             raise MultishiftError(
                 f'{path} holds a run of another configuration ({claimed}): give another folder '
                 'with --out'
@@ -141,8 +142,7 @@ class RunFolder:
 
     def write_log(self, history: list[dict[str, Any]]) -> None:
         """Write one line for each epoch."""
-        with room(self.path):
-            write_text(self._log, ''.join(json.dumps(h) + '\n' for h in history))
+        write_text(self._log, ''.join(json.dumps(h) + '\n' for h in history))
 
     def keep_batch(self, images: Tensor, labels: Tensor, rank: int) -> Path:
         """Write a batch to be looked into, of a process by its rank; return its path."""
@@ -153,27 +153,22 @@ class RunFolder:
 
 
 @contextmanager
-def room(path: Path) -> Iterator[None]:
-    """Say in one line that the disk is full, where the block writes into the folder ``path``.
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes' runs out of a folder, until this process ends in whatever way.
 
     Raises:
-        MultishiftError: it is.
+        MultishiftError: another run is in it.
     """
-    try:
+    with room(path):
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / 'lock').open('ab')
+    with file:
+        try:
+            # Not flock: workers that read data would inherit it and outlive a killed process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise MultishiftError(
+                f'{path} is in use by another run: wait for its end, or give another folder with '
+                '--out'
+            ) from None
         yield
-    except (OSError, RuntimeError) as error:
-        if not _is_full(error):
-            raise
-        raise MultishiftError(
-            f'{path} cannot be written: no room on the disk; free some and start the run again, '
-            'it goes on where it was saved last'
-        ) from error
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether an error comes of a full disk; torch's writer raises one of its own after it."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__context__
-    return False

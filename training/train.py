@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property, partial
 import logging
+import math
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -15,19 +17,21 @@ from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
+from multishift_perception.memory import keep_large_buffers
 from multishift_training import checkpoints, trained
 from multishift_training.board import Board
 from multishift_training.config import ClosedWorld, MultiShift, Stage, TrainConfig
 from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
 from multishift_training.deploy import Normalize
 from multishift_training.devices import gathered, make_fabric
+from multishift_training.disk import room
 from multishift_training.methods import Losses, losses_of
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.optimizers import make_optimizer, set_learning_rate
-from multishift_training.run import Epoch, RunFolder, State, room, schedule
+from multishift_training.run import Epoch, RunFolder, State, locked, schedule
 from multishift_training.trainable import choose_trainable, set_training_mode
 from multishift_training.trained import Checkpoint
-from multishift_training.validate import monitored, validate
+from multishift_training.validate import check_monitor, monitored, validate
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +51,18 @@ def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
         Path of the best weights of the last stage, by the configured metric.
 
     Raises:
-        MultishiftError: the folder holds a run of another configuration, data or weights are at
-            fault, the loss is not finite, or the disk is full; what was saved before is whole.
+        MultishiftError: the folder holds a run of another configuration or one in progress, data
+            or weights are at fault, the loss is not finite, or the disk is full; what was saved
+            before is whole.
     """
+    keep_large_buffers()
     fabric = make_fabric(config.precision)
-    folder = RunFolder(path, config, writes=fabric.is_global_zero)
-    training = _Training(config, folder, fabric, root)
-    for epoch in schedule(config):
-        if epoch.number >= training.state.epoch:
-            training.run(epoch)
+    with locked(path) if fabric.is_global_zero else nullcontext():
+        folder = RunFolder(path, config, writes=fabric.is_global_zero)
+        training = _Training(config, folder, fabric, root)
+        for epoch in schedule(config):
+            if epoch.number >= training.state.epoch:
+                training.run(epoch)
     return folder.best
 
 
@@ -72,6 +79,7 @@ class _Training:
         self._validation = open_validation(
             config.val, root=root, cache=folder.cache, size=config.engine_size
         )
+        check_monitor(config.monitor, self._validation)
         self._model = _make_model(config, root, self.state).to(fabric.device)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalize = Normalize().to(fabric.device)
@@ -107,6 +115,7 @@ class _Training:
             ranks=self._fabric.world_size,
         )
         steps = self.state.step + len(loader)
+        updates = math.ceil(steps / stage.accumulate)
         with tqdm(
             desc=f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
             total=steps * config.batch_size,
@@ -115,16 +124,15 @@ class _Training:
             disable=not self._fabric.is_global_zero,
         ) as bar:
             for batch in loader:
-                position = epoch.in_stage * steps + self.state.step
-                set_learning_rate(optimizer, stage.schedule, position, stage.epochs * steps)
+                position = epoch.in_stage * updates + self.state.step // stage.accumulate
+                set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
                 last = self.state.step + 1 == steps
                 self._step(model, optimizer, losses, epoch, batch, last=last)
                 bar.update(config.batch_size)
                 means = {k: v / self.state.step for k, v in self.state.sums.items()}
                 bar.set_postfix({k: f'{v:.3g}' for k, v in means.items()})
-                if self.state.step % (config.checkpoint_steps * stage.accumulate) == 0:
+                if last or self.state.step % (config.checkpoint_steps * stage.accumulate) == 0:
                     self._save(optimizer)
-        self._save(optimizer)
         self._finish(
             epoch, optimizer, {f'loss/{k}': v / steps for k, v in self.state.sums.items()}
         )
@@ -144,12 +152,10 @@ class _Training:
         return model, wrapped
 
     def _class_weights(self, stage: Stage) -> Tensor | None:
-        if isinstance(stage.method, ClosedWorld):
-            if not stage.method.class_weights:
-                return None
-            return self._rarity
-        if stage.method.masks is None:
-            return None
+        method = stage.method
+        if method.masks is None:
+            weighs = isinstance(method, ClosedWorld) and method.class_weights
+            return self._rarity if weighs else None
         of_masks = getattr(self._model, 'class_weight', None)
         if not isinstance(of_masks, Tensor):
             raise MultishiftError(

@@ -12,7 +12,7 @@ from multishift_training.config import Stage
 def choose_trainable(model: nn.Module, stage: Stage) -> None:
     """Let the parameters learn that a stage names, and no others.
 
-    Parameters that a network froze for good, as Mask2Former's batch norms, stay frozen.
+    What a network froze for good, as Mask2Former's batch norms, is no parameter but a buffer.
 
     Raises:
         MultishiftError: a name is no part of the network.

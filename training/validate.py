@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
-from multishift_training.datasets.loading import ValidationSet
+from multishift_training.datasets.loading import ValidationSet, validation_loader
 from multishift_training.deploy import Normalize
 from multishift_training.mahalanobis import Mahalanobis, MahalanobisFit
 from multishift_training.models import Prediction, SegmentationModel
@@ -66,8 +65,9 @@ def validate(
     """
     segmentation = SegmentationMetrics(len(CITYSCAPES))
     anomaly, softmax = AnomalyMetrics(), AnomalyMetrics()
-    share = range(fabric.global_rank, len(validation), fabric.world_size)
-    loader = DataLoader(Subset(validation, share), num_workers=workers)
+    loader = validation_loader(
+        validation, workers=workers, rank=fabric.global_rank, ranks=fabric.world_size
+    )
     bar = tqdm(loader, 'validate', unit='image', leave=False, disable=not fabric.is_global_zero)
     for batch in evaluate(model, bar):
         if validation.images.has_classes:
@@ -96,13 +96,34 @@ def monitored(names: str, found: Mapping[str, float | None]) -> float:
     for name in names.split('+'):
         value = found[name]
         if value is None:
-            needed = 'known classes' if name == 'miou' else 'novel pixels'
-            raise MultishiftError(
-                f'monitor: {names}, but the validation labels have no {needed} to measure {name} '
-                'with: monitor something else, or validate on other images'
-            )
+            raise _unmeasured(names, name)
         total += value
     return total
+
+
+def check_monitor(names: str, validation: ValidationSet) -> None:
+    """See, without reading images, that there can be labels to measure with what is monitored.
+
+    Args:
+        names: of metrics, joined by ``+``.
+        validation: the images. That they may have novel pixels does not mean that they do:
+            `monitored` finds out.
+
+    Raises:
+        MultishiftError: there can be none.
+    """
+    for name in names.split('+'):
+        measurable = validation.images.has_classes if name == 'miou' else validation.may_have_novel
+        if not measurable:
+            raise _unmeasured(names, name)
+
+
+def _unmeasured(names: str, name: str) -> MultishiftError:
+    needed = 'known classes' if name == 'miou' else 'novel pixels'
+    return MultishiftError(
+        f'monitor: {names}, but the validation labels have no {needed} to measure {name} '
+        'with: monitor something else, or validate on other images'
+    )
 
 
 def merge_processes(fabric: Fabric, metric: SegmentationMetrics | AnomalyMetrics) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-import ctypes
 import logging
 import sys
 
@@ -14,12 +13,10 @@ from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.memory import keep_large_buffers
 from multishift_perception.node.log_bridge import RosHandler
 from multishift_perception.node.node import NODE_NAME, PerceptionNode
 from multishift_perception.node.parameter_specs import help_text
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEEP_BELOW = 1 << 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 after an interrupt, 1 where the node cannot start.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    _keep_image_buffers()
+    keep_large_buffers()
     try:
         _parse(remove_ros_args(['perception_node', *arguments])[1:])
         rclpy.init(args=arguments)
@@ -81,18 +78,6 @@ def _parse(arguments: Sequence[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args(arguments)
-
-
-def _keep_image_buffers() -> None:
-    """Have glibc reuse the buffers of images instead of mapping new ones for every frame.
-
-    Receiving and publishing large images costs a third to a quarter with it. Other C libraries
-    have no such call and are left as they are.
-    """
-    tune = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if tune is not None:
-        tune(_M_MMAP_THRESHOLD, _KEEP_BELOW)
-        tune(_M_TRIM_THRESHOLD, _KEEP_BELOW)
 
 
 if __name__ == '__main__':

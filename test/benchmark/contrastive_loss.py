@@ -3,7 +3,7 @@
     python test/benchmark/contrastive_loss.py [cpu|cuda]
 
 Forward and backward over 4 images of 700x700, runs of both taken in turns. Sampling is our
-`reference_loss`, which draws and gathers what the released code does, in less time than that.
+`losses.sampled`, which draws and gathers what the released code does, in less time than that.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm import trange
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.contrastive import ContrastiveTerms, Margins, relative_contrastive
-from multishift_training.reference_loss import sampled_contrastive
+from multishift_training.losses.contrastive import ContrastiveTerms, Margins, relative_contrastive
+from multishift_training.losses.sampled import sampled_contrastive
 
 SHAPE = (4, 700, 700)
 MARGINS = Margins(10.0, 5.0, 5.0)

@@ -22,8 +22,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.exact_metrics import ExactAnomalyMetrics
-from multishift_perception.metrics import AnomalyMetrics
+from multishift_perception.metrics import AnomalyMetrics, ExactAnomalyMetrics
 
 IMAGES, SHAPE, ROUNDS = 20, (720, 1280), 3
 Image = tuple[np.ndarray, np.ndarray]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multishift_perception.classes import CITYSCAPES, NOVEL_COLOR, VOID, color_table
-from multishift_perception.overlay import OUTLINE_COLOR, draw_overlay
+from multishift_perception.classes import CITYSCAPES, NOVEL, NOVEL_COLOR, VOID, color_table
+from multishift_perception.overlay import OUTLINE_COLOR, draw_overlay, draw_truth
 
 COLORS = color_table(CITYSCAPES)
 UNKNOWN = 100
@@ -59,3 +59,19 @@ def test_the_frame_itself_is_not_changed(image):
     before = image.copy()
     draw(image, mask=np.full(image.shape[:2], 255, np.uint8))
     np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize('has_classes', [True, False])
+def test_truth_is_drawn_with_its_novel_objects_marked(image, has_classes):
+    truth = np.zeros(image.shape[:2], np.uint8)
+    truth[:, 30:] = VOID
+    truth[10:20, 10:20] = NOVEL
+    drawn = draw_truth(image, truth, COLORS, 0.5, has_classes=has_classes)
+    labels = truth if has_classes else np.full_like(truth, VOID)
+    mask = np.where(truth == NOVEL, 255, 0).astype(np.uint8)
+    np.testing.assert_array_equal(drawn, draw_overlay(image, labels, mask, COLORS, 0.5))
+    known = (slice(30, None), slice(0, 10))
+    painted = image[known] * 0.5 + COLORS[0] * 0.5 if has_classes else image[known]
+    np.testing.assert_allclose(drawn[known], painted, atol=1)
+    assert tuple(drawn[9, 15]) == OUTLINE_COLOR
+    np.testing.assert_array_equal(drawn[:, 40:], image[:, 40:])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,22 @@ def test_outputs_are_aligned_with_the_camera(engine: Engine, size: tuple[int, in
     margin = max(1, size[1] // 48)  # a pixel of the engine is up to this wide
     assert not mask[:, : middle - margin].any()
     assert mask[:, middle + margin :].all()
+
+
+def test_label_is_that_at_the_centre_of_the_camera_pixel() -> None:
+    class Fixed:
+        input_shape = (1, 5, 7)
+        labels = np.arange(35, dtype=np.uint8).reshape(1, 5, 7)
+
+        def infer(self, frames: np.ndarray) -> SimpleNamespace:
+            score = self.labels.astype(np.float32)
+            return SimpleNamespace(label=self.labels, anomaly=self.labels, score=score)
+
+    frame = np.zeros((12, 16, 3), np.uint8)
+    (output,) = Pipeline(Fixed()).run([frame])  # type: ignore[arg-type]
+    rows, columns = ((np.arange(n) + 0.5) * k // n for n, k in ((12, 5), (16, 7)))
+    wanted = rows.astype(int)[:, None] * 7 + columns.astype(int)
+    assert output.labels.tolist() == wanted.tolist()
 
 
 def test_engine_size(engine: Engine) -> None:

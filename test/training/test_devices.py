@@ -86,5 +86,5 @@ def test_two_processes_do_what_one_does(
     for epoch in range(3):
         assert done.stderr.count(f'epoch {epoch} (') == 1
     written = {path.name.partition('.')[0] for path in two.iterdir()}
-    assert written == {'best', 'cache', 'config', 'events', 'last', 'log'}
+    assert written == {'best', 'cache', 'config', 'events', 'last', 'lock', 'log'}
     assert len(list(two.glob('events.*'))) == 1

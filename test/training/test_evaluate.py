@@ -20,9 +20,9 @@ import yaml
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.cli.main import multishift
-from multishift_perception.component_metrics import OBSTACLE_TRACK, ComponentMetrics
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.metrics import OBSTACLE_TRACK, ComponentMetrics
 from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
 from multishift_training import models
 from multishift_training.config import read_config

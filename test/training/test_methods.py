@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShift
-from multishift_training.contrastive import Margins, relative_contrastive
 from multishift_training.devices import gathered
-from multishift_training.mask_losses import mask_losses
-from multishift_training.mask_matching import MaskWeights
+from multishift_training.losses.contrastive import Margins, relative_contrastive
+from multishift_training.losses.masks import mask_losses
+from multishift_training.losses.matching import MaskWeights
+from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.methods import losses_of
 from multishift_training.models import MaskPrediction, Prediction
-from multishift_training.noise_aware import noise_aware_cross_entropy
-from multishift_training.reference_loss import sampled_contrastive
 
 C = 5
 
@@ -212,25 +212,45 @@ def test_weight_zero_leaves_a_part_out(change: dict[str, object], parts: set[str
     assert {name.rpartition('_')[0] for name in found} == parts
 
 
-def test_mask_losses_take_the_place_of_cross_entropy() -> None:
+def test_labels_are_gathered_once() -> None:
+    logits, score, labels = batch(2)
+    gathers: list[Tensor] = []
+
+    def note(values: Tensor) -> Tensor:
+        gathers.append(values)
+        return values
+
+    losses_of(METHODS['multishift'][0], None)(predicted(logits, score), labels, note)
+    assert len(gathers) == 3  # with scores and cross-entropy
+    assert sum(values is labels for values in gathers) == 1
+
+
+WEIGHTS = MaskLosses(classification=2, mask=3, dice=5)
+
+
+@pytest.mark.parametrize(
+    ('method', 'ratio', 'images'),
+    [
+        (MultiShift(kind='multishift', margins=(1, 1, 1), contrastive=0, masks=WEIGHTS), 0.8, 4),
+        (ClosedWorld(kind='closed_world', masks=WEIGHTS), None, 3),  # single images, all trusted
+    ],
+)
+def test_mask_losses_take_the_place_of_cross_entropy(
+    method: Method, ratio: float | None, images: int
+) -> None:
     torch.manual_seed(0)
-    labels = torch.randint(0, C, (4, 8, 8)).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    labels = torch.randint(0, C, (images, 8, 8)).repeat_interleave(4, 1).repeat_interleave(4, 2)
     masks = MaskPrediction(
-        torch.randn(4, 9, C + 1), torch.randn(4, 9, C + 1), torch.randn(4, 9, 8, 8)
+        torch.randn(images, 9, C + 1), torch.randn(images, 9, C + 1), torch.randn(images, 9, 8, 8)
     )
-    prediction = Prediction(torch.randn(4, C, 32, 32), torch.randn(4, 32, 32), labels, masks)
-    method = MultiShift(
-        kind='multishift',
-        margins=(1, 1, 1),
-        contrastive=0,
-        masks=MaskLosses(classification=2, mask=3, dice=5),
-    )
+    logits, score = torch.randn(images, C, 32, 32), torch.randn(images, 32, 32)
+    prediction = Prediction(logits, score, labels, masks)
     weights = torch.linspace(1, 0.1, C + 1)
     torch.manual_seed(1)
     found = losses_of(method, weights)(prediction, labels, alone)
     torch.manual_seed(1)
     terms = mask_losses(
-        masks, labels, class_weight=weights, ratio=0.8, weights=MaskWeights(2, 3, 5)
+        masks, labels, class_weight=weights, ratio=ratio, weights=MaskWeights(2, 3, 5)
     )
     wanted = {
         'mask_classification': 2 * terms.classification.item(),

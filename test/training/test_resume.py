@@ -22,7 +22,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training import trained
 from multishift_training.config import TrainConfig
 from multishift_training.models import SegmentationModel
-from multishift_training.run import RunFolder, State
+from multishift_training.run import RunFolder, State, locked
 from multishift_training.train import train
 
 Content = dict[str, object]
@@ -122,6 +122,22 @@ def test_stopped_after_every_saved_state(
     ends = [(e, 0) for e in (1, 2, 3, 4)]
     assert places == sorted(closed_world + features + ends)
     assert_same_runs(whole, folder)
+
+
+def test_each_state_is_saved_once(
+    demanding: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = RunFolder.save
+    places: list[tuple[int, int]] = []
+
+    def note(self: RunFolder, state: State) -> None:
+        places.append((state.epoch, state.step))
+        save(self, state)
+
+    monkeypatch.setattr(RunFolder, 'save', note)
+    train(TrainConfig.model_validate(demanding), folder, root=Path())
+    assert places[:3] == [(0, 3), (0, 4), (1, 0)]
+    assert len(places) == len(set(places)) == 16
 
 
 @pytest.mark.parametrize('place', ['best weights', 'log', 'curves'])
@@ -254,6 +270,53 @@ def test_state_is_resumed_by_the_same_configuration_only(
         train(TrainConfig.model_validate(other), whole, root=Path())
     assert str(whole / 'config.yaml') in str(caught.value)
     assert (whole / 'config.yaml').read_bytes() == before
+
+
+def test_configuration_that_leaves_defaults_out_is_the_same(
+    whole: Path, demanding: Content, tmp_path: Path
+) -> None:
+    resolved = yaml.safe_load((whole / 'config.yaml').read_text())
+    del resolved['precision']
+    (tmp_path / 'config.yaml').write_text(yaml.safe_dump(resolved))
+    RunFolder(tmp_path, TrainConfig.model_validate(demanding), writes=True)
+    assert (tmp_path / 'config.yaml').read_text() == (whole / 'config.yaml').read_text()
+
+
+# Holds the folder, as does a forked process, as those are that read data; says so, and waits.
+HOLDER = """
+import os, sys
+from pathlib import Path
+from multishift_training.run import locked
+with locked(Path(sys.argv[1])):
+    if os.fork() != 0:
+        print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_folder_is_one_run_s_until_its_process_ends(
+    demanding: Content, whole: Path, folder: Path
+) -> None:
+    config = TrainConfig.model_validate(demanding)
+    with subprocess.Popen(
+        [sys.executable, '-c', HOLDER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(MultishiftError) as caught:
+            train(config, folder, root=Path())
+        assert str(caught.value) == (
+            f'{folder} is in use by another run: wait for its end, or give another folder with '
+            '--out'
+        )
+        assert not (folder / 'config.yaml').exists()
+        holder.kill()
+        holder.wait()
+        with locked(folder):  # though the process that was forked lives until its input ends
+            pass
 
 
 def test_log_is_that_of_the_state(whole: Path) -> None:

@@ -219,7 +219,10 @@ def test_stage_moves_what_it_says(
     }
 
 
+@pytest.mark.parametrize(('batch_size', 'accumulate'), [(4, 1), (2, 2)])
 def test_learning_rate_moves_over_the_stage(
+    batch_size: int,
+    accumulate: int,
     content: Callable[..., Content],
     stages: dict[str, Content],
     folder: Path,
@@ -236,9 +239,11 @@ def test_learning_rate_moves_over_the_stage(
     optimizer = {'name': 'adam', 'learning_rate': 0.001}
     schedule = {'kind': 'poly', 'power': 1}
     head = {**stages['uncertainty'], 'optimizer': optimizer, 'schedule': schedule}
+    head['accumulate'] = accumulate
     plan = [{**head, 'epochs': 2}, {**head, 'name': 'second'}]
-    train(TrainConfig.model_validate(content(stages=plan)), folder, root=Path())
-    # Two steps in an epoch; each stage has a course of its own.
+    config = content(batch_size=batch_size, stages=plan)
+    train(TrainConfig.model_validate(config), folder, root=Path())
+    # Two steps of the optimiser in an epoch; each stage has a course of its own.
     assert rates == pytest.approx([0.001, 0.00075, 0.0005, 0.00025, 0.001, 0.0005])
 
 
@@ -343,6 +348,13 @@ def test_mask_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = snapshots(monkeypatch)
+    closed_world = {
+        'name': 'closed_world',
+        'epochs': 1,
+        'trainable': ['*'],
+        'method': {'kind': 'closed_world', 'masks': {}},
+        'optimizer': {'learning_rate': 1e-4},
+    }
     method = {'kind': 'multishift', 'margins': [0.7, 0.5, 0.2], 'segmentation': [0, 0]}
     head = {
         'name': 'uncertainty',
@@ -366,16 +378,19 @@ def test_mask_network(
         folder=mask2former.name,
         weights=mask2former.name,
         loss_stride=1,
-        stages=[head, everything],
+        stages=[closed_world, head, everything],
     )
     best = train(TrainConfig.model_validate(config), folder, root=mask2former.parent)
     heads = {'uncertainty.classifier.weight', 'uncertainty.classifier.bias'}
-    assert moved(seen[0, 1], seen[1, 0]) == heads
-    learning = moved(seen[1, 0], seen[6, 0])
+    assert not heads & moved(seen[0, 1], seen[1, 0])
+    assert moved(seen[1, 0], seen[2, 0]) == heads
+    learning = moved(seen[2, 0], seen[7, 0])
     for part in ('backbone', 'pixel_decoder', 'decoder', 'classifier', 'uncertainty'):
         assert any(key.startswith(f'{part}.') for key in learning)
-    log = log_of(folder)[1:]
     parts = ['mask_classification', 'mask', 'mask_dice']
+    log = log_of(folder)
+    assert {key for key in log[0] if 'loss' in key} == {f'loss/{part}' for part in parts}
+    log = log[2:]
     totals = [sum(entry[f'loss/{part}'] for part in parts) for entry in log]
     assert totals[-1] < 0.9 * totals[0]
     # It opens again, given the root that its folder is relative to.

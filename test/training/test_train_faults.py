@@ -19,6 +19,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training import train as training
 from multishift_training import trained
 from multishift_training.config import TrainConfig, read_config
+from multishift_training.datasets import ValidationSet
 from multishift_training.run import RunFolder, State
 from multishift_training.train import train
 
@@ -241,6 +242,11 @@ def test_later_stage_that_cannot_run_is_found_at_once(
             'it has aspp, backbone, classifier, decoder, low, uncertainty (or * for all)',
         ),
         (
+            {'method': {'kind': 'closed_world', 'masks': {}}},
+            'stage features: method.masks is for mask networks, which deeplabv3plus_compact is '
+            'not: leave it out',
+        ),
+        (
             {'method': {'kind': 'multishift', 'margins': [1, 1, 1], 'masks': {}}},
             'stage features: method.masks is for mask networks, which deeplabv3plus_compact is '
             'not: leave it out',
@@ -283,6 +289,15 @@ def test_monitor_that_cannot_be_measured(
     message = fault(short, folder)
     assert message.startswith('monitor: miou+ap, but the validation labels have no known classes')
     assert not (folder / 'best.safetensors').exists()
+
+
+def test_monitor_without_labels_is_found_at_once(
+    short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ValidationSet, 'may_have_novel', False)
+    message = fault(short, folder)
+    assert message.startswith('monitor: miou+ap, but the validation labels have no novel pixels')
+    assert not (folder / 'last.pt').exists()
 
 
 def test_weights_of_another_network(short: Content, folder: Path, tmp_path: Path) -> None:
@@ -338,6 +353,16 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
         'stages.0.method.multishift.trusted_ratio: .*less than or equal to 1',
     ),
     (lambda c: c['stages'][0]['method'].update(masks={}), 'loss_stride: mask losses .*set 1'),
+    (
+        lambda c: c['stages'][0].update(method={'kind': 'closed_world', 'masks': {}}),
+        'loss_stride: mask losses take every pixel: set 1$',
+    ),
+    (
+        lambda c: c['stages'][0].update(
+            method={'kind': 'closed_world', 'masks': {}, 'class_weights': True}
+        ),
+        'stages.0.method.closed_world: .*class_weights are for the cross-entropy',
+    ),
     (lambda c: c['stages'][0]['optimizer'].update(name='lion'), "'adam', 'adamw' or 'sgd'"),
     (lambda c: c['stages'][0]['optimizer'].pop('learning_rate'), 'learning_rate: Field required'),
     (lambda c: c['stages'][0].update(schedule={'kind': 'step'}), "'constant', 'cosine' or 'poly'"),

@@ -16,8 +16,6 @@ from multishift_training.checkpoints.reading import read_weights
 from multishift_training.checkpoints.report import LoadReport, listed
 from multishift_training.models import SegmentationModel
 
-_FROM_FOLDER = 'mask2former'  # its structure comes with its weights, not with its name
-
 
 def load(model: SegmentationModel, path: Path | str) -> LoadReport:
     """Load a published checkpoint, or one of our own, in the layout that it is found to have.
@@ -78,7 +76,9 @@ def _copy(found: Match, model: SegmentationModel) -> None:
 def _misfit(
     path: Path, model: SegmentationModel, tensors: Mapping[str, Tensor], unfit: list[Match]
 ) -> MultishiftError:
-    fitting = [name for name in models.NAMES if name != _FROM_FOLDER and _fits(name, tensors)]
+    # That one's structure comes with its weights, not with its name.
+    names = [name for name in models.NAMES if name != models.FROM_FOLDER]
+    fitting = [name for name in names if _fits(name, tensors)]
     mend = (
         f'it fits the model {" or ".join(fitting)}'
         if fitting

@@ -10,16 +10,16 @@ from typing import NamedTuple
 
 import click
 
-from multishift_perception.component_metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
+from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 from multishift_perception.replay import provenance
 from multishift_perception.report import software
 from multishift_training import models
 from multishift_training.checkpoints.reading import read_metadata, weight_files
-from multishift_training.cli.size import SizeType
+from multishift_training.cli.options import SizeType, data_option
 from multishift_training.datasets import ValidationSet, open_validation, validation_loader
 from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.evaluation.evaluate import evaluate
@@ -87,12 +87,7 @@ class _Subject(NamedTuple):
     show_default=True,
     help='Of the engine.',
 )
-@click.option(
-    '--data',
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=Path(),
-    help='Folder that relative data paths start from; the current one when left out.',
-)
+@data_option
 @click.option('--report', 'folder', type=_PATH, required=True, help='Folder for the report.')
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(

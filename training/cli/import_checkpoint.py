@@ -20,11 +20,11 @@ from multishift_training.cli.bundle import (
     calibrated,
     write_bundle,
 )
-from multishift_training.cli.size import SizeType
+from multishift_training.cli.options import SizeType
 from multishift_training.datasets import ValidationData, open_validation
 from multishift_training.datasets.config import SampleDriveData
 from multishift_training.evaluation.descriptions import read_datasets
-from multishift_training.export import Target
+from multishift_training.export import Plan
 from multishift_training.published import open_published
 
 _FRAMES = 4
@@ -62,7 +62,7 @@ def command(
     size: tuple[int, int],
     dataset: Path | None,
     out: Path,
-    targets: tuple[Target, ...],
+    plan: Plan,
     batch: int,
     data: Path,
 ) -> None:
@@ -82,7 +82,7 @@ def command(
         if dataset is None:
             calibration = _provisional(calibration)
         origin = Origin(name, 'imported', _provenance(file, name, size, dataset, report))
-        write_bundle(out, model, calibration, frames, batch=batch, targets=targets, origin=origin)
+        write_bundle(out, model, calibration, frames, batch=batch, plan=plan, origin=origin)
     if dataset is None:
         click.echo(
             'the operating point was fitted on the synthetic sample drive, not on your roads: '

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from multishift_training.cli.options import data_option
 from multishift_training.config import read_config
 from multishift_training.devices import is_first_process
 from multishift_training.train import train
@@ -18,12 +19,7 @@ from multishift_training.train import train
     type=click.Path(path_type=Path, file_okay=False),
     help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
 )
-@click.option(
-    '--data',
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=Path(),
-    help='Folder that relative data paths in CONFIG start from; the current one when left out.',
-)
+@data_option
 def command(config: Path, out: Path | None, data: Path) -> None:
     """Train a network as the YAML file CONFIG says."""
     best = train(read_config(config), out or Path('runs') / config.stem, root=data)

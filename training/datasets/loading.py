@@ -69,6 +69,11 @@ class ValidationSet(Dataset[Batch]):
         """Return the number of images."""
         return len(self.images)
 
+    @property
+    def may_have_novel(self) -> bool:
+        """Whether pixels can be novel: pasted, or of a label value that says so."""
+        return self._outliers is not None or self.images.may_have_novel
+
     def __getitem__(self, index: int) -> Batch:
         """Return image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``."""
         image, labels = self.images.read(index)
@@ -170,7 +175,12 @@ def open_validation(
 
 
 def validation_loader(
-    validation: ValidationSet, *, batch_size: int = 1, workers: int = 0
+    validation: ValidationSet,
+    *,
+    batch_size: int = 1,
+    workers: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> DataLoader[Batch]:
     """Return whole images in order: ``uint8 [B,H,W,3]`` and labels ``uint8 [B,H,W]``.
 
@@ -178,10 +188,13 @@ def validation_loader(
         validation: the images.
         batch_size: images in a batch; more than 1 only if all have one size.
         workers: processes that read ahead.
+        rank: number of this process, which gets every ``ranks``-th image.
+        ranks: number of processes.
     """
     return OneLineLoader(
         validation,
         batch_size,
+        sampler=range(rank, len(validation), ranks),
         num_workers=workers,
         worker_init_fn=_single_threaded,
         pin_memory=torch.cuda.is_available(),

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES
-from multishift_perception.component_metrics import Sizes
 from multishift_perception.errors import MultishiftError
-from multishift_perception.score_curve import Curve
+from multishift_perception.metrics import Curve, Sizes
 from multishift_training.datasets import LabelledImages, ValidationSet
 from multishift_training.evaluation.runners import Output, Runner
 from multishift_training.evaluation.showcase import Drawing, Showcase, Shown, drawn

@@ -14,9 +14,8 @@ import yaml
 
 from multishift_perception import files
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
-from multishift_perception.component_metrics import Sizes
+from multishift_perception.metrics import Curve, Sizes
 from multishift_perception.report import environment
-from multishift_perception.score_curve import Curve
 from multishift_training.evaluation.charts import classes_chart, conditions_chart, curves_chart
 from multishift_training.evaluation.evaluate import DatasetResult
 from multishift_training.evaluation.showcase import Drawing

@@ -128,25 +128,21 @@ class NetworkRunner:
         return [self._run(image) for image in images]
 
     @torch.no_grad()  # and not inference mode, whose tensors ODIN's gradient may not meet
-    def predict(self, image: Bytes) -> Prediction:
-        """Return the prediction for an RGB image ``uint8 [h,w,3]``, at the network's size."""
-        prediction: Prediction = self._model(self._input(image))
-        return prediction
-
-    @torch.no_grad()
     def _run(self, image: Bytes) -> Output:
         scores: dict[str, Tensor] = {}
+        seen = self._input(image)
+        prediction: Prediction
         if self._odin is not None:
-            prediction: Prediction = self._odin(self._input(image))
+            prediction = self._odin(seen)
             scores[ODIN] = prediction.score
         if self._of_prediction:
-            prediction = self.predict(image)
+            prediction = self._model(seen)
             scores |= {name: score(prediction) for name, score in self._of_prediction.items()}
         labels = prediction.logits.argmax(1).to(torch.uint8)[0].cpu().numpy()
         size = image.shape[1], image.shape[0]
         return Output(
             # As the pipeline does with the outputs of engines.
-            np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8),
+            np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8),
             {
                 name: np.asarray(cv2.resize(scores[name][0].cpu().numpy(), size), np.float32)
                 for name in self.scores

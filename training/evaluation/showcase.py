@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL, VOID, SemanticClass, color_table
+from multishift_perception.classes import NOVEL, SemanticClass, color_table
 from multishift_perception.gallery import jpeg
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
-from multishift_perception.overlay import draw_overlay
+from multishift_perception.overlay import draw_overlay, draw_truth
 
 Bytes = NDArray[np.uint8]
 AP, MIOU = 'AP', 'mIoU'
@@ -50,7 +50,7 @@ class Shown:
         columns = min(width, _WIDTH)
         size = (columns, max(1, round(height * columns / width)))
         nearest = [
-            None if part is None else cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)
+            None if part is None else cv2.resize(part, size, interpolation=cv2.INTER_NEAREST_EXACT)
             for part in (self.truth, self.labels, self.mask)
         ]
         return Shown(
@@ -173,8 +173,7 @@ def drawn(
     drawings = []
     for entry in entries:
         shown = entry.shown
-        truth = shown.truth if has_classes else np.full_like(shown.truth, VOID)
-        novel = np.where(shown.truth == NOVEL, 255, 0).astype(np.uint8)
+        truth = draw_truth(shown.image, shown.truth, colors, _ALPHA, has_classes=has_classes)
         mask = shown.mask
         if mask is None:
             least = np.inf if threshold is None else threshold
@@ -187,7 +186,7 @@ def drawn(
                 shown.condition,
                 entry.value,
                 jpeg(shown.image),
-                jpeg(draw_overlay(shown.image, truth, novel, colors, _ALPHA)),
+                jpeg(truth),
                 jpeg(draw_overlay(shown.image, shown.labels, mask, colors, _ALPHA)),
                 jpeg(np.asarray(heat[..., ::-1], np.uint8)),
             )

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL
-from multishift_perception.histogram import ScoreHistogram
-from multishift_perception.score_keys import PIECE, to_keys, to_scores
+from multishift_perception.metrics.histogram import ScoreHistogram
+from multishift_perception.metrics.score_keys import PIECE, to_keys, to_scores
 
 _BINS = 1 << 13
 _ENDS = (0.002, 0.998)

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.component_metrics import ComponentMetrics, ComponentResult, Sizes
 from multishift_perception.metrics import (
     AnomalyMetrics,
     AnomalyResult,
+    ComponentMetrics,
+    ComponentResult,
+    Curve,
     Grouped,
     OperatingPoint,
     OperatingResult,
     SegmentationMetrics,
     SegmentationResult,
+    Sizes,
 )
-from multishift_perception.score_curve import Curve
 from multishift_training.evaluation.runners import Output
 
 ALL = 'all'

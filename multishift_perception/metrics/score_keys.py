@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL
+from multishift_perception.metrics.checks import check_shapes
 
 Score = NDArray[np.uint8] | NDArray[np.floating]
 Keys = NDArray[np.uint32]
@@ -80,8 +81,7 @@ def pieces(score: Score, truth: NDArray[np.uint8]) -> Iterator[tuple[Keys, Keys]
     Raises:
         ValueError: The shapes differ, or the score of a known or novel pixel is NaN or infinite.
     """
-    if score.shape != truth.shape:
-        raise ValueError(f'prediction has shape {score.shape}, ground truth {truth.shape}')
+    check_shapes(score, truth)
     scores, labels = score.reshape(-1), truth.reshape(-1)
     if score.dtype != np.uint8:
         _check_finite(scores, labels)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.histogram import Bins
-from multishift_perception.score_keys import to_scores
+from multishift_perception.metrics.histogram import Bins
+from multishift_perception.metrics.score_keys import to_scores
 
 
 @dataclass(frozen=True)

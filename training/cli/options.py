@@ -1,7 +1,8 @@
-"""An image size on the command line."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
+from pathlib import Path
 import re
 from typing import Any
 
@@ -9,9 +10,16 @@ import click
 
 _SMALLEST = 16
 
+data_option = click.option(
+    '--data',
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path(),
+    help='Folder that relative data paths start from; the current one when left out.',
+)
+
 
 class SizeType(click.ParamType[tuple[int, int]]):
-    """Rows and columns in pixels, as ``1024x2048``."""
+    """An image size: rows and columns in pixels, as ``1024x2048``."""
 
     name = 'HxW'
 

@@ -11,9 +11,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.binning import Counts
-from multishift_perception.histogram import Bins
-from multishift_perception.score_keys import Keys
+from multishift_perception.metrics.binning import Counts
+from multishift_perception.metrics.histogram import Bins
+from multishift_perception.metrics.score_keys import Keys
 
 RECALL = 0.95
 _Ints = NDArray[np.int64]

@@ -11,8 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.exact_metrics import ExactAnomalyMetrics
-from multishift_perception.metrics import AnomalyMetrics, AnomalyResult
+from multishift_perception.metrics import AnomalyMetrics, AnomalyResult, ExactAnomalyMetrics
 
 Image = tuple[np.ndarray, np.ndarray]
 
@@ -69,7 +68,7 @@ def test_many_files_give_what_scikit_learn_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Few rows at a time: scores of all files have to meet across many reads.
-    monkeypatch.setattr('multishift_perception.exact_metrics._READ', 1000)
+    monkeypatch.setattr('multishift_perception.metrics.exact._READ', 1000)
     data = images(scores, novel)
     metrics = ExactAnomalyMetrics(max_pending=1 << 16)
     for image in data:

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception import metric_state
 from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.metrics import state as metric_state
+from multishift_perception.metrics.checks import check_shapes
 
 THRESHOLDS = tuple(percent / 100 for percent in range(25, 80, 5))
 
@@ -89,8 +90,7 @@ class ComponentMetrics:
         Raises:
             ValueError: The shapes differ.
         """
-        if mask.shape != truth.shape:
-            raise ValueError(f'prediction has shape {mask.shape}, ground truth {truth.shape}')
+        check_shapes(mask, truth)
         objects, small = _components(truth == NOVEL, self.sizes.truth)
         found, _ = _components((mask != 0) & (truth != VOID), self.sizes.prediction)
         found[small] = 0

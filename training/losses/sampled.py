@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL
-from multishift_training.contrastive import (
+from multishift_training.losses.contrastive import (
     ContrastiveTerms,
     Margins,
     ThirdTerm,

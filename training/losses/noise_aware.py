@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.contrastive import at_least_float32, halves
+from multishift_training.losses.contrastive import at_least_float32, halves
 
 MeanOver = Literal['all', 'valid']
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.score_keys import Keys
+from multishift_perception.metrics.score_keys import Keys
 
 Counts = NDArray[np.uint32] | NDArray[np.int64]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.component_metrics import (
+from multishift_perception.metrics.components import (
     ANOMALY_TRACK,
     OBSTACLE_TRACK,
     THRESHOLDS,

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception import files
-from multishift_perception.binning import run_starts
 from multishift_perception.errors import MultishiftError
-from multishift_perception.metrics import AnomalyResult
-from multishift_perception.rank_metrics import RECALL, first_place
-from multishift_perception.score_keys import (
+from multishift_perception.metrics.anomaly import AnomalyResult
+from multishift_perception.metrics.binning import run_starts
+from multishift_perception.metrics.ranking import RECALL, first_place
+from multishift_perception.metrics.score_keys import (
     PIECE,
     KeyBuffer,
     Keys,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.contrastive import (
+from multishift_training.losses.contrastive import (
     THIRD_TERMS,
     ContrastiveTerms,
     Margins,

@@ -8,9 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception import binning
-from multishift_perception.binning import Binned, Counts, Resolution
-from multishift_perception.score_keys import PIECE, KeyBuffer, Keys
+from multishift_perception.metrics import binning
+from multishift_perception.metrics.binning import Binned, Counts, Resolution
+from multishift_perception.metrics.score_keys import PIECE, KeyBuffer, Keys
 
 # Parts of the bins that high scores and all the others are meant to fill. Aligning bins to powers
 # of two takes the rest.

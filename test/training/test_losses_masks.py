@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.mask_losses import mask_losses
-from multishift_training.mask_matching import MaskWeights, match, point_sample
+from multishift_training.losses.masks import mask_losses
+from multishift_training.losses.matching import MaskWeights, match, point_sample
 from multishift_training.models.prediction import MaskPrediction
 
 CLASSES, QUERIES, POINTS = 5, 6, 60

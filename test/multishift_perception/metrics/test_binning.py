@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multishift_perception.binning import Binned, Resolution, combined, intervals, thinned
+from multishift_perception.metrics.binning import Binned, Resolution, combined, intervals, thinned
 
 Keys = np.ndarray
 

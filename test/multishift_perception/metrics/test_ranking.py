@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from multishift_perception.histogram import Bins
-from multishift_perception.rank_metrics import RankMetrics
+from multishift_perception.metrics.histogram import Bins
+from multishift_perception.metrics.ranking import RankMetrics
 
 
 def nested_bins(rng: np.random.Generator) -> Bins:

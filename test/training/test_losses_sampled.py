@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.contrastive import Margins, relative_contrastive
-from multishift_training.reference_loss import sampled_contrastive
+from multishift_training.losses.contrastive import Margins, relative_contrastive
+from multishift_training.losses.sampled import sampled_contrastive
 
 MARGINS = Margins(10.0, 5.0, 2.0)
 

@@ -1,0 +1,146 @@
+"""How well the score tells novel from known pixels, at all thresholds together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.metrics import state as metric_state
+from multishift_perception.metrics.binning import Binned
+from multishift_perception.metrics.curve import Curve, curve_of
+from multishift_perception.metrics.histogram import ScoreHistogram
+from multishift_perception.metrics.ranking import RankMetrics
+from multishift_perception.metrics.score_keys import Score, common_kind, kind_of, pieces
+
+
+@dataclass(frozen=True)
+class AnomalyResult:
+    """How well the score tells novel from known pixels.
+
+    Attributes:
+        auroc: Area under the ROC curve; a tie counts one half.
+        ap: Average precision (area under the precision-recall steps).
+        fpr95: False-positive rate at the first threshold with a true-positive rate >= 95 %.
+        novel_pixels: Positives counted.
+        known_pixels: Negatives counted.
+        error: Bound on the error of each of the three that binning may cause; 0 where exact.
+        fpr95_nearest: False-positive rate at the recall nearest to 95 %, be it below or above, as
+            the published MultiShiftSeg code has it.
+        auroc_bounds: Lowest and highest value the exact AUROC can have.
+        ap_bounds: The same for the average precision.
+        fpr95_bounds: The same for FPR95.
+        fpr95_nearest_bounds: The same for its variant.
+    """
+
+    auroc: float | None
+    ap: float | None
+    fpr95: float | None
+    novel_pixels: int
+    known_pixels: int
+    error: float
+    fpr95_nearest: float | None = None
+    auroc_bounds: tuple[float, float] | None = None
+    ap_bounds: tuple[float, float] | None = None
+    fpr95_bounds: tuple[float, float] | None = None
+    fpr95_nearest_bounds: tuple[float, float] | None = None
+
+
+class AnomalyMetrics:
+    """AUROC, average precision and FPR95 of novel (254) against known pixels; void is ignored.
+
+    Exact as long as the scores have no more than ``max_bins`` different values, as ``uint8`` ones
+    always do. Beyond that scores share bins, narrow ones where there are many pixels and where
+    the score is high (``ScoreHistogram``). The results carry bounds of the error this may cause:
+    some 1e-5 for 10^7 to 10^9 pixels whatever the range and distribution of their scores, and the
+    error itself a fraction of it. An object takes either ``uint8`` or float scores.
+    ``ExactAnomalyMetrics`` has no error.
+    """
+
+    def __init__(self, max_bins: int = 9 << 16) -> None:
+        """Start empty; the default takes 55 MB at most, half the bins half of it."""
+        self._kind = ''
+        self._histogram = ScoreHistogram(max_bins)
+
+    def update(self, score: Score, truth: NDArray[np.uint8]) -> None:
+        """Add an image.
+
+        Args:
+            score: ``uint8`` or float (compared as float32), larger is more anomalous.
+            truth: Ground truth, ``uint8`` of the same shape.
+
+        Raises:
+            ValueError: The shapes differ, or a score is NaN, infinite or of another kind than
+                before. Then nothing is counted.
+        """
+        self._kind = common_kind(self._kind, kind_of(score))
+        for known, novel in pieces(score, truth):
+            self._histogram.add(known, novel)
+
+    def merge(self, other: Self) -> None:
+        """Add what another object has counted."""
+        self._kind = common_kind(self._kind, other._kind)
+        self._histogram.merge(other._histogram)
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted: a few bytes per bin."""
+        binned = self._histogram.binned()
+        return metric_state.pack(
+            'AnomalyMetrics',
+            {
+                'score': np.array(self._kind),
+                'codes': np.diff(binned.codes, prepend=0),  # small numbers: they compress well
+                'counts': binned.counts,
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, state: bytes, max_bins: int = 9 << 16) -> Self:
+        """Return the metrics that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no anomaly metrics.
+        """
+        arrays = metric_state.unpack('AnomalyMetrics', state)
+        metrics = cls(max_bins)
+        metrics._kind = str(arrays['score'])
+        binned = Binned(np.cumsum(arrays['codes']), arrays['counts'])
+        metrics._histogram.merge_binned(binned)
+        return metrics
+
+    def result(self) -> AnomalyResult:
+        """Return the metrics of all images so far."""
+        bins = self._histogram.bins()
+        known, novel = bins.counts.sum(1).tolist()
+        if not known or not novel:
+            return AnomalyResult(None, None, None, novel, known, 0.0)
+        metrics = RankMetrics(bins)
+        auroc, ap = metrics.auroc(), metrics.ap()
+        fpr95, nearest = metrics.fpr95(), metrics.fpr95_nearest()
+        return AnomalyResult(
+            auroc=auroc.estimate,
+            ap=ap.estimate,
+            fpr95=fpr95.estimate,
+            novel_pixels=novel,
+            known_pixels=known,
+            error=max(figure.error for figure in (auroc, ap, fpr95)),
+            fpr95_nearest=nearest.estimate,
+            auroc_bounds=(auroc.lower, auroc.upper),
+            ap_bounds=(ap.lower, ap.upper),
+            fpr95_bounds=(fpr95.lower, fpr95.upper),
+            fpr95_nearest_bounds=(nearest.lower, nearest.upper),
+        )
+
+    def curve(self, points: int = 1000) -> Curve | None:
+        """Return true- and false-positive rate and precision over thresholds, for charts.
+
+        Args:
+            points: Thresholds at most, spread evenly along the ROC curve.
+
+        Returns:
+            None where known or novel pixels are missing.
+        """
+        bins = self._histogram.bins()
+        return curve_of(bins, self._kind, points) if bins.counts.sum(1).all() else None

@@ -1,0 +1,66 @@
+"""How well the anomaly mask at one threshold finds novel pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.metrics import state as metric_state
+from multishift_perception.metrics.checks import check_shapes, ratio
+
+
+@dataclass(frozen=True)
+class OperatingResult:
+    """The anomaly mask at its threshold, by pixel: true- and false-positive rate, precision."""
+
+    tpr: float | None
+    fpr: float | None
+    precision: float | None
+
+
+class OperatingPoint:
+    """Pixel rates of an anomaly mask: novel (254) are positives, known negatives, void neither."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._counts = np.zeros((2, 2), np.int64)  # [truth is novel, mask is set]
+
+    def update(self, mask: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        """Add an image: ``mask`` is non-zero where an anomaly is reported."""
+        check_shapes(mask, truth)
+        valid = truth != VOID
+        pairs = (truth[valid] == NOVEL) * 2 + (mask[valid] != 0)
+        self._counts += np.bincount(pairs, minlength=4).reshape(2, 2)
+
+    def merge(self, other: Self) -> None:
+        """Add what another object has counted."""
+        self._counts += other._counts
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted."""
+        return metric_state.pack('OperatingPoint', {'counts': self._counts})
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the rates that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no operating point.
+        """
+        point = cls()
+        point._counts += metric_state.unpack('OperatingPoint', state)['counts']
+        return point
+
+    def result(self) -> OperatingResult:
+        """Return the rates over all images so far."""
+        (_, false), (missed, found) = self._counts.tolist()
+        known = sum(self._counts[0].tolist())
+        return OperatingResult(
+            tpr=ratio(found, found + missed),
+            fpr=ratio(false, known),
+            precision=ratio(found, found + false),
+        )

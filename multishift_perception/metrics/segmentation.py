@@ -1,0 +1,134 @@
+"""How well known classes are told apart: intersection over union, and accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.metrics import state as metric_state
+from multishift_perception.metrics.checks import check_shapes, ratio
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """How well known classes are told apart.
+
+    Attributes:
+        miou: Mean intersection over union over the classes that occur in the ground truth.
+        iou: IoU per class; None where the class does not occur in the ground truth.
+        pixel_accuracy: Share of known pixels with the right class.
+        pixels: Known pixels counted.
+        class_accuracy: Share of a class's pixels that are found, also called recall; None where
+            the class does not occur in the ground truth.
+        mean_class_accuracy: Its mean over the classes that occur.
+    """
+
+    miou: float | None
+    iou: tuple[float | None, ...]
+    pixel_accuracy: float | None
+    pixels: int
+    class_accuracy: tuple[float | None, ...]
+    mean_class_accuracy: float | None
+
+
+class SegmentationMetrics:
+    """Confusion matrix over the known classes."""
+
+    def __init__(self, num_classes: int) -> None:
+        """Start empty for classes ``0..num_classes-1``."""
+        self.num_classes = num_classes
+        self._joint = np.zeros((256, 256), np.int64)
+
+    def update(self, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
+        """Add an image.
+
+        Args:
+            labels: Predicted class per pixel, ``uint8 [...]``, ``0..C-1``.
+            truth: Ground truth, ``uint8`` of the same shape.
+
+        Raises:
+            ValueError: The shapes differ, or a value is neither a class, novel nor void.
+        """
+        joint = _joint(truth, labels)
+        _check_values('ground truth', joint.sum(1), self.num_classes, allowed=(NOVEL, VOID))
+        _check_values('prediction', joint.sum(0), self.num_classes)
+        self._joint += joint
+
+    def merge(self, other: Self) -> None:
+        """Add what another object has counted."""
+        if other.num_classes != self.num_classes:
+            raise ValueError(f'cannot merge {other.num_classes} into {self.num_classes} classes')
+        self._joint += other._joint
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted."""
+        return metric_state.pack(
+            'SegmentationMetrics',
+            {'num_classes': np.array(self.num_classes), 'joint': self._joint},
+        )
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the metrics that ``to_bytes`` described.
+
+        Raises:
+            ValueError: It describes no segmentation metrics.
+        """
+        arrays = metric_state.unpack('SegmentationMetrics', state)
+        metrics = cls(int(arrays['num_classes']))
+        metrics._joint += arrays['joint']
+        return metrics
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Pixels by true (row) and predicted (column) class, ``int64 [C, C]``."""
+        return self._joint[: self.num_classes, : self.num_classes]
+
+    def result(self) -> SegmentationResult:
+        """Return the metrics of all images so far."""
+        hits = np.diag(self.confusion)
+        truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
+        iou = _per_class(hits, truth + predicted - hits, truth)
+        accuracy = _per_class(hits, truth, truth)
+        pixels = int(truth.sum())
+        return SegmentationResult(
+            miou=_mean(iou),
+            iou=iou,
+            pixel_accuracy=ratio(hits.sum(), pixels),
+            pixels=pixels,
+            class_accuracy=accuracy,
+            mean_class_accuracy=_mean(accuracy),
+        )
+
+
+def _joint(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.int64]:
+    check_shapes(columns, rows)
+    pairs = rows.ravel().astype(np.uint16) * np.uint16(256) + columns.ravel()
+    return np.bincount(pairs, minlength=65536).reshape(256, 256)
+
+
+def _check_values(
+    what: str, counts: NDArray[np.int64], num_classes: int, allowed: tuple[int, ...] = ()
+) -> None:
+    for value in np.flatnonzero(counts[num_classes:]) + num_classes:
+        if value not in allowed:
+            raise ValueError(
+                f'{what} has the value {value}; known classes are 0..{num_classes - 1}'
+            )
+
+
+def _per_class(
+    part: NDArray[np.int64], whole: NDArray[np.int64], truth: NDArray[np.int64]
+) -> tuple[float | None, ...]:
+    """Return a share per class; None where the class does not occur in the ground truth."""
+    return tuple(float(p / w) if t else None for p, w, t in zip(part, whole, truth, strict=True))
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    """Return the mean of what is defined."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

@@ -1,0 +1,1 @@
+"""The losses of training: what they compute from predictions and labels."""
