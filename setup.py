@@ -46,7 +46,7 @@ setup(
     package_dir={TRAINING: 'training'},
     package_data={
         NAME: ['py.typed', 'templates/*.j2', 'data/**/*'],
-        TRAINING: ['py.typed', 'templates/*.j2'],
+        TRAINING: ['py.typed', 'augmentation/tables/*', 'templates/*.j2'],
     },
     data_files=SHARED_FILES,
     zip_safe=False,
@@ -74,7 +74,13 @@ setup(
             'transformers>=5.23',
         ],
         'augment': ['diffusers', 'transformers'],
-        'tensorrt': ['torch_tensorrt; platform_system == "Linux"'],
+        'tensorrt': [
+            'onnx',
+            'onnxscript',
+            # Builds for GPUs that the machine need not have, and needs none.
+            'tensorrt-rtx-cu13; platform_system == "Linux" and platform_machine == "x86_64"',
+            'torch_tensorrt>=2.14; platform_system == "Linux"',
+        ],
         # The ROS part for machines without a ROS installation, such as those that test.
         'ros': [
             'cv-bridge',
@@ -102,6 +108,7 @@ setup(
             'perception_node = multishift_perception.node.main:main',
         ],
         'multishift.commands': [
+            'augment = multishift_training.cli.augment:command',
             'evaluate = multishift_training.cli.evaluate:command',
             'import-checkpoint = multishift_training.cli.import_checkpoint:command',
             'train = multishift_training.cli.train:command',

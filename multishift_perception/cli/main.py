@@ -81,14 +81,16 @@ engine_group = LazyGroup(
     modules={
         'inspect': 'multishift_perception.cli.engine_inspect',
         'verify': 'multishift_perception.cli.engine_verify',
+        'bench': 'multishift_perception.cli.engine_bench',
     },
     help_lines={
         'build': 'Build an engine bundle from a checkpoint.',
-        'inspect': 'Show what a bundle holds.',
-        'verify': "Check a bundle's hashes and run its probe frames through every artifact.",
+        'inspect': 'Show what a bundle holds, and what of it runs here.',
+        'verify': 'Compare every artifact of a bundle with the eager model.',
+        'bench': 'Measure latency, throughput and memory of bundles.',
     },
     plugins='multishift.engine_commands',
-    help='Build, inspect and verify engine bundles.',
+    help='Build, inspect, verify and measure engine bundles.',
 )
 
 multishift = LazyGroup(
@@ -103,7 +105,8 @@ multishift = LazyGroup(
         'sample-drive': 'Write a synthetic street drive with ground truth as a bag.',
         'make-bag': 'Turn a folder of images into a bag.',
         'replay': 'Run an engine over a bag: metrics, overlays, report.',
-        'engine': 'Build, inspect and verify engine bundles.',
+        'engine': 'Build, inspect, verify and measure engine bundles.',
+        'augment': 'Generate partners of labelled images, with novel objects and new domains.',
         'train': 'Train a network from a configuration file.',
         'evaluate': 'Measure an engine or a checkpoint on labelled images.',
         'import-checkpoint': 'Build an engine bundle of published weights.',

@@ -202,6 +202,22 @@ def test_rule_based_partners(data: Path) -> None:
     assert (novel >= 4).all()
 
 
+def test_pasted_objects_alone_may_make_the_partner(data: Path) -> None:
+    samples = samples_of(
+        data,
+        partners={'kind': 'rule_based', 'weather': False},
+        outliers={'kind': 'sample_objects', 'split': 'train'},
+        transforms=ZOOM | {'color': 0.0, 'blur': 0.0},
+    )
+    differ = False
+    for epoch in range(6):
+        images, labels = samples.sample(epoch, 5)
+        same = (labels != NOVEL).all(0)
+        assert (images[0] == images[1])[same].mean() > 0.8  # zoom mixes neighbours
+        differ |= bool((images[0] != images[1])[~same].any())
+    assert differ
+
+
 def test_sample_drive_pairs_show_the_same_scene_in_another_light(tmp_path: Path) -> None:
     drive = {'kind': 'sample_drive', 'split': 'train', 'frames': 1, 'seed': 3, 'size': [48, 80]}
     samples = samples_of(

@@ -121,3 +121,12 @@ def test_training_description() -> None:
     ):
         with pytest.raises(ValidationError):
             TrainingData.model_validate({'images': images, 'transforms': transforms, **fault})
+
+
+@pytest.mark.parametrize(('learn_novel', 'learned'), [(True, NOVEL), (False, VOID)])
+def test_the_drive_s_own_novel_objects_are_learned_from_by_choice(
+    learn_novel: bool, learned: int
+) -> None:
+    drive = described(kind='sample_drive', **DRIVE, learn_novel=learn_novel)
+    assert label_table(drive, training=True)[NOVEL] == learned
+    assert label_table(drive, training=False)[NOVEL] == NOVEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from multishift_perception.errors import MultishiftError, schema_faults
 from multishift_perception.files import read_yaml
@@ -14,6 +14,12 @@ from multishift_training.datasets.config import CocoObjects, SampleObjects
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
+    return bounds
 
 
 class AdeObjects(Strict):
@@ -57,6 +63,8 @@ class PerspectivePlacement(Strict):
     height: tuple[Positive, Positive] = (0.25, 2.0)
     camera_height: Positive = 1.5
     min_height: Share = 0.03
+
+    _rising = field_validator('height')(_rising)
 
 
 class PublishedPlacement(Strict):
@@ -105,6 +113,8 @@ class ProceduralGenerator(Strict):
 
     kind: Literal['procedural']
     detail: tuple[Share, Share] = (0.0, 1.0)
+
+    _rising = field_validator('detail')(_rising)
 
 
 class RuleBasedGenerator(Strict):

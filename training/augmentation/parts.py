@@ -16,6 +16,7 @@ Reason = Literal[
     'no drivable ground',
     'object is empty',
     'object covers the image',
+    'object unreadable',
     'object not seen',
     'object not novel',
     'labels not kept',
@@ -28,13 +29,17 @@ class Rejection(Exception):
     Attributes:
         reason: why.
         figures: what was measured, by name.
+        origin: of the object, where it could not be drawn.
     """
 
-    def __init__(self, reason: Reason, figures: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, reason: Reason, figures: Mapping[str, float] | None = None, *, origin: str = ''
+    ) -> None:
         """Say why."""
         super().__init__(reason)
         self.reason: Reason = reason
         self.figures = dict(figures or {})
+        self.origin = origin
 
 
 class Scene(NamedTuple):

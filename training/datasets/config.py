@@ -152,6 +152,8 @@ class SampleDriveData(Strict):
         size: rows and columns.
         conditions: every scene is rendered in each of these; if empty, each in one of its own.
             The same scene in two conditions shows the same things at the same places.
+        learn_novel: in training, keep the novel objects that stand in the scenes; if not, they
+            are void there.
     """
 
     kind: Literal['sample_drive']
@@ -160,6 +162,7 @@ class SampleDriveData(Strict):
     seed: int = Field(ge=0)
     size: Size = (360, 640)
     conditions: list[str] = []
+    learn_novel: bool = True
 
     @field_validator('conditions')
     @classmethod

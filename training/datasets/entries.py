@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+import re
 
 from multishift_perception.errors import MultishiftError
 
@@ -24,6 +25,7 @@ class Entry:
         scene: what the images of one scene have in common, in partner data sets too.
         condition: weather or light, if the data set says; else empty.
         base: image that ``image`` is added to, if it is a difference.
+        weight: how often it is drawn among the partners of a scene, relative to the others.
     """
 
     image: Path
@@ -32,6 +34,7 @@ class Entry:
     scene: str
     condition: str = ''
     base: Path | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,11 @@ def pair(
     if faults:
         raise MultishiftError(f'{kind}: {"; ".join(faults)}: {mend}')
     return [(key, images.by_key[key], labels.by_key[key]) for key in sorted(common)]
+
+
+def file_name(name: str) -> str:
+    """Return an image's name as file names of generated partners hold it."""
+    return re.sub(r'[^A-Za-z0-9_.-]|^\.', '-', name)
 
 
 def some(names: Iterable[str]) -> str:

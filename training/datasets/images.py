@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import layouts
 from multishift_training.datasets.config import ImageData
@@ -40,6 +41,11 @@ class LabelledImages:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.entries)
+
+    @property
+    def may_have_novel(self) -> bool:
+        """Whether a label value of the data set stands for novel pixels."""
+        return bool((self._table == NOVEL).any())
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from multishift_training.datasets.entries import (
     pair,
     some,
 )
+from multishift_training.datasets.generated import weighted
 
 _UNPACK = 'unpack the data set again'
 _TRAIN_IDS = 'create them with cityscapesScripts (csCreateTrainIdLabelImgs)'
@@ -81,7 +82,7 @@ def cityscapes(config: CityscapesData | MultishiftCityscapesData, root: Path) ->
         name = key.rpartition('/')[2]
         scene = re.match(r'.+?_\d{6}_\d{6}(?=_|$)', name)
         entries.append(Entry(image, labels, name, scene[0] if scene else name))
-    return entries
+    return weighted(entries, base / 'records.jsonl')
 
 
 def road_anomaly(config: RoadAnomalyData, root: Path) -> list[Entry]:

@@ -84,6 +84,35 @@ def paste(source: Outliers, image: Bytes, labels: Bytes, rng: np.random.Generato
         labels[region][novel[..., 3] >= 128] = NOVEL
 
 
+def coco_images(config: CocoObjects, root: Path) -> LabelledImages:
+    """List COCO images with an object in them, which is labelled 254, and all else 0.
+
+    Raises:
+        MultishiftError: there are no masks, or images that belong to them are missing.
+    """
+    masks = find(root / config.root / config.masks, '*', ('.png',))
+    if not masks.by_key:
+        raise MultishiftError(
+            f'{config.kind}: no mask {masks.wanted} in {masks.folder}: create them with '
+            f"Meta-OoD's prepare_coco_segmentation.py, or {MEND_ROOT}"
+        )
+    folder = root / config.root / config.images
+    # Far more images than masks: their names are enough.
+    present = set(os.listdir(folder)) if folder.is_dir() else set()
+    images = {key: f'{key.rpartition("_")[2]}.jpg' for key in masks.by_key}
+    missing = [name for name in images.values() if name not in present]
+    if missing:
+        raise MultishiftError(
+            f'{config.kind}: of {len(images)} masks {some(missing)} have no image in '
+            f'{folder}: mend `images`, or unpack COCO again'
+        )
+    entries = [Entry(folder / images[k], path, k, k) for k, path in masks.by_key.items()]
+    # Whatever value marks the object; 255 is what COCO leaves open.
+    table = np.full(256, NOVEL, np.uint8)
+    table[[0, 255]] = 0
+    return LabelledImages(config.kind, entries, table)
+
+
 class CocoOutliers:
     """Objects cut from COCO images, as MultiShiftSeg pastes them: at 0.1 to 1.0 of their size."""
 
@@ -96,27 +125,7 @@ class CocoOutliers:
         Raises:
             MultishiftError: there are no masks, or images that belong to them are missing.
         """
-        masks = find(root / config.root / config.masks, '*', ('.png',))
-        if not masks.by_key:
-            raise MultishiftError(
-                f'{config.kind}: no mask {masks.wanted} in {masks.folder}: create them with '
-                f"Meta-OoD's prepare_coco_segmentation.py, or {MEND_ROOT}"
-            )
-        folder = root / config.root / config.images
-        # Far more images than masks: their names are enough.
-        present = set(os.listdir(folder)) if folder.is_dir() else set()
-        images = {key: f'{key.rpartition("_")[2]}.jpg' for key in masks.by_key}
-        missing = [name for name in images.values() if name not in present]
-        if missing:
-            raise MultishiftError(
-                f'{config.kind}: of {len(images)} masks {some(missing)} have no image in '
-                f'{folder}: mend `images`, or unpack COCO again'
-            )
-        entries = [Entry(folder / images[k], path, k, k) for k, path in masks.by_key.items()]
-        # Whatever value marks the object; 255 is what COCO leaves open.
-        table = np.full(256, NOVEL, np.uint8)
-        table[[0, 255]] = 0
-        self._images = LabelledImages(config.kind, entries, table)
+        self._images = coco_images(config, root)
 
     def count(self, rng: np.random.Generator) -> int:
         """Return one."""

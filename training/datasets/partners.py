@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.errors import MultishiftError
+from multishift_training.datasets.entries import file_name
 from multishift_training.datasets.images import LabelledImage, LabelledImages
 from multishift_training.datasets.outliers import Outliers, paste
 from multishift_training.datasets.transforms import SharedTransforms, weather
@@ -40,23 +41,28 @@ class ImagePartners:
     def __init__(self, originals: LabelledImages, partners: LabelledImages) -> None:
         """Match the two by scene.
 
-        A partner belongs to the original whose scene is its own, or begins it before a ``_``.
+        A partner belongs to the originals whose name or scene is its own, or begins it before a
+        ``_``; what file names of generated partners cannot hold counts as ``-``.
 
         Raises:
             MultishiftError: no original has a partner.
         """
         self._originals, self._partners = originals, partners
-        scenes = {entry.scene for entry in originals.entries}
-        by_scene: dict[str, list[int]] = defaultdict(list)
+        keys = [
+            dict.fromkeys(file_name(key) for key in (entry.name, entry.scene))
+            for entry in originals.entries
+        ]
+        known = {key for own in keys for key in own}
+        by_key: dict[str, list[int]] = defaultdict(list)
         for index, entry in enumerate(partners.entries):
-            scene = entry.scene
-            while scene and scene not in scenes:
-                scene = scene.rpartition('_')[0]
-            by_scene[scene].append(index)
+            key = file_name(entry.scene)
+            while key and key not in known:
+                key = key.rpartition('_')[0]
+            by_key[key].append(index)
         self._of = {
-            index: tuple(by_scene[entry.scene])
-            for index, entry in enumerate(originals.entries)
-            if entry.scene in by_scene
+            index: found
+            for index, own in enumerate(keys)
+            if (found := tuple(partner for key in own for partner in by_key.get(key, ())))
         }
         self.paired = tuple(self._of)
         if not self.paired:
@@ -72,7 +78,7 @@ class ImagePartners:
         Raises:
             MultishiftError: it is unreadable, or its size is not the original's.
         """
-        chosen = int(rng.choice(self._of[index]))
+        chosen = self._choose(self._of[index], rng)
         partner = self._partners.read(chosen)
         if partner[1].shape != original[1].shape:
             raise MultishiftError(
@@ -82,22 +88,30 @@ class ImagePartners:
             )
         return partner
 
+    def _choose(self, candidates: tuple[int, ...], rng: np.random.Generator) -> int:
+        """Draw one by weight; those of equal weight as if they had none."""
+        weights = np.array([self._partners.entries[i].weight for i in candidates])
+        shares = None if np.ptp(weights) == 0 else weights / weights.sum()
+        return int(rng.choice(candidates, p=shares))
+
 
 class RuleBasedPartners:
     """Partners that are the originals in another weather or light, with novel objects pasted."""
 
-    def __init__(self, originals: LabelledImages, outliers: Outliers | None) -> None:
+    def __init__(
+        self, originals: LabelledImages, outliers: Outliers | None, *, new_weather: bool
+    ) -> None:
         """Give every original a partner, and every partner objects of its own, if there are."""
         self.paired = tuple(range(len(originals)))
         self._outliers = outliers
-        self._weather = SharedTransforms(weather())
+        self._change = SharedTransforms(weather() if new_weather else [])
 
     def draw(self, index: int, original: LabelledImage, rng: np.random.Generator) -> LabelledImage:
         """Change a copy of the original; the pasted objects are in the same weather."""
         image, labels = original[0].copy(), original[1].copy()
         if self._outliers is not None:
             paste(self._outliers, image, labels, rng)
-        return self._weather([(image, labels)], rng)[0]
+        return self._change([(image, labels)], rng)[0]
 
 
 def mixed(

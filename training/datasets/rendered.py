@@ -63,7 +63,8 @@ def _key(config: SampleDriveData) -> str:
     """Return a digest of the description, the renderer's sources, and what it draws with."""
     folder = Path(str(sample_drive.__file__)).parent
     sources = [Path(str(classes.__file__)), *sorted(folder.rglob('*.py'))]
-    digest = hashlib.sha256(json.dumps(config.model_dump(mode='json'), sort_keys=True).encode())
+    drawn = config.model_dump(mode='json', exclude={'learn_novel'})
+    digest = hashlib.sha256(json.dumps(drawn, sort_keys=True).encode())
     digest.update(f'numpy {np.__version__} opencv {cv2.__version__}'.encode())
     for source in sources:
         digest.update(source.name.encode())

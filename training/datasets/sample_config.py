@@ -69,9 +69,14 @@ TransformData = Annotated[
 
 
 class RuleBasedPartner(Strict):
-    """The partner is the original in another weather or light, drawn by rule."""
+    """The partner is the original in another weather or light, drawn by rule.
+
+    Attributes:
+        weather: change weather and light; if not, pasted objects are all that differs.
+    """
 
     kind: Literal['rule_based']
+    weather: bool = True
 
 
 class TrainingData(Strict):

@@ -115,6 +115,6 @@ def _open_partners(
         case None:
             return None
         case RuleBasedPartner():
-            return RuleBasedPartners(originals, outliers)
+            return RuleBasedPartners(originals, outliers, new_weather=config.partners.weather)
         case images:
             return ImagePartners(originals, open_images(images, root, cache, training=True))

@@ -100,9 +100,9 @@ def spans(values: Iterable[int]) -> str:
 
 
 def _learns_novel(config: ImageData) -> bool:
-    if isinstance(config, FolderData):
+    if isinstance(config, FolderData | SampleDriveData):
         return config.learn_novel
-    return isinstance(config, MultishiftCityscapesData | SampleDriveData)
+    return isinstance(config, MultishiftCityscapesData)
 
 
 def _values(config: ImageData) -> dict[int, int]:

@@ -1,0 +1,174 @@
+"""The folder of an augmentation run: every source's files appear in it whole, or not at all.
+
+A source's files are staged below ``.work``; renaming the stage commits them, and moving them to
+their places comes after it. What a killed process committed is moved by the next one, and what
+it had not is removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+import fcntl
+import os
+from pathlib import Path
+import shutil
+
+from pydantic import ValidationError
+import yaml
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import remove_leftovers, write_text
+from multishift_training.augmentation.config import AugmentConfig
+from multishift_training.augmentation.records import Record, from_lines, to_lines
+from multishift_training.disk import room
+
+IMAGES, LABELS = 'leftImg8bit', 'gtFine'
+RECORDS, SUMMARY, SHEET = 'records.jsonl', 'summary.json', 'index.html'
+
+
+class AugmentFolder:
+    """``leftImg8bit/``, ``gtFine/``, ``records/``, ``rejected/``, and what sums them up.
+
+    Attributes:
+        path: the folder.
+        cache: of rendered source frames.
+    """
+
+    def __init__(self, path: Path, config: AugmentConfig) -> None:
+        """Claim a folder for a run, new or to be resumed.
+
+        ``config.yaml`` holds all that decides the set; the number of processes does not.
+
+        Raises:
+            MultishiftError: it holds a run of another configuration, or a data set of its own.
+        """
+        self.path = path
+        self.cache = path / 'cache'
+        self._work = path / '.work'
+        self._split = config.split
+        claimed = path / 'config.yaml'
+        content = config.model_dump(mode='json', exclude={'workers'})
+        text = yaml.safe_dump(content, sort_keys=False)
+        if not claimed.exists() and any((path / part).exists() for part in (IMAGES, LABELS)):
+            raise MultishiftError(
+                f'{path} holds a data set that is no run: give another folder with --out'
+            )
+        with room(path):
+            self._work.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            if claimed.exists() and claimed.read_text() != text:
+                raise MultishiftError(
+                    f'{path} holds a run of another configuration ({claimed}): give another '
+                    'folder with --out'
+                )
+            for name in (claimed.name, RECORDS, SUMMARY, SHEET):
+                remove_leftovers(path / name)
+            if not claimed.exists():
+                self.write(claimed.name, text)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait until no other process writes what belongs to all."""
+        with (self._work / 'lock').open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def held(self, rank: int) -> Iterator[None]:
+        """Keep the same process of a second start out.
+
+        Raises:
+            MultishiftError: one is at work.
+        """
+        with (self._work / f'{rank}.lock').open('w') as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MultishiftError(
+                    f'another process is at work on {self.path}: wait for its end, or end it'
+                ) from None
+            yield
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file that belongs to all, atomically, while it is ``locked``.
+
+        Raises:
+            MultishiftError: there is no room on the disk.
+        """
+        with room(self.path):
+            write_text(self.path / name, text)
+
+    def is_done(self, source: str) -> bool:
+        """Finish or clear what a killed process left of a source; return whether it is recorded.
+
+        One that could not be read is not done: it may have been mended.
+
+        Raises:
+            MultishiftError: its record is damaged, or there is no room on the disk.
+        """
+        shutil.rmtree(self._work / f'{source}.part', ignore_errors=True)
+        if (self._work / f'{source}.whole').is_dir():
+            self._publish(source)
+        records = self.records(source)
+        return bool(records) and all(record.verdict != 'fault' for record in records)
+
+    def records(self, source: str) -> list[Record]:
+        """Return the records of a source; none where it has not been done.
+
+        Raises:
+            MultishiftError: the file was damaged after it was written.
+        """
+        path = self.path / 'records' / f'{source}.jsonl'
+        if not path.exists():
+            return []
+        try:
+            return from_lines(path.read_text())
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise MultishiftError(
+                f'{path} is damaged ({type(error).__name__}): delete it to have its source done '
+                'anew'
+            ) from None
+
+    def commit(self, source: str, records: Sequence[Record], files: Mapping[str, bytes]) -> None:
+        """Write all that came of a source, as one.
+
+        Args:
+            source: name of the source.
+            records: its attempts.
+            files: content by path below the folder.
+
+        Raises:
+            MultishiftError: there is no room on the disk; nothing of the source is recorded.
+        """
+        stage = self._work / f'{source}.part'
+        with room(self.path):
+            record = {f'records/{source}.jsonl': to_lines(records).encode()}
+            for name, content in {**files, **record}.items():
+                (stage / name).parent.mkdir(parents=True, exist_ok=True)
+                (stage / name).write_bytes(content)
+            stage.rename(stage.with_name(f'{source}.whole'))
+        self._publish(source)
+
+    def _publish(self, source: str) -> None:
+        """Move a source's files to their places, the record last."""
+        stage = self._work / f'{source}.whole'
+        files = [path.relative_to(stage) for path in stage.rglob('*') if path.is_file()]
+        with room(self.path):
+            for name in sorted(files, key=lambda name: name.parts[0] == 'records'):
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(stage / name, self.path / name)
+            shutil.rmtree(stage)
+
+    def image(self, record: Record) -> str:
+        """Return the path of an accepted sample's image below the folder."""
+        return f'{IMAGES}/{self._split}/{_city(record)}/{record.file}_leftImg8bit.png'
+
+    def labels(self, record: Record) -> str:
+        """Return the path of an accepted sample's label image below the folder."""
+        return f'{LABELS}/{self._split}/{_city(record)}/{record.file}_gtFine_labelTrainIds.png'
+
+
+def _city(record: Record) -> str:
+    """Return the folder of a source's images, as Cityscapes has one for each city."""
+    return record.source.partition('_')[0] or record.source

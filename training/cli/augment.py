@@ -1,0 +1,41 @@
+"""`multishift augment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.augmentation.config import read_config
+from multishift_training.augmentation.folder import SHEET
+from multishift_training.augmentation.run import augment
+from multishift_training.cli.options import data_option
+
+
+@click.command()
+@click.argument('config', type=click.Path(path_type=Path))
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path, file_okay=False),
+    help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
+)
+@data_option
+@click.option('--json', 'as_json', is_flag=True, help='Print the counts as JSON.')
+def command(config: Path, out: Path | None, data: Path, as_json: bool) -> None:
+    """Generate partners of labelled images as the YAML file CONFIG says.
+
+    Novel objects and new domains are painted into the images, and filters judge what came of it.
+    `multishift train` reads the folder as data of kind `multishift_cityscapes`.
+    """
+    folder = out or Path('runs') / config.stem
+    summary = augment(read_config(config), folder, root=data)
+    if not summary.complete:
+        click.echo(f'{summary.recorded} of {summary.sources} sources are done', err=True)
+        return  # other processes are at work, and the last one has the totals
+    click.echo(summary.model_dump_json(indent=2) if as_json else f'{summary}\n{folder / SHEET}')
+    if not summary.accepted:
+        raise MultishiftError(
+            f'{folder}: nothing was accepted, for the reasons in {SHEET}: mend them, or lower '
+            'what the filters demand, and give another folder with --out'
+        )
