@@ -33,10 +33,13 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         fresh = scratch / path.name
         yield fresh
-        if path.is_dir():
-            _exchange(fresh, path)
-        else:
+        try:
             os.replace(fresh, path)
+        except OSError:
+            # Asked for only now: another process may have put a directory there a moment ago.
+            if not path.is_dir():
+                raise
+            _exchange(fresh, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Iterator, Mapping
 import logging
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.engine.manifest import MANIFEST, Artifact, Manifest, read_manifest
-from multishift_perception.engine.probe import ProbeSet, check_parity
+from multishift_perception.engine.manifest import (
+    MANIFEST,
+    BackendName,
+    Manifest,
+    Parity,
+    read_manifest,
+)
+from multishift_perception.engine.probe import ProbeSet, check_anomaly, check_parity
+from multishift_perception.engine.selection import Choice, choose
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
@@ -20,8 +28,19 @@ logger = logging.getLogger(__name__)
 
 EMBEDDED_BUNDLE = Path(__file__).parent.parent / 'data' / 'embedded_engine'
 
-# Best first.
-BACKENDS = ('tensorrt', 'openvino', 'torch')
+BACKENDS: tuple[str, ...] = get_args(BackendName)
+
+
+class Proof(NamedTuple):
+    """How far an artifact is from the eager model, within the bounds.
+
+    Attributes:
+        parity: of labels and scores.
+        anomaly_error: largest difference of the anomaly, of 255.
+    """
+
+    parity: Parity
+    anomaly_error: int
 
 
 class Engine:
@@ -32,19 +51,21 @@ class Engine:
         name: the bundle's directory name.
         digest: SHA-256 of the manifest, which itself holds every other file's hash.
         backend: name of the backend that runs.
+        device: where it runs, as PyTorch writes it: ``cpu``, ``cuda:0``.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, backend: str, running: Backend) -> None:
+    def __init__(self, bundle: Path, manifest: Manifest, choice: Choice, running: Backend) -> None:
         """Use ``Engine.load``."""
         self.manifest = manifest
         self.name = bundle.name
         self.digest = sha256(bundle / MANIFEST)
-        self.backend = backend
+        self.backend = choice.artifact.backend
+        self.device = choice.device
         self._running = running
 
     @classmethod
     def load(cls, bundle: Path | None, *, backend: str = 'auto', device: int = 0) -> Engine:
-        """Verify a bundle, load an artifact, and run the probe frames through it.
+        """Verify a bundle, load an artifact, warm it up, and run the probe frames through it.
 
         Args:
             bundle: directory of the bundle; None takes the embedded engine.
@@ -57,13 +78,17 @@ class Engine:
         """
         bundle = (EMBEDDED_BUNDLE if bundle is None else bundle).resolve()
         manifest = read_manifest(bundle)
-        _verify_files(bundle, manifest)
-        artifact = _choose(bundle, manifest, backend)
-        running = _open(bundle / artifact.file, artifact, device)
-        probe = ProbeSet.load(bundle / manifest.probe.file)
-        check_parity(probe, probe.measure(running), bundle / artifact.file)
-        logger.info('engine %s: backend %s', bundle.name, artifact.backend)
-        return cls(bundle, manifest, artifact.backend, running)
+        for fault in file_faults(bundle, manifest.hashes):
+            raise MultishiftError(fault)
+        choice = choose(bundle, manifest, backend, device)
+        running = open_artifact(bundle, choice)
+        try:
+            prove(bundle, manifest, choice, running)
+        except BaseException:
+            running.close()
+            raise
+        logger.info('engine %s: %s', bundle.name, choice)
+        return cls(bundle, manifest, choice, running)
 
     @property
     def classes(self) -> tuple[SemanticClass, ...]:
@@ -96,58 +121,51 @@ class Engine:
         self.close()
 
 
-def _verify_files(bundle: Path, manifest: Manifest) -> None:
-    for name, expected in manifest.hashes.items():
+def file_faults(bundle: Path, hashes: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is missing or changed of a bundle's files, one line each."""
+    for name, expected in hashes.items():
         path = bundle / name
         if not path.is_file():
-            raise MultishiftError(f'{path} is missing: copy the whole bundle again')
-        found = sha256(path)
-        if found != expected:
-            raise MultishiftError(
+            yield f'{path} is missing: copy the whole bundle again'
+        elif (found := sha256(path)) != expected:
+            yield (
                 f'{path} has SHA-256 {found[:12]}..., its manifest says {expected[:12]}...: '
                 'copy the whole bundle again, or build it again'
             )
 
 
-def _choose(bundle: Path, manifest: Manifest, backend: str) -> Artifact:
-    """Return the artifact to run; with ``auto`` the best that fits, with the reason in the log."""
-    offered = [name for name in BACKENDS if manifest.artifact(name)]
-    if backend == 'auto':
-        fitting = [name for name in offered if not _obstacle(name)]
-        if not fitting:
-            obstacles = '; '.join(f'{name}: {_obstacle(name)}' for name in offered)
-            raise MultishiftError(f'no artifact of {bundle} runs on this machine ({obstacles})')
-        logger.info('of %s, %s is the best that fits this machine', offered, fitting[0])
-        backend = fitting[0]
-    artifact = manifest.artifact(backend)
-    if artifact is None:
-        raise MultishiftError(
-            f'{bundle} has no artifact for backend {backend!r}: choose auto or one of {offered}, '
-            f'or build it with `multishift engine build --target {backend}`'
-        )
-    if obstacle := _obstacle(backend):
-        raise MultishiftError(f'backend {backend!r} cannot run here: {obstacle}')
-    return artifact
-
-
-def _obstacle(backend: str) -> str | None:
-    """Say why a backend cannot run on this machine, with the mend; None where it can."""
-    if backend == 'tensorrt':
-        return 'this version of multishift_perception has no TensorRT runtime: use openvino'
-    if importlib.util.find_spec(backend) is None:
-        return f'{backend} is not installed: pip install {backend}'
-    return None
-
-
-def _open(file: Path, artifact: Artifact, device: int) -> Backend:
+def open_artifact(bundle: Path, choice: Choice) -> Backend:
+    """Load the chosen artifact; raises MultishiftError where it is broken."""
+    file = bundle / choice.artifact.file
     # Imported here so that a machine needs only the library of the backend it runs.
-    if artifact.backend == 'openvino':
+    if choice.artifact.backend == 'openvino':
         from multishift_perception.engine.openvino_backend import OpenVinoBackend
 
         return OpenVinoBackend(file)
     import torch
 
+    device = torch.device(choice.device)
+    if choice.artifact.backend == 'tensorrt':
+        from multishift_perception.engine.tensorrt_backend import TensorRtBackend
+
+        return TensorRtBackend(file, device)
     from multishift_perception.engine.torch_backend import TorchBackend
 
-    cuda = torch.cuda.is_available()
-    return TorchBackend(file, torch.device('cuda', device) if cuda else torch.device('cpu'))
+    return TorchBackend(file, device)
+
+
+def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) -> Proof:
+    """Run the probe frames, which warms the artifact up, and compare its outputs.
+
+    A bundle has one batch size, so that nothing is left to warm up for later.
+
+    Raises:
+        MultishiftError: the outputs differ by more than the bounds.
+    """
+    file = bundle / choice.artifact.file
+    probe = ProbeSet.load(bundle / manifest.probe.file)
+    outputs = probe.outputs(running)
+    parity = probe.parity(outputs)
+    check_parity(probe, parity, file)
+    check_anomaly(probe, outputs, manifest.calibration, file)
+    return Proof(parity, probe.anomaly_error(outputs, manifest.calibration))

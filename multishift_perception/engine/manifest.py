@@ -80,12 +80,40 @@ class Parity(_Strict):
     score_error: float = Field(ge=0)
 
 
+class TensorRtNeeds(_Strict):
+    """The machine that a serialized TensorRT engine runs on, and no other.
+
+    Attributes:
+        flavour: which library reads it: TensorRT, or TensorRT for RTX, which takes one engine
+            to any GPU of the compute capability.
+        version: the library that built it; it must be the very one that loads it.
+        compute_capability: of the GPU, for example ``8.9``.
+        platform: the host's operating system and processor.
+        gpu: name of the GPU, where the engine fits that model only.
+    """
+
+    flavour: Literal['tensorrt', 'tensorrt_rtx']
+    version: Annotated[str, Field(pattern=r'^\d+\.\d+\.\d+$')]
+    compute_capability: Annotated[str, Field(pattern=r'^\d+\.\d$')]
+    platform: Literal['linux_x86_64', 'linux_aarch64']
+    gpu: str | None = None
+
+    @model_validator(mode='after')
+    def _named_gpu(self) -> TensorRtNeeds:
+        if (self.flavour == 'tensorrt') != (self.gpu is not None):
+            raise ValueError('gpu belongs to flavour tensorrt, and to no other')
+        return self
+
+
 class Artifact(_Strict):
     """One compiled form of the deploy graph.
 
     Attributes:
         companions: further files the artifact consists of, by name, with their SHA-256.
-        needs: what the machine must have, for example ``{'device': 'any CPU'}``.
+        needs: what the machine must have, in words, for example ``{'device': 'any CPU'}``.
+        tensorrt: what it must have, to be compared; of backend ``tensorrt``, and of no other.
+        parity: None where the building machine could not run the artifact; `multishift engine
+            verify` fills it on one that can.
     """
 
     backend: BackendName
@@ -94,7 +122,16 @@ class Artifact(_Strict):
     companions: dict[FileName, Sha256] = {}
     precision: Literal['fp32', 'fp16', 'bf16', 'int8']
     needs: dict[str, str]
-    parity: Parity
+    tensorrt: TensorRtNeeds | None = None
+    parity: Parity | None
+
+    @model_validator(mode='after')
+    def _typed_needs(self) -> Artifact:
+        if (self.backend == 'tensorrt') != (self.tensorrt is not None):
+            raise ValueError('tensorrt belongs to backend tensorrt, and to no other')
+        if self.parity is None and self.tensorrt is None:
+            raise ValueError(f'parity is missing for backend {self.backend}, which runs anywhere')
+        return self
 
 
 class Probe(_Strict):

@@ -35,9 +35,9 @@ class OpenVinoBackend:
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the outputs are the caller's own arrays."""
+        results = self._request.infer([frames], share_inputs=True, share_outputs=True)
         # The request reuses its output memory at the next call, hence the copies.
-        results = self._request.infer([frames], share_inputs=True)
-        return EngineOutput(*(np.array(results[i]) for i in range(3)))
+        return EngineOutput(*(results[i].copy() for i in range(3)))
 
     def close(self) -> None:
         """Free the compiled model."""

@@ -11,37 +11,57 @@ import zipfile
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch.export.passes import move_to_device_pass
 
+from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
 
 
 class TorchBackend:
-    """An exported program (``.pt2``) run operator by operator."""
+    """An exported program (``.pt2``) run operator by operator; on a GPU as one CUDA graph."""
 
     def __init__(self, file: Path, device: torch.device) -> None:
         """Load ``file`` to ``device``; raises MultishiftError where it is broken or unsafe."""
-        _refuse_code(file)
-        try:
-            program = torch.export.load(file)
-        except Exception as error:  # torch.export raises whatever its parser met
-            reason = ' '.join(str(error).split())
-            raise MultishiftError(
-                f'PyTorch {torch.__version__} cannot load {file} ({reason}): build the bundle '
-                'again with `multishift engine build --target torch`'
-            ) from error
+        self._file = file
         self._device = device
-        self._module: Any = program.module().to(device)
+        self._runner: CudaRunner | None = None
+        program = load_program(file)
+        if device.type == 'cuda':
+            with gpu_faults(file, device):
+                # Moves also the tensors that the program makes while it runs.
+                program = move_to_device_pass(program, device)
+        self._module: Any = program.module()
 
-    @torch.inference_mode()
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
-        """Run RGB frames ``uint8 [N,H,W,3]``."""
-        outputs = self._module(torch.from_numpy(frames).to(self._device))
-        return EngineOutput(*(output.cpu().numpy() for output in outputs))
+        """Run RGB frames ``uint8 [N,H,W,3]``; on a GPU the first call captures the graph."""
+        if self._device.type != 'cuda':
+            with torch.inference_mode():
+                outputs = self._module(torch.from_numpy(frames))
+            return EngineOutput(*(output.numpy() for output in outputs))
+        if self._runner is None:
+            with gpu_faults(self._file, self._device):
+                self._runner = CudaRunner(self._module, frames.shape, self._device)
+        return self._runner.run(frames)
 
     def close(self) -> None:
         """Free the weights."""
-        del self._module
+        del self._runner, self._module
+        if self._device.type == 'cuda':
+            torch.cuda.empty_cache()
+
+
+def load_program(file: Path) -> torch.export.ExportedProgram:
+    """Read an exported program; raises MultishiftError where it is broken or unsafe."""
+    _refuse_code(file)
+    try:
+        return torch.export.load(file)
+    except Exception as error:  # torch.export raises whatever its parser met
+        reason = ' '.join(str(error).split())[:200]
+        raise MultishiftError(
+            f'PyTorch {torch.__version__} cannot load {file} ({reason}): build the bundle '
+            'again with `multishift engine build --target torch`'
+        ) from error
 
 
 def _refuse_code(file: Path) -> None:

@@ -90,7 +90,7 @@ def _scattered(
     limit = street.half_width + 2.2
     for _ in range(int(rng.choice([1, 2, 3], p=(0.55, 0.3, 0.15)))):
         kind = str(rng.choice(NOVEL_OBJECTS[split]))
-        depth = float(np.exp(rng.uniform(np.log(5.5), np.log(45.0))))
+        depth = float(np.exp(rng.uniform(np.log(5.5), np.log(20.0))))
         aside = float(rng.uniform(-0.8, 0.8)) * depth * eye.width / 2 / eye.focal
         (fx, fz), (rx, rz) = eye.forward, eye.right
         x, s = eye.x + fx * depth + rx * aside, eye.z + fz * depth + rz * aside

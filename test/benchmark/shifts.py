@@ -22,7 +22,7 @@ from multishift_training.augmentation import config as augmentation_config
 from multishift_training.augmentation.run import augment
 from multishift_training.config import TrainConfig
 from multishift_training.datasets import ValidationData, open_validation
-from multishift_training.evaluation import evaluate
+from multishift_training.evaluation.evaluate import evaluate
 from multishift_training.evaluation.runners import NetworkRunner
 from multishift_training.train import train
 from multishift_training.trained import open_trained

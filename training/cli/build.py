@@ -13,9 +13,9 @@ from multishift_training.cli.bundle import (
     calibrated,
     write_bundle,
 )
-from multishift_training.cli.size import SizeType
+from multishift_training.cli.options import SizeType
 from multishift_training.datasets import open_validation
-from multishift_training.export import Target
+from multishift_training.export import Plan
 from multishift_training.trained import open_trained
 
 
@@ -32,7 +32,7 @@ def command(
     checkpoint: Path,
     size: tuple[int, int] | None,
     out: Path,
-    targets: tuple[Target, ...],
+    plan: Plan,
     batch: int,
     data: Path,
 ) -> None:
@@ -61,4 +61,4 @@ def command(
             'command': f'multishift train CONFIG; multishift engine build {checkpoint.name}',
         },
     )
-    write_bundle(out, model, calibration, frames, batch=batch, targets=targets, origin=origin)
+    write_bundle(out, model, calibration, frames, batch=batch, plan=plan, origin=origin)

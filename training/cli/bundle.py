@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from torch.utils.data import DataLoader
 
-from multishift_perception.engine.manifest import Calibration
+from multishift_perception.engine.manifest import Artifact, Calibration
 from multishift_training.calibration import fit_calibration
-from multishift_training.datasets.loading import ValidationSet
+from multishift_training.cli.options import data_option
+from multishift_training.datasets.loading import ValidationSet, validation_loader
 from multishift_training.deploy import DeployGraph
-from multishift_training.export import TARGETS, Target, export_bundle
+from multishift_training.export import (
+    DEFAULT_TARGETS,
+    PRECISIONS,
+    TARGETS,
+    Plan,
+    Precision,
+    Target,
+    export_bundle,
+)
 from multishift_training.models import SegmentationModel
 from multishift_training.validate import pooled_scores
 
@@ -31,10 +40,30 @@ _OPTIONS = (
         '--target',
         'targets',
         multiple=True,
-        default=TARGETS,
-        type=click.Choice(get_args(Target)),
+        default=DEFAULT_TARGETS,
+        type=click.Choice(TARGETS),
         show_default=True,
-        help='Artifact to build; may be given several times.',
+        help='Artifact to build; may be given several times. `tensorrt` builds on the GPU that '
+        'will run it, `tensorrt-rtx` on any machine.',
+    ),
+    click.option(
+        '--compute-capability',
+        'capabilities',
+        multiple=True,
+        metavar='MAJOR.MINOR',
+        help="Of the vehicle's GPU, for `tensorrt-rtx`, such as 8.9; may be given several times.",
+    ),
+    click.option(
+        '--precision',
+        type=click.Choice(PRECISIONS),
+        default='fp16',
+        show_default=True,
+        help='Of the TensorRT engines; the others compute in fp32.',
+    ),
+    click.option(
+        '--onnx',
+        type=click.Path(path_type=Path, dir_okay=False),
+        help='Write the network as ONNX too, in fp32, to this file.',
     ),
     click.option(
         '--batch',
@@ -43,20 +72,32 @@ _OPTIONS = (
         show_default=True,
         help='Frames per engine call.',
     ),
-    click.option(
-        '--data',
-        type=click.Path(path_type=Path, file_okay=False, exists=True),
-        default=Path(),
-        help='Folder that relative data paths start from; the current one when left out.',
-    ),
+    data_option,
 )
 
 
 def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options ``out``, ``targets``, ``batch`` and ``data``."""
+    """Give a command the options ``out``, ``plan``, ``batch`` and ``data``.
+
+    A plan that this machine cannot build is refused before the command begins.
+    """
+
+    @wraps(command)
+    def with_plan(
+        *,
+        targets: tuple[Target, ...],
+        precision: Precision,
+        capabilities: tuple[str, ...],
+        onnx: Path | None,
+        **others: Any,
+    ) -> None:
+        plan = Plan(targets, precision, capabilities, onnx)
+        plan.check()
+        command(plan=plan, **others)
+
     for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+        with_plan = option(with_plan)
+    return with_plan
 
 
 def calibrated(
@@ -70,7 +111,7 @@ def calibrated(
         workers: processes that read them.
         dataset: what the frames are, in words, for the manifest.
     """
-    known, novel = pooled_scores(model, DataLoader(frames, num_workers=workers))
+    known, novel = pooled_scores(model, validation_loader(frames, workers=workers))
     return fit_calibration(known, novel, dataset=f'{len(frames)} {dataset}')
 
 
@@ -89,7 +130,7 @@ def write_bundle(
     frames: ValidationSet,
     *,
     batch: int,
-    targets: tuple[Target, ...],
+    plan: Plan,
     origin: Origin,
 ) -> None:
     """Export a network, with probes spread over ``frames``, and print what came of it.
@@ -104,12 +145,20 @@ def write_bundle(
         DeployGraph(model, calibration),
         calibration=calibration,
         probes=probes.reshape(_PROBES, batch, *probes.shape[1:]),
-        targets=targets,
+        targets=plan,
         **origin._asdict(),
     )
     for artifact in manifest.artifacts:
-        click.echo(
-            f'{artifact.backend}: {artifact.parity.label_agreement:.2%} of labels agree, '
-            f'score within {artifact.parity.score_error:.2g}'
-        )
+        click.echo(f'{artifact.backend}: {artifact.file}, {_proof(artifact, out)}')
+    if plan.onnx is not None:
+        click.echo(f'ONNX: {plan.onnx}')
     click.echo(f'bundle: {out}')
+
+
+def _proof(artifact: Artifact, bundle: Path) -> str:
+    if artifact.parity is None:
+        return f'not run yet: on the vehicle, run `multishift engine verify {bundle.name}`'
+    return (
+        f'{artifact.parity.label_agreement:.2%} of labels agree, '
+        f'score within {artifact.parity.score_error:.2g}'
+    )

@@ -53,6 +53,7 @@ def test_help_loads_no_heavy_library() -> None:
         ['engine', 'build'],
         ['engine', 'inspect'],
         ['engine', 'verify'],
+        ['engine', 'bench'],
     ],
     ids=' '.join,
 )

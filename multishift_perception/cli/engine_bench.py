@@ -1,0 +1,163 @@
+"""`multishift engine bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from multishift_perception.engine import EMBEDDED_BUNDLE
+from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.engine.gpu import find_gpu
+from multishift_perception.engine.manifest import Manifest, read_manifest
+from multishift_perception.engine.selection import choose
+from multishift_perception.engine.timing import Timing, measure
+from multishift_perception.errors import MultishiftError
+
+_PATH = click.Path(path_type=Path)
+_TITLES = ('engine', 'batch', 'p50 ms', 'p99 ms', 'frames/s', 'MB', 'GPU MB', 'times torch')
+
+
+@click.command()
+@click.argument('bundles', type=_PATH, nargs=-1)
+@click.option(
+    '--backend',
+    'backends',
+    type=click.Choice(BACKENDS),
+    multiple=True,
+    help='Backend to measure; may repeat [default: all that run here].',
+)
+@click.option('--device', type=click.IntRange(min=0), default=0, help='Index of the GPU.')
+@click.option(
+    '--seconds',
+    type=click.FloatRange(min=0, min_open=True),
+    default=10,
+    show_default=True,
+    help='How long each engine is called.',
+)
+@click.option('--json', 'as_json', is_flag=True, help='Print the measurements as JSON.')
+def command(
+    bundles: tuple[Path, ...],
+    backends: tuple[str, ...],
+    device: int,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Measure latency, throughput and memory of BUNDLES (the embedded engine when left out).
+
+    Each engine has a process of its own; they are called in turn, in rounds, so that what slows
+    the machine slows all of them. "times torch" compares with the same bundle's `torch` backend,
+    round by round: median, and least and most of the rounds. Batch sizes are fixed per bundle:
+    give several bundles to compare them. MB is the most memory of the process.
+    """
+    chosen = [e for b in bundles or (EMBEDDED_BUNDLE,) for e in _engines(b, backends, device)]
+    timings = measure(chosen, seconds=seconds, device=device)
+    rows = [_facts(timing, timings, device) for timing in timings]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for line in (*_table(rows), *(_roofline_line(row) for row in rows)):
+        click.echo(line)
+
+
+def _engines(bundle: Path, backends: Sequence[str], device: int) -> Iterator[tuple[Path, str]]:
+    """Yield a bundle with the backends asked for, or with all that run here."""
+    manifest = read_manifest(bundle)
+    for backend in backends or dict.fromkeys(a.backend for a in manifest.artifacts):
+        try:
+            choose(bundle, manifest, backend, device)
+        except MultishiftError as error:
+            if backends:
+                raise
+            click.echo(f'left out: {error}', err=True)
+        else:
+            yield bundle, backend
+
+
+def _facts(timing: Timing, timings: Sequence[Timing], device: int) -> dict[str, Any]:
+    artifact = timing.choice.artifact
+    torch_ones = [
+        t for t in timings if t.bundle == timing.bundle and t.choice.artifact.backend == 'torch'
+    ]
+    ratios = timing.ratios(torch_ones[0]) if torch_ones else []
+    return {
+        'bundle': str(timing.bundle),
+        'backend': artifact.backend,
+        'precision': artifact.precision,
+        'device': timing.choice.device,
+        'batch': timing.batch,
+        'calls': len(timing.calls),
+        'p50_ms': timing.percentile(50) * 1e3,
+        'p99_ms': timing.percentile(99) * 1e3,
+        'frames_per_second': timing.frames_per_second,
+        'memory_bytes': timing.memory,
+        'gpu_memory_bytes': timing.gpu_memory,
+        'times_torch': float(np.median(ratios)) if ratios else None,
+        'times_torch_range': [min(ratios), max(ratios)] if ratios else None,
+        'roofline': _roofline(timing, device),
+    }
+
+
+def _roofline(timing: Timing, device: int) -> dict[str, Any] | None:
+    """Return the work of a call and its share of the device's peak; None without a program."""
+    from multishift_perception.engine.roofline import peak_of, work_of
+
+    manifest: Manifest = read_manifest(timing.bundle)
+    program = manifest.artifact('torch')
+    if program is None:
+        return None
+    work = work_of(timing.bundle / program.file, manifest.input)
+    precision, seconds = timing.choice.artifact.precision, timing.percentile(50)
+    name = None if timing.choice.device == 'cpu' else find_gpu(device).name
+    peak = peak_of(name) if name else None
+    return {
+        'flops': work.flops,
+        'bytes': work.bytes_moved(precision),
+        'flops_per_second': work.flops / seconds,
+        'device': name or 'CPU',
+        'share_of_peak': peak and peak.seconds(work, precision) / seconds,
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    lines = [_TITLES, *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        padded = (c.rjust(w) for c, w in zip(others, widths[1:], strict=True))
+        yield '  '.join((first.ljust(widths[0]), *padded))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    gpu, ratio, spread = row['gpu_memory_bytes'], row['times_torch'], row['times_torch_range']
+    return (
+        _name(row),
+        str(row['batch']),
+        f'{row["p50_ms"]:.2f}',
+        f'{row["p99_ms"]:.2f}',
+        f'{row["frames_per_second"]:.1f}',
+        f'{row["memory_bytes"] / 1e6:.0f}',
+        '' if gpu is None else f'{gpu / 1e6:.0f}',
+        '' if ratio is None else f'{ratio:.2f} ({spread[0]:.2f} to {spread[1]:.2f})',
+    )
+
+
+def _name(row: dict[str, Any]) -> str:
+    name = Path(row['bundle']).name
+    return f'{name} {row["backend"]} {row["precision"]} {row["device"]}'
+
+
+def _roofline_line(row: dict[str, Any]) -> str:
+    roofline = row['roofline']
+    if roofline is None:
+        return f'{_name(row)}: FLOPs are not known, as the bundle has no torch artifact'
+    share = roofline['share_of_peak']
+    reach = 'its peak is not known' if share is None else f'{share:.0%} of its peak'
+    return (
+        f'{_name(row)}: {roofline["flops"] / 1e9:.2f} GFLOP and at least '
+        f'{roofline["bytes"] / 1e6:.1f} MB per call, {roofline["flops_per_second"] / 1e9:.0f} '
+        f'GFLOP/s on {roofline["device"]}: {reach}'
+    )

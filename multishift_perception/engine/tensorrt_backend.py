@@ -1,0 +1,57 @@
+"""The TensorRT backend: a serialized engine, run by torch_tensorrt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+from multishift_perception.engine.cuda_runner import CudaRunner, Network, gpu_faults
+from multishift_perception.engine.types import EngineOutput
+
+INPUT_NAME = 'frames'
+OUTPUT_NAMES = EngineOutput._fields
+
+
+class TensorRtBackend:
+    """An engine file of TensorRT or TensorRT for RTX on the GPU it was built for.
+
+    Its bindings are named ``frames``, ``label``, ``score`` and ``anomaly``. That GPU and library
+    fit is for the caller to check first: see ``selection``.
+    """
+
+    def __init__(self, file: Path, device: torch.device) -> None:
+        """Load ``file`` to ``device``; raises MultishiftError where it is broken."""
+        self._file = file
+        self._device = device
+        self._runner: CudaRunner | None = None
+        with gpu_faults(file, device), torch.cuda.device(device):
+            self._network: Network = _module(file.read_bytes(), device)
+
+    def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
+        """Run RGB frames ``uint8 [N,H,W,3]``; the first call captures the CUDA graph."""
+        if self._runner is None:
+            with gpu_faults(self._file, self._device):
+                self._runner = CudaRunner(self._network, frames.shape, self._device)
+        return self._runner.run(frames)
+
+    def close(self) -> None:
+        """Free the engine and its memory."""
+        del self._runner, self._network
+        torch.cuda.empty_cache()
+
+
+def _module(engine: bytes, device: torch.device) -> Network:
+    from torch_tensorrt import Device
+    from torch_tensorrt.dynamo import CompilationSettings
+    from torch_tensorrt.runtime import TorchTensorRTModule
+
+    module: Network = TorchTensorRTModule(
+        engine,
+        input_binding_names=[INPUT_NAME],
+        output_binding_names=list(OUTPUT_NAMES),
+        settings=CompilationSettings(device=Device(gpu_id=device.index)),
+    )
+    return module

@@ -1,0 +1,181 @@
+"""Latency and memory of engines: each in a process of its own, called in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+import multiprocessing
+from multiprocessing.connection import Connection
+from pathlib import Path
+import re
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from multishift_perception.engine.engine import Engine
+from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.engine.probe import ProbeSet
+from multishift_perception.engine.selection import Choice, choose
+from multishift_perception.errors import MultishiftError
+
+# Between them the engines take turns, so that a machine that slows down slows all of them.
+_ROUNDS = 10
+
+
+@dataclass
+class Timing:
+    """One engine's measurements.
+
+    Attributes:
+        bundle: its directory.
+        choice: which artifact ran, and where.
+        batch: frames per call.
+        memory: most memory its process ever had, in bytes.
+        gpu_memory: memory it takes on the GPU, without what CUDA itself does; None on the CPU.
+        rounds: seconds of every call, by round.
+    """
+
+    bundle: Path
+    choice: Choice
+    batch: int
+    memory: int = 0
+    gpu_memory: int | None = None
+    rounds: list[list[float]] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[float]:
+        """Seconds of every call."""
+        return [call for calls in self.rounds for call in calls]
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames over the time of all calls."""
+        return self.batch * len(self.calls) / sum(self.calls)
+
+    def percentile(self, share: float) -> float:
+        """Return the percentile of a call's seconds."""
+        return float(np.percentile(self.calls, share))
+
+    def ratios(self, other: Timing) -> list[float]:
+        """Return how many times faster than ``other`` it was, by the median of every round."""
+        return [
+            float(np.median(theirs) / np.median(ours))
+            for ours, theirs in zip(self.rounds, other.rounds, strict=True)
+        ]
+
+
+def measure(
+    engines: Sequence[tuple[Path, str]], *, seconds: float, device: int = 0
+) -> list[Timing]:
+    """Call engines in turn on their probe frames.
+
+    Args:
+        engines: bundle and backend of each.
+        seconds: how long each is called, in all.
+        device: index of the GPU.
+
+    Raises:
+        MultishiftError: an engine cannot be loaded.
+    """
+    with ExitStack() as stack:
+        # One after the other: loading takes all cores, and GPU memory is told by difference.
+        running = [stack.enter_context(_worker(b, name, device)) for b, name in engines]
+        timings = [timing for _, timing in running]
+        counts = [_calls_for(connection, seconds / _ROUNDS) for connection, _ in running]
+        for _ in tqdm(range(_ROUNDS), unit='round', leave=False):
+            for (connection, timing), count in zip(running, counts, strict=True):
+                timing.rounds.append(_ask(connection, count))
+        for connection, timing in running:
+            timing.memory = _ask(connection, 0)
+    return timings
+
+
+def _calls_for(connection: Connection, seconds: float) -> int:
+    return max(1, round(seconds / float(np.median(_ask(connection, 3)))))
+
+
+def _ask(connection: Connection, request: int) -> Any:
+    connection.send(request)
+    return _answer(connection)
+
+
+def _answer(connection: Connection) -> Any:
+    try:
+        answer = connection.recv()
+    except EOFError:
+        raise MultishiftError(
+            'an engine ended its process, perhaps for lack of memory: measure fewer at a time'
+        ) from None
+    if isinstance(answer, MultishiftError):
+        raise answer
+    return answer
+
+
+@contextmanager
+def _worker(bundle: Path, backend: str, device: int) -> Iterator[tuple[Connection, Timing]]:
+    """Load an engine in a new process."""
+    context = multiprocessing.get_context('spawn')
+    connection, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, bundle, backend, device), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield connection, _answer(connection)
+    finally:
+        connection.close()
+        process.join()
+
+
+def _serve(connection: Connection, bundle: Path, backend: str, device: int) -> None:
+    """Load an engine, then answer every number of calls with their seconds, 0 with the memory."""
+    try:
+        manifest = read_manifest(bundle)
+        choice = choose(bundle, manifest, backend, device)
+        before = _free_gpu_memory(choice.device)
+        engine = Engine.load(bundle, backend=backend, device=device)
+    except MultishiftError as error:
+        connection.send(error)
+        return
+    after = _free_gpu_memory(choice.device)
+    taken = None if before is None or after is None else before - after
+    connection.send(Timing(bundle, choice, engine.input_shape[0], gpu_memory=taken))
+    frames = ProbeSet.load(bundle / manifest.probe.file).frames[0]
+    with engine:
+        # The other side closes the connection when it is done.
+        while (count := _next(connection)) is not None:
+            if count == 0:
+                connection.send(_peak_memory())
+                continue
+            seconds = []
+            for _ in range(count):
+                start = perf_counter()
+                engine.infer(frames)
+                seconds.append(perf_counter() - start)
+            connection.send(seconds)
+
+
+def _next(connection: Connection) -> int | None:
+    try:
+        return int(connection.recv())
+    except EOFError:
+        return None
+
+
+def _free_gpu_memory(device: str) -> int | None:
+    if device == 'cpu':
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(torch.device(device))
+    return int(free)
+
+
+def _peak_memory() -> int:
+    """Return the most memory this process had; `getrusage` would count its parent's too."""
+    status = Path('/proc/self/status').read_text()
+    match = re.search(r'^VmHWM:\s+(\d+) kB$', status, re.MULTILINE)
+    assert match is not None, 'every Linux has it'
+    return int(match[1]) * 1024

@@ -1,0 +1,79 @@
+"""Size and build time of every network's TensorRT engine: the table in docs/engines.md.
+
+    python test/benchmark/engine_builds.py --size 96x160
+    python test/benchmark/engine_builds.py --size 1024x2048 --model deeplabv3plus_wideresnet38
+
+No GPU is needed. Weights are random, as neither size nor time depends on them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+import resource
+import tempfile
+import time
+
+import click
+import torch
+
+from multishift_perception.engine.manifest import Calibration
+from multishift_training import models
+from multishift_training.cli.options import SizeType
+from multishift_training.deploy import DeployGraph
+from multishift_training.export import PRECISIONS, Precision
+from multishift_training.export.half import to_half
+from multishift_training.export.program import export_program
+from multishift_training.export.to_tensorrt_rtx import check_tensorrt_rtx, write_tensorrt_rtx
+
+_NAMES = tuple(name for name in models.NAMES if name != models.FROM_FOLDER)
+_CALIBRATION = Calibration(
+    knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
+    operating_point=0.0,
+    rule='none',
+    dataset='none',
+)
+
+
+@click.command()
+@click.option('--size', type=SizeType(), default='96x160', show_default=True)
+@click.option('--model', 'names', multiple=True, type=click.Choice(_NAMES), default=_NAMES)
+@click.option('--precision', type=click.Choice(PRECISIONS), default='fp16', show_default=True)
+@click.option('--compute-capability', 'capability', default='8.9', show_default=True)
+def main(
+    size: tuple[int, int], names: tuple[str, ...], precision: Precision, capability: str
+) -> None:
+    """Print a Markdown table, a row as soon as it is measured."""
+    check_tensorrt_rtx([capability])
+    height, width = size
+    print(f'{height}x{width}, {precision}, compute capability {capability}\n')
+    print('| network | export | engine build | engine | peak memory so far |')
+    print('|---|---|---|---|---|')
+    for name in names:
+        _measure(name, torch.zeros(1, height, width, 3, dtype=torch.uint8), precision, capability)
+
+
+def _measure(name: str, frames: torch.Tensor, precision: Precision, capability: str) -> None:
+    start = time.perf_counter()
+    graph = DeployGraph(models.create(name), _CALIBRATION)
+    program = export_program(graph, frames)
+    if precision == 'fp16':
+        program = to_half(program, frames)
+    exported = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        list(
+            write_tensorrt_rtx(
+                program, Path(folder), capabilities=[capability], precision=precision
+            )
+        )
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    built = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f'| `{name}` | {exported - start:.0f} s | {built - exported:.0f} s '
+        f'| {size / 1e6:.1f} MB | {peak:.1f} GB |',
+        flush=True,
+    )
+
+
+if __name__ == '__main__':
+    main()

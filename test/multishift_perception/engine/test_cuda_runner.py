@@ -1,0 +1,169 @@
+"""The CUDA path without a GPU: the order of its steps, with fakes at the edge."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+import logging
+from pathlib import Path
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from multishift_perception.engine import cuda_runner
+from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
+from multishift_perception.engine.tensorrt_backend import TensorRtBackend
+from multishift_perception.errors import MultishiftError
+
+CPU = torch.device('cpu')
+
+
+class FakeCuda:
+    """Stands for `torch.cuda`; a captured graph writes into the outputs it was captured with."""
+
+    def __init__(self) -> None:
+        self.capturing = False
+        self.replays = 0
+        self.emptied = 0
+        self.capture_error: Exception | None = None
+        self.network = None
+
+    def Stream(self, device):
+        return SimpleNamespace(synchronize=lambda: None)
+
+    def stream(self, stream):
+        return nullcontext()
+
+    def device(self, device):
+        return nullcontext()
+
+    def synchronize(self, device):
+        pass
+
+    def empty_cache(self):
+        self.emptied += 1
+
+    def CUDAGraph(self):
+        return SimpleNamespace(replay=self.replay)
+
+    @contextmanager
+    def graph(self, graph, stream):
+        if self.capture_error:
+            raise self.capture_error
+        self.capturing = True
+        yield
+        self.capturing = False
+
+    def replay(self):
+        self.replays += 1
+        for output, fresh in zip(self.outputs, compute(self.frames), strict=True):
+            output.copy_(fresh)
+
+    def run(self, frames):
+        """Be a network."""
+        outputs = compute(frames)
+        if self.capturing:
+            self.frames, self.outputs = frames, outputs
+        return outputs
+
+
+def compute(frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return frames[..., 0] + 0, frames.float().mean(-1), frames[..., 2] + 0
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    for name in ('Stream', 'stream', 'device', 'synchronize', 'empty_cache', 'CUDAGraph', 'graph'):
+        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
+    monkeypatch.setattr(
+        cuda_runner, 'pinned', lambda shape, dtype: torch.empty(shape, dtype=dtype)
+    )
+    return fake
+
+
+def frames(value: int) -> np.ndarray:
+    return np.full((1, 4, 6, 3), (value, 2 * value, 3 * value), np.uint8)
+
+
+def test_replays_what_it_captured(cuda: FakeCuda) -> None:
+    runner = CudaRunner(cuda.run, (1, 4, 6, 3), CPU)
+    for count, value in enumerate((10, 20), start=1):
+        output = runner.run(frames(value))
+        assert cuda.replays == count
+        assert np.all(output.label == value)
+        assert np.all(output.score == 2 * value)
+        assert np.all(output.anomaly == 3 * value)
+        assert output.label.dtype == np.uint8
+
+
+def test_outputs_belong_to_the_caller(cuda: FakeCuda) -> None:
+    runner = CudaRunner(cuda.run, (1, 4, 6, 3), CPU)
+    first = runner.run(frames(10))
+    runner.run(frames(20))
+    assert np.all(first.label == 10)
+
+
+def test_network_that_cannot_be_captured_runs_and_says_so(
+    cuda: FakeCuda, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda.capture_error = RuntimeError('operation not permitted\nwhen stream is capturing')
+    runner = CudaRunner(cuda.run, (1, 4, 6, 3), CPU)
+    assert np.all(runner.run(frames(10)).label == 10)
+    assert cuda.replays == 0
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert 'without CUDA graph, slower: operation not permitted when' in record.message
+
+
+def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: FakeCuda) -> None:
+    with (
+        pytest.raises(MultishiftError, match=r'cuda:0 has too little free memory for a\.pt2 \(20'),
+        gpu_faults(Path('a.pt2'), torch.device('cuda:0')),
+    ):
+        raise torch.OutOfMemoryError('20 GiB needed')
+    assert cuda.emptied == 1
+
+
+class TestTensorRt:
+    @pytest.fixture(autouse=True)
+    def library(self, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The three names of torch_tensorrt that we use."""
+
+        def module(engine, *, input_binding_names, output_binding_names, settings):
+            assert input_binding_names == ['frames']
+            assert output_binding_names == ['label', 'score', 'anomaly']
+            assert settings == 0
+            if engine != b'whole':
+                raise RuntimeError('Unable to\ndeserialize the TensorRT engine')
+            return cuda.run
+
+        for name, content in {
+            'torch_tensorrt': {'Device': lambda gpu_id: gpu_id},
+            'torch_tensorrt.dynamo': {'CompilationSettings': lambda device: device},
+            'torch_tensorrt.runtime': {'TorchTensorRTModule': module},
+        }.items():
+            fake = ModuleType(name)
+            vars(fake).update(content)
+            monkeypatch.setitem(sys.modules, name, fake)
+        monkeypatch.setattr(
+            'multishift_perception.engine.tensorrt_backend.CudaRunner',
+            lambda network, shape, device: CudaRunner(network, shape, CPU),
+        )
+
+    def test_runs_an_engine(self, tmp_path: Path) -> None:
+        file = tmp_path / 'tensorrt-sm89.engine'
+        file.write_bytes(b'whole')
+        backend = TensorRtBackend(file, torch.device('cuda', 0))
+        assert np.all(backend.run(frames(10)).anomaly == 30)
+        backend.close()
+
+    def test_truncated_engine_then_a_whole_one(self, tmp_path: Path) -> None:
+        file = tmp_path / 'tensorrt-sm89.engine'
+        file.write_bytes(b'who')
+        with pytest.raises(MultishiftError, match=r'cuda:0 cannot run .*sm89\.engine \(Unable to'):
+            TensorRtBackend(file, torch.device('cuda', 0))
+        file.write_bytes(b'whole')
+        assert np.all(TensorRtBackend(file, torch.device('cuda', 0)).run(frames(1)).label == 1)

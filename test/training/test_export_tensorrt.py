@@ -1,0 +1,157 @@
+"""The target that needs a GPU, up to the edge of the library, which fakes stand for here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from multishift_perception.engine.gpu import Gpu
+from multishift_perception.engine.probe import ProbeSet
+from multishift_perception.engine.types import EngineOutput
+from multishift_perception.errors import MultishiftError
+from multishift_training.export import Plan, to_tensorrt
+
+FRAMES = torch.zeros(1, 8, 16, 3, dtype=torch.uint8)
+OUTPUT = EngineOutput(
+    np.zeros((1, 8, 16), np.uint8),
+    np.arange(128, dtype=np.float32).reshape(1, 8, 16),
+    np.zeros((1, 8, 16), np.uint8),
+)
+
+
+class Backend:
+    """Stands for the engine on its GPU."""
+
+    output = OUTPUT
+
+    def __init__(self, file: Path, device: torch.device) -> None:
+        assert file.read_bytes() == b'engine'
+
+    def run(self, frames: np.ndarray) -> EngineOutput:
+        return self.output
+
+    def close(self) -> None:
+        pass
+
+
+class Library(SimpleNamespace):
+    """Stands for torch_tensorrt; keeps the arguments of the last conversion."""
+
+    def __init__(self) -> None:
+        super().__init__(ENABLED_FEATURES=SimpleNamespace(tensorrt_rtx=False))
+        self.dynamo = SimpleNamespace(convert_exported_program_to_serialized_trt_engine=self._run)
+        self.unsupported: set[str] = set()
+
+    def _run(self, program: Any, **options: Any) -> bytes:
+        self.options = options
+        if self.unsupported:
+            raise RuntimeError('Conversion\nfailed')
+        return b'engine'
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
+    library = Library()
+    modules: dict[str, Any] = {
+        'torch_tensorrt': library,
+        'tensorrt': SimpleNamespace(__version__='11.1.0.106'),
+        'torch_tensorrt.dynamo': library.dynamo,
+        'torch_tensorrt.dynamo.conversion': ModuleType('conversion'),
+        'torch_tensorrt.dynamo.lowering': ModuleType('lowering'),
+    }
+
+    class Converters:
+        def __contains__(self, node: torch.fx.Node) -> bool:
+            return str(node.target) not in library.unsupported
+
+    modules['torch_tensorrt.dynamo.conversion'].DYNAMO_CONVERTERS = Converters()
+    modules['torch_tensorrt.dynamo.lowering'].get_decompositions = dict
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(to_tensorrt, '_DEVICE', torch.device('cpu', 0))
+    monkeypatch.setattr(to_tensorrt, 'TensorRtBackend', Backend)
+    monkeypatch.setattr(to_tensorrt, 'find_gpu', lambda index: Gpu('NVIDIA Orin', '8.7'))
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    return library
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+
+
+@pytest.fixture(scope='module')
+def program() -> torch.export.ExportedProgram:
+    class Graph(nn.Module):
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            return frames.float().sin().relu()
+
+    return torch.export.export(Graph(), (FRAMES,))
+
+
+def write(program: torch.export.ExportedProgram, folder: Path) -> list[Any]:
+    return list(to_tensorrt.write_tensorrt(program, FRAMES, folder, precision='fp16'))
+
+
+def test_engine_belongs_to_this_gpu(
+    library: Library, program: torch.export.ExportedProgram, tmp_path: Path
+) -> None:
+    (describe,) = write(program, tmp_path)
+    artifact = describe(ProbeSet.of(FRAMES.numpy()[None], [OUTPUT]))
+    assert artifact.file == 'tensorrt-sm87.engine'
+    assert artifact.tensorrt.flavour == 'tensorrt'
+    assert artifact.tensorrt.version == '11.1.0'
+    assert artifact.tensorrt.compute_capability == '8.7'
+    assert artifact.tensorrt.gpu == 'NVIDIA Orin'
+    assert artifact.parity.label_agreement == 1
+    options = library.options
+    assert options['require_full_compilation']
+    assert options['arg_input_binding_names'] == ('frames',)
+    assert options['output_binding_names'] == ('label', 'score', 'anomaly')
+    # Times of kernels outlive the build, and lie in no temporary folder.
+    cache = Path(options['timing_cache_path'])
+    assert cache.parent.is_dir() and cache.is_relative_to(tmp_path / 'cache')
+
+
+def test_engine_that_computes_otherwise_is_refused(
+    library: Library,
+    program: torch.export.ExportedProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (describe,) = write(program, tmp_path)
+    monkeypatch.setattr(Backend, 'output', OUTPUT._replace(score=OUTPUT.score + 100))
+    with pytest.raises(MultishiftError, match='does not compute what was trained'):
+        describe(ProbeSet.of(FRAMES.numpy()[None], [OUTPUT]))
+
+
+def test_operators_at_fault_are_named(
+    library: Library, program: torch.export.ExportedProgram, tmp_path: Path
+) -> None:
+    library.unsupported = {'aten.sin.default'}
+    with pytest.raises(MultishiftError, match=r'at fault: aten\.sin\.default \(Conv.* failed\)'):
+        write(program, tmp_path)
+    assert list(tmp_path.glob('*.engine')) == []
+
+
+def test_machine_with_gpu_and_library_passes(library: Library, gpu: None) -> None:
+    Plan(['tensorrt']).check()
+
+
+def test_library_of_the_other_flavour(library: Library, gpu: None) -> None:
+    library.ENABLED_FEATURES.tensorrt_rtx = True
+    with pytest.raises(MultishiftError, match='--target tensorrt-rtx'):
+        Plan(['tensorrt']).check()
+
+
+def test_missing_library(library: Library, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'torch_tensorrt', None)
+    with pytest.raises(MultishiftError, match='pip install torch_tensorrt$'):
+        Plan(['tensorrt']).check()

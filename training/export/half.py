@@ -1,0 +1,155 @@
+"""A program in half precision, with float32 where statistics need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from multishift_training.export.program import anonymous
+
+_ATEN = torch.ops.aten
+_ATTENTION = _ATEN.scaled_dot_product_attention.default
+# Sums of products: what tensor cores compute in half precision, with float32 sums.
+_PRODUCTS = {
+    _ATEN.conv2d.default,
+    _ATEN.conv2d.padding,
+    _ATEN.conv_transpose2d.input,
+    _ATEN.linear.default,
+    _ATEN.matmul.default,
+    _ATEN.bmm.default,
+    _ATEN.addmm.default,
+    _ATEN.einsum.default,
+    _ATTENTION,
+}
+# Sums over many values, exponentials, and places in an image: half's 11 bits are too few for them.
+_STATISTICS = {
+    _ATEN.adaptive_avg_pool2d.default,
+    _ATEN.batch_norm.default,
+    _ATEN.exp.default,
+    _ATEN.grid_sampler.default,
+    _ATEN.group_norm.default,
+    _ATEN.layer_norm.default,
+    _ATEN.log_softmax.int,
+    _ATEN.logsumexp.default,
+    _ATEN.mean.default,
+    _ATEN.mean.dim,
+    _ATEN.softmax.int,
+    _ATEN.sum.dim_IntList,
+}
+
+
+@torch.no_grad()
+def to_half(program: ExportedProgram, frames: Tensor) -> ExportedProgram:
+    """Return a program that computes convolutions and matrix products in float16.
+
+    Float32 stay the input's normalisation, norms, softmax and means, where they stand between
+    products, and everything after the last product: upsampling of logits and score, the score's
+    own sums, and the calibration. Types are part of the program, so that a strongly typed compiler
+    has nothing to choose.
+
+    Args:
+        program: in float32; its weights stay as they are.
+        frames: the input to trace with.
+    """
+    module = program.module(check_guards=False)
+    _halve_weights(module)
+    typed = _Typed(module)
+    return anonymous(torch.export.export(typed, (frames,), strict=False))
+
+
+def _halve_weights(module: fx.GraphModule) -> None:
+    """Store in half those weights that nothing but products reads."""
+    readers: dict[str, set[fx.Node]] = {}
+    for node in module.graph.find_nodes(op='get_attr'):
+        readers.setdefault(str(node.target), set()).update(node.users)
+    for name, nodes in readers.items():
+        if all(node.target in _PRODUCTS for node in nodes):
+            _replace(module, name, Tensor.half)
+
+
+def _replace(module: nn.Module, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    path, _, leaf = name.rpartition('.')
+    owner = module.get_submodule(path)
+    tensor = change(getattr(owner, leaf).detach())
+    delattr(owner, leaf)
+    owner.register_buffer(leaf, tensor)
+
+
+class _Typed(nn.Module):
+    """Runs a graph with the types of `to_half`."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, frames: Tensor) -> Any:
+        return _Interpreter(self.module).run(frames)
+
+
+class _Interpreter(fx.Interpreter):
+    """Casts the arguments of each operation, and what some return."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self._tail = _after_last_product(module.graph)
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.op != 'call_function':
+            return super().run_node(n)
+        inputs = self.fetch_args_kwargs_from_env(n)
+        target: Any = _attention if n.target is _ATTENTION else n.target
+        if n.target in _PRODUCTS:
+            inputs = _cast(inputs, torch.float16)
+        elif n.target in _STATISTICS or n in self._tail or _is_mixed(inputs):
+            inputs = _cast(inputs, torch.float32)
+        args, kwargs = inputs
+        result = target(*args, **kwargs)
+        # What follows, such as a residual sum, goes on in half.
+        between_products = n.target in _STATISTICS and n not in self._tail
+        return _cast(result, torch.float16) if between_products else result
+
+
+def _after_last_product(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes from which no product is reached."""
+    leads_on: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.target in _PRODUCTS or any(user in leads_on for user in node.users):
+            leads_on.add(node)
+    return {node for node in graph.nodes if node not in leads_on}
+
+
+def _cast(tree: Any, dtype: torch.dtype) -> Any:
+    """Cast the tensors among arguments or results that are of the other type."""
+    other = torch.float32 if dtype == torch.float16 else torch.float16
+    return tree_map_only(Tensor, lambda t: t.to(dtype) if t.dtype == other else t, tree)
+
+
+def _is_mixed(inputs: Any) -> bool:
+    """Say whether tensors of both types meet, which compilers promote each in their own way."""
+    types = {leaf.dtype for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)}
+    return {torch.float16, torch.float32} <= types
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *,
+    scale: float | None = None,
+) -> Tensor:
+    """Scaled dot-product attention in evaluation, with its softmax in float32."""
+    del dropout_p
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    weights = ((query * scale) @ key.mT).float()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        weights = weights.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        weights = weights + attn_mask
+    return weights.softmax(-1).half() @ value

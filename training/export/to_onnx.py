@@ -1,0 +1,66 @@
+"""ONNX of the same program that every target is built from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
+from typing import Any
+import warnings
+
+import torch
+from torch.export import ExportedProgram
+
+from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
+from multishift_perception.errors import MultishiftError
+from multishift_training.export.missing import require
+
+_PACKAGES = ('onnx', 'onnxscript')
+
+
+def check_onnx() -> None:
+    """Raise MultishiftError where a library is missing."""
+    for package in _PACKAGES:
+        require(package, packages=_PACKAGES, purpose='ONNX')
+
+
+def to_onnx(program: ExportedProgram) -> bytes:
+    """Return the program as an ONNX model, weights inside.
+
+    Input ``frames``, outputs ``label``, ``score`` and ``anomaly``: those of the deploy graph.
+
+    Raises:
+        MultishiftError: PyTorch cannot turn the program into ONNX.
+    """
+    try:
+        with _quiet():
+            exported: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=[INPUT_NAME],
+                output_names=list(OUTPUT_NAMES),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = ' '.join(str(error.__cause__ or error).split())[:300]
+        raise MultishiftError(
+            f'PyTorch {torch.__version__} cannot turn this network into ONNX ({reason}): build '
+            'with --precision fp16, whose attention is written out, or leave --onnx out'
+        ) from error
+    data: bytes = exported.model_proto.SerializeToString()
+    return data
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's words on torchvision, which no network of ours uses."""
+    registration = logging.getLogger('torch.onnx._internal.exporter._registration')
+    level = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Of PyTorch's own use of what it will remove.
+            warnings.simplefilter('ignore', FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)

@@ -1,0 +1,139 @@
+"""TensorRT: an engine built by torch_tensorrt on the GPU that will run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import os
+from pathlib import Path
+import platform
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
+
+from multishift_perception.engine.gpu import Gpu, find_gpu
+from multishift_perception.engine.manifest import Artifact, TensorRtNeeds
+from multishift_perception.engine.probe import ProbeSet
+from multishift_perception.engine.tensorrt_backend import (
+    INPUT_NAME,
+    OUTPUT_NAMES,
+    TensorRtBackend,
+)
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import sha256
+from multishift_training.export.missing import require
+from multishift_training.export.targets import Describe, Precision, proven
+
+_DEVICE = torch.device('cuda', 0)
+
+
+def check_tensorrt() -> None:
+    """Raise MultishiftError where there is no GPU, or no library for it."""
+    if not torch.cuda.is_available():
+        raise MultishiftError(
+            '--target tensorrt builds on the GPU that will run the engine, and PyTorch finds none '
+            'here: run it on the vehicle, or build ahead of time with --target tensorrt-rtx'
+        )
+    if _library().ENABLED_FEATURES.tensorrt_rtx:
+        raise MultishiftError(
+            'this torch_tensorrt is for TensorRT for RTX: pip install torch_tensorrt, or build '
+            'with --target tensorrt-rtx'
+        )
+
+
+def write_tensorrt(
+    program: ExportedProgram, frames: Tensor, folder: Path, *, precision: Precision
+) -> Iterator[Describe]:
+    """Write an engine for this machine's first GPU.
+
+    Args:
+        program: strongly typed, that is with the types that the engine shall compute in.
+        frames: input of the engine's shape.
+        folder: to write to.
+        precision: of the program, for the manifest.
+
+    Raises:
+        MultishiftError: the library cannot build all of the network; with the operators at fault.
+    """
+    gpu = find_gpu(_DEVICE.index)
+    version = '.'.join(_tensorrt().__version__.split('.')[:3])
+    capability = gpu.compute_capability.replace('.', '')
+    file = folder / f'tensorrt-sm{capability}.engine'
+    cache = _cache_folder() / f'timing-{version}-sm{capability}.bin'
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(_build(program, frames, cache))
+    yield _describe(file, gpu, version, precision)
+
+
+def _build(program: ExportedProgram, frames: Tensor, timing_cache: Path) -> bytes:
+    dynamo = _library().dynamo
+    try:
+        engine: bytes = dynamo.convert_exported_program_to_serialized_trt_engine(
+            move_to_device_pass(program, str(_DEVICE)),
+            arg_inputs=(frames.to(_DEVICE),),
+            arg_input_binding_names=(INPUT_NAME,),
+            output_binding_names=OUTPUT_NAMES,
+            device=_DEVICE,
+            require_full_compilation=True,
+            # Our masks say which pixels a query sees; the default takes them for causal ones.
+            attn_bias_is_causal=False,
+            timing_cache_path=str(timing_cache),
+        )
+    except RuntimeError as error:  # whatever a converter or the builder met
+        reason = ' '.join(str(error.__cause__ or error).split())[:300]
+        at_fault = ', '.join(_unsupported(program)) or 'none by name'
+        raise MultishiftError(
+            f'TensorRT cannot build the whole network, operators at fault: {at_fault} ({reason}): '
+            'build for another target'
+        ) from error
+    return engine
+
+
+def _unsupported(program: ExportedProgram) -> list[str]:
+    """Return the operators that the library has no converter for."""
+    from torch_tensorrt.dynamo.conversion import DYNAMO_CONVERTERS
+    from torch_tensorrt.dynamo.lowering import get_decompositions
+
+    lowered = program.run_decompositions(get_decompositions())
+    nodes = [node for node in lowered.graph.nodes if node.op == 'call_function']
+    return sorted({str(node.target) for node in nodes if node not in DYNAMO_CONVERTERS})
+
+
+def _describe(file: Path, gpu: Gpu, version: str, precision: Precision) -> Describe:
+    needs = TensorRtNeeds(
+        flavour='tensorrt',
+        version=version,
+        compute_capability=gpu.compute_capability,
+        platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
+        gpu=gpu.name,
+    )
+
+    def describe(probe: ProbeSet) -> Artifact:
+        return Artifact(
+            backend='tensorrt',
+            file=file.name,
+            sha256=sha256(file),
+            precision=precision,
+            needs={'device': gpu.name, 'library': f'TensorRT {version}'},
+            tensorrt=needs,
+            parity=proven(TensorRtBackend(file, _DEVICE), probe, file),
+        )
+
+    return describe
+
+
+def _cache_folder() -> Path:
+    """Return where measured times of kernels may stay between builds."""
+    root = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(root) / 'multishift_perception' / 'tensorrt'
+
+
+def _library() -> Any:
+    return require('torch_tensorrt', packages=['torch_tensorrt'], purpose='--target tensorrt')
+
+
+def _tensorrt() -> Any:
+    return require('tensorrt', packages=['torch_tensorrt'], purpose='--target tensorrt')

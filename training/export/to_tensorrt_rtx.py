@@ -1,0 +1,141 @@
+"""TensorRT for RTX: engines built ahead of time, for GPUs that this machine need not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+import platform
+import sys
+from typing import Any
+
+from torch.export import ExportedProgram
+
+from multishift_perception.engine.manifest import Artifact, TensorRtNeeds
+from multishift_perception.engine.probe import ProbeSet
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import sha256
+from multishift_training.export.missing import require
+from multishift_training.export.targets import Describe, Precision
+from multishift_training.export.to_onnx import check_onnx, to_onnx
+
+_NAME = 'TensorRT for RTX'
+
+
+def check_tensorrt_rtx(capabilities: Sequence[str]) -> None:
+    """Raise MultishiftError where the library is missing, or knows no such GPU."""
+    allowed = _capabilities(_library())
+    for capability in capabilities:
+        if capability not in allowed:
+            raise MultishiftError(
+                f'{_NAME} builds for no compute capability {capability}: choose from '
+                f'{", ".join(allowed)}; for other GPUs, such as those of Orin and Thor, run '
+                '`multishift engine build CHECKPOINT --target tensorrt` on the vehicle'
+            )
+    check_onnx()
+
+
+def write_tensorrt_rtx(
+    program: ExportedProgram, folder: Path, *, capabilities: Sequence[str], precision: Precision
+) -> Iterator[Describe]:
+    """Write one engine for each compute capability.
+
+    Args:
+        program: strongly typed, that is with the types that engines shall compute in.
+        folder: to write to.
+        capabilities: such as ``8.9``.
+        precision: of the program, for the manifest.
+
+    Raises:
+        MultishiftError: the library cannot build the network; with the operators at fault.
+    """
+    trt = _library()
+    builder = _Builder(trt, to_onnx(program))
+    for capability in dict.fromkeys(capabilities):
+        file = folder / f'tensorrt-rtx-sm{capability.replace(".", "")}.engine'
+        file.write_bytes(builder.build(capability))
+        yield _describe(file, trt.__version__, capability, precision)
+
+
+def _describe(file: Path, version: str, capability: str, precision: Precision) -> Describe:
+    needs = TensorRtNeeds(
+        flavour='tensorrt_rtx',
+        version='.'.join(version.split('.')[:3]),
+        compute_capability=capability,
+        platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
+    )
+
+    def describe(probe: ProbeSet) -> Artifact:
+        del probe  # The GPU it is for may be anywhere: `multishift engine verify` proves it there.
+        return Artifact(
+            backend='tensorrt',
+            file=file.name,
+            sha256=sha256(file),
+            precision=precision,
+            needs={
+                'device': f'NVIDIA GPU of compute capability {capability}',
+                'library': f'{_NAME} {needs.version}',
+            },
+            tensorrt=needs,
+            parity=None,
+        )
+
+    return describe
+
+
+class _Builder:
+    """The library's own objects around one network."""
+
+    def __init__(self, trt: Any, onnx: bytes) -> None:
+        """Parse an ONNX model; raises MultishiftError with the operators at fault."""
+        self._trt = trt
+        self._errors: list[str] = []
+        logger = _logger(trt, self._errors)
+        self._builder = trt.Builder(logger)
+        strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        self._network = self._builder.create_network(strongly_typed)
+        # The parser's weights are views into its own memory.
+        self._parser = trt.OnnxParser(self._network, logger)
+        if not self._parser.parse(onnx):
+            faults = (self._parser.get_error(i) for i in range(self._parser.num_errors))
+            self._raise({f'{fault.node_operator()} ({fault.desc()})' for fault in faults})
+
+    def build(self, capability: str) -> bytes:
+        """Return the serialized engine for GPUs of a compute capability."""
+        config = self._builder.create_builder_config()
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(_capabilities(self._trt)[capability], 0)
+        engine = self._builder.build_serialized_network(self._network, config)
+        if engine is None:
+            self._raise(set(self._errors))
+        return bytes(engine)
+
+    def _raise(self, faults: set[str]) -> None:
+        reasons = '; '.join(' '.join(fault.split()) for fault in sorted(faults))
+        raise MultishiftError(
+            f'{_NAME} {self._trt.__version__} cannot build the network, operators at fault: '
+            f'{reasons}: build for another target'
+        )
+
+
+def _logger(trt: Any, errors: list[str]) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]  # loaded at run time
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                errors.append(message)
+
+    return Logger()
+
+
+def _library() -> Any:
+    packages = ('tensorrt-rtx-cu13', 'onnx', 'onnxscript')
+    return require('tensorrt_rtx', packages=packages, purpose='--target tensorrt-rtx')
+
+
+def _capabilities(trt: Any) -> dict[str, Any]:
+    """Return what the library builds for, by name such as ``8.9``."""
+    members = trt.ComputeCapability.__members__
+    numbers = {name.removeprefix('SM'): member for name, member in members.items()}
+    return {f'{n[:-1]}.{n[-1]}': member for n, member in numbers.items() if n.isdigit()}
