@@ -46,6 +46,8 @@ def cutout(rng: np.random.Generator, *, split: str, height: int) -> NDArray[np.u
     foot = np.zeros(3, np.float32)
     draw_novel(canvas, split, kind, seed, foot, float(rng.uniform(-np.pi, np.pi)))
     shown = canvas.labels[canvas.pixels[..., 3]] == NOVEL
+    if not shown.any():  # a thin one, seen from its edge, may cover no pixel's centre
+        return cutout(rng, split=split, height=height)
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     area = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     color = canvas.pixels[area][..., :3].copy()

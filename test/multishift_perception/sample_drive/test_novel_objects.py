@@ -1,11 +1,13 @@
 """Novel objects: kinds by split and cut-outs."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 
-from multishift_perception.sample_drive import NOVEL_OBJECTS, SPLITS, cutout
+from multishift_perception.sample_drive import NOVEL_OBJECTS, SPLITS, cutout, cutouts
+from multishift_perception.sample_drive.canvas import Canvas
 from multishift_perception.sample_drive.novel_objects import novel_object
 
 
@@ -47,3 +49,18 @@ def test_bad_arguments_are_refused() -> None:
         cutout(np.random.default_rng(0), split='test', height=48)
     with pytest.raises(ValueError, match='height is 0'):
         cutout(np.random.default_rng(0), split='demo', height=0)
+
+
+def test_an_object_that_covers_no_pixel_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = cutouts.draw_novel
+    kinds: list[str] = []
+
+    def unseen_at_first(canvas: Canvas, split: str, kind: str, *more: Any) -> None:
+        kinds.append(kind)
+        if len(kinds) > 1:
+            drawn(canvas, split, kind, *more)
+
+    monkeypatch.setattr(cutouts, 'draw_novel', unseen_at_first)
+    picture = cutout(np.random.default_rng(0), split='train', height=24)
+    assert len(kinds) == 2
+    assert picture.shape[0] == 24 and picture[..., 3].any()
