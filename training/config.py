@@ -79,8 +79,7 @@ class ClosedWorld(Strict):
 
     @model_validator(mode='after')
     def _one_weighting(self) -> ClosedWorld:
-        if self.class_weights and self.masks:
-            raise ValueError('class_weights are for the cross-entropy: leave them or masks out')
+        _check_weighting(self)
         return self
 
 
@@ -99,6 +98,7 @@ class MultiShift(Strict):
         trusted_ratio: share of the known pixels of the augmented images, those of the smallest
             losses, whose labels are trusted.
         mean_over: denominator of the cross-entropy, see ``losses.noise_aware``.
+        class_weights: weigh the cross-entropy of classes by their rarity; not in the paper.
         masks: of mask networks: their losses in place of the cross-entropy.
     """
 
@@ -110,13 +110,20 @@ class MultiShift(Strict):
     segmentation: tuple[Weight, Weight] = (50.0, 10.0)
     trusted_ratio: float = Field(default=0.8, gt=0, le=1)
     mean_over: MeanOver = 'all'
+    class_weights: bool = False
     masks: MaskLosses | None = None
 
     @model_validator(mode='after')
     def _some_loss(self) -> MultiShift:
+        _check_weighting(self)
         if not (self.contrastive or any(self.segmentation) or self.masks):
             raise ValueError('all losses have weight 0: set contrastive or segmentation')
         return self
+
+
+def _check_weighting(method: ClosedWorld | MultiShift) -> None:
+    if method.class_weights and method.masks:
+        raise ValueError('class_weights are for the cross-entropy: leave them or masks out')
 
 
 Method = Annotated[ClosedWorld | MultiShift, Field(discriminator='kind')]

@@ -41,8 +41,8 @@ def losses_of(method: Method, class_weights: Tensor | None) -> Losses:
 
     Args:
         method: the configuration.
-        class_weights: weights of the classes ``float32 [C]`` for the closed world's
-            cross-entropy; of mask networks' classes, with "no object", ``[C+1]`` for their losses.
+        class_weights: weights of the classes ``float32 [C]`` for the cross-entropy; of mask
+            networks' classes, with "no object", ``[C+1]`` for their losses.
     """
     if isinstance(method, ClosedWorld):
         return ClosedWorldLosses(method, class_weights)
@@ -80,7 +80,7 @@ class MultiShiftLosses:
     """
 
     def __init__(self, config: MultiShift, class_weights: Tensor | None) -> None:
-        """Take the settings, and a mask network's weights of classes."""
+        """Take the settings, and the weights of the classes."""
         self._config = config
         self._class_weights = class_weights
 
@@ -112,7 +112,11 @@ class MultiShiftLosses:
     def _segmentation(self, losses: Tensor, labels: Tensor) -> dict[str, Tensor]:
         config = self._config
         terms = noise_aware_mean(
-            losses, labels, ratio=config.trusted_ratio, mean_over=config.mean_over
+            losses,
+            labels,
+            ratio=config.trusted_ratio,
+            mean_over=config.mean_over,
+            class_weights=self._class_weights,
         )
         original, augmented = config.segmentation
         return {

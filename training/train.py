@@ -20,7 +20,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.memory import keep_large_buffers
 from multishift_training import checkpoints, trained
 from multishift_training.board import Board
-from multishift_training.config import ClosedWorld, MultiShift, Stage, TrainConfig
+from multishift_training.config import MultiShift, Stage, TrainConfig
 from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
 from multishift_training.deploy import Normalize
 from multishift_training.devices import gathered, make_fabric
@@ -154,8 +154,7 @@ class _Training:
     def _class_weights(self, stage: Stage) -> Tensor | None:
         method = stage.method
         if method.masks is None:
-            weighs = isinstance(method, ClosedWorld) and method.class_weights
-            return self._rarity if weighs else None
+            return self._rarity if method.class_weights else None
         of_masks = getattr(self._model, 'class_weight', None)
         if not isinstance(of_masks, Tensor):
             raise MultishiftError(

@@ -18,6 +18,9 @@ def random_batch(seed: int) -> tuple[Tensor, Tensor]:
     return logits, labels
 
 
+WEIGHTS = torch.tensor([0.5, 1, 2, 4, 0.1], dtype=torch.float64)
+
+
 def pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the losses of the known pixels, ``[K]``."""
     known = labels < 5
@@ -26,28 +29,37 @@ def pixel_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def brute_force(
-    logits: Tensor, labels: Tensor, ratio: float, mean_over: MeanOver
+    logits: Tensor, labels: Tensor, ratio: float, mean_over: MeanOver, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     half = len(labels) // 2
 
     def mean(losses: Tensor) -> Tensor:
         return losses.sum() / (labels[:half].numel() if mean_over == 'all' else len(losses))
 
-    original = pixel_losses(logits[:half], labels[:half])
-    augmented = pixel_losses(logits[half:], labels[half:])
+    first, second = labels[:half], labels[half:]
+    original = pixel_losses(logits[:half], first) * weights[first[first < 5]]
+    plain = pixel_losses(logits[half:], second)
+    augmented = plain * weights[second[second < 5]]
     if ratio == 1:
         return mean(original), mean(augmented)
-    return mean(original), augmented.sort().values[: int(ratio * len(augmented))].mean()
+    trusted = plain.argsort()[: int(ratio * len(plain))]
+    return mean(original), augmented[trusted].mean()
 
 
 @pytest.mark.parametrize('mean_over', ['all', 'valid'])
 @pytest.mark.parametrize('ratio', [0.1, 0.5, 0.8, 0.95, 1.0])
-def test_value_and_gradient_equal_brute_force(ratio: float, mean_over: MeanOver) -> None:
+@pytest.mark.parametrize('weights', [None, WEIGHTS])
+def test_value_and_gradient_equal_brute_force(
+    weights: Tensor | None, ratio: float, mean_over: MeanOver
+) -> None:
+    given = torch.ones(5) if weights is None else weights
     for seed in range(10):
         logits, labels = random_batch(seed)
         ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-        terms = noise_aware_cross_entropy(ours, labels, ratio=ratio, mean_over=mean_over)
-        expected = brute_force(theirs, labels, ratio, mean_over)
+        terms = noise_aware_cross_entropy(
+            ours, labels, ratio=ratio, mean_over=mean_over, class_weights=weights
+        )
+        expected = brute_force(theirs, labels, ratio, mean_over, given)
         torch.testing.assert_close(tuple(terms), expected, rtol=1e-12, atol=0)
         (terms.original + 3 * terms.augmented).backward()
         (expected[0] + 3 * expected[1]).backward()

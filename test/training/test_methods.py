@@ -168,7 +168,8 @@ def test_nothing_known_gives_zero() -> None:
 
 
 @pytest.mark.parametrize('pairs', ['all', 'sampled'])
-def test_multishift_weighs_its_parts(pairs: str) -> None:
+@pytest.mark.parametrize('weights', [None, torch.linspace(0.5, 2, C, dtype=torch.float64)])
+def test_multishift_weighs_its_parts(weights: Tensor | None, pairs: str) -> None:
     logits, score, labels = batch(2)
     method = MultiShift(
         kind='multishift',
@@ -180,12 +181,12 @@ def test_multishift_weighs_its_parts(pairs: str) -> None:
         trusted_ratio=0.6,
     )
     torch.manual_seed(1)
-    found = losses_of(method, None)(predicted(logits, score), labels, alone)
+    found = losses_of(method, weights)(predicted(logits, score), labels, alone)
     torch.manual_seed(1)
     compute: Callable[..., tuple[Tensor, ...]]
     compute = relative_contrastive if pairs == 'all' else sampled_contrastive
     contrastive = compute(score, labels, margins=Margins(1, 0.5, 0.3), third_term='paper')
-    segmentation = noise_aware_cross_entropy(logits, labels, ratio=0.6)
+    segmentation = noise_aware_cross_entropy(logits, labels, ratio=0.6, class_weights=weights)
     wanted = [3 * value for value in contrastive]
     wanted += [7 * segmentation.original, 11 * segmentation.augmented]
     names = [f'contrastive_{k}' for k in ('original', 'augmented', 'consistency')]

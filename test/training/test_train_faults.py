@@ -363,6 +363,10 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
         ),
         'stages.0.method.closed_world: .*class_weights are for the cross-entropy',
     ),
+    (
+        lambda c: c['stages'][0]['method'].update(masks={}, class_weights=True),
+        'stages.0.method.multishift: .*class_weights are for the cross-entropy',
+    ),
     (lambda c: c['stages'][0]['optimizer'].update(name='lion'), "'adam', 'adamw' or 'sgd'"),
     (lambda c: c['stages'][0]['optimizer'].pop('learning_rate'), 'learning_rate: Field required'),
     (lambda c: c['stages'][0].update(schedule={'kind': 'step'}), "'constant', 'cosine' or 'poly'"),

@@ -27,7 +27,12 @@ class SegmentationTerms(NamedTuple):
 
 
 def noise_aware_cross_entropy(
-    logits: Tensor, labels: Tensor, *, ratio: float = 0.8, mean_over: MeanOver = 'all'
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ratio: float = 0.8,
+    mean_over: MeanOver = 'all',
+    class_weights: Tensor | None = None,
 ) -> SegmentationTerms:
     """Return the cross-entropy of both halves of ``[originals; augmented]``.
 
@@ -42,12 +47,16 @@ def noise_aware_cross_entropy(
             treated as the originals are.
         mean_over: where nothing is selected, whether the denominator is all pixels, as in the
             released code, or only those of known classes.
+        class_weights: what the losses of each class's pixels are multiplied with once the trusted
+            ones are chosen, ``float32 [C]``: else rare classes would be trusted least.
 
     Raises:
         ValueError: ``ratio`` is not in (0, 1].
     """
     losses = pixel_cross_entropy(logits, labels)
-    return noise_aware_mean(losses, labels, ratio=ratio, mean_over=mean_over)
+    return noise_aware_mean(
+        losses, labels, ratio=ratio, mean_over=mean_over, class_weights=class_weights
+    )
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -65,18 +74,35 @@ def pixel_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None =
 
 
 def noise_aware_mean(
-    losses: Tensor, labels: Tensor, *, ratio: float, mean_over: MeanOver
+    losses: Tensor,
+    labels: Tensor,
+    *,
+    ratio: float,
+    mean_over: MeanOver,
+    class_weights: Tensor | None = None,
 ) -> SegmentationTerms:
-    """Return the terms of `noise_aware_cross_entropy` of what `pixel_cross_entropy` gives."""
+    """Return the terms of `noise_aware_cross_entropy` of what `pixel_cross_entropy` gives.
+
+    Args:
+        losses: of the pixels, not weighed, ``[2B,H,W]``.
+        labels: as the others, see `noise_aware_cross_entropy`.
+        ratio: share that is trusted.
+        mean_over: denominator.
+        class_weights: of the classes.
+    """
     if not 0 < ratio <= 1:
         raise ValueError(f'ratio is {ratio}, not in (0, 1]')
-    original, augmented = halves(losses)
-    valid_original, valid_augmented = halves(labels < NOVEL)
+    valid = labels < NOVEL
+    weighed = losses
+    if class_weights is not None:
+        weighed = losses * class_weights[labels.masked_fill(~valid, 0)]
+    original, augmented = halves(weighed)
+    valid_original, valid_augmented = halves(valid)
     return SegmentationTerms(
         _mean(original, valid_original, mean_over),
         _mean(augmented, valid_augmented, mean_over)
         if ratio == 1
-        else _small_losses(augmented, valid_augmented, ratio),
+        else _small_losses(halves(losses)[1], augmented, valid_augmented, ratio),
     )
 
 
@@ -87,9 +113,10 @@ def _mean(losses: Tensor, valid: Tensor, mean_over: MeanOver) -> Tensor:
     return losses.sum() / valid.sum().clamp(min=1)
 
 
-def _small_losses(losses: Tensor, valid: Tensor, ratio: float) -> Tensor:
-    """Return the mean over the ``ratio`` smallest of the valid losses; 0 without any."""
+def _small_losses(losses: Tensor, weighed: Tensor, valid: Tensor, ratio: float) -> Tensor:
+    """Return the mean of ``weighed`` where the valid losses are smallest; 0 without any."""
     # In float32, as released: the product may fall to the other side of a whole number.
     kept = int(ratio * valid.sum().to(torch.float32))
     ranked = losses.masked_fill(~valid, math.inf).flatten()
-    return ranked.topk(kept, largest=False, sorted=False).values.sum() / max(kept, 1)
+    trusted = ranked.topk(kept, largest=False, sorted=False).indices
+    return weighed.flatten()[trusted].sum() / max(kept, 1)
