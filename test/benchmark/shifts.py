@@ -89,10 +89,14 @@ def run_seed(
             table.setdefault((name, part), []).append(metrics)
 
 
-def shown(table: Table) -> str:
+def shown(table: Table, tests: Sequence[str]) -> str:
     """Return the table in Markdown: a row for each method, grouped by part of the tests."""
     lines = ['| test | method | AP | FPR95 | mIoU |', '|---|---|---|---|---|']
-    parts = dict.fromkeys(part for _, part in table)
+    parts = list(dict.fromkeys(part for _, part in table))
+    for test in tests:  # a single condition says what all say
+        of_test = [part for part in parts if part.rpartition(', ')[0] == test]
+        if len(of_test) == 2:
+            parts.remove(of_test[0])
     for part in parts:
         for (method, of), seeds in table.items():
             if of == part:
@@ -121,7 +125,7 @@ def main(experiment: Path, data: Path, out: Path, seeds: int) -> None:
     table: Table = {}
     for seed in range(seeds):
         run_seed(settings, seed, data, out, table)
-        click.echo(shown(table))
+        click.echo(shown(table, tuple(settings['tests'])))
 
 
 if __name__ == '__main__':
