@@ -67,6 +67,7 @@ setup(
         'train': [
             'albumentations',
             'lightning-fabric',
+            'nncf',  # quantises engines for CPUs
             'pillow',
             'safetensors',
             'scipy',
@@ -74,12 +75,20 @@ setup(
             'transformers>=5.23',
         ],
         'augment': ['diffusers', 'transformers'],
-        'tensorrt': [
+        # Builds and runs engines on the GPU; only one of this and the next can be installed.
+        'tensorrt': ['torch-tensorrt>=2.14; platform_system == "Linux"'],
+        # Runs engines that were built ahead of time.
+        'tensorrt-rtx': [
+            'torch-tensorrt-rtx>=2.14,<2.15; '
+            'platform_system == "Linux" and platform_machine == "x86_64"',
+        ],
+        # Builds those, for GPUs that the machine need not have, and needs none.
+        'build-tensorrt-rtx': [
             'onnx',
             'onnxscript',
-            # Builds for GPUs that the machine need not have, and needs none.
-            'tensorrt-rtx-cu13; platform_system == "Linux" and platform_machine == "x86_64"',
-            'torch_tensorrt>=2.14; platform_system == "Linux"',
+            # An engine runs with the very version that built it: the one that the above brings.
+            'tensorrt-rtx-cu13==1.6.1.*; '
+            'platform_system == "Linux" and platform_machine == "x86_64"',
         ],
         # The ROS part for machines without a ROS installation, such as those that test.
         'ros': [

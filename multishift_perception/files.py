@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import ctypes
+import fcntl
 import glob
 import hashlib
 import os
 from pathlib import Path
 import shutil
 import tempfile
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -19,6 +20,8 @@ from multishift_perception.errors import MultishiftError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+# In every scratch folder; locked as long as the process that fills it lives.
+_LOCK = '.replacing'
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
     any moment, ``path`` is what it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    scratch, lock = _new_scratch(path)
     try:
         fresh = scratch / path.name
         yield fresh
@@ -42,15 +45,45 @@ def replacing(path: Path) -> Iterator[Path]:
             _exchange(fresh, path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        lock.close()
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove what processes that were killed while `replacing` ``path`` left beside it.
 
-    No process may be replacing it now.
+    What living processes write there stays.
     """
-    for scratch in path.parent.glob(f'.{glob.escape(path.name)}.*'):
-        shutil.rmtree(scratch)
+    for lock_file in path.parent.glob(f'.{glob.escape(path.name)}.*/{_LOCK}'):
+        if lock := _locked(lock_file):
+            with lock:
+                shutil.rmtree(lock_file.parent)
+
+
+def _new_scratch(path: Path) -> tuple[Path, IO[bytes]]:
+    """Return a new folder beside ``path`` and the lock that is held while it is in use."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+        (scratch / _LOCK).touch()
+        # Another process may have taken the folder for a leftover just now.
+        if lock := _locked(scratch / _LOCK):
+            return scratch, lock
+
+
+def _locked(file: Path) -> IO[bytes] | None:
+    """Return an open file with its lock; None where another process has it, or removes it."""
+    try:
+        lock = file.open('rb+')
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    if not file.exists():
+        lock.close()
+        return None
+    return lock
 
 
 def _exchange(first: Path, second: Path) -> None:

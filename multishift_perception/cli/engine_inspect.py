@@ -45,7 +45,7 @@ def _facts(bundle: Path, manifest: Manifest, device: int) -> dict[str, Any]:
     facts = manifest.model_dump(mode='json')
     for artifact, entry in zip(manifest.artifacts, facts['artifacts'], strict=True):
         entry['bytes'] = _bytes(bundle, (artifact.file, *artifact.companions))
-        entry.update(_fit(bundle, manifest, artifact, device))
+        entry.update(_fit(artifact, device))
     return {
         'bundle': str(bundle),
         'digest': sha256(bundle / MANIFEST),
@@ -63,9 +63,9 @@ def _bytes(bundle: Path, names: tuple[str, ...]) -> int:
         ) from None
 
 
-def _fit(bundle: Path, manifest: Manifest, artifact: Artifact, device: int) -> dict[str, str]:
+def _fit(artifact: Artifact, device: int) -> dict[str, str]:
     try:
-        return {'device': place(bundle, manifest, artifact, device).device, 'obstacle': ''}
+        return {'device': place(artifact, device).device, 'obstacle': ''}
     except MultishiftError as error:
         return {'device': '', 'obstacle': str(error)}
 
@@ -97,7 +97,7 @@ def _artifact_rows(artifact: Artifact, entry: dict[str, Any]) -> Iterator[tuple[
     )
     needs = artifact.tensorrt.model_dump() if artifact.tensorrt else artifact.needs
     yield '  needs', ', '.join(f'{key}: {value}' for key, value in needs.items() if value)
-    yield '  here', f'runs on {entry["device"]}' if entry['device'] else f'no: {entry["obstacle"]}'
+    yield '  here', f'runs on {entry["device"]}' if entry['device'] else entry['obstacle']
     if parity := artifact.parity:
         words = (
             f'{parity.label_agreement:.3%} of labels as the eager model, '

@@ -42,7 +42,7 @@ def command(bundle: Path, device: int, as_json: bool) -> None:
 def _line(verdict: Verdict) -> str:
     name = f'{verdict.artifact.file} ({verdict.artifact.backend} {verdict.artifact.precision})'
     if verdict.state == 'skipped':
-        return f'{name}: skipped: {verdict.reason}'
+        return f'{name}: skipped, it {verdict.reason}'
     if verdict.proof is None:
         return f'{name}: FAULT'
     parity = verdict.proof.parity

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 import logging
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,9 @@ from multishift_perception.engine.manifest import (
     MANIFEST,
     BackendName,
     Manifest,
-    Parity,
     read_manifest,
 )
-from multishift_perception.engine.probe import ProbeSet, check_anomaly, check_parity
+from multishift_perception.engine.probe import ProbeSet, Proof
 from multishift_perception.engine.selection import Choice, choose
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.errors import MultishiftError
@@ -29,18 +28,6 @@ logger = logging.getLogger(__name__)
 EMBEDDED_BUNDLE = Path(__file__).parent.parent / 'data' / 'embedded_engine'
 
 BACKENDS: tuple[str, ...] = get_args(BackendName)
-
-
-class Proof(NamedTuple):
-    """How far an artifact is from the eager model, within the bounds.
-
-    Attributes:
-        parity: of labels and scores.
-        anomaly_error: largest difference of the anomaly, of 255.
-    """
-
-    parity: Parity
-    anomaly_error: int
 
 
 class Engine:
@@ -162,10 +149,7 @@ def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) ->
     Raises:
         MultishiftError: the outputs differ by more than the bounds.
     """
-    file = bundle / choice.artifact.file
     probe = ProbeSet.load(bundle / manifest.probe.file)
-    outputs = probe.outputs(running)
-    parity = probe.parity(outputs)
-    check_parity(probe, parity, file)
-    check_anomaly(probe, outputs, manifest.calibration, file)
-    return Proof(parity, probe.anomaly_error(outputs, manifest.calibration))
+    artifact = choice.artifact
+    file = bundle / artifact.file
+    return probe.prove(running, manifest.calibration, file, artifact.precision)

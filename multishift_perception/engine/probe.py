@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,40 @@ from multishift_perception.engine.manifest import Calibration, Parity
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.errors import MultishiftError
 
-MIN_LABEL_AGREEMENT = 0.99
-# Relative to the spread of the expected scores, so that one bound suits every score.
-MAX_SCORE_ERROR = 0.05
+
+class Bounds(NamedTuple):
+    """How far an artifact may be from the eager model on the probe frames.
+
+    Attributes:
+        label_agreement: least share of pixels with the same label, in every call.
+        score_error: largest difference of any score, relative to the spread of the expected ones,
+            so that one bound suits every score.
+    """
+
+    label_agreement: float
+    score_error: float
+
+
+_FLOAT = Bounds(0.99, 0.05)
+# Rounding to 256 values moves labels along the borders of things, and single scores far: what that
+# costs, metrics on many frames tell.
+BOUNDS: Mapping[str, Bounds] = MappingProxyType(
+    {'fp32': _FLOAT, 'fp16': _FLOAT, 'bf16': _FLOAT, 'int8': Bounds(0.96, 0.25)}
+)
 # Networks score at a quarter of the input size: every fourth pixel says as much, in little space.
 _SCORE_STRIDE = 4
+
+
+class Proof(NamedTuple):
+    """How far an artifact is from the eager model, within the bounds.
+
+    Attributes:
+        parity: of labels and scores.
+        anomaly_error: largest difference of the anomaly, of 255.
+    """
+
+    parity: Parity
+    anomaly_error: int
 
 
 @dataclass(frozen=True)
@@ -60,9 +90,27 @@ class ProbeSet:
         """Return what a backend makes of the frames, call by call."""
         return [backend.run(frames) for frames in self.frames]
 
-    def measure(self, backend: Backend) -> Parity:
-        """Run the frames and return the largest difference from the expected outputs."""
-        return self.parity(self.outputs(backend))
+    def prove(
+        self, backend: Backend, calibration: Calibration, artifact: Path, precision: str
+    ) -> Proof:
+        """Run the frames, and compare what comes out.
+
+        Args:
+            backend: runs the artifact.
+            calibration: that the artifact should hold.
+            artifact: its file, for the error.
+            precision: of the artifact, which decides the bounds.
+
+        Raises:
+            MultishiftError: the outputs differ by more than the bounds.
+        """
+        outputs = self.outputs(backend)
+        parity = self.parity(outputs)
+        bounds = BOUNDS[precision]
+        score_error = bounds.score_error * self.spread
+        _check_parity(parity, bounds.label_agreement, score_error, artifact)
+        _check_anomaly(self, outputs, calibration, score_error, artifact)
+        return Proof(parity, self.anomaly_error(outputs, calibration))
 
     def parity(self, outputs: Sequence[EngineOutput]) -> Parity:
         """Return the largest difference of any call's outputs from the expected ones."""
@@ -81,25 +129,28 @@ class ProbeSet:
         return int(np.abs(found.astype(int) - expected).max())
 
     @property
-    def max_score_error(self) -> float:
-        """Bound of the score's error."""
-        return MAX_SCORE_ERROR * float(self.score.max() - self.score.min())
+    def spread(self) -> float:
+        """Largest less least of the expected scores."""
+        return float(self.score.max() - self.score.min())
 
 
-def check_parity(probe: ProbeSet, parity: Parity, artifact: Path) -> None:
+def _check_parity(parity: Parity, agreement: float, bound: float, artifact: Path) -> None:
     """Raise MultishiftError where an artifact differs from the eager model by too much."""
-    bound = probe.max_score_error
-    if parity.label_agreement < MIN_LABEL_AGREEMENT or not parity.score_error <= bound:
+    if parity.label_agreement < agreement or not parity.score_error <= bound:
         raise MultishiftError(
             f'{artifact} does not compute what was trained: on the probe frames '
-            f'{parity.label_agreement:.4f} of the labels agree (at least {MIN_LABEL_AGREEMENT}) '
+            f'{parity.label_agreement:.4f} of the labels agree (at least {agreement}) '
             f'and the score differs by {parity.score_error:.3g} (at most {bound:.3g}): '
             'build the bundle again on this machine'
         )
 
 
-def check_anomaly(
-    probe: ProbeSet, outputs: Sequence[EngineOutput], calibration: Calibration, artifact: Path
+def _check_anomaly(
+    probe: ProbeSet,
+    outputs: Sequence[EngineOutput],
+    calibration: Calibration,
+    bound: float,
+    artifact: Path,
 ) -> None:
     """Raise MultishiftError where anomalies lie outside what the score's bound allows.
 
@@ -107,7 +158,6 @@ def check_anomaly(
     score and an anomaly outside was built with another calibration.
     """
     found = np.stack([_sparse(output.anomaly) for output in outputs])
-    bound = probe.max_score_error
     # One step more, as it is rounded.
     low = _calibrated(calibration, probe.score - bound) - 1
     high = _calibrated(calibration, probe.score + bound) + 1

@@ -62,22 +62,32 @@ def choose(bundle: Path, manifest: Manifest, backend: str = 'auto', device: int 
     """
     _check_offered(bundle, manifest, backend)
     obstacles: list[str] = []
-    for name, place in _ORDER:
+    for name, where in _ORDER:
         for artifact in manifest.artifacts:
             if artifact.backend != name or backend not in ('auto', name):
                 continue
-            if reason := obstacle(artifact, place, device):
-                obstacles.append(f'{artifact.file} cannot run on the {place.upper()}: {reason}')
+            if reason := obstacle(artifact, where, device):
+                obstacles.append(f'{artifact.file} cannot run on the {where.upper()}: {reason}')
             else:
-                where = f'cuda:{device}' if place == 'gpu' else 'cpu'
-                return Choice(artifact, where, tuple(obstacles))
+                return Choice(artifact, _device(where, device), tuple(obstacles))
     raise MultishiftError(f'nothing in {bundle} runs on this machine; {"; ".join(obstacles)}')
 
 
-def place(bundle: Path, manifest: Manifest, artifact: Artifact, device: int = 0) -> Choice:
+def place(artifact: Artifact, device: int = 0) -> Choice:
     """Return where one artifact runs best; raises MultishiftError where it cannot run."""
-    alone = manifest.model_copy(update={'artifacts': [artifact]})
-    return choose(bundle, alone, artifact.backend, device)
+    obstacles: list[str] = []
+    for name, where in _ORDER:
+        if artifact.backend != name:
+            continue
+        reason = obstacle(artifact, where, device)
+        if reason is None:
+            return Choice(artifact, _device(where, device), tuple(obstacles))
+        obstacles.append(f'cannot run on the {where.upper()}: {reason}')
+    raise MultishiftError('; '.join(obstacles))
+
+
+def _device(where: Place, device: int) -> str:
+    return f'cuda:{device}' if where == 'gpu' else 'cpu'
 
 
 def _check_offered(bundle: Path, manifest: Manifest, backend: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from multishift_perception.engine.engine import Proof, file_faults, open_artifact, prove
+from multishift_perception.engine.engine import file_faults, open_artifact, prove
 from multishift_perception.engine.manifest import (
     MANIFEST,
     Artifact,
@@ -16,6 +16,7 @@ from multishift_perception.engine.manifest import (
     Parity,
     read_manifest,
 )
+from multishift_perception.engine.probe import Proof
 from multishift_perception.engine.selection import place
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
@@ -58,8 +59,8 @@ def verify(bundle: Path, *, device: int = 0) -> list[Verdict]:
         raise MultishiftError(fault)
     verdicts = [_judge(bundle, manifest, artifact, device) for artifact in manifest.artifacts]
     if all(verdict.state == 'skipped' for verdict in verdicts):
-        reasons = '; '.join(f'{v.artifact.file}: {v.reason}' for v in verdicts)
-        raise MultishiftError(f'nothing in {bundle} runs on this machine ({reasons})')
+        reasons = '; '.join(f'{v.artifact.file} {v.reason}' for v in verdicts)
+        raise MultishiftError(f'nothing in {bundle} runs on this machine; {reasons}')
     if not any(verdict.state == 'fault' for verdict in verdicts):
         _write_parities(bundle, verdicts)
     return verdicts
@@ -70,7 +71,7 @@ def _judge(bundle: Path, manifest: Manifest, artifact: Artifact, device: int) ->
     for fault in file_faults(bundle, hashes):
         return Verdict(artifact, 'fault', fault)
     try:
-        choice = place(bundle, manifest, artifact, device)
+        choice = place(artifact, device)
     except MultishiftError as error:
         return Verdict(artifact, 'skipped', str(error))
     try:

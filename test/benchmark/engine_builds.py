@@ -8,6 +8,7 @@ No GPU is needed. Weights are random, as neither size nor time depends on them.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 import resource
 import tempfile
@@ -20,9 +21,10 @@ from multishift_perception.engine.manifest import Calibration
 from multishift_training import models
 from multishift_training.cli.options import SizeType
 from multishift_training.deploy import DeployGraph
-from multishift_training.export import PRECISIONS, Precision
-from multishift_training.export.half import to_half
+from multishift_training.export import Precision
+from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
+from multishift_training.export.to_onnx import to_onnx
 from multishift_training.export.to_tensorrt_rtx import check_tensorrt_rtx, write_tensorrt_rtx
 
 _NAMES = tuple(name for name in models.NAMES if name != models.FROM_FOLDER)
@@ -37,16 +39,16 @@ _CALIBRATION = Calibration(
 @click.command()
 @click.option('--size', type=SizeType(), default='96x160', show_default=True)
 @click.option('--model', 'names', multiple=True, type=click.Choice(_NAMES), default=_NAMES)
-@click.option('--precision', type=click.Choice(PRECISIONS), default='fp16', show_default=True)
+@click.option('--precision', type=click.Choice(tuple(DTYPES)), default='fp16', show_default=True)
 @click.option('--compute-capability', 'capability', default='8.9', show_default=True)
 def main(
     size: tuple[int, int], names: tuple[str, ...], precision: Precision, capability: str
 ) -> None:
     """Print a Markdown table, a row as soon as it is measured."""
-    check_tensorrt_rtx([capability])
+    check_tensorrt_rtx([capability], precision)
     height, width = size
     print(f'{height}x{width}, {precision}, compute capability {capability}\n')
-    print('| network | export | engine build | engine | peak memory so far |')
+    print('| network | ONNX export | engine build | engine | peak memory so far |')
     print('|---|---|---|---|---|')
     for name in names:
         _measure(name, torch.zeros(1, height, width, 3, dtype=torch.uint8), precision, capability)
@@ -55,17 +57,15 @@ def main(
 def _measure(name: str, frames: torch.Tensor, precision: Precision, capability: str) -> None:
     start = time.perf_counter()
     graph = DeployGraph(models.create(name), _CALIBRATION)
-    program = export_program(graph, frames)
-    if precision == 'fp16':
-        program = to_half(program, frames)
+    program = typed(export_program(graph, frames), frames, precision)
+    onnx = to_onnx(program)
+    del graph, program
+    gc.collect()
     exported = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        list(
-            write_tensorrt_rtx(
-                program, Path(folder), capabilities=[capability], precision=precision
-            )
-        )
-        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    with tempfile.TemporaryDirectory() as name_of:
+        folder = Path(name_of)
+        list(write_tensorrt_rtx(onnx, folder, capabilities=[capability], precision=precision))
+        size = sum(file.stat().st_size for file in folder.iterdir())
     built = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(

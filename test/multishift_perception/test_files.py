@@ -53,11 +53,35 @@ def test_kill_leaves_the_old_directory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, '-c', script, str(path)], env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL
     assert [p.name for p in path.iterdir()] == ['old']
-    # What it left goes when told, and nothing else does.
-    (tmp_path / '.other.half').mkdir()
+    # What it left goes when told, and nothing else does: neither other folders, nor what is
+    # being written.
     assert len(list(tmp_path.glob('.bundle.*'))) == 1
-    files.remove_leftovers(path)
-    assert {p.name for p in tmp_path.iterdir()} == {'bundle', '.other.half'}
+    (tmp_path / '.other.half').mkdir()
+    (tmp_path / '.bundle.settings').mkdir()
+    with files.replacing(path) as fresh:
+        fresh.mkdir()
+        files.remove_leftovers(path)
+        left = {p.name for p in tmp_path.glob('.bundle.*')}
+        assert left == {'.bundle.settings', fresh.parent.name}
+    assert {p.name for p in tmp_path.iterdir()} == {'bundle', '.other.half', '.bundle.settings'}
+
+
+def test_folder_taken_for_a_leftover_as_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process removes leftovers between the making of a folder and its lock."""
+    touch = Path.touch
+
+    def touch_slowly(file: Path) -> None:
+        touch(file)
+        monkeypatch.setattr(Path, 'touch', touch)
+        files.remove_leftovers(tmp_path / 'a.txt')
+        assert not file.exists()
+
+    monkeypatch.setattr(Path, 'touch', touch_slowly)
+    files.write_text(tmp_path / 'a.txt', 'new')
+    assert (tmp_path / 'a.txt').read_text() == 'new'
+    assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.engine.manifest import Calibration, ClassEntry, Manifest, read_manifest
+from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training.deploy import DeployGraph
 from multishift_training.export import bundle, export_bundle
@@ -39,10 +40,10 @@ class Bright(SegmentationModel):
         raise NotImplementedError
 
 
-def build(out: Path, gain: float) -> None:
+def build(out: Path, gain: float, graph: DeployGraph | None = None) -> None:
     export_bundle(
         out,
-        DeployGraph(Bright(gain), CALIBRATION),
+        graph or DeployGraph(Bright(gain), CALIBRATION),
         calibration=CALIBRATION,
         probes=np.random.default_rng(0).integers(0, 256, (1, 1, 16, 16, 3), np.uint8),
         targets=['torch'],
@@ -81,6 +82,14 @@ def test_two_builds_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_artifact_of_another_calibration_is_refused(tmp_path: Path) -> None:
+    """Labels and score are right: only the anomaly tells."""
+    other = Calibration(**{**CALIBRATION.model_dump(), 'knots': [(-3.0, 0.0), (9.0, 255.0)]})
+    with pytest.raises(MultishiftError, match='does not calibrate as its manifest says'):
+        build(tmp_path / 'bundle', 1, DeployGraph(Bright(1), other))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_killed_build_leaves_the_old_bundle_whole(tmp_path: Path) -> None:
     out = tmp_path / 'bundle'
     build(out, 1)
@@ -94,8 +103,10 @@ def test_killed_build_leaves_the_old_bundle_whole(tmp_path: Path) -> None:
     # What it had written lies beside the bundle, not in a folder of the system's.
     (left,) = set(tmp_path.iterdir()) - {out}
     assert (left / 'bundle/torch.pt2').is_file()
+    # The next build removes it.
     build(out, 3)
     assert gain_of_whole(out) == 3
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def _stop_before_the_manifest(out: Path) -> None:

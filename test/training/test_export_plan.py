@@ -31,6 +31,13 @@ def test_gpu_that_the_library_does_not_know() -> None:
     assert '--target tensorrt`' in text
 
 
+def test_precision_that_the_gpu_lacks() -> None:
+    Plan(['tensorrt-rtx'], 'bf16', ['8.0', '12.0']).check()
+    text = fault(Plan(['tensorrt-rtx'], 'bf16', ['8.0', '7.5']))
+    assert text.startswith('GPUs of compute capability 7.5 have no bf16')
+    assert '--precision fp16' in text
+
+
 @pytest.mark.parametrize('plan', [Plan(['tensorrt-rtx']), Plan(capabilities=['8.9'])])
 def test_ahead_of_time_goes_with_a_gpu(plan: Plan) -> None:
     assert '--target tensorrt-rtx --compute-capability 8.9' in fault(plan)

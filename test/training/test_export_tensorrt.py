@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from multishift_perception.engine.gpu import Gpu
+from multishift_perception.engine.manifest import Calibration, Parity
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
@@ -23,6 +24,11 @@ OUTPUT = EngineOutput(
     np.zeros((1, 8, 16), np.uint8),
     np.arange(128, dtype=np.float32).reshape(1, 8, 16),
     np.zeros((1, 8, 16), np.uint8),
+)
+PROBE = ProbeSet.of(FRAMES.numpy()[None], [OUTPUT])
+# Of nothing but zeros.
+CALIBRATION = Calibration(
+    knots=[(200.0, 0.0), (300.0, 255.0)], operating_point=250.0, rule='made up', dataset='none'
 )
 
 
@@ -96,6 +102,11 @@ def program() -> torch.export.ExportedProgram:
     return torch.export.export(Graph(), (FRAMES,))
 
 
+def prove(backend: Backend, file: Path, precision: str) -> Parity:
+    """Compare as a build does."""
+    return PROBE.prove(backend, CALIBRATION, file, precision).parity
+
+
 def write(program: torch.export.ExportedProgram, folder: Path) -> list[Any]:
     return list(to_tensorrt.write_tensorrt(program, FRAMES, folder, precision='fp16'))
 
@@ -104,7 +115,7 @@ def test_engine_belongs_to_this_gpu(
     library: Library, program: torch.export.ExportedProgram, tmp_path: Path
 ) -> None:
     (describe,) = write(program, tmp_path)
-    artifact = describe(ProbeSet.of(FRAMES.numpy()[None], [OUTPUT]))
+    artifact = describe(prove)
     assert artifact.file == 'tensorrt-sm87.engine'
     assert artifact.tensorrt.flavour == 'tensorrt'
     assert artifact.tensorrt.version == '11.1.0'
@@ -129,7 +140,7 @@ def test_engine_that_computes_otherwise_is_refused(
     (describe,) = write(program, tmp_path)
     monkeypatch.setattr(Backend, 'output', OUTPUT._replace(score=OUTPUT.score + 100))
     with pytest.raises(MultishiftError, match='does not compute what was trained'):
-        describe(ProbeSet.of(FRAMES.numpy()[None], [OUTPUT]))
+        describe(prove)
 
 
 def test_operators_at_fault_are_named(

@@ -169,6 +169,8 @@ def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> No
     for name in ('last.pt', 'best.safetensors', 'log.jsonl', 'config.yaml'):
         (folder / f'.{name}.half').mkdir()
         (folder / f'.{name}.half' / name).write_bytes(b'half')
+        # The mark of what was being written.
+        (folder / f'.{name}.half' / '.replacing').touch()
     (folder / '.mine').write_text('kept')
     config = TrainConfig.model_validate(short)
     RunFolder(folder, config, writes=False)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from multishift_perception.engine.manifest import Artifact, Calibration
 from multishift_training.calibration import fit_calibration
@@ -28,6 +29,7 @@ from multishift_training.models import SegmentationModel
 from multishift_training.validate import pooled_scores
 
 _PROBES = 2
+_SAMPLES = 64
 
 _OPTIONS = (
     click.option(
@@ -58,7 +60,8 @@ _OPTIONS = (
         type=click.Choice(PRECISIONS),
         default='fp16',
         show_default=True,
-        help='Of the TensorRT engines; the others compute in fp32.',
+        help='Of the TensorRT engines. int8 is for `openvino`, quantised on frames that the score '
+        'is calibrated on; else that computes in fp32, as `torch` does.',
     ),
     click.option(
         '--onnx',
@@ -133,19 +136,19 @@ def write_bundle(
     plan: Plan,
     origin: Origin,
 ) -> None:
-    """Export a network, with probes spread over ``frames``, and print what came of it.
+    """Export a network, with probes and samples of ``frames``, and print what came of it.
 
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
-    chosen = np.linspace(0, len(frames) - 1, _PROBES * batch).astype(int)
-    probes = np.stack([frames[int(i)][0].numpy() for i in chosen])
+    probes = _Batches(frames, batch, _PROBES * batch)
     manifest = export_bundle(
         out,
         DeployGraph(model, calibration),
         calibration=calibration,
-        probes=probes.reshape(_PROBES, batch, *probes.shape[1:]),
+        probes=np.stack(probes),
         targets=plan,
+        samples=_Batches(frames, batch, min(_SAMPLES, len(frames))),
         **origin._asdict(),
     )
     for artifact in manifest.artifacts:
@@ -153,6 +156,32 @@ def write_bundle(
     if plan.onnx is not None:
         click.echo(f'ONNX: {plan.onnx}')
     click.echo(f'bundle: {out}')
+
+
+class _Batches(Sequence[NDArray[np.uint8]]):
+    """Batches of frames, ``uint8 [N,H,W,3]`` each, read when they are asked for."""
+
+    def __init__(self, frames: ValidationSet, batch: int, count: int) -> None:
+        """Spread ``count`` frames over all, and fill the last batch up with the last one."""
+        self._frames = frames
+        chosen = np.linspace(0, len(frames) - 1, -(-count // batch) * batch)
+        self._chosen = chosen.astype(int).reshape(-1, batch)
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[NDArray[np.uint8]]: ...
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Sequence[NDArray[np.uint8]]:
+        """Return one batch, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return np.stack([self._frames[int(i)][0].numpy() for i in self._chosen[index]])
 
 
 def _proof(artifact: Artifact, bundle: Path) -> str:

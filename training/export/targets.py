@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from multishift_perception.engine.manifest import Artifact, Parity
-from multishift_perception.engine.probe import ProbeSet, check_parity
 from multishift_perception.engine.types import Backend
 from multishift_perception.errors import MultishiftError
 
 Target = Literal['openvino', 'torch', 'tensorrt', 'tensorrt-rtx']
 TARGETS: tuple[Target, ...] = get_args(Target)
 DEFAULT_TARGETS: tuple[Target, ...] = ('openvino', 'torch')
-Precision = Literal['fp16', 'fp32']
+Precision = Literal['fp16', 'bf16', 'fp32', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-# Proves a written artifact with the probe frames, where this machine can run it.
-Describe = Callable[[ProbeSet], Artifact]
+# Takes the backend of an artifact's file, the file and its precision; returns its difference from
+# the eager graph and closes it; raises MultishiftError where that is too large.
+Prove = Callable[[Backend, Path, str], Parity]
+# Describes a written artifact, and proves it where this machine can run it.
+Describe = Callable[[Prove], Artifact]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Plan:
 
     Attributes:
         targets: which artifacts.
-        precision: of those for TensorRT; OpenVINO and PyTorch compute in float32.
+        precision: of those for TensorRT, or ``int8`` for OpenVINO; else that computes in float32,
+            as PyTorch does.
         capabilities: compute capabilities that ``tensorrt-rtx`` builds for, such as ``8.9``.
         onnx: where to write the network as ONNX too, in float32; nowhere when left out.
     """
@@ -46,10 +49,12 @@ class Plan:
                 '--target tensorrt-rtx and --compute-capability go together: name the GPU of the '
                 'vehicle, for example --target tensorrt-rtx --compute-capability 8.9'
             )
+        if self.precision == 'int8':
+            self._check_int8()
         if 'tensorrt-rtx' in self.targets:
             from multishift_training.export.to_tensorrt_rtx import check_tensorrt_rtx
 
-            check_tensorrt_rtx(self.capabilities)
+            check_tensorrt_rtx(self.capabilities, self.precision)
         if 'tensorrt' in self.targets:
             from multishift_training.export.to_tensorrt import check_tensorrt
 
@@ -59,16 +64,13 @@ class Plan:
 
             check_onnx()
 
+    def _check_int8(self) -> None:
+        others = {'tensorrt', 'tensorrt-rtx'} & set(self.targets)
+        if others or 'openvino' not in self.targets:
+            raise MultishiftError(
+                f'--precision int8 is for --target openvino, not {", ".join(self.targets)}: build '
+                'a bundle of its own for TensorRT, with --precision fp16'
+            )
+        from multishift_training.export.quantize import check_quantization
 
-def proven(backend: Backend, probe: ProbeSet, file: Path) -> Parity:
-    """Return an artifact's difference from the eager graph, and close it.
-
-    Raises:
-        MultishiftError: it is too large.
-    """
-    try:
-        parity = probe.measure(backend)
-    finally:
-        backend.close()
-    check_parity(probe, parity, file)
-    return parity
+        check_quantization()

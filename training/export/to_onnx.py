@@ -45,7 +45,7 @@ def to_onnx(program: ExportedProgram) -> bytes:
         reason = ' '.join(str(error.__cause__ or error).split())[:300]
         raise MultishiftError(
             f'PyTorch {torch.__version__} cannot turn this network into ONNX ({reason}): build '
-            'with --precision fp16, whose attention is written out, or leave --onnx out'
+            'for another target, without --onnx'
         ) from error
     data: bytes = exported.model_proto.SerializeToString()
     return data

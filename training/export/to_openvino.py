@@ -2,35 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 import openvino as ov
 from torch.export import ExportedProgram
 
 from multishift_perception.engine.manifest import Artifact
 from multishift_perception.engine.openvino_backend import OpenVinoBackend
-from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.files import sha256
-from multishift_training.export.targets import Describe, proven
+from multishift_training.export.openvino_graph import speed_up_upsampling
+from multishift_training.export.targets import Describe, Prove
 
 
-def write_openvino(program: ExportedProgram, folder: Path) -> Iterator[Describe]:
-    """Write the program, which computes in float32; weights are stored in 16 bits."""
+def write_openvino(
+    program: ExportedProgram,
+    shape: Sequence[int],
+    folder: Path,
+    *,
+    samples: Sequence[NDArray[np.uint8]] | None = None,
+) -> Iterator[Describe]:
+    """Write the program, which computes in float32 unless it is quantised.
+
+    Weights are stored in 16 bits, quantised ones in 8.
+
+    Args:
+        program: in float32.
+        shape: of its input.
+        folder: to write to.
+        samples: inputs of that shape, to quantise with.
+    """
     file = folder / 'openvino.xml'
-    ov.save_model(ov.convert_model(program), file, compress_to_fp16=True)
+    model = ov.convert_model(program)
+    # The conversion leaves shapes open; known ones need no operators that ask for them.
+    model.reshape(list(shape))
+    if samples is not None:
+        from multishift_training.export.quantize import quantized
 
-    def describe(probe: ProbeSet) -> Artifact:
+        model = quantized(model, samples)
+    # Afterwards, as quantised products would take these for theirs.
+    speed_up_upsampling(model)
+    ov.save_model(model, file, compress_to_fp16=True)
+    precision: Literal['fp32', 'int8'] = 'fp32' if samples is None else 'int8'
+
+    def describe(prove: Prove) -> Artifact:
         weights = file.with_suffix('.bin')
         return Artifact(
             backend='openvino',
             file=file.name,
             sha256=sha256(file),
             companions={weights.name: sha256(weights)},
-            precision='fp32',
+            precision=precision,
             needs={'device': 'any CPU', 'openvino': f'>= {version("openvino").rsplit(".", 1)[0]}'},
-            parity=proven(OpenVinoBackend(file), probe, file),
+            parity=prove(OpenVinoBackend(file), file, precision),
         )
 
     yield describe

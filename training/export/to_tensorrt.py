@@ -16,7 +16,6 @@ from torch.export.passes import move_to_device_pass
 
 from multishift_perception.engine.gpu import Gpu, find_gpu
 from multishift_perception.engine.manifest import Artifact, TensorRtNeeds
-from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.tensorrt_backend import (
     INPUT_NAME,
     OUTPUT_NAMES,
@@ -25,7 +24,7 @@ from multishift_perception.engine.tensorrt_backend import (
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training.export.missing import require
-from multishift_training.export.targets import Describe, Precision, proven
+from multishift_training.export.targets import Describe, Precision, Prove
 
 _DEVICE = torch.device('cuda', 0)
 
@@ -111,7 +110,7 @@ def _describe(file: Path, gpu: Gpu, version: str, precision: Precision) -> Descr
         gpu=gpu.name,
     )
 
-    def describe(probe: ProbeSet) -> Artifact:
+    def describe(prove: Prove) -> Artifact:
         return Artifact(
             backend='tensorrt',
             file=file.name,
@@ -119,7 +118,7 @@ def _describe(file: Path, gpu: Gpu, version: str, precision: Precision) -> Descr
             precision=precision,
             needs={'device': gpu.name, 'library': f'TensorRT {version}'},
             tensorrt=needs,
-            parity=proven(TensorRtBackend(file, _DEVICE), probe, file),
+            parity=prove(TensorRtBackend(file, _DEVICE), file, precision),
         )
 
     return describe

@@ -8,21 +8,19 @@ import platform
 import sys
 from typing import Any
 
-from torch.export import ExportedProgram
-
 from multishift_perception.engine.manifest import Artifact, TensorRtNeeds
-from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training.export.missing import require
-from multishift_training.export.targets import Describe, Precision
-from multishift_training.export.to_onnx import check_onnx, to_onnx
+from multishift_training.export.targets import Describe, Precision, Prove
+from multishift_training.export.to_onnx import check_onnx
 
 _NAME = 'TensorRT for RTX'
+_BF16_SINCE = 8.0
 
 
-def check_tensorrt_rtx(capabilities: Sequence[str]) -> None:
-    """Raise MultishiftError where the library is missing, or knows no such GPU."""
+def check_tensorrt_rtx(capabilities: Sequence[str], precision: Precision) -> None:
+    """Raise MultishiftError where the library is missing, or knows no such GPU or precision."""
     allowed = _capabilities(_library())
     for capability in capabilities:
         if capability not in allowed:
@@ -31,25 +29,30 @@ def check_tensorrt_rtx(capabilities: Sequence[str]) -> None:
                 f'{", ".join(allowed)}; for other GPUs, such as those of Orin and Thor, run '
                 '`multishift engine build CHECKPOINT --target tensorrt` on the vehicle'
             )
+        if precision == 'bf16' and float(capability) < _BF16_SINCE:
+            raise MultishiftError(
+                f'GPUs of compute capability {capability} have no bf16: build for them with '
+                '--precision fp16'
+            )
     check_onnx()
 
 
 def write_tensorrt_rtx(
-    program: ExportedProgram, folder: Path, *, capabilities: Sequence[str], precision: Precision
+    onnx: bytes, folder: Path, *, capabilities: Sequence[str], precision: Precision
 ) -> Iterator[Describe]:
     """Write one engine for each compute capability.
 
     Args:
-        program: strongly typed, that is with the types that engines shall compute in.
+        onnx: model with the types that engines shall compute in.
         folder: to write to.
         capabilities: such as ``8.9``.
-        precision: of the program, for the manifest.
+        precision: of the model, for the manifest.
 
     Raises:
         MultishiftError: the library cannot build the network; with the operators at fault.
     """
     trt = _library()
-    builder = _Builder(trt, to_onnx(program))
+    builder = _Builder(trt, onnx)
     for capability in dict.fromkeys(capabilities):
         file = folder / f'tensorrt-rtx-sm{capability.replace(".", "")}.engine'
         file.write_bytes(builder.build(capability))
@@ -64,8 +67,8 @@ def _describe(file: Path, version: str, capability: str, precision: Precision) -
         platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
     )
 
-    def describe(probe: ProbeSet) -> Artifact:
-        del probe  # The GPU it is for may be anywhere: `multishift engine verify` proves it there.
+    def describe(prove: Prove) -> Artifact:
+        del prove  # The GPU it is for may be anywhere: `multishift engine verify` proves it there.
         return Artifact(
             backend='tensorrt',
             file=file.name,
@@ -130,7 +133,8 @@ def _logger(trt: Any, errors: list[str]) -> Any:
 
 
 def _library() -> Any:
-    packages = ('tensorrt-rtx-cu13', 'onnx', 'onnxscript')
+    # The newest that a released torch-tensorrt-rtx, which runs the engines, takes along.
+    packages = ("'tensorrt-rtx-cu13==1.6.1.*'", 'onnx', 'onnxscript')
     return require('tensorrt_rtx', packages=packages, purpose='--target tensorrt-rtx')
 
 

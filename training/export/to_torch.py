@@ -11,10 +11,9 @@ import torch
 from torch.export import ExportedProgram
 
 from multishift_perception.engine.manifest import Artifact
-from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.torch_backend import TorchBackend
 from multishift_perception.files import sha256
-from multishift_training.export.targets import Describe, proven
+from multishift_training.export.targets import Describe, Prove
 
 
 def write_torch(program: ExportedProgram, folder: Path) -> Iterator[Describe]:
@@ -25,14 +24,14 @@ def write_torch(program: ExportedProgram, folder: Path) -> Iterator[Describe]:
         warnings.filterwarnings('ignore', 'No complete tensor found')
         torch.export.save(program, file)
 
-    def describe(probe: ProbeSet) -> Artifact:
+    def describe(prove: Prove) -> Artifact:
         return Artifact(
             backend='torch',
             file=file.name,
             sha256=sha256(file),
             precision='fp32',
             needs={'device': 'any CPU or GPU', 'torch': f'>= {version("torch").split("+")[0]}'},
-            parity=proven(TorchBackend(file, torch.device('cpu')), probe, file),
+            parity=prove(TorchBackend(file, torch.device('cpu')), file, 'fp32'),
         )
 
     yield describe

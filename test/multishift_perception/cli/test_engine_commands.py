@@ -6,6 +6,7 @@ import shutil
 
 from click.testing import CliRunner
 import pytest
+import yaml
 
 from multishift_perception.cli import main as cli
 from multishift_perception.errors import MultishiftError
@@ -24,7 +25,31 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / 'copy'))
 
 
+@pytest.fixture
+def for_a_gpu(bundle: Path) -> Path:
+    """A bundle whose first artifact is for a GPU that no machine has."""
+    path = bundle / 'manifest.yaml'
+    manifest = yaml.safe_load(path.read_text())
+    manifest['artifacts'][0].update(
+        backend='tensorrt',
+        parity=None,
+        tensorrt={
+            'flavour': 'tensorrt_rtx',
+            'version': '1.6.1',
+            'compute_capability': '1.0',
+            'platform': 'linux_x86_64',
+        },
+    )
+    path.write_text(yaml.safe_dump(manifest))
+    return bundle
+
+
 class TestInspect:
+    def test_what_does_not_run_here(self, for_a_gpu: Path) -> None:
+        text = run('inspect', for_a_gpu).stdout
+        assert '\n  here         cannot run on the GPU: ' in text
+        assert '\n  parity       not measured yet: run `multishift engine verify`' in text
+
     def test_one_screen(self, tiny_bundle: Path) -> None:
         lines = run('inspect', tiny_bundle).stdout.splitlines()
         assert len(lines) < 40
@@ -67,6 +92,12 @@ class TestVerify:
             'torch.pt2 (torch fp32) on cpu',
         ]
         assert all('of labels agree' in line for line in lines)
+
+    def test_what_does_not_run_here_is_skipped(self, for_a_gpu: Path) -> None:
+        first, second = run('verify', for_a_gpu).stdout.splitlines()
+        start = 'openvino.xml (tensorrt fp32): skipped, it cannot run on the GPU: '
+        assert first.startswith(start)
+        assert second.startswith('torch.pt2 (torch fp32) on cpu: right')
 
     def test_a_line_for_every_fault(self, bundle: Path) -> None:
         (bundle / 'openvino.bin').unlink()

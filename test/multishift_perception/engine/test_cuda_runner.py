@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from multishift_perception.engine import cuda_runner
+from multishift_perception.engine import Engine, cuda_runner, selection, torch_backend
 from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
+from multishift_perception.engine.gpu import Gpu
 from multishift_perception.engine.tensorrt_backend import TensorRtBackend
 from multishift_perception.errors import MultishiftError
 
@@ -125,6 +126,38 @@ def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: FakeCuda) -
     ):
         raise torch.OutOfMemoryError('20 GiB needed')
     assert cuda.emptied == 1
+
+
+@pytest.mark.parametrize('step', ['load', 'first call'])
+def test_engine_loads_once_the_gpu_has_memory(
+    cuda: FakeCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What a node does that is configured again after it failed."""
+    shortage = torch.OutOfMemoryError('Tried to allocate 20 GiB')
+    fails = [step]
+
+    def move(program, device):
+        if 'load' in fails:
+            raise shortage
+        return program
+
+    def runner(network, shape, device):
+        if 'first call' in fails:
+            raise shortage
+        return CudaRunner(network, shape, CPU)
+
+    monkeypatch.setattr(selection, 'find_gpu', lambda index: Gpu('NVIDIA L4', '8.9'))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch_backend, 'move_to_device_pass', move)
+    monkeypatch.setattr(torch_backend, 'CudaRunner', runner)
+    with pytest.raises(MultishiftError, match='cuda:0 has too little free memory') as fault:
+        Engine.load(tiny_bundle)
+    assert '\n' not in str(fault.value)
+    assert cuda.emptied > 0
+    fails.clear()
+    cuda.capture_error = RuntimeError('no graph here')
+    with Engine.load(tiny_bundle) as engine:
+        assert (engine.backend, engine.device) == ('torch', 'cuda:0')
 
 
 class TestTensorRt:

@@ -152,5 +152,5 @@ def test_changed_probe(bundle: Path) -> None:
 
 def test_nothing_that_runs_here(ahead_of_time: Path) -> None:
     edit(ahead_of_time, lambda manifest: manifest.update(artifacts=manifest['artifacts'][1:2]))
-    with pytest.raises(MultishiftError, match='nothing in .* runs on this machine .*driver'):
+    with pytest.raises(MultishiftError, match='nothing in .* runs on this machine; .*driver'):
         verify(ahead_of_time)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+import yaml
 
 CAMERA = '/camera/image_raw'
 LABELS = '/multishift_perception/camera/labels'
@@ -66,6 +69,34 @@ def test_a_failed_configuration_is_said_and_can_be_mended(peer, filled, node, ti
         peer.ask(CAMERA, filled((0, 0, 255)), inbox)
     assert peer.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert peer.state() == 'finalized'
+
+
+@pytest.mark.parametrize('node', [{'autostart': False}], indirect=True)
+def test_an_engine_for_no_gpu_of_this_machine_can_be_replaced(peer, node, tiny_bundle, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / 'ahead_of_time')
+    manifest = yaml.safe_load((bundle / 'manifest.yaml').read_text())
+    artifact = manifest['artifacts'][0]
+    artifact.update(backend='tensorrt', parity=None)
+    artifact['tensorrt'] = {
+        'flavour': 'tensorrt_rtx',
+        'version': '1.6.1',
+        'compute_capability': '1.0',
+        'platform': 'linux_x86_64',
+    }
+    manifest['artifacts'] = [artifact]
+    (bundle / 'manifest.yaml').write_text(yaml.safe_dump(manifest))
+
+    assert peer.set_parameter('engine_bundle', str(bundle)).successful
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == 'unconfigured'
+    (line,) = [line for line in node.log.splitlines() if 'cannot configure' in line]
+    assert f'nothing in {bundle} runs on this machine' in line
+    assert 'cannot run on the GPU: ' in line
+    peer.status('engine', lambda s, _: s.level == DiagnosticStatus.ERROR)
+
+    assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == 'inactive'
 
 
 @pytest.mark.parametrize('node', [{'use_sim_time': True, 'autostart': False}], indirect=True)

@@ -1,8 +1,8 @@
-"""A program in half precision, with float32 where statistics need it."""
+"""A program with the types that an engine computes in, float32 where statistics need it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,10 +11,18 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from multishift_training.export.program import anonymous
+from multishift_training.export.targets import Precision
+
+# Of each precision that a program can be written in.
+DTYPES: Mapping[Precision, torch.dtype] = {
+    'fp16': torch.float16,
+    'bf16': torch.bfloat16,
+    'fp32': torch.float32,
+}
 
 _ATEN = torch.ops.aten
 _ATTENTION = _ATEN.scaled_dot_product_attention.default
-# Sums of products: what tensor cores compute in half precision, with float32 sums.
+# Sums of products: what tensor cores compute in 16 bits, with float32 sums.
 _PRODUCTS = {
     _ATEN.conv2d.default,
     _ATEN.conv2d.padding,
@@ -26,7 +34,7 @@ _PRODUCTS = {
     _ATEN.einsum.default,
     _ATTENTION,
 }
-# Sums over many values, exponentials, and places in an image: half's 11 bits are too few for them.
+# Sums over many values, exponentials, and places in an image: 11 or 8 bits are too few for them.
 _STATISTICS = {
     _ATEN.adaptive_avg_pool2d.default,
     _ATEN.batch_norm.default,
@@ -44,58 +52,62 @@ _STATISTICS = {
 
 
 @torch.no_grad()
-def to_half(program: ExportedProgram, frames: Tensor) -> ExportedProgram:
-    """Return a program that computes convolutions and matrix products in float16.
+def typed(program: ExportedProgram, frames: Tensor, precision: Precision) -> ExportedProgram:
+    """Return a program that computes convolutions and matrix products in a precision.
 
     Float32 stay the input's normalisation, norms, softmax and means, where they stand between
     products, and everything after the last product: upsampling of logits and score, the score's
     own sums, and the calibration. Types are part of the program, so that a strongly typed compiler
-    has nothing to choose.
+    has nothing to choose. Attention is written out, for compilers that have it in parts only.
 
     Args:
         program: in float32; its weights stay as they are.
         frames: the input to trace with.
+        precision: of the products: ``fp16``, ``bf16`` with its larger range and fewer digits, or
+            ``fp32``.
     """
     module = program.module(check_guards=False)
-    _halve_weights(module)
-    typed = _Typed(module)
-    return anonymous(torch.export.export(typed, (frames,), strict=False))
+    _store_weights(module, DTYPES[precision])
+    rewritten = _Typed(module, DTYPES[precision])
+    return anonymous(torch.export.export(rewritten, (frames,), strict=False))
 
 
-def _halve_weights(module: fx.GraphModule) -> None:
-    """Store in half those weights that nothing but products reads."""
+def _store_weights(module: fx.GraphModule, dtype: torch.dtype) -> None:
+    """Store in a type those weights that nothing but products reads."""
     readers: dict[str, set[fx.Node]] = {}
     for node in module.graph.find_nodes(op='get_attr'):
         readers.setdefault(str(node.target), set()).update(node.users)
     for name, nodes in readers.items():
         if all(node.target in _PRODUCTS for node in nodes):
-            _replace(module, name, Tensor.half)
+            _store(module, name, dtype)
 
 
-def _replace(module: nn.Module, name: str, change: Callable[[Tensor], Tensor]) -> None:
+def _store(module: nn.Module, name: str, dtype: torch.dtype) -> None:
     path, _, leaf = name.rpartition('.')
     owner = module.get_submodule(path)
-    tensor = change(getattr(owner, leaf).detach())
+    tensor = getattr(owner, leaf).detach().to(dtype)
     delattr(owner, leaf)
     owner.register_buffer(leaf, tensor)
 
 
 class _Typed(nn.Module):
-    """Runs a graph with the types of `to_half`."""
+    """Runs a graph with the types of `typed`."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, dtype: torch.dtype) -> None:
         super().__init__()
         self.module = module
+        self._dtype = dtype
 
     def forward(self, frames: Tensor) -> Any:
-        return _Interpreter(self.module).run(frames)
+        return _Interpreter(self.module, self._dtype).run(frames)
 
 
 class _Interpreter(fx.Interpreter):
     """Casts the arguments of each operation, and what some return."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, dtype: torch.dtype) -> None:
         super().__init__(module)
+        self._dtype = dtype
         self._tail = _after_last_product(module.graph)
 
     def run_node(self, n: fx.Node) -> Any:
@@ -104,14 +116,14 @@ class _Interpreter(fx.Interpreter):
         inputs = self.fetch_args_kwargs_from_env(n)
         target: Any = _attention if n.target is _ATTENTION else n.target
         if n.target in _PRODUCTS:
-            inputs = _cast(inputs, torch.float16)
+            inputs = _cast(inputs, self._dtype)
         elif n.target in _STATISTICS or n in self._tail or _is_mixed(inputs):
             inputs = _cast(inputs, torch.float32)
         args, kwargs = inputs
         result = target(*args, **kwargs)
-        # What follows, such as a residual sum, goes on in half.
+        # What follows, such as a residual sum, goes on in the type of those.
         between_products = n.target in _STATISTICS and n not in self._tail
-        return _cast(result, torch.float16) if between_products else result
+        return _cast(result, self._dtype) if between_products else result
 
 
 def _after_last_product(graph: fx.Graph) -> set[fx.Node]:
@@ -124,15 +136,18 @@ def _after_last_product(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
-    """Cast the tensors among arguments or results that are of the other type."""
-    other = torch.float32 if dtype == torch.float16 else torch.float16
-    return tree_map_only(Tensor, lambda t: t.to(dtype) if t.dtype == other else t, tree)
+    """Cast the floating-point tensors among arguments or results."""
+
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return tree_map_only(Tensor, cast, tree)
 
 
 def _is_mixed(inputs: Any) -> bool:
-    """Say whether tensors of both types meet, which compilers promote each in their own way."""
-    types = {leaf.dtype for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)}
-    return {torch.float16, torch.float32} <= types
+    """Say whether tensors of several types meet, which compilers promote each in their own way."""
+    tensors = (leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+    return len({tensor.dtype for tensor in tensors if tensor.is_floating_point()}) > 1
 
 
 def _attention(
@@ -152,4 +167,4 @@ def _attention(
         weights = weights.masked_fill(~attn_mask, -torch.inf)
     elif attn_mask is not None:
         weights = weights + attn_mask
-    return weights.softmax(-1).half() @ value
+    return weights.softmax(-1).to(value.dtype) @ value

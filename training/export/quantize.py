@@ -1,0 +1,79 @@
+"""Post-training quantisation to 8 bits, by NNCF, for OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+import logging
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import openvino as ov
+
+from multishift_training.export.missing import require
+from multishift_training.export.openvino_graph import PRODUCTS, after_last_product, consumers
+
+
+def check_quantization() -> None:
+    """Raise MultishiftError where the library is missing."""
+    _nncf()
+
+
+def quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model:
+    """Return a model that computes in 8 bits between its first and its last products.
+
+    In float32 stay the first convolution, which reads the normalised image, the last ones, which
+    give logits and score, and everything after them.
+
+    Args:
+        model: in float32, of fixed shapes.
+        samples: inputs to measure the ranges of values on, ``uint8 [N,H,W,3]`` each.
+    """
+    if not samples:
+        raise ValueError('quantisation needs samples')
+    nncf = _nncf()
+    with _quiet():
+        result: ov.Model = nncf.quantize(
+            model,
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=_kept(model), validate=False),
+        )
+    return result
+
+
+def _kept(model: ov.Model) -> list[str]:
+    """Return the names of what stays in float32."""
+    reached: set[str] = set()
+    kept = after_last_product(model)
+    tail = {node.get_name() for node in kept}
+    for node in model.get_ordered_ops():
+        is_product = node.get_type_name() in PRODUCTS
+        followers = {user.get_name() for user in consumers(node)}
+        if is_product and (node.get_name() not in reached or followers <= tail):
+            kept.append(node)
+        if is_product or node.get_name() in reached:
+            reached |= followers
+    return [node.get_friendly_name() for node in kept]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the list of every operation that is left as it is."""
+    logger = logging.getLogger('nncf')
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _nncf() -> Any:
+    # Else it reports its use to its makers.
+    os.environ.setdefault('NNCF_CI', '1')
+    return require('nncf', packages=['nncf'], purpose='--precision int8')
