@@ -55,14 +55,13 @@ def _peak(tf32: float, fp16: float, int8: float, memory: float) -> Peak:
     return Peak({'fp32': tf32, 'fp16': fp16, 'bf16': fp16, 'int8': int8}, memory)
 
 
-# By the name that the driver gives. From NVIDIA's data sheets of A100 80GB SXM, H100 SXM, H200 SXM
-# and L4, and the Ada architecture white paper for the GeForce. Rates that a sheet gives with
-# sparsity are halved here; those of 16 bits are with float32 sums.
+# By the name that the driver gives. Published rates without sparsity; those of 16 bits are with
+# float32 sums.
 _PEAKS = {
     'NVIDIA A100-SXM4-80GB': _peak(156, 312, 624, 2.039),
     'NVIDIA H100 80GB HBM3': _peak(494.5, 989, 1979, 3.35),
     'NVIDIA H200': _peak(494.5, 989, 1979, 4.8),
-    'NVIDIA L4': _peak(60, 121, 242.5, 0.3),
+    'NVIDIA L4': _peak(60, 121, 242, 0.3),
     'NVIDIA GeForce RTX 4090': _peak(82.6, 165.2, 660.6, 1.008),
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from multishift_perception.engine import EMBEDDED_BUNDLE
+from multishift_perception.engine.manifest import read_manifest
 from multishift_training import trained
 from multishift_training.config import MultiShift, TrainConfig, read_config
 from multishift_training.datasets.sample_config import (
@@ -44,6 +46,15 @@ def test_stages_fit_the_network(path: Path) -> None:
     uncertainty = next(stage for stage in found.stages if stage.name == 'uncertainty')
     assert uncertainty.init_uncertainty
     assert uncertainty.trainable == ['uncertainty']
+
+
+def test_embedded_engine_was_trained_by_what_ships() -> None:
+    provenance = read_manifest(EMBEDDED_BUNDLE).provenance
+    its = TrainConfig.model_validate(provenance['configuration'])
+    # Processes that read data change nothing of what is read.
+    assert its.model_copy(update={'workers': 0}) == config('sample').model_copy(
+        update={'workers': 0}
+    )
 
 
 def test_deeplab_is_trained_as_published() -> None:

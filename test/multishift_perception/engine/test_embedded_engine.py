@@ -29,7 +29,7 @@ def test_every_artifact_passes_its_probe(backend: str) -> None:
 
 def test_says_where_it_comes_from(engine: Engine) -> None:
     provenance = engine.manifest.provenance
-    assert provenance['configuration']['train']['kind'] == 'sample_drive'
+    assert provenance['configuration']['data']['images']['kind'] == 'sample_drive'
     assert 'multishift train' in provenance['command']
     assert engine.manifest.model == 'deeplabv3plus_compact'
     assert len(engine.classes) == 19
@@ -47,5 +47,5 @@ def test_is_useful_on_the_demo_drive(engine: Engine) -> None:
         if frame.condition == 'day':
             day.update(output.labels, frame.labels)
     assert day.result().miou > 0.5
-    assert anomaly.result().ap > 0.4
+    assert anomaly.result().ap > 0.45
     assert anomaly.result().auroc > 0.95
