@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import torch
 from torch import Tensor
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+import yaml
 
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
@@ -120,6 +121,18 @@ def test_run_that_is_done_is_left_alone(run: Path, content: Callable[..., Conten
     before = [(run / name).read_bytes() for name in names]
     train(TrainConfig.model_validate(content()), run, root=Path())
     assert [(run / name).read_bytes() for name in names] == before
+
+
+def test_says_how_to_build_the_engine(
+    run: Path, content: Callable[..., Content], tmp_path: Path
+) -> None:
+    path = tmp_path / 'street.yaml'
+    path.write_text(yaml.safe_dump(content()))
+    for data in ([], ['--data', str(tmp_path)]):
+        result = CliRunner().invoke(multishift, ['train', str(path), '--out', str(run), *data])
+        assert result.exit_code == 0, result.output
+        words = ['multishift engine build', f'{run}/best.safetensors', *data]
+        assert result.output.endswith(f'next: {" ".join(words)} --out street_engine\n')
 
 
 def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:

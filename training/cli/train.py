@@ -24,7 +24,8 @@ def command(config: Path, out: Path | None, data: Path) -> None:
     """Train a network as the YAML file CONFIG says."""
     best = train(read_config(config), out or Path('runs') / config.stem, root=data)
     if is_first_process():
+        frames = '' if data == Path() else f' --data {data}'
         click.echo(
             f'best weights: {best}\n'
-            f'next: multishift engine build {best} --out {config.stem}_engine'
+            f'next: multishift engine build {best}{frames} --out {config.stem}_engine'
         )
