@@ -55,10 +55,11 @@ _STATISTICS = {
 def typed(program: ExportedProgram, frames: Tensor, precision: Precision) -> ExportedProgram:
     """Return a program that computes convolutions and matrix products in a precision.
 
-    Float32 stay the input's normalisation, norms, softmax and means, where they stand between
-    products, and everything after the last product: upsampling of logits and score, the score's
-    own sums, and the calibration. Types are part of the program, so that a strongly typed compiler
-    has nothing to choose. Attention is written out, for compilers that have it in parts only.
+    Float32 stay the input's normalisation, norms, softmax, means and the sampling of images, where
+    they stand between products, and everything after the last product: upsampling of logits and
+    score, the score's own sums, and the calibration. Types are part of the program, so that a
+    strongly typed compiler has nothing to choose. Attention is written out, for compilers that
+    have it in parts only.
 
     Args:
         program: in float32; its weights stay as they are.
@@ -109,6 +110,7 @@ class _Interpreter(fx.Interpreter):
         super().__init__(module)
         self._dtype = dtype
         self._tail = _after_last_product(module.graph)
+        self._sampled = _sampled(module.graph)
 
     def run_node(self, n: fx.Node) -> Any:
         if n.op != 'call_function':
@@ -121,6 +123,9 @@ class _Interpreter(fx.Interpreter):
             inputs = _cast(inputs, torch.float32)
         args, kwargs = inputs
         result = target(*args, **kwargs)
+        if n in self._sampled:
+            # Before it is cut into levels: TensorRT for RTX 1.6.1 fails on casts of the slices.
+            return _cast(result, torch.float32)
         # What follows, such as a residual sum, goes on in the type of those.
         between_products = n.target in _STATISTICS and n not in self._tail
         return _cast(result, self._dtype) if between_products else result
@@ -133,6 +138,17 @@ def _after_last_product(graph: fx.Graph) -> set[fx.Node]:
         if node.target in _PRODUCTS or any(user in leads_on for user in node.users):
             leads_on.add(node)
     return {node for node in graph.nodes if node not in leads_on}
+
+
+def _sampled(graph: fx.Graph) -> set[fx.Node]:
+    """Return the nodes whose results, or views of them, are sampled as images."""
+    sources = set()
+    for sampler in graph.find_nodes(op='call_function', target=_ATEN.grid_sampler.default):
+        source = sampler.args[0]
+        while getattr(source.target, 'is_view', False):
+            source = source.args[0]
+        sources.add(source)
+    return sources
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
