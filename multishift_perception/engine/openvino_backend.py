@@ -31,13 +31,17 @@ class OpenVinoBackend:
                 f'OpenVINO {ov.__version__} cannot load {file} ({reason}): build the bundle again '
                 'with `multishift engine build --target openvino`'
             ) from None
+        self._outputs = [(tuple(o.shape), o.element_type.to_dtype()) for o in model.outputs]
         self._request = model.create_infer_request()
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the outputs are the caller's own arrays."""
-        results = self._request.infer([frames], share_inputs=True, share_outputs=True)
-        # The request reuses its output memory at the next call, hence the copies.
-        return EngineOutput(*(results[i].copy() for i in range(3)))
+        arrays = [np.empty(shape, dtype) for shape, dtype in self._outputs]
+        # The request would reuse memory of its own at the next call.
+        for i, array in enumerate(arrays):
+            self._request.set_output_tensor(i, ov.Tensor(array, shared_memory=True))
+        self._request.infer([frames], share_inputs=True, share_outputs=True)
+        return EngineOutput(*arrays)
 
     def close(self) -> None:
         """Free the compiled model."""

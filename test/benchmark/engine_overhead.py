@@ -29,7 +29,7 @@ from multishift_perception.memory import keep_large_buffers
 from multishift_training.deploy import DeployGraph
 from multishift_training.models import create
 
-ROUNDS = 40
+ROUNDS = 150
 # Threads of a library look for more work, and keep the core, for some time after a call.
 REST = 0.1
 OPTIONS = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
