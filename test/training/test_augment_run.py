@@ -151,7 +151,7 @@ def tree(path: Path) -> dict[str, bytes]:
         for file in sorted(path.rglob('*'))
         if file.is_file()
         and file.relative_to(path).parts[0] not in ('.work', 'cache')
-        and not file.name.startswith('timing_')
+        and not file.relative_to(path).parts[0].startswith('timing_')
     }
 
 

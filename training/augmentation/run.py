@@ -73,7 +73,10 @@ def augment(config: AugmentConfig, path: Path, *, root: Path) -> Summary:
     """
     rank = _Rank.of_environment()
     folder = AugmentFolder(path, config)
+    times = folder.path / f'timing_{rank.index}.json'
     with folder.held(rank.index):
+        # A killed process's: also where it had nothing else left to do.
+        remove_leftovers(times)
         scenes = Scenes(config, root, folder.cache)
         share = range(rank.index, len(scenes), rank.total)
         todo = [index for index in share if not folder.is_done(scenes.names[index])]
@@ -87,7 +90,7 @@ def augment(config: AugmentConfig, path: Path, *, root: Path) -> Summary:
         with bar:
             seconds = _work(config, folder, scenes, root, todo, bar) if todo else {}
         if seconds:
-            _write_times(folder, rank, seconds)
+            _write_times(folder, times, seconds)
         return _sum_up(config, folder, scenes)
 
 
@@ -202,7 +205,7 @@ def _one_thread(*, enabled: bool) -> Iterator[None]:
         cv2.setNumThreads(before[1])
 
 
-def _write_times(folder: AugmentFolder, rank: _Rank, seconds: Seconds) -> None:
+def _write_times(folder: AugmentFolder, path: Path, seconds: Seconds) -> None:
     """Say where the time went, of this process and those it started."""
     total = sum(seconds.values())
     outside = 1 - seconds.get('generate', 0.0) / total
@@ -210,8 +213,6 @@ def _write_times(folder: AugmentFolder, rank: _Rank, seconds: Seconds) -> None:
         'seconds': {step: round(spent, 3) for step, spent in sorted(seconds.items())},
         'share_outside_generator': round(outside, 4),
     }
-    path = folder.path / f'timing_{rank.index}.json'
-    remove_leftovers(path)
     with room(folder.path):
         write_text(path, json.dumps(content, indent=2) + '\n')
     spent = ', '.join(f'{step} {value:.1f} s' for step, value in seconds.items())
