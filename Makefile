@@ -15,7 +15,7 @@ help:
 	@echo 'make clean   remove the environment and everything built'
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: $(VENV)/.ready
 	$(BIN)/multishift demo --out demo-report

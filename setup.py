@@ -104,6 +104,7 @@ setup(
             'colcon-common-extensions',
             'mypy',
             'pytest',
+            'pytest-xdist',
             'ruff',
             'scikit-learn',
             'setuptools<80',  # newer ones lost the commands that colcon calls
