@@ -8,6 +8,7 @@ from typing import Literal
 
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+import torch
 from torch import Tensor
 
 _PRECISIONS: dict[str, Literal['32-true', 'bf16-mixed']] = {
@@ -36,6 +37,16 @@ def make_fabric(precision: Literal['fp32', 'bf16']) -> Fabric:
         # Of several processes, one talks.
         logging.getLogger('multishift_training').setLevel(logging.ERROR)
     return fabric
+
+
+def leave_cores_to(loaders: int) -> None:
+    """Compute on fewer threads, so that as many processes that load data have cores of their own.
+
+    Where every core computes, a thread that has to share its one holds all others up: they spin
+    until it is done.
+    """
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores - loaders)))
 
 
 def is_first_process() -> bool:

@@ -23,7 +23,7 @@ from multishift_training.board import Board
 from multishift_training.config import MultiShift, Stage, TrainConfig
 from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
 from multishift_training.deploy import Normalize
-from multishift_training.devices import gathered, make_fabric
+from multishift_training.devices import gathered, leave_cores_to, make_fabric
 from multishift_training.disk import room
 from multishift_training.methods import Losses, losses_of
 from multishift_training.models import Prediction, SegmentationModel
@@ -56,6 +56,7 @@ def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
             before is whole.
     """
     keep_large_buffers()
+    leave_cores_to(config.workers)
     fabric = make_fabric(config.precision)
     with locked(path) if fabric.is_global_zero else nullcontext():
         folder = RunFolder(path, config, writes=fabric.is_global_zero)

@@ -15,6 +15,7 @@ import yaml
 
 from multishift_training import trained
 from multishift_training.config import TrainConfig
+from multishift_training.devices import leave_cores_to
 from multishift_training.train import train
 
 Content = dict[str, object]
@@ -88,3 +89,17 @@ def test_two_processes_do_what_one_does(
     written = {path.name.partition('.')[0] for path in two.iterdir()}
     assert written == {'best', 'cache', 'config', 'events', 'last', 'lock', 'log'}
     assert len(list(two.glob('events.*'))) == 1
+
+
+@pytest.mark.parametrize(
+    ('cores', 'before', 'loaders', 'after'),
+    [(8, 8, 2, 6), (8, 4, 2, 4), (2, 2, 4, 1), (8, 1, 0, 1)],
+)
+def test_loaders_have_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, cores: int, before: int, loaders: int, after: int
+) -> None:
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(cores)))
+    torch.set_num_threads(before)
+    for _ in range(2):
+        leave_cores_to(loaders)
+        assert torch.get_num_threads() == after
