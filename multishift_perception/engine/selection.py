@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 import importlib
 import importlib.util
 from pathlib import Path
@@ -62,32 +63,34 @@ def choose(bundle: Path, manifest: Manifest, backend: str = 'auto', device: int 
     """
     _check_offered(bundle, manifest, backend)
     obstacles: list[str] = []
-    for name, where in _ORDER:
-        for artifact in manifest.artifacts:
-            if artifact.backend != name or backend not in ('auto', name):
-                continue
-            if reason := obstacle(artifact, where, device):
-                obstacles.append(f'{artifact.file} cannot run on the {where.upper()}: {reason}')
-            else:
-                return Choice(artifact, _device(where, device), tuple(obstacles))
+    offered = [a for a in manifest.artifacts if backend in ('auto', a.backend)]
+    for artifact, where, reason in _tries(offered, device):
+        if reason is None:
+            return Choice(artifact, where, tuple(obstacles))
+        obstacles.append(f'{artifact.file} {reason}')
     raise MultishiftError(f'nothing in {bundle} runs on this machine; {"; ".join(obstacles)}')
 
 
 def place(artifact: Artifact, device: int = 0) -> Choice:
     """Return where one artifact runs best; raises MultishiftError where it cannot run."""
     obstacles: list[str] = []
-    for name, where in _ORDER:
-        if artifact.backend != name:
-            continue
-        reason = obstacle(artifact, where, device)
+    for _, where, reason in _tries([artifact], device):
         if reason is None:
-            return Choice(artifact, _device(where, device), tuple(obstacles))
-        obstacles.append(f'cannot run on the {where.upper()}: {reason}')
+            return Choice(artifact, where, tuple(obstacles))
+        obstacles.append(reason)
     raise MultishiftError('; '.join(obstacles))
 
 
-def _device(where: Place, device: int) -> str:
-    return f'cuda:{device}' if where == 'gpu' else 'cpu'
+def _tries(
+    artifacts: Sequence[Artifact], device: int
+) -> Iterator[tuple[Artifact, str, str | None]]:
+    """Yield artifacts in the order of `auto`, each with a device and why it cannot run there."""
+    for name, place in _ORDER:
+        where = f'cuda:{device}' if place == 'gpu' else 'cpu'
+        for artifact in artifacts:
+            if artifact.backend == name:
+                reason = obstacle(artifact, place, device)
+                yield artifact, where, reason and f'cannot run on the {place.upper()}: {reason}'
 
 
 def _check_offered(bundle: Path, manifest: Manifest, backend: str) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -141,14 +141,14 @@ def write_bundle(
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
-    probes = _Batches(frames, batch, _PROBES * batch)
+    samples = min(_SAMPLES, len(frames)) if plan.precision == 'int8' else 0
     manifest = export_bundle(
         out,
         DeployGraph(model, calibration),
         calibration=calibration,
-        probes=np.stack(probes),
+        probes=np.stack(_spread(frames, batch, _PROBES * batch)),
         targets=plan,
-        samples=_Batches(frames, batch, min(_SAMPLES, len(frames))),
+        samples=_spread(frames, batch, samples),
         **origin._asdict(),
     )
     for artifact in manifest.artifacts:
@@ -158,30 +158,16 @@ def write_bundle(
     click.echo(f'bundle: {out}')
 
 
-class _Batches(Sequence[NDArray[np.uint8]]):
-    """Batches of frames, ``uint8 [N,H,W,3]`` each, read when they are asked for."""
+def _spread(frames: ValidationSet, batch: int, count: int) -> list[NDArray[np.uint8]]:
+    """Return ``count`` frames, or the few more that fill the last batch, spread over all.
 
-    def __init__(self, frames: ValidationSet, batch: int, count: int) -> None:
-        """Spread ``count`` frames over all, and fill the last batch up with the last one."""
-        self._frames = frames
-        chosen = np.linspace(0, len(frames) - 1, -(-count // batch) * batch)
-        self._chosen = chosen.astype(int).reshape(-1, batch)
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return len(self._chosen)
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[NDArray[np.uint8]]: ...
-
-    def __getitem__(self, index: int | slice) -> NDArray[np.uint8] | Sequence[NDArray[np.uint8]]:
-        """Return one batch, or several."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        return np.stack([self._frames[int(i)][0].numpy() for i in self._chosen[index]])
+    They are in batches, ``uint8 [N,H,W,3]`` each.
+    """
+    chosen = np.linspace(0, len(frames) - 1, -(-count // batch) * batch).astype(int)
+    return [
+        np.stack([frames[int(i)][0].numpy() for i in indices])
+        for indices in chosen.reshape(-1, batch)
+    ]
 
 
 def _proof(artifact: Artifact, bundle: Path) -> str:

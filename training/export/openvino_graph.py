@@ -18,12 +18,21 @@ PRODUCTS = frozenset(
         'MatMul',
     }
 )
+
+
+def _align_corners(n: int, m: int) -> tuple[NDArray[np.int64], int]:
+    return np.arange(m) * (n - 1), max(m - 1, 1)
+
+
+def _half_pixel(n: int, m: int) -> tuple[NDArray[np.int64], int]:
+    return np.clip((2 * np.arange(m) + 1) * n - m, 0, (n - 1) * 2 * m), 2 * m
+
+
 # Places in the input times a whole number, and that number, by rows or columns in and out.
-_Places = Callable[[int, int], tuple[NDArray[np.int64], int]]
-_PLACES: Mapping[str, _Places] = {
-    'align_corners': lambda n, m: (np.arange(m) * (n - 1), max(m - 1, 1)),
-    'pytorch_half_pixel': lambda n, m: (_clamped((2 * np.arange(m) + 1) * n - m, n, m), 2 * m),
-    'half_pixel': lambda n, m: (_clamped((2 * np.arange(m) + 1) * n - m, n, m), 2 * m),
+_PLACES: Mapping[str, Callable[[int, int], tuple[NDArray[np.int64], int]]] = {
+    'align_corners': _align_corners,
+    'pytorch_half_pixel': _half_pixel,
+    'half_pixel': _half_pixel,
 }
 
 
@@ -109,7 +118,3 @@ def _weights(
     """
     first = np.minimum(places // whole, size - 1)
     return first, places - first * whole, whole
-
-
-def _clamped(places: NDArray[np.int64], size: int, new_size: int) -> NDArray[np.int64]:
-    return np.clip(places, 0, (size - 1) * 2 * new_size)
