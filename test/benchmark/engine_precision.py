@@ -3,7 +3,8 @@
     python test/benchmark/engine_precision.py --model segformer_b0
 
 The program that TensorRT engines are built from runs in PyTorch on the CPU, beside the network in
-float32. Weights and frame are random; the bounds are those of an artifact.
+float32: that of the embedded engine on its probe frames, others with random weights on a random
+frame. The bounds are those of an artifact.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import click
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
+from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import Calibration
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.types import EngineOutput
@@ -37,6 +40,8 @@ def main(size: tuple[int, int], names: tuple[str, ...]) -> None:
     """Print a Markdown table, a row as soon as it is measured."""
     print('| network | precision | labels that agree | error of the score, of its spread |')
     print('|---|---|---|---|')
+    probe = ProbeSet.load(EMBEDDED_BUNDLE / 'probe.npz')
+    _compare('embedded engine', torch.export.load(EMBEDDED_BUNDLE / 'torch.pt2'), probe)
     for name in names:
         _measure(name, size)
 
@@ -48,12 +53,17 @@ def _measure(name: str, size: tuple[int, int]) -> None:
     coarse = torch.randint(0, 256, (1, size[0] // 8, size[1] // 8, 3), dtype=torch.uint8)
     frames = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
     probe = ProbeSet.of(frames.numpy()[None], [_output(graph, frames)])
-    program = export_program(graph, frames)
+    _compare(f'`{name}`', export_program(graph, frames), probe)
+
+
+@torch.inference_mode()
+def _compare(name: str, program: ExportedProgram, probe: ProbeSet) -> None:
+    calls = [torch.from_numpy(frames) for frames in probe.frames]
     for precision in DTYPES:
-        rewritten = typed(program, frames, precision).module(check_guards=False)
-        parity = probe.parity([_output(rewritten, frames)])
+        rewritten = typed(program, calls[0], precision).module(check_guards=False)
+        parity = probe.parity([_output(rewritten, frames) for frames in calls])
         print(
-            f'| `{name}` | {precision} | {parity.label_agreement:.2%} '
+            f'| {name} | {precision} | {parity.label_agreement:.2%} '
             f'| {parity.score_error / probe.spread:.2%} |',
             flush=True,
         )
