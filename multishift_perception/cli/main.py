@@ -13,6 +13,7 @@ import click
 
 from multishift_perception import __version__
 from multishift_perception.errors import MultishiftError
+from multishift_perception.threads import wait_asleep
 
 
 class LazyGroup(click.Group):
@@ -121,6 +122,7 @@ click.version_option(__version__, prog_name='multishift')(multishift)
 def main() -> None:
     """Run the command line; exit code 0 only on success."""
     logging.basicConfig(format='%(message)s', level=logging.INFO)
+    wait_asleep()
     try:
         multishift.main(standalone_mode=True)
     except MultishiftError as error:
