@@ -124,9 +124,7 @@ def _check_values(
             )
 
 
-def _per_class(
-    part: NDArray[np.int64], whole: NDArray[np.int64]
-) -> tuple[float | None, ...]:
+def _per_class(part: NDArray[np.int64], whole: NDArray[np.int64]) -> tuple[float | None, ...]:
     """Return a share per class."""
     return tuple(map(ratio, part.tolist(), whole.tolist()))
 

@@ -23,6 +23,8 @@ from multishift_perception.metrics import (
     OperatingPoint,
     SegmentationMetrics,
 )
+from multishift_perception.metrics.histogram import ScoreHistogram
+from multishift_perception.metrics.score_keys import pieces
 
 
 def truth_map(rng: np.random.Generator, size: int, novel: float = 0.05) -> np.ndarray:
@@ -143,6 +145,31 @@ def test_order_and_split_do_not_matter() -> None:
 
     assert whole.result() == backwards.result() == merged.result()
     assert whole.result().error == 0
+
+
+@pytest.mark.parametrize('max_bins', [1 << 12, 1 << 20])
+def test_bins_go_on_as_if_never_interrupted(max_bins: int) -> None:
+    rng = np.random.default_rng(6)
+    straight, interrupted = (ScoreHistogram(max_bins, max_pending=1 << 17) for _ in range(2))
+    metrics, others = AnomalyMetrics(max_bins), AnomalyMetrics(max_bins)
+    for i in range(9):
+        truth = truth_map(rng, 50_000 + i)
+        score = logsumexp_scores(rng, truth)
+        for known, novel in pieces(score, truth):
+            straight.add(known, novel)
+            interrupted.add(known, novel)
+        arrays = interrupted.to_arrays()
+        interrupted = ScoreHistogram(max_bins, max_pending=1 << 17)
+        interrupted.from_arrays(arrays)
+        metrics.update(score, truth)
+        others.update(score, truth)
+        others = AnomalyMetrics.from_bytes(others.to_bytes(), max_bins)
+
+    assert others.result() == metrics.result()
+    assert (metrics.result().error > 0) == (max_bins == 1 << 12)
+    for part in ('low', 'high', 'counts'):
+        expected = getattr(straight.bins(), part)
+        np.testing.assert_array_equal(getattr(interrupted.bins(), part), expected)
 
 
 def test_different_scores_are_counted_not_their_repetitions() -> None:
