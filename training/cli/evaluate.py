@@ -23,6 +23,7 @@ from multishift_training.cli.options import SizeType, data_option
 from multishift_training.datasets import ValidationSet, open_validation, validation_loader
 from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.evaluation.evaluate import evaluate
+from multishift_training.evaluation.progress import Progress
 from multishift_training.evaluation.report import EvaluationReport, to_json, write_report
 from multishift_training.evaluation.runners import (
     MAHALANOBIS,
@@ -108,6 +109,9 @@ def command(
 
     DATASET is a YAML file that describes data sets by name, such as `dusk: {kind: camvid, split:
     train, patterns: ['0001TP*'], held_out: [rider]}`.
+
+    Images that cannot be read are left out, counted and named. The same command goes on where an
+    interrupted one stopped.
     """
     _check_options(bundle, checkpoint, model, scores, fit, size, backend)
     descriptions = read_datasets(datasets)
@@ -125,24 +129,27 @@ def command(
         else _network(checkpoint, model, scores or (UNCERTAINTY,), size, to_fit, root=data)
     )
     counted = None if components is None else _COMPONENTS[components]
+    described = {k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()}
     with subject as (runner, name, origin):
-        results = evaluate(opened, runner, components=counted)
-    if fit is not None:
-        origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
-            part.model_dump_json(exclude_none=True) for part in fitted.values()
-        )
+        if fit is not None:
+            origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
+                part.model_dump_json(exclude_none=True) for part in fitted.values()
+            )
+        same = {key: value for key, value in origin.items() if key != 'created'}
+        run = {'subject': same, 'scores': runner.scores, 'components': components}
+        progress = Progress(cache / 'unfinished', {**run, 'datasets': described})
+        results = evaluate(opened, runner, progress=progress, components=counted)
     report = EvaluationReport(
         subject=name,
         classes=runner.classes,
         scores=runner.scores,
         results=results,
-        descriptions={
-            k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()
-        },
+        descriptions=described,
         components=counted,
         provenance=origin,
     )
     page = write_report(report, folder)
+    progress.remove()
     click.echo(to_json(report) if as_json else f'{summary(results)}\n\n{page}', nl=not as_json)
 
 

@@ -23,6 +23,10 @@ Bytes = NDArray[np.uint8]
 _UNREADABLE = (OSError, SyntaxError, ValueError)
 
 
+class ForeignLabelsError(MultishiftError):
+    """Labels that can be read, but are not of the data set's kind: its description is at fault."""
+
+
 def read_image(entry: Entry) -> Bytes:
     """Return the RGB image ``uint8 [H,W,3]``, as stored: orientation tags are not obeyed.
 
@@ -51,11 +55,12 @@ def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
         kind: name of the data set, for messages.
 
     Raises:
-        MultishiftError: the file is no readable label image, or has a value the table lacks.
+        ForeignLabelsError: the file is no label image, or has a value the table lacks.
+        MultishiftError: it cannot be read.
     """
     raw = _array(path) if path.suffix == '.npz' else _indices(path)
     if raw.ndim != 2 or raw.dtype.kind not in 'iub' or raw.size == 0:
-        raise MultishiftError(
+        raise ForeignLabelsError(
             f'{path}: a label image must have one channel of integers, this one is '
             f'{raw.dtype} {raw.shape} (a colour rendering?)'
         )
@@ -63,7 +68,7 @@ def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
     labels = np.asarray(cv2.LUT(inside, table), np.uint8)
     unmapped = (labels == UNMAPPED) | (inside != raw)
     if unmapped.any():
-        raise MultishiftError(
+        raise ForeignLabelsError(
             f'{path}: label value {raw[unmapped][0]} is none of those {kind} uses '
             f'({spans(np.flatnonzero(table != UNMAPPED).tolist())}): mend the file, or its '
             'label map if the configuration names one'

@@ -17,8 +17,8 @@ from multishift_perception.classes import NOVEL_COLOR, SemanticClass
 from multishift_perception.metrics import Curve, Sizes
 from multishift_perception.report import environment
 from multishift_training.evaluation.charts import classes_chart, conditions_chart, curves_chart
+from multishift_training.evaluation.drawings import Drawing
 from multishift_training.evaluation.evaluate import DatasetResult
-from multishift_training.evaluation.showcase import Drawing
 from multishift_training.evaluation.table import table, totals
 from multishift_training.evaluation.tally import ALL, Row
 
@@ -77,6 +77,7 @@ def _dataset(report: EvaluationReport, result: DatasetResult) -> dict[str, Any]:
     return {
         'description': report.descriptions[result.name],
         'images': result.images,
+        'damaged_images': dict(result.damaged),
         'has_classes': result.has_classes,
         'results': {
             score: {row.condition: _figures(row) for row in result.rows if row.score == score}
