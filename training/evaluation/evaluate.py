@@ -102,7 +102,7 @@ def _one(
 
     def keep() -> None:
         if progress is not None:
-            progress.keep(name, dataset.images, lambda: counts.to_bytes(images.damaged))
+            progress.keep(name, lambda: counts.to_bytes(images.damaged))
 
     for done, frames in images.batches(counts.done):
         for frame in frames:

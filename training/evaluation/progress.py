@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 import hashlib
 import json
 import logging
@@ -37,15 +38,20 @@ class Progress:
         """
         self.folder = folder
         self._run = run
+        self._digests: dict[str, str] = {}
         self._next = time.monotonic() + _INTERVAL
 
     def load(self, name: str, images: LabelledImages) -> bytes | None:
-        """Return what was last saved of a data set; None if nothing, or not of this run."""
+        """Return what was last saved of a data set; None if nothing, or not of this run.
+
+        What is kept later is of the files as they are now.
+        """
+        self._digests[name] = self._digest(name, images)
         path = self._path(name)
         if not path.is_file():
             return None
         digest, _, state = path.read_bytes().partition(b'\n')
-        if digest.decode(errors='replace') != self._digest(name, images):
+        if digest != self._digests[name].encode():
             logger.warning(
                 '%s: an evaluation of something else was interrupted here: this one begins anew',
                 name,
@@ -53,19 +59,21 @@ class Progress:
             return None
         return state
 
-    def keep(self, name: str, images: LabelledImages, state: Callable[[], bytes]) -> None:
-        """Save a data set's state if it is time to."""
+    def keep(self, name: str, state: Callable[[], bytes]) -> None:
+        """Save the state of a data set that `load` was asked for, if it is time to."""
         start = time.monotonic()
         if start < self._next:
             return
-        digest = self._digest(name, images).encode()
-        files.write_bytes(self._path(name), digest + b'\n' + state())
+        content = self._digests[name].encode() + b'\n' + state()
+        files.write_bytes(self._path(name), content)
         end = time.monotonic()
         self._next = end + max(_INTERVAL, _SHARE * (end - start))
 
     def remove(self) -> None:
         """Remove all of it, once it is reported."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # not there, or not empty
+            self.folder.parent.rmdir()
 
     def _path(self, name: str) -> Path:
         # Names of data sets may be anything.
