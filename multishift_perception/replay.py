@@ -23,6 +23,8 @@ from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
 from multishift_perception.report import FrameCount, Latency, Report, software
 from multishift_perception.truth_join import BagFrame, joined_frames
 
+COMMAND = 'multishift replay'
+
 
 @dataclass(frozen=True)
 class _Ready:
@@ -163,6 +165,7 @@ class Replay:
             )
         engine, path = self._engine, self._reader.path
         return Report(
+            command=COMMAND,
             title='Replay report',
             subtitle=f'{engine.name} ({engine.backend}) over {path.name}',
             classes=engine.classes,

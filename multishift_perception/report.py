@@ -73,6 +73,7 @@ class Report:
     """All that a report shows.
 
     Attributes:
+        command: That made it, by which a later one knows it for its own.
         title: Heading.
         subtitle: One line below it: what ran over what.
         classes: Known classes, in order of their label values.
@@ -86,6 +87,7 @@ class Report:
         provenance: What is needed to repeat the run: names, hashes, versions.
     """
 
+    command: str
     title: str
     subtitle: str
     classes: tuple[SemanticClass, ...]
@@ -113,6 +115,7 @@ def write_report(report: Report, folder: Path) -> Path:
 def metrics(report: Report) -> dict[str, Any]:
     """Return the report's numbers for machines, JSON-ready; fractions 0..1, undefined is None."""
     return {
+        'command': report.command,
         'title': report.title,
         'threshold': report.threshold,
         'classes': [c.name for c in report.classes],

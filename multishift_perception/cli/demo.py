@@ -5,14 +5,18 @@ from __future__ import annotations
 from importlib.util import find_spec
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
 from multishift_perception.bags import BagReader
+from multishift_perception.cli.options import force_option
+from multishift_perception.demo import COMMAND
+from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.report import metrics, summary, write_report
+from multishift_perception.files import remove_leftovers, scratch_folder
+from multishift_perception.outputs import check_folder, report_of
+from multishift_perception.report import JSON, Report, metrics, summary, write_report
 from multishift_perception.sample_bag import write_sample_bag
 
 _PATH = click.Path(path_type=Path)
@@ -42,6 +46,7 @@ _PATH = click.Path(path_type=Path)
     help='Duration of the sample drive; default 48.',
 )
 @click.option('--keep-bags', is_flag=True, help='Leave the drive and the results in the folder.')
+@force_option
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(
     out: Path,
@@ -51,6 +56,7 @@ def command(
     seed: int,
     seconds: float,
     keep_bags: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Drive the whole ROS graph over a bag, in real time, and report what it saw.
@@ -63,24 +69,36 @@ def command(
             'the demo needs ROS 2: source its setup file, or, without an installation, run '
             "pip install 'multishift_perception[ros]'"
         )
-    # They import ROS, which --help must not need.
-    from multishift_perception.demo.graph import find_sources, run_graph
-    from multishift_perception.demo.judge import counts_table, judge
+    # It imports ROS, which --help must not need.
+    from multishift_perception.demo.judge import counts_table
 
+    kind = report_of(COMMAND, JSON)
+    check_folder(out, kind, option='--out', force=force, reads=(bag, bundle), scraps=('log',))
     chosen = [name.strip() for name in cameras.split(',') if name.strip()]
-    out.mkdir(parents=True, exist_ok=True)
-    # A faulty engine is told now, not after the drive is written.
-    with Engine.load(bundle) as engine, TemporaryDirectory(prefix='.bags.', dir=out) as scratch:
-        drive, results = bag or Path(scratch) / 'drive.mcap', Path(scratch) / 'results.mcap'
-        if bag is None:
-            write_sample_bag(drive, seed=seed, seconds=seconds)
-        with BagReader(drive) as reader:
-            sources = find_sources(reader, chosen)
-        run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
-        report = judge(drive, run, engine)
-        if keep_bags:
-            for made in Path(scratch).iterdir():
+    with reporting_full_disk(out):
+        out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out / 'bags')
+        # A faulty engine is told now, not after the drive is written.
+        with Engine.load(bundle) as engine, scratch_folder(out / 'bags') as scratch:
+            drive = bag or scratch / 'drive.mcap'
+            if bag is None:
+                write_sample_bag(drive, seed=seed, seconds=seconds)
+            report = _driven(drive, chosen, engine, bundle, scratch / 'results.mcap', out)
+            page = write_report(report, out)
+            for made in scratch.glob('*.mcap') if keep_bags else ():
                 made.replace(out / made.name)
-    page = write_report(report, out)
     text = f'{summary(report)}\n\n{counts_table(report)}\n{page}'
     click.echo(json.dumps(metrics(report), indent=2) if as_json else text)
+
+
+def _driven(
+    drive: Path, cameras: list[str], engine: Engine, bundle: Path | None, results: Path, out: Path
+) -> Report:
+    """Drive through a bag, and return what there is to say of it."""
+    from multishift_perception.demo.graph import find_sources, run_graph
+    from multishift_perception.demo.judge import judge
+
+    with BagReader(drive) as reader:
+        sources = find_sources(reader, cameras)
+    run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
+    return judge(drive, run, engine)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.cli.options import force_option
+from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.replay import replay
-from multishift_perception.report import metrics, summary, write_report
+from multishift_perception.outputs import check_folder, report_of
+from multishift_perception.replay import COMMAND, replay
+from multishift_perception.report import JSON, metrics, summary, write_report
 
 _PATH = click.Path(path_type=Path)
 
@@ -30,6 +33,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help='Anomaly threshold on the calibrated scale.',
 )
+@force_option
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(
     bag: Path,
@@ -38,13 +42,17 @@ def command(
     backend: str,
     topics: tuple[str, ...],
     threshold: float,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Run an engine over BAG: metrics against its ground truth, latency, pictures, report.
 
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
+    kind = report_of(COMMAND, JSON)
+    check_folder(folder, kind, option='--report', force=force, reads=(bag, bundle))
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
-    page = write_report(report, folder)
+    with reporting_full_disk(folder):
+        page = write_report(report, folder)
     click.echo(json.dumps(metrics(report), indent=2) if as_json else f'{summary(report)}\n{page}')

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
+from multishift_perception.demo import COMMAND
 from multishift_perception.demo.graph import GraphRun
 from multishift_perception.demo.recorder import NODE
 from multishift_perception.demo.results import (
@@ -103,6 +104,7 @@ class Judge:
     def _report(self, source: BagReader, status: dict[str, dict[str, str]]) -> Report:
         engine = self._engine
         return Report(
+            command=COMMAND,
             title='Demo report',
             subtitle=f'{engine.name} ({engine.backend}) in a ROS graph over {source.path.name}',
             classes=engine.classes,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+import errno
 import json
 from pathlib import Path
 import sys
@@ -25,6 +26,7 @@ from multishift_perception.bags import COMPRESSED_IMAGE, IMAGE, BagReader
 from multishift_perception.demo.await_active import PATIENCE_S, wait_until_active
 from multishift_perception.demo.restamp import restamped
 from multishift_perception.demo.ros_types import message_class
+from multishift_perception.disk import FullDiskError, reporting_full_disk
 from multishift_perception.errors import MultishiftError
 
 # Printed when the first message is due.
@@ -109,7 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             played = play(bag, options.topics, publishers)
             # A publisher that goes at once takes its last message with it.
             time.sleep(_SETTLE_S)
-        print(json.dumps(asdict(played)))
+        with reporting_full_disk('what was sent'):
+            print(json.dumps(asdict(played)), flush=True)
+    except FullDiskError:
+        return errno.ENOSPC  # its words may find no room either
     except MultishiftError as error:
         print(f'bag player: {error}', file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import errno
 from functools import partial
 from pathlib import Path
 import sys
@@ -21,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from multishift_perception.bags import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagWriter
 from multishift_perception.demo.ros_types import message_class
+from multishift_perception.disk import FullDiskError
 from multishift_perception.errors import MultishiftError
 
 NODE = '/multishift_perception'
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 executor.spin()
             except (KeyboardInterrupt, ExternalShutdownException):
                 pass  # the way it is meant to end: the bag is completed
+    except FullDiskError:
+        return errno.ENOSPC  # its words may find no room either
     except MultishiftError as error:
         print(f'recorder: {error}', file=sys.stderr)
         return 1

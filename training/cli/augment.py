@@ -17,7 +17,7 @@ from multishift_training.cli.options import data_option
 @click.argument('config', type=click.Path(path_type=Path))
 @click.option(
     '--out',
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
 )
 @data_option

@@ -27,7 +27,7 @@ from multishift_training.trained import open_trained
     metavar='HxW',
     help="Rows and columns of the engine input, in pixels; the run's engine_size when left out.",
 )
-@bundle_options
+@bundle_options('checkpoint')
 def command(
     checkpoint: Path,
     size: tuple[int, int] | None,

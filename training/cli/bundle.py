@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.engine.manifest import Artifact, Calibration
+from multishift_perception.errors import MultishiftError
+from multishift_perception.outputs import check_bundle, check_file
 from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
 from multishift_training.datasets.loading import ValidationSet, validation_loader
@@ -25,6 +27,7 @@ from multishift_training.export import (
     Target,
     export_bundle,
 )
+from multishift_training.export.to_onnx import ONNX
 from multishift_training.models import SegmentationModel
 from multishift_training.validate import pooled_scores
 
@@ -34,9 +37,9 @@ _SAMPLES = 64
 _OPTIONS = (
     click.option(
         '--out',
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path),
         required=True,
-        help='Bundle to write.',
+        help='Bundle to write; it replaces an older one, and nothing else.',
     ),
     click.option(
         '--target',
@@ -65,9 +68,10 @@ _OPTIONS = (
     ),
     click.option(
         '--onnx',
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path),
         help='Write the network as ONNX too, in fp32, to this file.',
     ),
+    click.option('--force', is_flag=True, help='Replace the file of --onnx.'),
     click.option(
         '--batch',
         type=click.IntRange(min=1),
@@ -79,28 +83,48 @@ _OPTIONS = (
 )
 
 
-def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
+def bundle_options(weights: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options ``out``, ``plan``, ``batch`` and ``data``.
 
-    A plan that this machine cannot build is refused before the command begins.
+    A plan that this machine cannot build, and places that it may not write to, are refused before
+    the command begins.
+
+    Args:
+        weights: the command's argument that names what it reads.
     """
 
-    @wraps(command)
-    def with_plan(
-        *,
-        targets: tuple[Target, ...],
-        precision: Precision,
-        capabilities: tuple[str, ...],
-        onnx: Path | None,
-        **others: Any,
-    ) -> None:
-        plan = Plan(targets, precision, capabilities, onnx)
-        plan.check()
-        command(plan=plan, **others)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_plan(
+            *,
+            targets: tuple[Target, ...],
+            precision: Precision,
+            capabilities: tuple[str, ...],
+            onnx: Path | None,
+            force: bool,
+            out: Path,
+            **others: Any,
+        ) -> None:
+            plan = Plan(targets, precision, capabilities, onnx)
+            plan.check()
+            check_bundle(out, option='--out', reads=[others[weights]])
+            if onnx is not None:
+                _check_onnx(onnx, out, others[weights], force=force)
+            command(out=out, plan=plan, **others)
 
-    for option in reversed(_OPTIONS):
-        with_plan = option(with_plan)
-    return with_plan
+        for option in reversed(_OPTIONS):
+            with_plan = option(with_plan)
+        return with_plan
+
+    return decorate
+
+
+def _check_onnx(file: Path, bundle: Path, weights: Path, *, force: bool) -> None:
+    if file.resolve().is_relative_to(bundle.resolve()):
+        raise MultishiftError(
+            f'{file} lies in {bundle}, which is replaced as a whole: name another file'
+        )
+    check_file(file, ONNX, force=force, reads=[weights])
 
 
 def calibrated(

@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 import click
 
+from multishift_perception.cli.options import force_option
+from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
+from multishift_perception.outputs import check_folder, report_of
 from multishift_perception.replay import provenance
 from multishift_perception.report import software
 from multishift_training import models
@@ -23,7 +26,13 @@ from multishift_training.cli.options import SizeType, data_option
 from multishift_training.datasets import ValidationSet, open_validation, validation_loader
 from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.evaluation.evaluate import evaluate
-from multishift_training.evaluation.report import EvaluationReport, to_json, write_report
+from multishift_training.evaluation.report import (
+    COMMAND,
+    JSON,
+    EvaluationReport,
+    to_json,
+    write_report,
+)
 from multishift_training.evaluation.runners import (
     MAHALANOBIS,
     UNCERTAINTY,
@@ -89,6 +98,7 @@ class _Subject(NamedTuple):
 )
 @data_option
 @click.option('--report', 'folder', type=_PATH, required=True, help='Folder for the report.')
+@force_option
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(
     datasets: tuple[Path, ...],
@@ -102,6 +112,7 @@ def command(
     backend: str,
     data: Path,
     folder: Path,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure an engine, or a checkpoint, on labelled images.
@@ -110,8 +121,10 @@ def command(
     train, patterns: ['0001TP*'], held_out: [rider]}`.
     """
     _check_options(bundle, checkpoint, model, scores, fit, size, backend)
+    kind = report_of(COMMAND, JSON)
+    reads = (bundle, checkpoint)
+    check_folder(folder, kind, option='--report', force=force, reads=reads, scraps=('cache',))
     descriptions = read_datasets(datasets)
-    _make(folder)
     cache = folder / 'cache'  # of rendered frames
     opened = {
         name: open_validation(description, root=data, cache=cache)
@@ -142,7 +155,8 @@ def command(
         components=counted,
         provenance=origin,
     )
-    page = write_report(report, folder)
+    with reporting_full_disk(folder):
+        page = write_report(report, folder)
     click.echo(to_json(report) if as_json else f'{summary(results)}\n\n{page}', nl=not as_json)
 
 
@@ -174,16 +188,6 @@ def _check_options(
         raise MultishiftError(
             f'--score {MAHALANOBIS} and --fit DATASET.yaml, which it is fitted on, go together'
         )
-
-
-def _make(folder: Path) -> None:
-    # Before the long run, not after it.
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MultishiftError(
-            f'{folder} cannot be made ({error.strerror}): give another folder with --report'
-        ) from None
 
 
 @contextmanager

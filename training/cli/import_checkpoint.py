@@ -55,7 +55,7 @@ _MEND = 'fit it on frames of your own with --calibrate'
     type=click.Path(path_type=Path),
     help='YAML file that describes labelled frames, as for `multishift evaluate`.',
 )
-@bundle_options
+@bundle_options('file')
 def command(
     file: Path,
     name: str,

@@ -16,7 +16,7 @@ from multishift_training.train import train
 @click.argument('config', type=click.Path(path_type=Path))
 @click.option(
     '--out',
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
 )
 @data_option

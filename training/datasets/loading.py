@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.signals import deaf_to_interrupts
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.outliers import Outliers, open_outliers, paste
 from multishift_training.datasets.sample_config import ValidationData
@@ -94,7 +95,9 @@ class OneLineLoader(DataLoader[Batch]):
             MultishiftError: a file is at fault.
         """
         try:
-            yield from super().__iter__()
+            with deaf_to_interrupts():  # the workers start here
+                batches = super().__iter__()
+            yield from batches
         except MultishiftError as error:
             # From a worker it comes with the worker's traceback around it; the last line is ours.
             line = str(error).strip().splitlines()[-1]

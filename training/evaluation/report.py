@@ -24,6 +24,7 @@ from multishift_training.evaluation.tally import ALL, Row
 
 HTML = 'report.html'
 JSON = 'report.json'
+COMMAND = 'multishift evaluate'
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def write_report(report: EvaluationReport, folder: Path) -> Path:
 def to_json(report: EvaluationReport) -> str:
     """Return all numbers as JSON; fractions are 0..1, what is undefined is null."""
     content = {
+        'command': COMMAND,
         'subject': report.subject,
         'classes': [c.name for c in report.classes],
         'scores': report.scores,
