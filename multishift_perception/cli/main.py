@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import click
 
 from multishift_perception import __version__
-from multishift_perception.disk import reporting_full_disk
+from multishift_perception.disk import full_disk, is_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.signals import ended_by_signals, signal_of
 
@@ -156,10 +156,14 @@ def main() -> None:
     """Run the command line; exit code 0 only on success."""
     logging.basicConfig(format='%(message)s', level=logging.INFO)
     try:
-        with ended_by_signals(), reporting_full_disk('what it writes'):
+        with ended_by_signals():
             code = multishift.main(standalone_mode=False)
     except MultishiftError as error:
         _end(f'multishift: {error}', 1)
+    except (OSError, RuntimeError) as error:  # of what nobody thinks of as an output
+        if not is_full_disk(error):
+            raise
+        _end(f'multishift: {full_disk(getattr(error, "filename", None) or "a file")}', 1)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

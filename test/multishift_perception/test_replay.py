@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 
@@ -192,10 +194,40 @@ def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     assert list(printed['cameras']) == ['left']
     assert printed['provenance']['backend'] == 'torch'
 
-    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    with pytest.raises(MultishiftError, match='give --force to replace it'):
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(command, [*arguments, '--force'], catch_exceptions=False)
     assert 'mIoU' in result.stdout
     assert '100.0 %' in result.stdout
     assert str(out / 'report.html') in result.stdout
+
+
+def test_replay_command_replaces_no_other_thing(tmp_path: Path, tiny_bundle: Path) -> None:
+    bag = write_bag(tmp_path / 'bags/a.mcap', labels=None)
+    before = bag.read_bytes()
+    other = tmp_path / 'demo-report'
+    other.mkdir()
+    (other / 'metrics.json').write_text('{"command": "multishift demo"}')
+    for folder in (bag, bag.parent, other, tmp_path / 'bags/a.mcap/report'):
+        arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(folder), '--force']
+        with pytest.raises(MultishiftError, match='give another folder with --report'):
+            CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert bag.read_bytes() == before
+    assert [path.name for path in bag.parent.iterdir()] == ['a.mcap']
+    assert [path.name for path in other.iterdir()] == ['metrics.json']
+
+
+def test_replay_on_a_full_disk(
+    tmp_path: Path, tiny_bundle: Path, small_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    bag, out = write_bag(tmp_path / 'a.mcap', labels=truth()), tmp_path / 'report'
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    with small_files(5000), pytest.raises(MultishiftError) as caught:
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert str(caught.value).startswith(f'{out} cannot be written: no room on the disk')
+    assert {path.name for path in out.glob('*')} <= {'metrics.json'}
+    CliRunner().invoke(command, [*arguments, '--force'], catch_exceptions=False)
+    assert (out / 'report.html').exists()
 
 
 def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) -> None:

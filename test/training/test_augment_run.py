@@ -330,7 +330,7 @@ def test_folders_that_are_not_the_runs_are_refused(data: Path, out: Path) -> Non
     before = tree(out)
     with pytest.raises(MultishiftError, match='holds a run of another configuration'):
         augment(data, out, seed=7)
-    with pytest.raises(MultishiftError, match='holds a data set that is no run'):
+    with pytest.raises(MultishiftError, match='only an augmentation run is replaced'):
         augment(data, data / 'cityscapes')
     assert tree(out) == before
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 import time
@@ -278,7 +279,9 @@ def test_configuration_that_leaves_defaults_out_is_the_same(
     resolved = yaml.safe_load((whole / 'config.yaml').read_text())
     del resolved['precision']
     (tmp_path / 'config.yaml').write_text(yaml.safe_dump(resolved))
-    RunFolder(tmp_path, TrainConfig.model_validate(demanding), writes=True)
+    folder = RunFolder(tmp_path, TrainConfig.model_validate(demanding), writes=True)
+    shutil.copy(whole / 'last.pt', tmp_path)
+    folder.save(folder.load())
     assert (tmp_path / 'config.yaml').read_text() == (whole / 'config.yaml').read_text()
 
 

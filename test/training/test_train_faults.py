@@ -126,7 +126,7 @@ def test_full_disk(
         original = files.write_text if writer.endswith('text') else files.write_bytes
 
         def write(path: Path, data: object) -> None:
-            if path.name == 'config.yaml' and where == 'log':
+            if (path.name == 'config.yaml') != (where == 'configuration'):
                 original(path, data)  # type: ignore[arg-type]
                 return
             with monkeypatch.context() as patch:
@@ -176,7 +176,7 @@ def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> No
     RunFolder(folder, config, writes=False)
     assert len(list(folder.glob('.*.half'))) == 4
     RunFolder(folder, config, writes=True)
-    assert {path.name for path in folder.iterdir()} == {'.mine', 'cache', 'config.yaml'}
+    assert {path.name for path in folder.iterdir()} == {'.mine', 'cache'}
 
 
 def test_fault_that_is_no_full_disk_keeps_its_name(
