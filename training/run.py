@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 import yaml
 
-from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
 from multishift_perception.outputs import Kind, check_folder
@@ -145,12 +144,7 @@ class RunFolder:
         """
         if not self._writes:
             return
-        with (
-            reporting_full_disk(self.path, resumes=True),
-            self._claiming(),
-            replacing(self._last) as fresh,
-            fresh.open('wb') as file,
-        ):
+        with self._claiming(), replacing(self._last) as fresh, fresh.open('wb') as file:
             torch.save(vars(state), file)
 
     @contextmanager
@@ -176,8 +170,7 @@ class RunFolder:
     def keep_batch(self, images: Tensor, labels: Tensor, rank: int) -> Path:
         """Write a batch to be looked into, of a process by its rank; return its path."""
         path = self.path / f'bad_batch_{rank}.safetensors'
-        with reporting_full_disk(self.path, resumes=True):
-            write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
+        write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
         return path
 
 
@@ -206,10 +199,8 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         MultishiftError: another run is in it.
     """
-    with reporting_full_disk(path, resumes=True):
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / 'lock').open('ab')
-    with file:
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / 'lock').open('ab') as file:
         try:
             # Not flock: workers that read data would inherit it and outlive a killed process.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

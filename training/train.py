@@ -67,7 +67,10 @@ def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
     fabric = make_fabric(config.precision)
     if fabric.is_global_zero:
         check_run_folder(path)
-    with locked(path) if fabric.is_global_zero else nullcontext():
+    with (
+        reporting_full_disk(path, resumes=True),
+        locked(path) if fabric.is_global_zero else nullcontext(),
+    ):
         folder = RunFolder(path, config, writes=fabric.is_global_zero)
         training = _Training(config, folder, fabric, root)
         for epoch in schedule(config):
@@ -247,11 +250,10 @@ class _Training:
         record = {'epoch': epoch.number, 'stage': epoch.stage.name, **losses, **found}
         state.history.append(record)
         if self._board is not None:
-            with reporting_full_disk(self._folder.path, resumes=True):
-                if state.best == quality:
-                    trained.save(self._folder.best, Checkpoint(self._model, config, found))
-                self._folder.write_log(state.history)
-                self._board.add(epoch.number, {**losses, **found}, self._model)
+            if state.best == quality:
+                trained.save(self._folder.best, Checkpoint(self._model, config, found))
+            self._folder.write_log(state.history)
+            self._board.add(epoch.number, {**losses, **found}, self._model)
         shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
         logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
         state.epoch, state.step, state.sums = epoch.number + 1, 0, {}

@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 import logging
 import signal
 import sys
+import threading
 from types import MappingProxyType
 from typing import Any, NoReturn, cast
 
@@ -155,6 +156,7 @@ click.version_option(__version__, prog_name='multishift')(multishift)
 def main() -> None:
     """Run the command line; exit code 0 only on success."""
     logging.basicConfig(format='%(message)s', level=logging.INFO)
+    threading.excepthook = _tell_of_thread
     try:
         with ended_by_signals():
             code = multishift.main(standalone_mode=False)
@@ -172,6 +174,12 @@ def main() -> None:
     # From here on there is nothing to clean up, and nothing to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    # That of a full disk comes back when the thread that writes is asked what became of it.
+    if not is_full_disk(ended.exc_value):
+        threading.__excepthook__(ended)
 
 
 def _end(line: str, code: int) -> NoReturn:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 import shutil
@@ -460,6 +461,35 @@ def test_class_that_the_engine_does_not_have(data: Path, bundle: Path, tmp_path:
     sets = described(tmp_path / 'sets.yaml', {'a': {'kind': 'camvid', 'split': 'val'}})
     message = '0001TP_1.png: ground truth has the value 11; known classes are 0..2'
     fails(message, sets, '--engine', bundle, '--data', data, out=tmp_path / 'out')
+
+
+def test_report_is_replaced_by_force_only(
+    data: Path, bundle: Path, street: Path, tmp_path: Path
+) -> None:
+    report = shutil.copytree(street, tmp_path / 'report')
+    before = (report / 'report.html').read_bytes()
+    options = (data / 'street.yaml', '--engine', bundle, '--data', data)
+    result = invoke(*options, '--report', report)
+    assert 'give --force to replace it' in str(result.exception)
+    assert (report / 'report.html').read_bytes() == before
+    demo = tmp_path / 'demo-report'
+    demo.mkdir()
+    (demo / 'metrics.json').write_text('{"command": "multishift demo"}')
+    for out in (demo, data, bundle):
+        fails('give another folder with --report', *options, '--force', out=out)
+    assert json.loads((report / 'report.json').read_text())['command'] == 'multishift evaluate'
+
+
+def test_full_disk(
+    data: Path,
+    bundle: Path,
+    tmp_path: Path,
+    small_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    options = (data / 'street.yaml', '--engine', bundle, '--data', data, '--backend', 'torch')
+    with small_files(20_000):
+        fails('out cannot be written: no room on the disk', *options, out=tmp_path / 'out')
+    assert {path.name for path in (tmp_path / 'out').glob('*')} <= {'report.json'}
 
 
 def test_report_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 import os
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from multishift_training import train as training
 from multishift_training import trained
 from multishift_training.config import TrainConfig, read_config
 from multishift_training.datasets import ValidationSet
-from multishift_training.run import RunFolder, State
+from multishift_training.run import RunFolder, State, check_run_folder
 from multishift_training.train import train
 
 Content = dict[str, object]
@@ -165,6 +165,39 @@ def test_full_disk_that_torch_hides(
     assert 'no room on the disk' in fault(short, folder)
 
 
+def test_first_state_that_finds_no_room_claims_nothing(
+    short: Content,
+    folder: Path,
+    small_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    with small_files(100_000):
+        assert fault(short, folder) == (
+            f'{folder} cannot be written: no room on the disk; free some and start again, it goes '
+            'on where it was saved last'
+        )
+    assert {p.name for p in folder.glob('[!e]*')} == {'cache', 'lock'}
+    other = {**short, 'seed': 5}
+    check_run_folder(folder)
+    run = RunFolder(folder, TrainConfig.model_validate(other), writes=True)
+    run.save(State())
+    assert read_config(folder / 'config.yaml').seed == 5
+    check_run_folder(folder)
+    assert 'another configuration' in fault(short, folder)
+
+
+def test_folder_of_something_else_is_refused(short: Content, tmp_path: Path) -> None:
+    augmented = tmp_path / 'augmented'
+    augmented.mkdir()
+    (augmented / 'config.yaml').write_text('images: {}')
+    papers = tmp_path / 'papers'
+    papers.mkdir()
+    (papers / 'a.pdf').touch()
+    for path in (augmented, papers, papers / 'a.pdf', papers / 'a.pdf/run'):
+        assert 'give another folder with --out' in fault(short, path)
+    assert [p.name for p in papers.iterdir()] == ['a.pdf']
+    assert [p.name for p in augmented.iterdir()] == ['config.yaml']
+
+
 def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> None:
     for name in ('last.pt', 'best.safetensors', 'log.jsonl', 'config.yaml'):
         (folder / f'.{name}.half').mkdir()
@@ -258,7 +291,7 @@ def test_later_stage_that_cannot_run_is_found_at_once(
         config = {**short, 'stages': plan, 'loss_stride': 1}
         assert fault(config, folder) == message
         assert not (folder / 'last.pt').exists()
-        (folder / 'config.yaml').unlink()
+        assert not (folder / 'config.yaml').exists()
 
 
 def test_method_of_pairs_needs_partners(

@@ -17,7 +17,6 @@ import shutil
 from pydantic import ValidationError
 import yaml
 
-from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, write_text
 from multishift_perception.outputs import Kind, check_folder
@@ -56,8 +55,7 @@ class AugmentFolder:
         content = config.model_dump(mode='json', exclude={'workers'})
         self._text = yaml.safe_dump(content, sort_keys=False)
         check_folder(path, _RUN, option='--out', force=True, scraps=_SCRAPS)
-        with reporting_full_disk(path, resumes=True):
-            self._work.mkdir(parents=True, exist_ok=True)
+        self._work.mkdir(parents=True, exist_ok=True)
         with self.locked():
             self._check_claim()
             for name in (_CONFIG, RECORDS, SUMMARY, SHEET):
@@ -102,13 +100,8 @@ class AugmentFolder:
             yield
 
     def write(self, name: str, text: str) -> None:
-        """Write a file that belongs to all, atomically, while it is ``locked``.
-
-        Raises:
-            MultishiftError: there is no room on the disk.
-        """
-        with reporting_full_disk(self.path, resumes=True):
-            write_text(self.path / name, text)
+        """Write a file that belongs to all, atomically, while it is ``locked``."""
+        write_text(self.path / name, text)
 
     def is_done(self, source: str) -> bool:
         """Finish or clear what a killed process left of a source; return whether it is recorded.
@@ -116,7 +109,7 @@ class AugmentFolder:
         One that could not be read is not done: it may have been mended.
 
         Raises:
-            MultishiftError: its record is damaged, or there is no room on the disk.
+            MultishiftError: its record is damaged.
         """
         shutil.rmtree(self._work / f'{source}.part', ignore_errors=True)
         if (self._work / f'{source}.whole').is_dir():
@@ -150,30 +143,28 @@ class AugmentFolder:
             files: content by path below the folder.
 
         Raises:
-            MultishiftError: there is no room on the disk, or a run of another configuration was
-                faster; nothing of the source is recorded.
+            MultishiftError: a run of another configuration was faster; nothing of the source is
+                recorded.
         """
         # Sources that cannot be read may be a fault of the configuration.
         if any(record.verdict != 'fault' for record in records):
             self._claim()
         stage = self._work / f'{source}.part'
-        with reporting_full_disk(self.path, resumes=True):
-            record = {f'records/{source}.jsonl': to_lines(records).encode()}
-            for name, content in {**files, **record}.items():
-                (stage / name).parent.mkdir(parents=True, exist_ok=True)
-                (stage / name).write_bytes(content)
-            stage.rename(stage.with_name(f'{source}.whole'))
+        record = {f'records/{source}.jsonl': to_lines(records).encode()}
+        for name, content in {**files, **record}.items():
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            (stage / name).write_bytes(content)
+        stage.rename(stage.with_name(f'{source}.whole'))
         self._publish(source)
 
     def _publish(self, source: str) -> None:
         """Move a source's files to their places, the record last."""
         stage = self._work / f'{source}.whole'
         files = [path.relative_to(stage) for path in stage.rglob('*') if path.is_file()]
-        with reporting_full_disk(self.path, resumes=True):
-            for name in sorted(files, key=lambda name: name.parts[0] == 'records'):
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(stage / name, self.path / name)
-            shutil.rmtree(stage)
+        for name in sorted(files, key=lambda name: name.parts[0] == 'records'):
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(stage / name, self.path / name)
+        shutil.rmtree(stage)
 
     def image(self, record: Record) -> str:
         """Return the path of an accepted sample's image below the folder."""

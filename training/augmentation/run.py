@@ -69,6 +69,11 @@ def augment(config: AugmentConfig, path: Path, *, root: Path) -> Summary:
             work on it, data or weights are missing, or the disk is full; what was recorded
             before is whole.
     """
+    with reporting_full_disk(path, resumes=True):
+        return _augment(config, path, root)
+
+
+def _augment(config: AugmentConfig, path: Path, root: Path) -> Summary:
     rank = _Rank.of_environment()
     folder = AugmentFolder(path, config)
     times = folder.path / f'timing_{rank.index}.json'
@@ -194,8 +199,7 @@ def _write_times(folder: AugmentFolder, path: Path, seconds: Seconds) -> None:
         'seconds': {step: round(spent, 3) for step, spent in sorted(seconds.items())},
         'share_outside_generator': round(outside, 4),
     }
-    with reporting_full_disk(folder.path, resumes=True):
-        write_text(path, json.dumps(content, indent=2) + '\n')
+    write_text(path, json.dumps(content, indent=2) + '\n')
     spent = ', '.join(f'{step} {value:.1f} s' for step, value in seconds.items())
     logger.info('time: %s; %.1f %% outside the generator', spent, 100 * outside)
 
