@@ -10,6 +10,7 @@ import signal
 
 # Without a handler they would leave scratch files and processes behind.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_HEARD = (signal.SIGINT, *_ENDING)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -49,16 +50,28 @@ def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Let processes that the block starts never hear Ctrl-C: it is for the one that starts them.
+def deaf_to_signals() -> Iterator[None]:
+    """Let processes that the block starts hear no signal to end until they `obey_parent`.
 
-    An interrupt of this process waits until the block has ended.
+    One that this process gets waits until the block has ended.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_parent() -> None:
+    """Leave what a terminal tells all its processes to the one that started this one.
+
+    SIGTERM ends this process in silence, and as if all were well: the parent has heard it too, or
+    sent it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
 
 def end_with_parent(parent: int) -> None:

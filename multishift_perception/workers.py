@@ -10,7 +10,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
-from multishift_perception.signals import deaf_to_interrupts, end_with_parent
+from multishift_perception.signals import deaf_to_signals, end_with_parent, obey_parent
 
 
 class WorkerProcess(SpawnProcess):
@@ -21,9 +21,9 @@ class WorkerProcess(SpawnProcess):
 
     def start(self) -> None:
         """Start it."""
-        # Started within, it would let this process hear interrupts again.
+        # Started within, it would let this process hear signals again.
         resource_tracker.ensure_running()
-        with deaf_to_interrupts():
+        with deaf_to_signals():
             super().start()
 
     def run(self) -> None:
@@ -31,6 +31,7 @@ class WorkerProcess(SpawnProcess):
         parent = multiprocessing.parent_process()
         assert parent is not None and parent.pid is not None
         end_with_parent(parent.pid)
+        obey_parent()
         super().run()
 
 

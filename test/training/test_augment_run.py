@@ -350,7 +350,7 @@ def test_run_that_does_no_source_claims_nothing(
         patch.setattr(run, '_open_worker', fail)
         augment(data, out)
     # Nor do sources that cannot be read, which may be a fault of the configuration.
-    labels = sorted(data.rglob('*_gtFine_labelIds.png'))
+    labels = sorted(data.rglob('*_gtFine_labelTrainIds.png'))
     content = [path.read_bytes() for path in labels]
     for path in labels:
         path.write_bytes(b'broken')

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -259,6 +260,35 @@ def test_killed_at_any_moment(
     assert_same_runs(expected, folder)
     assert len((folder / 'log.jsonl').read_text().splitlines()) == 4
     # What writers were at when they were killed is gone.
+    assert not list(folder.glob('.*'))
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_one_line(
+    number: signal.Signals, content: Callable[..., Content], folder: Path, tmp_path: Path
+) -> None:
+    """Also where processes that load data hear them too, as of a terminal."""
+    path = tmp_path / 'config.yaml'
+    path.write_text(yaml.safe_dump(content(workers=2)))
+    with subprocess.Popen(
+        [sys.executable, '-m', 'multishift_perception.cli.main', 'train', path, '--out', folder],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not (folder / 'last.pt').exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert 'Traceback' not in errors
+    name = {signal.SIGINT: 'Ctrl-C'}.get(number, number.name)
+    assert errors.replace('\r', '\n').splitlines()[-1] == (
+        f'multishift: train was stopped by {name}: start it again, and it goes on after the last '
+        'step that it saved'
+    )
     assert not list(folder.glob('.*'))
 
 
