@@ -75,6 +75,13 @@ class LazyGroup(click.Group):
             "pip install 'multishift_perception[train]'"
         )
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the subcommand; say first which it is, as that takes seconds for some."""
+        ctx.invoked_subcommand = args[0]
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand; say whether it goes on after Ctrl-C or a signal to end."""
         try:
@@ -173,6 +180,7 @@ def main() -> None:
         code = 128 + signal.SIGINT
     # From here on there is nothing to clean up, and nothing to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logging.disable()
     sys.exit(code)
 
 

@@ -192,7 +192,7 @@ def test_bad_arguments(weights: Path, tmp_path: Path) -> None:
     assert 'deeplabv3plus_compact' in unknown.output
     assert invoke(weights, *options(out, '--batch', 0)).exit_code == 2
     assert invoke(weights, *options(out, '--target', 'tpu')).exit_code == 2
-    assert invoke(weights, *options(weights)).exit_code == 2
+    assert isinstance(invoke(weights, *options(weights)).exception, MultishiftError)
     assert 'out' in invoke(weights, '--model', 'deeplabv3plus_compact').output
 
 

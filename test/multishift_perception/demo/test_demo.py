@@ -87,12 +87,27 @@ def test_one_camera_and_no_bags_left(drive: Path, tiny_bundle: Path, tmp_path: P
     found = json.loads(result.stdout)
     assert found == json.loads((out / 'metrics.json').read_text())
     assert found['frames'].keys() == {'left'}
+    with pytest.raises(MultishiftError, match='holds a report of `multishift demo`: give --force'):
+        demo('--bag', drive, '--engine', tiny_bundle, '--out', out)
     assert {path.name for path in out.iterdir()} == {'log', 'metrics.json', 'report.html'}
 
 
 def test_an_unknown_camera_is_named(drive: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(MultishiftError, match=r"no camera 'rear'; it has: front, left"):
-        demo('--bag', drive, '--engine', tiny_bundle, '--out', tmp_path, '--cameras', 'rear')
+        out = tmp_path / 'report'
+        demo('--bag', drive, '--engine', tiny_bundle, '--out', out, '--cameras', 'rear')
+
+
+def test_only_an_own_report_is_replaced(drive: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    before = drive.read_bytes()
+    other = tmp_path / 'report'
+    other.mkdir()
+    (other / 'metrics.json').write_text('{"command": "multishift replay"}')
+    for out in (drive, drive.parent, tiny_bundle, other):
+        with pytest.raises(MultishiftError, match='give another folder with --out'):
+            demo('--bag', drive, '--engine', tiny_bundle, '--out', out, '--force')
+    assert drive.read_bytes() == before
+    assert [path.name for path in other.iterdir()] == ['metrics.json']
 
 
 def test_a_missing_engine_is_told_at_once(drive: Path, tmp_path: Path) -> None:
