@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 import yaml
 
+from multishift_perception.destinations import Kind, check_folder
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
-from multishift_perception.outputs import Kind, check_folder
 from multishift_training.config import Stage, TrainConfig, read_config
 
 # What a file that is no whole state makes its readers raise.

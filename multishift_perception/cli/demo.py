@@ -11,11 +11,11 @@ import click
 from multishift_perception.bags import BagReader
 from multishift_perception.cli.options import force_option
 from multishift_perception.demo import COMMAND
+from multishift_perception.destinations import check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, scratch_folder
-from multishift_perception.outputs import check_folder, report_of
 from multishift_perception.report import JSON, Report, metrics, summary, write_report
 from multishift_perception.sample_bag import write_sample_bag
 

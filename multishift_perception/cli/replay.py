@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.outputs import check_folder, report_of
 from multishift_perception.replay import COMMAND, replay
 from multishift_perception.report import JSON, metrics, summary, write_report
 

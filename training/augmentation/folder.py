@@ -17,9 +17,9 @@ import shutil
 from pydantic import ValidationError
 import yaml
 
+from multishift_perception.destinations import Kind, check_folder
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, write_text
-from multishift_perception.outputs import Kind, check_folder
 from multishift_training.augmentation.config import AugmentConfig, read_config
 from multishift_training.augmentation.records import Record, from_lines, to_lines
 

@@ -11,9 +11,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.destinations import check_bundle, check_file
 from multishift_perception.engine.manifest import Artifact, Calibration
 from multishift_perception.errors import MultishiftError
-from multishift_perception.outputs import check_bundle, check_file
 from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
 from multishift_training.datasets.loading import ValidationSet, validation_loader

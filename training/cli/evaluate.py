@@ -11,13 +11,13 @@ from typing import NamedTuple
 import click
 
 from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
-from multishift_perception.outputs import check_folder, report_of
 from multishift_perception.replay import provenance
 from multishift_perception.report import software
 from multishift_training import models

@@ -12,9 +12,9 @@ import warnings
 import torch
 from torch.export import ExportedProgram
 
+from multishift_perception.destinations import Kind
 from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
 from multishift_perception.errors import MultishiftError
-from multishift_perception.outputs import Kind
 from multishift_training.export.missing import require
 
 _PACKAGES = ('onnx', 'onnxscript')

@@ -13,14 +13,14 @@ import sys
 import pytest
 
 from multishift_perception.bags import EPOCH_NS, BagWriter
-from multishift_perception.errors import MultishiftError
-from multishift_perception.outputs import (
+from multishift_perception.destinations import (
     BAG,
     check_bundle,
     check_file,
     check_folder,
     report_of,
 )
+from multishift_perception.errors import MultishiftError
 
 REPORT = report_of('multishift replay', 'metrics.json')
 
@@ -188,7 +188,7 @@ def test_folder_that_is_read_only(
 ) -> None:
     """Also to those who may write everything: the disk is mounted so."""
     code = (
-        'import sys; from pathlib import Path; from multishift_perception.outputs import *;'
+        'import sys; from pathlib import Path; from multishift_perception.destinations import *;'
         "check_folder(Path(sys.argv[1]), BAG, option='--out', force=True)"
     )
     script = 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3" "$1"'
