@@ -52,7 +52,9 @@ def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
             f'{path} was not written by `multishift train` (it has no `config`): '
             'build an engine of published weights with `multishift import-checkpoint`'
         )
-    config = TrainConfig.model_validate_json(metadata['config'])
+    # What trained it is known, whatever it is called since.
+    stored = metadata['config'].replace('"kind":"rule_based"', '"kind":"pasted_weather"')
+    config = TrainConfig.model_validate_json(stored)
     model = new_model(config, root)
     checkpoints.load(model, path)
     return Checkpoint(model.eval(), config, json.loads(metadata['metrics']))

@@ -25,7 +25,7 @@ CONFIG = {
         'learn_novel': False,
     },
     'objects': {'kind': 'sample_objects', 'split': 'train'},
-    'generator': {'kind': 'rule_based'},
+    'generator': {'kind': 'pasted_weather'},
 }
 
 
@@ -71,6 +71,13 @@ def test_a_wrong_field_is_named(tmp_path: Path) -> None:
     said = start(tmp_path, per_image=0)
     assert isinstance(said.exception, MultishiftError)
     assert 'per_image' in str(said.exception) and not (tmp_path / 'run').exists()
+
+
+def test_what_was_called_rule_based_says_its_new_name(tmp_path: Path) -> None:
+    said = start(tmp_path, generator={'kind': 'rule_based'})
+    assert isinstance(said.exception, MultishiftError)
+    assert 'generator: ' in str(said.exception) and '\n' not in str(said.exception)
+    assert 'rule_based is called pasted_weather: set that' in str(said.exception)
 
 
 def test_the_command_is_listed() -> None:

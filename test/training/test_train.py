@@ -179,6 +179,19 @@ def test_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
         trained.open_trained(tmp_path / 'other.safetensors')
 
 
+def test_checkpoint_of_partners_that_have_another_name_now(run: Path, tmp_path: Path) -> None:
+    trained_before = tmp_path / 'before.safetensors'
+    with safe_open(run / 'best.safetensors', framework='pt') as file:
+        metadata = file.metadata()
+    config = json.loads(metadata['config'])
+    config['data']['partners'] = {'kind': 'rule_based', 'weather': False}
+    metadata['config'] = json.dumps(config, separators=(',', ':'))  # as it was written
+    save_file(load_file(run / 'best.safetensors'), trained_before, metadata)
+    partners = trained.open_trained(trained_before).config.data.partners
+    assert partners is not None
+    assert partners.model_dump() == {'kind': 'pasted_weather', 'weather': False}
+
+
 def snapshots(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], Weights]:
     """Return what will hold the weights of each state that is saved, by epoch and step."""
     seen: dict[tuple[int, int], Weights] = {}

@@ -9,16 +9,22 @@ import torch
 
 from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.files import read_yaml
 from multishift_training import trained
 from multishift_training.config import MultiShift, TrainConfig, read_config
 from multishift_training.datasets.sample_config import (
     DeepLabTransforms,
     Mask2FormerTransforms,
+    RuleAugPartner,
+    RuleAugTransforms,
 )
 from multishift_training.optimizers import make_optimizer
 from multishift_training.trainable import choose_trainable
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'config' / 'training').glob('*.yaml'))
+
+
+EXPERIMENTS = sorted((Path(__file__).parents[2] / 'config' / 'experiments').glob('*.yaml'))
 
 
 def config(name: str) -> TrainConfig:
@@ -79,6 +85,25 @@ def test_deeplab_is_trained_as_published() -> None:
         assert stage.method.contrastive == 1
         assert stage.method.segmentation == (50, 10)
         assert stage.method.trusted_ratio == 0.8
+
+
+def test_rule_aug_takes_the_place_of_cg_aug_and_changes_nothing_else() -> None:
+    found, published = config('rule_aug_deeplab'), config('multishift_deeplab')
+    assert found.data.partners == RuleAugPartner(kind='rule_aug')
+    assert found.data.transforms == RuleAugTransforms(kind='rule_aug', color=False)
+    assert found.model_copy(update={'data': published.data}) == published
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_valid_and_compare_rule_aug(path: Path) -> None:
+    experiment = read_yaml(path, 'an experiment')
+    rows = experiment['fine_tuning']
+    assert 'full method, RuleAug' in rows
+    for settings in (experiment['closed_world'], *rows.values()):
+        data = dict(settings['data'])
+        if data.get('partners') == 'generated':  # by the benchmark
+            data['partners'] = {'kind': 'multishift_cityscapes'}
+        TrainConfig.model_validate({**settings, 'data': data})
 
 
 def test_mask2former_is_trained_as_published() -> None:

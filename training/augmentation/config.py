@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from multishift_perception.errors import MultishiftError, schema_faults
 from multishift_perception.files import read_yaml
 from multishift_training.datasets import ImageData, Size, Strict
-from multishift_training.datasets.config import CocoObjects, SampleObjects
+from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -117,14 +117,16 @@ class ProceduralGenerator(Strict):
     _rising = field_validator('detail')(_rising)
 
 
-class RuleBasedGenerator(Strict):
-    """RuleAug: the object's own picture pasted, then weather and light by rule."""
+class PastedWeatherGenerator(Strict):
+    """The object's own picture pasted, then weather and light by rule."""
 
-    kind: Literal['rule_based']
+    kind: Literal['pasted_weather']
 
 
 GeneratorConfig = Annotated[
-    ControlNetGenerator | ProceduralGenerator | RuleBasedGenerator, Field(discriminator='kind')
+    ControlNetGenerator | ProceduralGenerator | PastedWeatherGenerator,
+    Field(discriminator='kind'),
+    BeforeValidator(refuse_renamed),
 ]
 
 

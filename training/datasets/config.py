@@ -7,7 +7,7 @@ the data sets are usually unpacked.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -25,6 +25,20 @@ class Strict(BaseModel):
     """A description in which an unknown key is an error."""
 
     model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+def refuse_renamed(description: Any) -> Any:
+    """Return a description as it is, unless its kind has another name now.
+
+    Raises:
+        ValueError: it has.
+    """
+    if isinstance(description, dict) and description.get('kind') == 'rule_based':
+        raise ValueError(
+            'kind rule_based is called pasted_weather: set that for the same images '
+            "(the paper's RuleAug, which pastes nothing, is partners and transforms rule_aug)"
+        )
+    return description
 
 
 def _known_classes(names: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""RuleAug: the object's own picture, and weather over all of it."""
+"""The object's own picture, and weather over all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.parts import Composition, NovelObject, Scene
-from multishift_training.augmentation.rule_based import RuleBased, _pasted
+from multishift_training.augmentation.pasted_weather import PastedWeather, _pasted
 
 
 def composed(*, pictured: bool = True) -> Composition:
@@ -39,8 +39,8 @@ def test_the_picture_is_pasted_as_it_is() -> None:
 def test_the_same_seed_gives_the_same_image_and_others_other_weather() -> None:
     composition = composed()
     seeds = [np.random.SeedSequence(n) for n in range(10)]
-    images = [result.image for result in RuleBased().generate([composition] * 10, seeds)]
-    alone = RuleBased().generate([composition], [np.random.SeedSequence(7)])[0]
+    images = [result.image for result in PastedWeather().generate([composition] * 10, seeds)]
+    alone = PastedWeather().generate([composition], [np.random.SeedSequence(7)])[0]
     np.testing.assert_array_equal(images[7], alone.image)
     assert alone.image.shape == composition.scene.image.shape
     assert len({image.tobytes() for image in images}) == 10
@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_image_and_others_other_weather() -> None:
 def test_the_object_is_still_there_after_the_weather() -> None:
     composition = composed()
     seeds = [np.random.SeedSequence(n) for n in range(12)]
-    for result in RuleBased().generate([composition] * 12, seeds):
+    for result in PastedWeather().generate([composition] * 12, seeds):
         image = result.image.astype(float)
         inside, outside = image[composition.mask], image[~composition.mask]
         assert np.abs(inside.mean(axis=0) - outside.mean(axis=0)).max() > 5
@@ -58,5 +58,5 @@ def test_the_object_is_still_there_after_the_weather() -> None:
 
 def test_an_object_without_picture_is_named_with_the_mend() -> None:
     with pytest.raises(MultishiftError, match=r'objects: file\.png .* give objects') as caught:
-        RuleBased().generate([composed(pictured=False)], [np.random.SeedSequence(0)])
+        PastedWeather().generate([composed(pictured=False)], [np.random.SeedSequence(0)])
     assert '\n' not in str(caught.value)

@@ -1,4 +1,4 @@
-"""RuleAug: the rule-based augmentation that CG-Aug is compared with."""
+"""Pasted objects under weather by rule: what generators are compared with that paint anew."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from multishift_training.augmentation.parts import Bytes, Composition, Generated
 from multishift_training.datasets.transforms import SharedTransforms, weather
 
 
-class RuleBased:
+class PastedWeather:
     """Pastes the object's own picture as it is, then changes weather and light by rule.
 
     Attributes:
@@ -20,7 +20,7 @@ class RuleBased:
         batch: one.
     """
 
-    version = 'rule-based-1'
+    version = 'pasted-weather-1'
     batch = 1
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ def _pasted(composition: Composition) -> Bytes:
     if picture is None:
         raise MultishiftError(
             f'objects: {composition.object.origin} has a shape but no picture, which generator '
-            'rule_based pastes: give objects with pictures, or generator procedural'
+            'pasted_weather pastes: give objects with pictures, or generator procedural'
         )
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     area = np.s_[top : top + height, left : left + width]
