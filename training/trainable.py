@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.config import Stage
+from multishift_training.models.mask2former import Mask2Former
 
 
 def choose_trainable(model: nn.Module, stage: Stage) -> None:
@@ -30,8 +31,11 @@ def choose_trainable(model: nn.Module, stage: Stage) -> None:
 
 
 def set_training_mode(model: nn.Module, stage: Stage) -> None:
-    """Put the network in training mode, and its batch norms as the stage wants them."""
+    """Put the network in training mode, its batch norms and its masks as the stage wants them."""
     model.train()
+    for module in model.modules():
+        if isinstance(module, Mask2Former):
+            module.classes_first = stage.method.masks is not None
     if stage.batch_norm == 'all':
         return
     for module in model.modules():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 import numpy as np
@@ -27,6 +28,7 @@ from multishift_training.config import TrainConfig, read_config
 from multishift_training.deploy import DeployGraph
 from multishift_training.methods import ClosedWorldLosses, Gather
 from multishift_training.models import Prediction
+from multishift_training.models import mask2former as mask2former_module
 from multishift_training.run import RunFolder, State
 from multishift_training.train import train
 
@@ -340,6 +342,21 @@ def test_head_starts_from_the_classifier(
     assert torch.allclose(weights['uncertainty.proxy.weight'], weights['classifier.weight'])
 
 
+def joins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note in which order classes and masks are joined, whenever that changes."""
+    noted: list[str] = []
+    for name in ('join_masks', 'join_classes_first'):
+        original = getattr(mask2former_module, name)
+
+        def noting(*args: Any, name: str = name, original: Any = original) -> Any:
+            if noted[-1:] != [name]:
+                noted.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(mask2former_module, name, noting)
+    return noted
+
+
 @pytest.fixture(scope='module')
 def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `transformers` saved, with a network of some thousand parameters."""
@@ -374,6 +391,7 @@ def test_mask_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = snapshots(monkeypatch)
+    orders = joins(monkeypatch)
     closed_world = {
         'name': 'closed_world',
         'epochs': 1,
@@ -407,6 +425,10 @@ def test_mask_network(
         stages=[closed_world, head, everything],
     )
     best = train(TrainConfig.model_validate(config), folder, root=mask2former.parent)
+    # As published: mask losses go with classes joined first; validation, and the stage of the
+    # head alone, with masks upsampled first.
+    first, upsampled = 'join_classes_first', 'join_masks'
+    assert orders == [first, upsampled, *5 * (first, upsampled)]
     heads = {'uncertainty.classifier.weight', 'uncertainty.classifier.bias'}
     assert not heads & moved(seen[0, 1], seen[1, 0])
     assert moved(seen[1, 0], seen[2, 0]) == heads
