@@ -87,6 +87,14 @@ def test_the_command_is_listed() -> None:
     assert found == {'multishift_training.cli.augment:command'}
 
 
+def test_cg_aug_filters_as_published() -> None:
+    config = read_config(Path(__file__).parents[2] / 'config/augmentation/cityscapes.yaml')
+    present, novel = config.filters.present, config.filters.novel
+    assert present is not None and (present.kind, present.min_iou) == ('sam', 0.7)
+    assert novel is not None
+    assert (novel.model, novel.score, novel.least) == ('mask2former_resnet50', 'energy', -3.02)
+
+
 @pytest.mark.parametrize('name', ['camvid', 'cityscapes', 'sample_drive'])
 def test_the_configurations_are_valid(name: str) -> None:
     config = read_config(Path(__file__).parents[2] / f'config/augmentation/{name}.yaml')

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from multishift_perception.errors import MultishiftError, schema_faults
 from multishift_perception.files import read_yaml
+from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
 from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
 
@@ -155,15 +156,41 @@ class ClassicalPresence(Strict):
 
 
 class Judge(Strict):
-    """A network that judges: an engine bundle, or a checkpoint of `multishift train`.
+    """A network that judges: an engine bundle, or a checkpoint.
 
     Attributes:
         network: its folder or file.
+        model: name of the network that a published checkpoint is of (docs/models.md); those of
+            `multishift train` say it themselves.
         least: what its figure must reach, for the sample to be accepted.
     """
 
     network: Path
+    model: str | None = None
     least: float
+
+    @field_validator('model')
+    @classmethod
+    def _known_model(cls, name: str | None) -> str | None:
+        if name is not None and name not in models.NAMES:
+            raise ValueError(f'unknown model {name!r}: choose one of {", ".join(models.NAMES)}')
+        return name
+
+
+class Detector(Judge):
+    """A network whose anomaly score judges.
+
+    Attributes:
+        score: what ``least`` is in. A bundle's is ``calibrated`` (0 to 1, 0.5 at its operating
+            point) or ``uncertainty``, the raw score that it was built with. A checkpoint's is the
+            raw ``uncertainty`` of its head, or any other that needs no fitting (see ``scores``).
+            If none, ``calibrated`` for a bundle and ``uncertainty`` for a checkpoint.
+    """
+
+    score: (
+        Literal['calibrated', 'uncertainty', 'max_softmax', 'max_logit', 'energy', 'entropy']
+        | None
+    ) = None
 
 
 class Filters(Strict):
@@ -177,8 +204,15 @@ class Filters(Strict):
     """
 
     present: Annotated[SamPresence | ClassicalPresence, Field(discriminator='kind')] | None = None
-    novel: Judge | None = None
+    novel: Detector | None = None
     labels_kept: Judge | None = None
+
+    @model_validator(mode='after')
+    def _one_reading(self) -> Filters:
+        novel, kept = self.novel, self.labels_kept
+        if novel and kept and novel.network == kept.network and novel.model != kept.model:
+            raise ValueError('novel and labels_kept are one network: give both the same model')
+        return self
 
 
 class AugmentConfig(Strict):

@@ -55,6 +55,10 @@ _MUAD_ANOMALY = {**dict.fromkeys(range(255), 0), **_MUAD_NOVEL, VOID: VOID}
 _CAMVID = dict(enumerate((10, 2, 5, 0, 1, 8, 7, 4, 13, 11, 12, VOID)))
 
 
+# All of Cityscapes' label ids as they are; licence plates have none, and are part of their cars.
+LABEL_IDS = np.where(np.arange(256) < 34, np.arange(256), UNMAPPED).astype(np.uint8)
+
+
 def label_table(config: ImageData, *, training: bool) -> Table:
     """Return the table of a data set.
 
