@@ -243,6 +243,8 @@ class _Training:
                     trained.save(self._folder.best, Checkpoint(self._model, config, found))
                 self._folder.write_log(state.history)
                 self._board.add(epoch.number, {**losses, **found}, self._model)
+                method = epoch.stage.method
+                self._board.add_selection(epoch.number, method, self._samples, self._model)
         shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
         logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
         state.epoch, state.step, state.sums = epoch.number + 1, 0, {}

@@ -75,8 +75,12 @@ def test_tensorboard_has_curves_and_images(run: Path) -> None:
         for name in set(entry) - {'epoch', 'stage'}:
             values = {event.step: event.value for event in events.Scalars(name)}
             assert values[int(entry['epoch'])] == pytest.approx(entry[name], rel=1e-6)
-    assert events.Tags()['images'] == [f'validation/{i}' for i in range(4)]
-    for tag in events.Tags()['images']:
+    shown, trusted = ([f'{name}/{i}' for i in range(4)] for name in ('validation', 'trusted'))
+    assert sorted(events.Tags()['images']) == sorted(shown + trusted)
+    for tag in trusted:  # the one epoch that chooses among labels, its crops of 64 x 96
+        [image] = events.Images(tag)
+        assert (image.step, image.height, image.width) == (3, 64, 3 * 96)
+    for tag in shown:
         images = events.Images(tag)
         assert [image.step for image in images] == [0, 1, 2, 3]
         assert (images[0].height, images[0].width) == (96, 3 * 160)
