@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 import pytest
 import torch
-from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
+from transformers import (
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    ResNetConfig,
+    SamConfig,
+    SamImageProcessor,
+    SamModel,
+    SamProcessor,
+)
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.engine import Engine
@@ -203,30 +211,36 @@ def test_raw_scores_of_engine_bundles_judge() -> None:
         [output] = Pipeline(engine).run([image])
     expected = output.score[composition().mask].mean()
     assert raw.judge(composition(), image)[1]['anomaly'] == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(Rejection):
-        least = {**judge, 'least': float(expected) + 0.01}
-        open_jury(Filters.model_validate({'novel': least}), Path()).judge(composition(), image)
 
 
-def test_published_files_judge_by_their_energy_as_published(tmp_path: Path) -> None:
-    """Mask2Anomaly's layout: no uncertainty head; what no query claims scores -ln 19."""
+def test_published_mask_networks_judge_by_their_energy_as_published(tmp_path: Path) -> None:
+    """As Mask2Anomaly's: no uncertainty head, and what no query claims scores -ln 19."""
     torch.manual_seed(0)
-    model = models.create('mask2former_resnet50')
+    config = Mask2FormerConfig(
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        dim_feedforward=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        num_queries=5,
+        num_labels=19,
+    )
+    stages = ['stage1', 'stage2', 'stage3', 'stage4']
+    config.backbone_config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], out_features=stages
+    )
+    network = Mask2FormerForUniversalSegmentation(config)
     with torch.no_grad():
-        model.classifier.bias[-1] += 40  # type: ignore[union-attr,operator]
-    [layout] = model.layouts()
-    parts: dict[str, list[torch.Tensor]] = {}
-    for key, tensor in model.state_dict().items():
-        parts.setdefault(layout.source(key).key, []).append(tensor)
-    stored = {k: torch.cat(p) if len(p) > 1 else p[0] for k, p in parts.items()}
-    path = tmp_path / 'bt-f-xl.pth'
-    torch.save({'model': {k: t for k, t in stored.items() if 'class_embed2' not in k}}, path)
-    judge = {'network': path.name, 'model': 'mask2former_resnet50', 'score': 'energy'}
-    filters = Filters.model_validate({'novel': {**judge, 'least': -3.02}})
-    judges = open_jury(filters, tmp_path)
-    mask, figures = judges.judge(composition((64, 64)), np.zeros((64, 64, 3), np.uint8))
+        network.class_predictor.bias[-1] += 40  # "no object", of all queries
+    network.save_pretrained(tmp_path / 'published')
+    judge = {'network': 'published', 'model': 'mask2former', 'score': 'energy', 'least': -3.02}
+    judges = open_jury(Filters.model_validate({'novel': judge}), tmp_path)
+    _, figures = judges.judge(composition((64, 64)), np.zeros((64, 64, 3), np.uint8))
     assert figures == {'anomaly': pytest.approx(-np.log(19), abs=1e-4)}
-    assert judges.versions['novel'].startswith('bt-f-xl.pth ')
+    assert judges.versions['novel'].startswith('published ')
 
 
 def test_scores_that_a_network_does_not_have(tmp_path: Path) -> None:

@@ -37,14 +37,16 @@ def composed(labels: Bytes, image: Bytes | None = None) -> Composition:
     return Composition(Scene('scene', picture, labels), thing, marked, mask)
 
 
-def seeds(time: str, *weathers: str, count: int = 12) -> list[int]:
+def seeds(time: str, *weathers: str, count: int = 8) -> list[int]:
     """Return the first seeds that draw a time of day and one of some weathers."""
-    found = []
+    found: list[int] = []
     for seed in range(2000):
+        if len(found) == count:
+            break
         words = domain.draw(np.random.default_rng(np.random.SeedSequence(seed))).words
         if words['time'] == time and words['weather'] in weathers:
             found.append(seed)
-    return found[:count]
+    return found
 
 
 def painted(composition: Composition, seed: int, share: float = 0.0) -> Bytes:
