@@ -345,6 +345,13 @@ def test_folder_patterns_and_missing_labels(tmp_path: Path) -> None:
         opened(tmp_path, **described, patterns=['x*'])
 
 
+def test_folder_follows_links(tmp_path: Path) -> None:
+    described = make_folder(tmp_path)
+    (tmp_path / 'mine/drive').rename(tmp_path / 'elsewhere')
+    (tmp_path / 'mine/drive').symlink_to('../elsewhere')
+    assert names(opened(tmp_path, **described)) == ['drive/two', 'one']
+
+
 def test_same_image_twice(tmp_path: Path) -> None:
     for end in ('.jpg', '.png'):
         write_image(tmp_path / f'road_anomaly/original/a{end}')
@@ -356,6 +363,8 @@ def test_same_image_twice(tmp_path: Path) -> None:
 def test_archive_litter_is_no_image(tmp_path: Path) -> None:
     make_cityscapes(tmp_path / 'cityscapes', 'ulm_000001_000019')
     write_image(tmp_path / 'cityscapes/leftImg8bit/train/ulm/._ulm_000001_000019_leftImg8bit.png')
+    for folder in ('.thumbs', '__MACOSX'):
+        write_image(tmp_path / f'cityscapes/leftImg8bit/train/{folder}/x_leftImg8bit.png')
     assert len(opened(tmp_path, kind='cityscapes')) == 1
 
 
