@@ -57,9 +57,11 @@ setup(
         'numpy<2.3',  # the compiled part of cv_bridge is tested against these
         'opencv-python-headless<5',
         'openvino',
+        'pillow',
         'pydantic>=2',
         'pyyaml',
         'rosbags',
+        'simplejpeg',  # names what is damaged in a JPEG, which OpenCV only prints
         'torch',
         'tqdm',
     ],
@@ -68,7 +70,6 @@ setup(
             'albumentations',
             'lightning-fabric',
             'nncf',  # quantises engines for CPUs
-            'pillow',
             'safetensors',
             'scipy',
             'tensorboard',

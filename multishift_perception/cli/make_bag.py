@@ -38,7 +38,7 @@ def command(
     rate: float,
     topic: str,
 ) -> None:
-    """Turn the JPEGs and PNGs in the folder IMAGES into the bag OUT.mcap."""
+    """Turn the JPEGs, PNGs and WebPs in the folder IMAGES into the bag OUT.mcap."""
     if label_map is not None and labels is None:
         raise click.UsageError('--label-map needs --labels')
     table = own_labels() if label_map is None else load_label_map(label_map)

@@ -17,7 +17,7 @@ SILENT_S = 3.0
 _OVERLOAD = 0.1
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-CAUSES = ('stale', 'clock', 'superseded', 'encoding', 'broken', 'engine', 'publish')
+CAUSES = ('stale', 'clock', 'superseded', 'encoding', 'broken', 'oversized', 'engine', 'publish')
 
 
 @dataclass(frozen=True)
