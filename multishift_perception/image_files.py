@@ -136,7 +136,8 @@ def _jpeg_header(view: memoryview) -> Header:
 def _png_header(view: memoryview, start: bytes) -> Header:
     if len(start) < 26 or start[12:16] != b'IHDR':
         raise _undecodable('PNG', view, 'it has no header')
-    if _PNG_END not in bytes(view):
+    # Padding may follow the end; the whole file is looked through only where some does.
+    if bytes(view[-len(_PNG_END) :]) != _PNG_END and _PNG_END not in bytes(view):
         raise BrokenFrame(f'the PNG of {len(view)} bytes is truncated')
     width, height = (int.from_bytes(start[at : at + 4], 'big') for at in (16, 20))
     depth, color = start[24:26]

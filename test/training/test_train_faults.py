@@ -271,6 +271,23 @@ def test_method_of_pairs_needs_partners(
     )
 
 
+def test_batch_of_one_image_is_found_at_once(
+    short: Content, content: Callable[..., Content], stages: dict[str, Content], folder: Path
+) -> None:
+    data = dict(content()['data'])  # type: ignore[call-overload]
+    del data['partners']
+    frozen = {**stages['closed_world'], 'name': 'first', 'batch_norm': 'frozen', 'epochs': 1}
+    config = {**short, 'data': data, 'batch_size': 1, 'stages': [frozen, stages['closed_world']]}
+    assert fault(config, folder) == (
+        'stage closed_world: batch_size 1 gives each process one image, of which batch norm '
+        'aspp.image.1 gets one value per channel: set batch_size to 2 or more, '
+        'or batch_norm to frozen'
+    )
+    assert not (folder / 'last.pt').exists()
+    (folder / 'config.yaml').unlink()
+    train(TrainConfig.model_validate({**config, 'stages': [frozen]}), folder, root=Path())
+
+
 def test_stage_whose_losses_reach_nothing_that_learns(
     short: Content, stages: dict[str, Content], folder: Path
 ) -> None:
