@@ -53,7 +53,9 @@ setup(
     install_requires=[
         'click',
         'jinja2',
+        'lz4',
         'matplotlib',
+        'mcap',
         'numpy<2.3',  # the compiled part of cv_bridge is tested against these
         'opencv-python-headless<5',
         'openvino',
@@ -64,6 +66,7 @@ setup(
         'simplejpeg',  # names what is damaged in a JPEG, which OpenCV only prints
         'torch',
         'tqdm',
+        'zstandard',
     ],
     extras_require={
         'train': [

@@ -93,8 +93,6 @@ class Replay:
 
     def _choose(self, topics: Sequence[str]) -> list[str]:
         offered = bags.image_topics(self._reader)
-        if not offered:
-            raise MultishiftError(f'{self._reader.path}: the bag has no image topic')
         kinds = self._reader.topics
         for topic in topics:
             if kinds.get(topic) not in (bags.IMAGE, bags.COMPRESSED_IMAGE):

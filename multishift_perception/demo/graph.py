@@ -72,12 +72,10 @@ def find_sources(bag: bags.BagReader, cameras: Sequence[str]) -> tuple[Source, .
         name = bags.camera_of(topic).replace('/', '_')
         info = f'{bags.namespace_of(topic)}/camera_info'
         found[name] = Source(name, topic, kind, info if info in bag.topics else None)
-    if not found:
-        raise MultishiftError(f'{bag.path}: no camera images in it')
     for name in cameras:
         if name not in found:
             raise MultishiftError(
-                f'{bag.path}: no camera {name!r}; it has: {", ".join(sorted(found))}'
+                f'{bag.name}: no camera {name!r}; it has: {", ".join(sorted(found))}'
             )
     return tuple(found[name] for name in cameras or sorted(found))
 

@@ -147,7 +147,7 @@ def test_compressed_topics_are_replayed_and_broken_frames_counted(
     with bags.BagWriter(tmp_path / 'a.mcap') as bag:
         for i, data in enumerate((png, png[:-30], png)):
             message = TYPES.types[bags.COMPRESSED_IMAGE](
-                header=bags._header(i * STEP, 'c'), format='png', data=data
+                header=bags.header(i * STEP, 'c'), format='png', data=data
             )
             cdr = bytes(TYPES.serialize_cdr(message, bags.COMPRESSED_IMAGE))
             bag.raw('/c/image_raw/compressed', bags.COMPRESSED_IMAGE, cdr, i * STEP)
