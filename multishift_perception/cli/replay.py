@@ -47,4 +47,6 @@ def command(
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
     page = write_report(report, folder)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     click.echo(json.dumps(metrics(report), indent=2) if as_json else f'{summary(report)}\n{page}')

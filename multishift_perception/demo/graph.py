@@ -48,10 +48,11 @@ class GraphRun:
 
     Attributes:
         results: the bag of outputs; its times are those of receipt.
-        offset_ns: what the player added to the source's stamps.
+        offset_ns: what the player added to the source's times.
         sent: messages that the player sent, by topic.
         latest_ms: how late the player sent its latest message.
         sources: the cameras.
+        logs: folder of what the processes said.
     """
 
     results: Path
@@ -59,6 +60,7 @@ class GraphRun:
     sent: dict[str, int]
     latest_ms: float
     sources: tuple[Source, ...]
+    logs: Path
 
 
 def find_sources(bag: bags.BagReader, cameras: Sequence[str]) -> tuple[Source, ...]:
@@ -115,7 +117,7 @@ def run_graph(
         processes.stop(recorder)
         processes.stop(node)
     played = json.loads(player.out.read_text().splitlines()[-1])
-    return GraphRun(results, sources=tuple(sources), **played)
+    return GraphRun(results, sources=tuple(sources), logs=logs, **played)
 
 
 def node_arguments(sources: Sequence[Source], engine: Path | None) -> list[str]:

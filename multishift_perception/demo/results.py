@@ -14,8 +14,9 @@ from multishift_perception import bags
 from multishift_perception.bags import BagReader
 from multishift_perception.demo.graph import GraphRun
 from multishift_perception.demo.recorder import DIAGNOSTICS, NODE
+from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.errors import MultishiftError
-from multishift_perception.truth_join import BagFrame, joined_frames
+from multishift_perception.truth_join import BagFrame, TruthJoin
 
 IMAGES = ('labels', 'anomaly_mask', 'anomaly_score')
 TIMED = (*IMAGES, 'overlay/compressed')
@@ -59,7 +60,10 @@ class OutputReader:
         while not self._has(key) and self._time < stamp_ns + _PATIENCE_NS:
             if not self._advance():
                 break
-        self._waiting = {k: v for k, v in self._waiting.items() if k[1] >= stamp_ns}
+        # Another camera's frames of the same time may have earlier stamps.
+        self._waiting = {
+            k: v for k, v in self._waiting.items() if k[0] != camera or k[1] >= stamp_ns
+        }
         outputs = self._waiting.pop(key, None)
         return outputs if outputs and outputs.complete else None
 
@@ -81,14 +85,15 @@ class OutputReader:
 
 
 def judged(
-    source: BagReader, results: BagReader, run: GraphRun
+    join: TruthJoin, stamps: PlayStamps, results: BagReader, run: GraphRun
 ) -> Iterator[tuple[str, BagFrame, Outputs | None]]:
     """Yield camera name, frame with ground truth, and outputs (None if dropped), by frame."""
     names = {camera.image_topic: camera.name for camera in run.sources}
     reader = OutputReader(results, list(names.values()))
-    for frame in joined_frames(source, list(names)):
-        stamp = bags.stamp_ns(frame.message) + run.offset_ns
-        yield names[frame.topic], frame, reader.take(names[frame.topic], stamp)
+    for frame in join.frames():
+        stamp = stamps.of(frame.topic, bags.stamp_ns(frame.message), frame.time_ns)
+        outputs = reader.take(names[frame.topic], stamp + run.offset_ns)
+        yield names[frame.topic], frame, outputs
 
 
 def score_of(message: Any) -> NDArray[np.float32]:
@@ -105,7 +110,7 @@ def last_status(results: BagReader) -> dict[str, dict[str, str]]:
     topics = [topic for topic in results.topics if topic == DIAGNOSTICS]
     last = deque(results.messages(topics), maxlen=1)
     if not last:
-        raise MultishiftError(f'{results.path}: no message on {DIAGNOSTICS}; did the node run?')
+        raise MultishiftError(f'{results.name}: no message on {DIAGNOSTICS}; did the node run?')
     _, message, _ = last[0]
     return {s.name: {pair.key: pair.value for pair in s.values} for s in message.status}
 
