@@ -79,7 +79,7 @@ def _chunk_data(body: bytes, *, whole: bool) -> bytes:
         raise ValueError(f'chunks compressed with {chunk.compression!r}; expected zstd or lz4')
     if whole and len(data) != chunk.uncompressed_size:
         raise ValueError(f'a chunk has {len(data)} bytes instead of {chunk.uncompressed_size}')
-    if whole and chunk.uncompressed_crc not in (0, zlib.crc32(data)):
+    if whole and chunk.uncompressed_crc and zlib.crc32(data) != chunk.uncompressed_crc:
         raise ValueError('the checksum of a chunk is wrong')
     return data
 

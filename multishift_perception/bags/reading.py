@@ -194,7 +194,8 @@ class BagReader:
         name = self.name if path == self.path else path
         reason = ' '.join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError):
-            return MultishiftError(f'{name}: not readable ({reason}); check its permissions')
+            mend = '; check its permissions' if isinstance(error, PermissionError) else ''
+            return MultishiftError(f'{name}: not readable ({reason}){mend}')
         return MultishiftError(
             f'{name}: the bag is damaged ({reason}); copy it again from its source'
         )
