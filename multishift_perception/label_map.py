@@ -1,28 +1,60 @@
 """From a data set's label values to ours, once, at the data set's edge.
 
-A label map is a YAML file of lines ``raw value: train id``, with ``novel`` and ``void`` for what
-is no known class. ``config/labels/`` holds those of known data sets.
+A label map is a YAML file of lines ``raw value: class``, by the class's name or train id, with
+``novel`` and ``void`` for what is no known class. ``config/labels/`` holds those of known data
+sets.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BeforeValidator, Field
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import read_yaml
 from multishift_perception.image_files import UNREADABLE
+from multishift_perception.schema_words import Words, did_you_mean
+from multishift_perception.typed_yaml import read_typed
 
 # Stands in a look-up table for raw values that the map does not list.
 UNMAPPED = 253
 
 _WORDS = {'novel': NOVEL, 'void': VOID}
+_INDICES = {c.name: index for index, c in enumerate(CITYSCAPES)}
+
+
+def class_index(given: object) -> int:
+    """Return the train id of a known class, by its name or train id.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(given, str) and given in _INDICES:
+        return _INDICES[given]
+    if type(given) is int and 0 <= given < len(CITYSCAPES):
+        return given
+    raise ValueError(f'{given} is no class{did_you_mean(given, _INDICES)}, expected {CLASS}')
+
+
+def _label(given: object) -> int:
+    if isinstance(given, str) and given in _WORDS:
+        return _WORDS[given]
+    try:
+        return class_index(given)
+    except ValueError as error:
+        raise ValueError(f'{error}, novel or void') from None
+
+
+CLASS = f'a number 0 to {len(CITYSCAPES) - 1} or one of {", ".join(_INDICES)}'
+RawValue = Annotated[int, Field(strict=True, ge=0, le=255)]
+Label = Annotated[int, BeforeValidator(_label), Words(f'{CLASS}, novel or void')]
+LabelMap = dict[RawValue, Label]
 
 
 def own_labels() -> NDArray[np.uint8]:
@@ -42,14 +74,10 @@ def load_label_map(path: Path) -> NDArray[np.uint8]:
     Raises:
         MultishiftError: The file is missing, is no YAML mapping, or has an entry out of range.
     """
-    entries = read_yaml(path, 'a label map')
-    if not isinstance(entries, dict) or not entries:
-        raise MultishiftError(f'{path}: expected lines `raw value: train id`, for example `0: 10`')
     table = np.full(256, UNMAPPED, np.uint8)
-    for raw, ours in entries.items():
-        if type(raw) is not int or not 0 <= raw <= 255:
-            raise MultishiftError(f'{path}: {raw!r} is no raw label value; expected 0..255')
-        table[raw] = _our_value(path, raw, ours)
+    what = 'a label map, of lines such as `0: sky` or `0: 10`'
+    for raw, ours in read_typed(path, LabelMap, what).items():
+        table[raw] = ours
     return table
 
 
@@ -116,7 +144,7 @@ def apply_label_map(
         value = int(raw[labels == UNMAPPED][0])
         raise MultishiftError(
             f'{source}: label value {value} is not in the label map; add it to the map, '
-            "as a train id, 'novel' or 'void'"
+            'as a class, novel or void'
         )
     return labels
 
@@ -139,14 +167,3 @@ def _bits_of_grey(path: Path) -> int:
         start = file.read(26)
     is_grey_png = start.startswith(b'\x89PNG') and start[25] == 0
     return start[24] if is_grey_png and start[24] in (2, 4) else 8
-
-
-def _our_value(path: Path, raw: int, ours: object) -> int:
-    if isinstance(ours, str) and ours in _WORDS:
-        return _WORDS[ours]
-    if type(ours) is int and 0 <= ours < len(CITYSCAPES):
-        return ours
-    raise MultishiftError(
-        f'{path}: raw value {raw} maps to {ours!r}; '
-        f"expected a train id 0..{len(CITYSCAPES) - 1}, 'novel' or 'void'"
-    )

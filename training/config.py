@@ -5,18 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from multishift_perception.errors import MultishiftError, schema_faults
-from multishift_perception.files import read_yaml
+from multishift_perception.schema_words import Words, did_you_mean, one_of
+from multishift_perception.typed_yaml import read_typed
 from multishift_training import models
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
-from multishift_training.losses.contrastive import ThirdTerm
-from multishift_training.losses.matching import MaskWeights
-from multishift_training.losses.noise_aware import MeanOver
+from multishift_training.losses.options import MaskWeights, MeanOver, ThirdTerm
 
 Weight = Annotated[float, Field(ge=0)]
 Margin = Annotated[float, Field(ge=0)]
+
+
+def _known_model(name: str) -> str:
+    if name not in models.NAMES:
+        hint = did_you_mean(name, models.NAMES)
+        raise ValueError(f'{name} is no network{hint}, expected {one_of(models.NAMES)}')
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_known_model), Words(one_of(models.NAMES))]
 
 
 class Optimizer(Strict):
@@ -181,7 +189,7 @@ class TrainConfig(Strict):
         stages: in order.
     """
 
-    model: str
+    model: ModelName
     folder: Path | None = None
     weights: Path | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -195,13 +203,6 @@ class TrainConfig(Strict):
     checkpoint_steps: int = Field(default=500, ge=1)
     workers: int = Field(default=4, ge=0)
     stages: list[Stage] = Field(min_length=1)
-
-    @field_validator('model')
-    @classmethod
-    def _known_model(cls, name: str) -> str:
-        if name not in models.NAMES:
-            raise ValueError(f'unknown model {name!r}: choose one of {", ".join(models.NAMES)}')
-        return name
 
     @model_validator(mode='after')
     def _fitting(self) -> TrainConfig:
@@ -219,7 +220,4 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    try:
-        return TrainConfig.model_validate(read_yaml(path, 'a training configuration'))
-    except ValidationError as error:
-        raise MultishiftError(f'{path}: {schema_faults(error)}') from None
+    return read_typed(path, TrainConfig, 'a training configuration')

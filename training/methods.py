@@ -11,8 +11,8 @@ from multishift_perception.classes import NOVEL
 from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShift
 from multishift_training.losses.contrastive import Margins, halves, relative_contrastive
 from multishift_training.losses.masks import mask_losses
-from multishift_training.losses.matching import MaskWeights
 from multishift_training.losses.noise_aware import noise_aware_mean, pixel_cross_entropy
+from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.models import Prediction
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.bags import BagReader
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
 from multishift_perception.replay import replay
@@ -44,6 +45,8 @@ def command(
 
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
+    with BagReader(bag):
+        pass  # what is wrong with it is said before an engine is loaded, which takes seconds
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
     page = write_report(report, folder)

@@ -148,13 +148,13 @@ def test_the_camvid_map_holds_the_bicyclist_out() -> None:
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('0: 19', r'raw value 0 maps to 19; expected a train id 0\.\.18'),
-        ('0: true', r'maps to True'),
-        ('0: nothing', r"maps to 'nothing'"),
-        ('300: 1', r'300 is no raw label value'),
-        ('sky: 1', r"'sky' is no raw label value"),
-        ('- 1', r'expected lines'),
-        ('', r'expected lines'),
+        ('0: 19', r'0 \(line 1\): 19 is no class, expected a number 0 to 18 or one of road'),
+        ('0: true', r'0 \(line 1\): True is no class'),
+        ('0: ridr', r'ridr is no class \(did you mean rider\?\), .*bicycle, novel or void'),
+        ('300: 1', r'300 \(line 1\) is no key, expected a whole number from 0 to 255'),
+        ('sky: 1', r'sky \(line 1\) is no key, expected a whole number from 0 to 255'),
+        ('- 1', r'holds a list at top level, expected lines'),
+        ('', r'map.yaml is empty: give a label map, of lines such as `0: sky`'),
         ('{', r'not valid YAML'),
     ],
 )

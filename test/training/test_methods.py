@@ -13,8 +13,8 @@ from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShi
 from multishift_training.devices import gathered
 from multishift_training.losses.contrastive import Margins, relative_contrastive
 from multishift_training.losses.masks import mask_losses
-from multishift_training.losses.matching import MaskWeights
 from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.methods import losses_of
 from multishift_training.models import MaskPrediction, Prediction

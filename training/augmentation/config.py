@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from multishift_perception.errors import MultishiftError, schema_faults
-from multishift_perception.files import read_yaml
+from multishift_perception.typed_yaml import read_typed
 from multishift_training.datasets import ImageData, Size, Strict
 from multishift_training.datasets.config import CocoObjects, SampleObjects
 
@@ -221,7 +220,4 @@ def read_config(path: Path) -> AugmentConfig:
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    try:
-        return AugmentConfig.model_validate(read_yaml(path, 'an augmentation configuration'))
-    except ValidationError as error:
-        raise MultishiftError(f'{path}: {schema_faults(error)}') from None
+    return read_typed(path, AugmentConfig, 'an augmentation configuration')

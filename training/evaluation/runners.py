@@ -18,11 +18,10 @@ from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
 from multishift_training.deploy import Normalize
 from multishift_training.mahalanobis import Mahalanobis
 from multishift_training.models import Prediction, SegmentationModel
-from multishift_training.scores import NAMES, SCORES, Odin, Score
+from multishift_training.score_names import MAHALANOBIS, ODIN, UNCERTAINTY, check_scores
+from multishift_training.scores import SCORES, Odin, Score
 
 Bytes = NDArray[np.uint8]
-UNCERTAINTY = 'uncertainty'
-MAHALANOBIS, ODIN = 'mahalanobis', 'odin'
 _OPERATING_POINT = 0.5
 
 
@@ -155,18 +154,3 @@ class NetworkRunner:
         frames = torch.from_numpy(np.ascontiguousarray(seen))[None].to(self.device)
         normalized: Tensor = self._normalize(frames)
         return normalized
-
-
-def check_scores(names: Sequence[str]) -> None:
-    """See that scores are known and each is named once.
-
-    Raises:
-        MultishiftError: if not.
-    """
-    for name in names:
-        if name not in NAMES:
-            raise MultishiftError(f'unknown score {name!r}: choose among {", ".join(NAMES)}')
-        if names.count(name) > 1:
-            raise MultishiftError(f'score {name} is named twice: name it once')
-    if not names:
-        raise MultishiftError(f'no score is named: choose among {", ".join(NAMES)}')
