@@ -93,8 +93,10 @@ class Accepted(NamedTuple):
 def tag_of(model: type[BaseModel], key: str = 'kind') -> str:
     """Return the word by which a model is chosen among others; empty where there is none."""
     field = model.model_fields.get(key)
-    words = get_args(field.annotation) if field else ()
-    return str(words[0]) if len(words) == 1 else ''
+    if field is None or get_origin(field.annotation) is not Literal:
+        return ''
+    word, *others = get_args(field.annotation)
+    return '' if others else str(word)
 
 
 def _keys(models: Sequence[type[BaseModel]], tag: str | None) -> str:
@@ -125,7 +127,8 @@ def words(
     if origin is Literal:
         return one_of([str(choice) for choice in inner])
     if origin is list:
-        return f'a list{_range(accepted.limits)}, each entry {words(inner[0], models)}'
+        length = ''.join(f' {bound}' for bound in _bounds(accepted.limits))
+        return f'a list{length}, each entry {words(inner[0], models)}'
     if origin is tuple:
         entries = list(dict.fromkeys(words(entry, models) for entry in inner))
         each = f'each {entries[0]}' if len(entries) == 1 else ', '.join(entries)

@@ -66,7 +66,13 @@ _PUBLISHED = MaskWeights()
 
 
 class MaskLosses(Strict):
-    """Weights of a mask network's segmentation loss; as published by default."""
+    """Weights of a mask network's segmentation loss; as published by default.
+
+    Attributes:
+        classification: of the cross-entropy of the queries' classes.
+        mask: of the cross-entropy of the masks' pixels.
+        dice: of the masks' overlap (dice loss).
+    """
 
     classification: Weight = _PUBLISHED.classification
     mask: Weight = _PUBLISHED.mask
@@ -105,7 +111,8 @@ class MultiShift(Strict):
             leave it out.
         trusted_ratio: share of the known pixels of the augmented images, those of the smallest
             losses, whose labels are trusted.
-        mean_over: denominator of the cross-entropy, see ``losses.noise_aware``.
+        mean_over: denominator of the cross-entropy: ``all`` pixels, as in the released code, or
+            only the ``valid`` ones, of known classes.
         class_weights: weigh the cross-entropy of classes by their rarity; not in the paper.
         masks: of mask networks: their losses in place of the cross-entropy.
     """
@@ -141,10 +148,13 @@ class Stage(Strict):
     """A stretch of training with an optimiser of its own.
 
     Attributes:
+        name: of the stage, in log and messages.
         epochs: passes over the training data.
         trainable: prefixes of the parameters that learn, ``*`` for all; the others keep their
             values.
         method: the losses.
+        optimizer: what moves the weights; new for each stage.
+        schedule: of the learning rate.
         batch_norm: which batch norms use and update batch statistics: ``all``, frozen layers
             too, as the released MultiShiftSeg does (dropout is active there as well); those of
             parts that learn (``trained``); or none (``frozen``).

@@ -10,8 +10,6 @@ import click
 from multishift_perception.bags import BagReader
 from multishift_perception.engine import Engine
 from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.replay import replay
-from multishift_perception.report import metrics, summary, write_report
 
 _PATH = click.Path(path_type=Path)
 
@@ -46,7 +44,11 @@ def command(
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
     with BagReader(bag):
-        pass  # what is wrong with it is said before an engine is loaded, which takes seconds
+        pass
+    # What is wrong with the bag is said by now: reports and engines take seconds to load.
+    from multishift_perception.replay import replay
+    from multishift_perception.report import metrics, summary, write_report
+
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
     page = write_report(report, folder)

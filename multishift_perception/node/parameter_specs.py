@@ -47,6 +47,14 @@ class Spec:
     choices: tuple[str, ...] = ()
     refuse: Callable[[Any], str | None] = lambda value: None
 
+    @property
+    def accepted(self) -> str:
+        """What values it may have, in words."""
+        if self.choices:
+            return f'one of {", ".join(self.choices)}'
+        limits = f', {self.low} to {self.high}' if self.low < self.high else ''
+        return f'{_TYPE_WORDS[type(self.default)]}{limits}'
+
     def refusal(self, value: Any) -> str | None:
         """Return why a value is refused, None if it is accepted."""
         if not _same_type(value, self.default):

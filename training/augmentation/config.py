@@ -38,6 +38,9 @@ class CutoutObjects(Strict):
     """Objects of a folder: pictures with transparent ground, or masks (anything but 0).
 
     An object's class is its subfolder's name, or else its file's without trailing digits.
+
+    Attributes:
+        root: the folder; its subfolders are searched too.
     """
 
     kind: Literal['cutouts']

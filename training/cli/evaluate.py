@@ -16,8 +16,6 @@ from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
-from multishift_perception.replay import provenance
-from multishift_perception.report import software
 from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
 from multishift_training.evaluation.descriptions import read_datasets
@@ -190,6 +188,7 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _engine(bundle: Path | None, backend: str) -> Iterator[_Subject]:
+    from multishift_perception.replay import provenance
     from multishift_training.evaluation.runners import EngineRunner
 
     with Engine.load(bundle, backend=backend) as engine:
@@ -207,6 +206,7 @@ def _network(
     *,
     root: Path,
 ) -> Iterator[_Subject]:
+    from multishift_perception.report import software
     from multishift_training.checkpoints.reading import weight_files
     from multishift_training.datasets import validation_loader
     from multishift_training.evaluation.runners import NetworkRunner

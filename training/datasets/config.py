@@ -41,7 +41,12 @@ Condition = Annotated[str, AfterValidator(_known_condition), Words(one_of(CONDIT
 
 
 class CityscapesData(Strict):
-    """Cityscapes: ``leftImg8bit/`` and ``gtFine/`` with the ``labelTrainIds`` images."""
+    """Cityscapes: ``leftImg8bit/`` and ``gtFine/`` with the ``labelTrainIds`` images.
+
+    Attributes:
+        root: folder that holds both.
+        split: which split to take.
+    """
 
     kind: Literal['cityscapes']
     root: Path = Path('cityscapes')
@@ -49,7 +54,13 @@ class CityscapesData(Strict):
 
 
 class MultishiftCityscapesData(Strict):
-    """Generated partners of Cityscapes images, in the same folders (MultiShiftSeg's CG-Aug)."""
+    """Generated partners of Cityscapes images, in the same folders (MultiShiftSeg's CG-Aug).
+
+    Attributes:
+        root: folder that holds ``leftImg8bit/`` and ``gtFine/``: the release, or what `multishift
+            augment` wrote.
+        split: which split to take.
+    """
 
     kind: Literal['multishift_cityscapes']
     root: Path = Path('multishift_cityscapes')
@@ -57,28 +68,44 @@ class MultishiftCityscapesData(Strict):
 
 
 class RoadAnomalyData(Strict):
-    """RoadAnomaly (EPFL), as released or rearranged, with anomalies marked 2 or 1."""
+    """RoadAnomaly (EPFL), as released or rearranged, with anomalies marked 2 or 1.
+
+    Attributes:
+        root: folder of the data set.
+    """
 
     kind: Literal['road_anomaly']
     root: Path = Path('road_anomaly')
 
 
 class RoadAnomaly21Data(Strict):
-    """SegmentMeIfYouCan's anomaly track; only its validation images have labels."""
+    """SegmentMeIfYouCan's anomaly track; only its validation images have labels.
+
+    Attributes:
+        root: folder that holds ``images/`` and ``labels_masks/``.
+    """
 
     kind: Literal['road_anomaly21']
     root: Path = Path('dataset_AnomalyTrack')
 
 
 class RoadObstacle21Data(Strict):
-    """SegmentMeIfYouCan's obstacle track; only its validation images have labels."""
+    """SegmentMeIfYouCan's obstacle track; only its validation images have labels.
+
+    Attributes:
+        root: folder that holds ``images/`` and ``labels_masks/``.
+    """
 
     kind: Literal['road_obstacle21']
     root: Path = Path('dataset_ObstacleTrack')
 
 
 class FishyscapesLostFoundData(Strict):
-    """Fishyscapes Lost & Found, validation: Fishyscapes' labels on Lost & Found's images."""
+    """Fishyscapes Lost & Found, validation: Fishyscapes' labels on Lost & Found's images.
+
+    Attributes:
+        root: folder of the data set, images and labels.
+    """
 
     kind: Literal['fishyscapes_lost_found']
     root: Path = Path('fs_LostAndFound')
@@ -240,7 +267,11 @@ class CocoObjects(Strict):
 
 
 class SampleObjects(Strict):
-    """Novel objects of the sample drive; one to three are pasted into four images of five."""
+    """Novel objects of the sample drive; one to three are pasted into four images of five.
+
+    Attributes:
+        split: whose novel objects; no two splits share one.
+    """
 
     kind: Literal['sample_objects']
     split: Literal['train', 'val', 'demo']

@@ -21,14 +21,22 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DeepLabTransforms(Strict):
-    """The published DeepLab transforms: a random crop."""
+    """The published DeepLab transforms: a random crop.
+
+    Attributes:
+        crop: rows and columns of the crop.
+    """
 
     kind: Literal['multishift_deeplab']
     crop: Size = (700, 700)
 
 
 class Mask2FormerTransforms(Strict):
-    """The published Mask2Former transforms: strong colour changes, zoom, turn, flips, crop."""
+    """The published Mask2Former transforms: strong colour changes, zoom, turn, flips, crop.
+
+    Attributes:
+        crop: rows and columns of the crop.
+    """
 
     kind: Literal['multishift_mask2former']
     crop: Size = (700, 700)
@@ -79,6 +87,11 @@ class RuleBasedPartner(Strict):
     weather: bool = True
 
 
+Partners = (
+    CityscapesData | MultishiftCityscapesData | SampleDriveData | FolderData | RuleBasedPartner
+)
+
+
 class TrainingData(Strict):
     """What a network trains on.
 
@@ -92,17 +105,7 @@ class TrainingData(Strict):
     """
 
     images: ImageData
-    partners: (
-        Annotated[
-            CityscapesData
-            | MultishiftCityscapesData
-            | SampleDriveData
-            | FolderData
-            | RuleBasedPartner,
-            Field(discriminator='kind'),
-        ]
-        | None
-    ) = None
+    partners: Annotated[Partners, Field(discriminator='kind')] | None = None
     mixup: Share = 0.0
     outliers: OutlierData | None = None
     transforms: TransformData
