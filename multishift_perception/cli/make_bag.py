@@ -19,8 +19,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     '--label-map',
     type=_PATH,
-    help='YAML file, `raw value: train id`, novel or void; without it labels are train ids '
-    '0..18, 254 novel, 255 void.',
+    help='YAML file, `raw value: class`, by name or train id, novel or void; without it labels '
+    'are train ids 0..18, 254 novel, 255 void.',
 )
 @click.option(
     '--rate',

@@ -361,7 +361,10 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
         'precision .* is fp16, expected fp32 or bf16 .did you mean bf16.',
     ),
     (lambda c: c.update(monitor='loss'), r'monitor .* is loss, expected ap, miou or miou\+ap$'),
-    (lambda c: c.update(stages=[]), r'stages .* is \[\], expected a list, of 1 or more'),
+    (
+        lambda c: c.update(stages=[]),
+        r'stages .* is \[\], expected a list of 1 or more, each entry',
+    ),
     (lambda c: c.update(folder='some'), 'folder goes with model mask2former, and only'),
     (lambda c: c.update(model='mask2former'), 'folder goes with model mask2former, and only'),
     (lambda c: c.pop('val'), 'val is missing, expected the keys images, outliers$'),
