@@ -130,6 +130,16 @@ CASES = {
         'f.yaml cannot be read',
     ),
     'build': (None, 'engine build w.safetensors --out e', 'checkpoint w.safetensors does not'),
+    'build, int8': (
+        None,
+        'engine build w.safetensors --out e --precision int8',
+        'checkpoint w.safetensors does not',
+    ),
+    'import, ONNX': (
+        None,
+        'import-checkpoint w.pth --model segformer_b0 --out e --onnx o.onnx',
+        'w.pth cannot be',
+    ),
     'import': (None, 'import-checkpoint w.pth --model segformer_b0 --out e', 'w.pth cannot be'),
     'import, data': (
         'kind: muad',

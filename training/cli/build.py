@@ -44,6 +44,7 @@ def command(
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
     check_data(config.val, data)
+    plan.check()
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.datasets import open_validation
     from multishift_training.trained import open_trained

@@ -81,7 +81,7 @@ _OPTIONS = (
 def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options ``out``, ``plan``, ``batch`` and ``data``.
 
-    A plan that this machine cannot build is refused before the command begins.
+    The command itself checks the plan, once it has seen its files: that loads what builds it.
     """
 
     @wraps(command)
@@ -93,9 +93,7 @@ def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
         onnx: Path | None,
         **others: Any,
     ) -> None:
-        plan = Plan(targets, precision, capabilities, onnx)
-        plan.check()
-        command(plan=plan, **others)
+        command(plan=Plan(targets, precision, capabilities, onnx), **others)
 
     for option in reversed(_OPTIONS):
         with_plan = option(with_plan)

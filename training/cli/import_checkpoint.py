@@ -76,6 +76,7 @@ def command(
     source = _described(dataset) if dataset else _sample_drive(size)
     check_weights(file)
     check_data(source, data)
+    plan.check()
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.datasets import open_validation
     from multishift_training.published import open_published
