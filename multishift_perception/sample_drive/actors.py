@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from multishift_perception.classes import NOVEL
+from multishift_perception.classes import NOVEL, TrainId
 from multishift_perception.sample_drive import furniture
 from multishift_perception.sample_drive.canvas import Canvas
 from multishift_perception.sample_drive.cars import car
@@ -22,8 +22,11 @@ from multishift_perception.sample_drive.scene import LANE, Item, Scene
 from multishift_perception.sample_drive.seeding import generator
 from multishift_perception.sample_drive.textured import paint_grain
 
-PERSON, RIDER, CAR, TRUCK, BUS, MOTORCYCLE, BICYCLE = 11, 12, 13, 14, 15, 17, 18
-VEHICLES = {'car': (car, CAR), 'truck': (truck, TRUCK), 'bus': (bus, BUS)}
+VEHICLES = {
+    'car': (car, TrainId.CAR),
+    'truck': (truck, TrainId.TRUCK),
+    'bus': (bus, TrainId.BUS),
+}
 
 # Beyond these distances an object would be a few pixels that nobody could tell.
 FARTHEST = {
@@ -113,15 +116,19 @@ def _draw(canvas: Canvas, item: Item, foot: Floats, heading: float, split: str, 
         walked = item.seed % STEPS + t * abs(item.speed) * 0.73 * STEPS
         step = int(walked) % STEPS if item.speed else 0
         mesh = _pedestrian(item.seed % VARIETY['person'], item.speed != 0, step)
-        canvas.mesh(mesh, PERSON, foot, heading)
+        canvas.mesh(mesh, TrainId.PERSON, foot, heading)
     elif kind in ('cyclist', 'motorcyclist'):
         pedals = kind == 'cyclist'
         machine = _cycle('bicycle' if pedals else 'motorcycle', item.seed % VARIETY['cycle'])
-        canvas.mesh(machine, BICYCLE if pedals else MOTORCYCLE, foot, heading)
+        canvas.mesh(machine, TrainId.BICYCLE if pedals else TrainId.MOTORCYCLE, foot, heading)
         step = int(item.seed % STEPS + t * 1.2 * STEPS) % STEPS if pedals else 4
-        canvas.mesh(_rider_mesh(item.seed % VARIETY['cycle'], pedals, step), RIDER, foot, heading)
+        canvas.mesh(
+            _rider_mesh(item.seed % VARIETY['cycle'], pedals, step), TrainId.RIDER, foot, heading
+        )
     elif kind == 'bicycle':
-        canvas.mesh(_cycle('bicycle', item.seed % VARIETY['cycle']), BICYCLE, foot, heading)
+        canvas.mesh(
+            _cycle('bicycle', item.seed % VARIETY['cycle']), TrainId.BICYCLE, foot, heading
+        )
     else:
         draw_novel(canvas, split, kind, item.seed, foot, heading)
 

@@ -20,6 +20,10 @@ Image = NDArray[np.uint8]
 
 SUBPIXEL = 3  # fractional bits of polygon corners
 SURFACES = 256
+# The first surfaces of a street's canvas, in this order.
+(
+    SURFACE_SKY, SURFACE_ROAD, SURFACE_SIDEWALK, SURFACE_TERRAIN, SURFACE_TREES, SURFACE_ROOFS,
+) = range(6)  # fmt: skip
 
 
 class Canvas:

@@ -12,7 +12,7 @@ from multishift_perception.sample_drive.lens import random_lens
 from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS
 from multishift_perception.sample_drive.render import View, render
 from multishift_perception.sample_drive.scene import LANE, Item, populate
-from multishift_perception.sample_drive.seeding import generator, split_index
+from multishift_perception.sample_drive.seeding import check_split, generator
 from multishift_perception.sample_drive.street import Street, make_street
 from multishift_perception.sample_drive.weather import CONDITIONS, Light, blend, weather_of
 
@@ -70,7 +70,7 @@ class Drive:
             seconds: duration of the drive.
             size: (height, width) of the pictures, pixels.
         """
-        split_index(split)
+        check_split(split)
         if seconds <= 0:
             raise ValueError(f'seconds is {seconds}; it must be positive')
         self.seed = seed

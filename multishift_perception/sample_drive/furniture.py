@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from multishift_perception.classes import TrainId
 from multishift_perception.sample_drive.canvas import Canvas
 from multishift_perception.sample_drive.geometry import Floats
 from multishift_perception.sample_drive.mesh import Mesh, build, join, turn_matrix
@@ -13,18 +14,17 @@ from multishift_perception.sample_drive.seeding import generator
 from multishift_perception.sample_drive.solids import box, disc, panel, tubes, upright
 from multishift_perception.sample_drive.street import LAMP_HEIGHT
 
-POLE, LIGHT, SIGN = 5, 6, 7
 METAL = (86, 90, 94)
 SIGNS = 96  # how many different ones there are
 
 
 def lamp(canvas: Canvas, foot: Floats, heading: float) -> None:
     """A street lamp whose arm points to the object's own right."""
-    canvas.mesh(_lamp_mesh(), POLE, foot, heading, casts=False)
+    canvas.mesh(_lamp_mesh(), TrainId.POLE, foot, heading, casts=False)
     if canvas.shadows is not None:
         canvas.shadows.cast(_lamp_post(), turn_matrix(heading), foot)
     if canvas.light.weather.lamps > 0.1:
-        canvas.mesh(_lamp_head(), POLE, foot, heading, casts=False)
+        canvas.mesh(_lamp_head(), TrainId.POLE, foot, heading, casts=False)
 
 
 @lru_cache(maxsize=1)
@@ -54,9 +54,9 @@ def _post() -> Mesh:
 
 def traffic_light(canvas: Canvas, foot: Floats, heading: float, seed: int, t: float) -> None:
     """A post with three lamps, one of them lit; it faces traffic that comes along +z."""
-    canvas.mesh(_post(), POLE, foot, heading)
+    canvas.mesh(_post(), TrainId.POLE, foot, heading)
     state = (0, 2, 2, 1)[int(t / 6 + seed % 4) % 4]
-    canvas.mesh(_signal(state), LIGHT, foot, heading)
+    canvas.mesh(_signal(state), TrainId.TRAFFIC_LIGHT, foot, heading)
 
 
 @lru_cache(maxsize=3)
@@ -78,8 +78,8 @@ def _signal(state: int) -> Mesh:
 def sign(canvas: Canvas, foot: Floats, heading: float, seed: int) -> None:
     """A post with one or two sign plates that face traffic along +z."""
     post, plates = _sign(seed % SIGNS)
-    canvas.mesh(post, POLE, foot, heading)
-    canvas.mesh(plates, SIGN, foot, heading)
+    canvas.mesh(post, TrainId.POLE, foot, heading)
+    canvas.mesh(plates, TrainId.TRAFFIC_SIGN, foot, heading)
 
 
 @lru_cache(maxsize=SIGNS)

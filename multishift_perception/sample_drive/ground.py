@@ -7,6 +7,7 @@ first and goes on to the road only where it came in over the road, which yields 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import cv2
 import numpy as np
@@ -24,7 +25,14 @@ from multishift_perception.sample_drive.textures import (
 
 FAR = 400.0
 CORNER = 2.2  # radius of the kerb at a crossing, metres
-ROAD, SIDEWALK, TERRAIN = 0, 1, 2
+
+
+class GroundKind(IntEnum):
+    """What the ground is, in the order of its surfaces on a canvas."""
+
+    ROAD = 0
+    SIDEWALK = 1
+    TERRAIN = 2
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Ground:
     Attributes:
         top: first row.
         color: ``float32 [rows, width, 3]``, sRGB albedo 0..255.
-        kind: ``uint8 [rows, width]``, ``ROAD``, ``SIDEWALK`` or ``TERRAIN``.
+        kind: ``uint8 [rows, width]``, one of ``GroundKind``.
         smooth: ``float32 [rows, width]``, noise of unit order that tells where puddles gather.
     """
 
@@ -65,7 +73,9 @@ def paint_ground(street: Street, camera: Camera) -> Ground:
     kerb_top = (on_road_above >= 0) & (on_road_above < 0.17)
     grass = _is_grass(street, u_walk, s_walk) & ~kerb_top & ~kerb_face & ~road
     u, s = np.where(road, u_road, u_walk), np.where(road, s_road, s_walk)
-    kind = np.where(road, ROAD, np.where(grass, TERRAIN, SIDEWALK)).astype(np.uint8)
+    kind = np.full(road.shape, GroundKind.SIDEWALK, np.uint8)
+    kind[grass] = GroundKind.TERRAIN
+    kind[road] = GroundKind.ROAD
     fine, coarse = _sample(street, u, s)
     near = np.clip(9.0 / depth, 0, 1)[:, None]
     middle = np.clip(60.0 / depth, 0, 1)[:, None]
@@ -132,7 +142,7 @@ def _sample(street: Street, u: Floats, s: Floats) -> tuple[Floats, Floats]:
 
 
 def _base_colors(street: Street) -> Floats:
-    """Albedo of asphalt, paving and grass on this street."""
+    """Albedo of asphalt, paving and grass on this street, in the order of ``GroundKind``."""
     rng = np.random.default_rng(street.seed % 2**32)
     asphalt = rng.uniform(74, 112) * np.array([1.0, 1.0, 1.01]) + rng.uniform(-1.5, 1.5, 3)
     paving = rng.uniform(122, 168) * np.array([1.02, 0.99, 0.94]) + rng.uniform(-8, 8, 3)

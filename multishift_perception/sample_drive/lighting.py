@@ -8,13 +8,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.sample_drive.canvas import Canvas
+from multishift_perception.sample_drive.canvas import (
+    SURFACE_ROAD,
+    SURFACE_SIDEWALK,
+    SURFACE_SKY,
+    SURFACE_TERRAIN,
+    Canvas,
+)
 from multishift_perception.sample_drive.geometry import Camera, Floats
 from multishift_perception.sample_drive.shadows import SUN_MATTERS, GroundShadows
 from multishift_perception.sample_drive.street import LAMP_HEIGHT, LAMP_SPACING, Street
 from multishift_perception.sample_drive.weather import Light
 
-SKY, ROAD, SIDEWALK, TERRAIN = 0, 1, 2, 3  # the first surfaces of every canvas
 LAMP_COLOR = (1.0, 0.74, 0.42)
 BEAM_COLOR = (1.0, 0.96, 0.86)
 LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
@@ -70,10 +75,10 @@ def illuminate(
         ),
         LINEAR,
     )
-    open_sky = (canvas.pixels[: 2 * len(sky), :, 3] == SKY).astype(np.uint8) * 255
+    open_sky = (canvas.pixels[: 2 * len(sky), :, 3] == SURFACE_SKY).astype(np.uint8) * 255
     cover = cv2.resize(open_sky, (camera.width, len(sky)), interpolation=cv2.INTER_AREA)
     depth = _depth(canvas, numbers)
-    ground = ((numbers >= ROAD) & (numbers <= TERRAIN)).astype(np.float32)
+    ground = ((numbers >= SURFACE_ROAD) & (numbers <= SURFACE_TERRAIN)).astype(np.float32)
     sun_off, contact, beams = shadows.finished()
     clear = np.exp(depth * np.float32(-weather.haze))
     sky_left = clear * (1 - np.float32(0.62 / 255) * ground * contact)
@@ -189,7 +194,7 @@ def _wet(
     slant = (rows - camera.cy) / camera.focal
     fresnel = (0.07 + 0.86 * (1 - np.clip(slant / 0.55, 0, 1)) ** 2.6)[:, None]
     region = numbers[top:]
-    hard = np.where(region == ROAD, 1.0, np.where(region == SIDEWALK, 0.45, 0.0))
+    hard = np.where(region == SURFACE_ROAD, 1.0, np.where(region == SURFACE_SIDEWALK, 0.45, 0.0))
     pool = np.clip(0.55 + 0.35 * puddles, 0.18, 1)
     share = (fresnel * pool * hard * wet).astype(np.float32)
     part = lit[top:]

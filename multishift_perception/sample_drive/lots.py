@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from multishift_perception.classes import TrainId
 from multishift_perception.sample_drive.canvas import Canvas
 from multishift_perception.sample_drive.facades import (
     VARIANTS,
@@ -29,7 +30,6 @@ from multishift_perception.sample_drive.textures import (
     tree_picture,
 )
 
-BUILDING, WALL, FENCE, VEGETATION = 2, 3, 4, 8
 HOUSE_DEPTH = 9.0
 UP = np.array([0, 1, 0], np.float32)
 
@@ -79,14 +79,14 @@ def _house(canvas: Canvas, street: Street, lot: Lot, u: float, start: float, end
         if not street.near_junction(float(corner[2]), 4.0):
             wall = side_wall(lot.variant % 24)
             paint_rectangle(
-                canvas, wall, BUILDING, corner, inward * HOUSE_DEPTH, rise, normal=normal
+                canvas, wall, TrainId.BUILDING, corner, inward * HOUSE_DEPTH, rise, normal=normal
             )
             continue
         for k in (1, 0):  # the houses along the crossing street
             front = facade((lot.variant + 9 + 17 * k) % VARIANTS, level)
             begin = corner + inward * (k * 11.0)
             paint_rectangle(
-                canvas, front, BUILDING, begin, inward * 11.0, rise,
+                canvas, front, TrainId.BUILDING, begin, inward * 11.0, rise,
                 normal=normal, glow=1.2 * lamps, threshold=threshold,
             )  # fmt: skip
     if lot.seed % 5 < 3:
@@ -99,7 +99,7 @@ def _house(canvas: Canvas, street: Street, lot: Lot, u: float, start: float, end
     paint_rectangle(
         canvas,
         front,
-        BUILDING,
+        TrainId.BUILDING,
         origin,
         across,
         rise,
@@ -136,7 +136,7 @@ def _roof(canvas: Canvas, lot: Lot, eaves: Floats, across: Floats, inward: Float
         np.stack(points), [[0, 1, 3, 2], [0, 4, 4, 2], [1, 5, 5, 3]], tone, centers=middle
     )
     chimney = box(across * 0.3 + slope, (0.9, 2.2, 0.9), (122, 84, 70), layer=-1)
-    canvas.mesh(join([slopes, chimney]), BUILDING, eaves, casts=False)
+    canvas.mesh(join([slopes, chimney]), TrainId.BUILDING, eaves, casts=False)
 
 
 def _border(
@@ -148,7 +148,7 @@ def _border(
     heights = {'wall': (1.3, 2.3), 'fence': (1.0, 1.7), 'hedge': (0.9, 2.0)}
     height = float(rng.uniform(*heights[lot.border]))
     variant = int(rng.integers(16))
-    label = {'wall': WALL, 'fence': FENCE, 'hedge': VEGETATION}[lot.border]
+    label = {'wall': TrainId.WALL, 'fence': TrainId.FENCE, 'hedge': TrainId.VEGETATION}[lot.border]
     thick = np.array([lot.side, 0, 0], np.float32) * (0.9 if lot.border == 'hedge' else 0.3)
     normal = np.array([-lot.side, 0, 0], np.float32)
     texture = _repeated(lot.border, variant, max(1, round((lot.end - lot.start) / 6)))
@@ -183,4 +183,4 @@ def tree(canvas: Canvas, foot: Floats, seed: int) -> None:
     tint = canvas.light.shade(np.array([[0.3, 0.9, 0.3]], np.float32))[0] * 0.4 + 0.6
     if canvas.shadows is not None:
         canvas.shadows.cast_tree(foot, height, width * 0.38, seed)
-    paint_sprite(canvas, picture, VEGETATION, foot, (width, height), tint)
+    paint_sprite(canvas, picture, TrainId.VEGETATION, foot, (width, height), tint)

@@ -28,7 +28,7 @@ from multishift_perception.sample_drive.random_bodies import (
     ring,
     slab,
 )
-from multishift_perception.sample_drive.seeding import generator, split_index
+from multishift_perception.sample_drive.seeding import check_split, generator
 from multishift_perception.sample_drive.val_objects import (
     armchair,
     barrel,
@@ -98,7 +98,7 @@ class NovelObject:
 @lru_cache(maxsize=256)
 def novel_object(split: str, kind: str, seed: int) -> NovelObject:
     """Build the object that a kind and a seed stand for."""
-    split_index(split)
+    check_split(split)
     rng = generator('novel', split, kind, seed)
     mesh = _BUILDERS[split][kind](rng)
     low = mesh.vertices[:, 1].min()

@@ -12,7 +12,7 @@ from multishift_perception.sample_drive.lens import random_lens
 from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS
 from multishift_perception.sample_drive.render import View, render
 from multishift_perception.sample_drive.scene import LANE, Item, Scene, populate
-from multishift_perception.sample_drive.seeding import generator, split_index
+from multishift_perception.sample_drive.seeding import check_split, generator
 from multishift_perception.sample_drive.street import Street, make_street
 from multishift_perception.sample_drive.weather import CONDITIONS, Light, blend, weather_of
 
@@ -32,7 +32,7 @@ def random_frame(
         size: (height, width), pixels.
         condition: one of ``CONDITIONS``, or none to draw one.
     """
-    split_index(split)
+    check_split(split)
     rng = generator('random frame', split, seed)
     drawn = CONDITIONS[rng.integers(len(CONDITIONS))]
     condition = drawn if condition is None else condition

@@ -18,7 +18,7 @@ class Item:
     """One object.
 
     Attributes:
-        kind: what it is; ``novel:NAME`` for novel objects.
+        kind: what it is: a kind of the street, or of ``NOVEL_OBJECTS``.
         s, u: place at time 0, street coordinates, metres.
         turn: heading relative to the street, radians, positive to the left.
         seed: of its looks.

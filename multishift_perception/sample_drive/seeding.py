@@ -7,11 +7,10 @@ import numpy as np
 SPLITS = ('train', 'val', 'demo')
 
 
-def split_index(split: str) -> int:
-    """Return the place of a split in ``SPLITS``; refuses unknown ones."""
+def check_split(split: str) -> None:
+    """Refuse a split that is not one of ``SPLITS``."""
     if split not in SPLITS:
         raise ValueError(f'unknown split {split!r}; one of {SPLITS}')
-    return SPLITS.index(split)
 
 
 def generator(*keys: int | str) -> np.random.Generator:
