@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.sample_drive.actors import draw_novel
-from multishift_perception.sample_drive.canvas import Canvas
-from multishift_perception.sample_drive.geometry import Camera
-from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS, novel_object
-from multishift_perception.sample_drive.seeding import check_split
-from multishift_perception.sample_drive.weather import Light, weather_of
+from multishift_perception.sample_drive.light.weather import weather_of
+from multishift_perception.sample_drive.novel.novel_objects import NOVEL_OBJECTS, novel_object
+from multishift_perception.sample_drive.paint.canvas import Canvas
+from multishift_perception.sample_drive.paint.geometry import Camera
+from multishift_perception.sample_drive.paint.light import Light
+from multishift_perception.sample_drive.paint.seeding import check_split
+from multishift_perception.sample_drive.traffic.actors import draw_novel
 
 DETAIL = 2
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import VOID, TrainId
-from multishift_perception.sample_drive import lighting
-from multishift_perception.sample_drive.actors import draw_items
-from multishift_perception.sample_drive.canvas import (
+from multishift_perception.sample_drive.light import lighting
+from multishift_perception.sample_drive.light.lens import Lens, expose
+from multishift_perception.sample_drive.light.sky import BACKDROP_DISTANCE, backdrop, sky_light
+from multishift_perception.sample_drive.paint.canvas import (
     SURFACE_ROAD,
     SURFACE_ROOFS,
     SURFACE_SKY,
@@ -19,14 +20,13 @@ from multishift_perception.sample_drive.canvas import (
     SURFACE_TREES,
     Canvas,
 )
-from multishift_perception.sample_drive.geometry import Camera, Floats
-from multishift_perception.sample_drive.ground import paint_ground
-from multishift_perception.sample_drive.lens import Lens, expose
-from multishift_perception.sample_drive.lots import draw_crossing, draw_lot
-from multishift_perception.sample_drive.scene import Scene
-from multishift_perception.sample_drive.shadows import GroundShadows
-from multishift_perception.sample_drive.sky import BACKDROP_DISTANCE, backdrop, sky_light
-from multishift_perception.sample_drive.weather import Light
+from multishift_perception.sample_drive.paint.geometry import Camera, Floats
+from multishift_perception.sample_drive.paint.light import Light
+from multishift_perception.sample_drive.paint.shadows import GroundShadows
+from multishift_perception.sample_drive.street.ground import paint_ground
+from multishift_perception.sample_drive.street.lots import draw_crossing, draw_lot
+from multishift_perception.sample_drive.traffic.actors import draw_items
+from multishift_perception.sample_drive.traffic.scene import Scene
 
 DETAIL = 2  # canvas pixels per picture pixel and side
 FOGGED = 0.035  # share of light left at which an object counts as unseen
