@@ -10,3 +10,8 @@ class MultishiftError(Exception):
     with 1; the node logs it and refuses the transition. Anything else that escapes is a defect of
     ours and keeps its traceback.
     """
+
+
+def one_line(error: object) -> str:
+    """Return what an exception says on one line, as libraries do not always."""
+    return ' '.join(str(error).split())

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 METADATA = 'metadata.yaml'
 COMPRESSED = '.zstd'
@@ -143,7 +143,7 @@ def _from_metadata(folder: Path, present: list[Path]) -> Location:
 
 def _without_metadata(folder: Path, files: list[Path], error: Exception) -> str:
     missing = isinstance(error, FileNotFoundError)
-    reason = 'is missing' if missing else f'is of no use ({" ".join(str(error).split())})'
+    reason = 'is missing' if missing else f'is of no use ({one_line(error)})'
     names = ', '.join(file.name for file in files)
     return f'{folder}: {METADATA} {reason}; read by their names: {names}'
 

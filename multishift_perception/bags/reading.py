@@ -21,7 +21,7 @@ from multishift_perception.bags.location import locate, ros1_messages
 from multishift_perception.bags.opening import open_storage
 from multishift_perception.bags.storage import RawMessage, Storage
 from multishift_perception.bags.types import TYPES
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 
 class _File(NamedTuple):
@@ -192,7 +192,7 @@ class BagReader:
 
     def _damaged(self, path: Path, error: Exception) -> MultishiftError:
         name = self.name if path == self.path else path
-        reason = ' '.join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         if isinstance(error, OSError):
             mend = '; check its permissions' if isinstance(error, PermissionError) else ''
             return MultishiftError(f'{name}: not readable ({reason}){mend}')

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from multishift_perception.bags import BagReader
-from multishift_perception.engine import Engine
-from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.engine import BACKENDS, Engine
 
 _PATH = click.Path(path_type=Path)
 

@@ -17,6 +17,7 @@ from rclpy.qos import (
 )
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from multishift_perception.errors import one_line
 from multishift_perception.node.parameters import CameraSettings
 from multishift_perception.node.publishers import OVERRIDABLE
 
@@ -112,7 +113,7 @@ class CameraInput:
             fits, reason = qos_check_compatible(publisher.qos_profile, self._images.qos_profile)
             if fits != QoSCompatibility.ERROR:
                 return None
-        return f'QoS mismatch ({" ".join(reason.split())}): see qos_overrides'
+        return f'QoS mismatch ({one_line(reason)}): see qos_overrides'
 
     def _similar_topics(self) -> str:
         own = self._node.get_fully_qualified_name() + '/'

@@ -12,7 +12,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_topic_name import validate_topic_name
 
-from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.engine import BACKENDS
+from multishift_perception.errors import one_line
 
 
 class Change(Enum):
@@ -95,7 +96,7 @@ def _refuse_topic(topic: str) -> str | None:
     try:
         validate_topic_name(topic)
     except InvalidTopicNameException as error:
-        return ' '.join(str(error).split())
+        return one_line(error)
     return None
 
 

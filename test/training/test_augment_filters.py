@@ -14,7 +14,7 @@ import torch
 from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.engine.engine import EMBEDDED_BUNDLE
+from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.errors import MultishiftError
 from multishift_training import models, trained
 from multishift_training.augmentation.config import Filters

@@ -11,7 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.engine.manifest import Artifact, Calibration
+from multishift_perception.engine import Artifact, Calibration
 from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
 from multishift_training.export import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from multishift_perception.engine.manifest import Calibration
+from multishift_perception.engine import Calibration
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training import models
