@@ -69,7 +69,7 @@ class Session:
         return None if self._worker is None else self._worker.is_alive
 
     def activate(self) -> None:
-        """Start to process what is watched."""
+        """Start processing what is watched."""
         self._slots = FrameSlots(time.monotonic)
         self._worker = Worker(
             self._slots,
@@ -80,7 +80,7 @@ class Session:
         self.update()
 
     def deactivate(self) -> None:
-        """Stop to process."""
+        """Stop processing."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
