@@ -20,7 +20,8 @@ from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
-from multishift_perception.report import FrameCount, Latency, Report, software
+from multishift_perception.provenance import provenance
+from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame, TruthJoin
 
 
@@ -191,19 +192,6 @@ class Replay:
         sent = max(recorded, self._read[topic])
         lost = {'lost in the bag': sent - self._read[topic]} if sent > self._read[topic] else {}
         return FrameCount(topic, sent, self._received[topic], {**self._dropped[topic], **lost})
-
-
-def provenance(engine: Engine) -> dict[str, str]:
-    """Return what names an engine and the software that ran it, for a report."""
-    batch, height, width = engine.input_shape
-    return {
-        'engine bundle': engine.name,
-        'manifest SHA-256': engine.digest,
-        'model': f'{engine.manifest.model}, method: {engine.manifest.method}',
-        'backend': engine.backend,
-        'input': f'{batch} x {height} x {width}',
-        **software(),
-    }
 
 
 def replay(

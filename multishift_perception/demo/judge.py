@@ -25,7 +25,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
-from multishift_perception.replay import provenance
+from multishift_perception.provenance import provenance
 from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame, TruthJoin
 

@@ -28,10 +28,10 @@ from multishift_perception.bags import (
     read_stamp,
     with_stamp,
 )
-from multishift_perception.demo.await_active import PATIENCE_S, wait_until_active
 from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.demo.ros_types import message_class
 from multishift_perception.errors import MultishiftError
+from multishift_perception.node.await_active import PATIENCE_S, wait_until_active
 
 # Printed when the first message is due.
 PLAYING = 'playing'

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from multishift_perception.engine import EMBEDDED_BUNDLE, Engine
-from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.engine import BACKENDS, EMBEDDED_BUNDLE, Engine, read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
@@ -188,7 +186,7 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def _engine(bundle: Path | None, backend: str) -> Iterator[_Subject]:
-    from multishift_perception.replay import provenance
+    from multishift_perception.provenance import provenance
     from multishift_training.evaluation.runners import EngineRunner
 
     with Engine.load(bundle, backend=backend) as engine:

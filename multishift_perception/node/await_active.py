@@ -1,6 +1,6 @@
 """Waits until a lifecycle node is active.
 
-    python -m multishift_perception.demo.await_active NODE
+    python -m multishift_perception.node.await_active NODE
 
 Asks the node instead of listening for its transitions, which a late subscriber misses.
 """
