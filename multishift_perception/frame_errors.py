@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from multishift_perception.frame_tally import Drop
+
 
 class FrameError(Exception):
     """A frame that cannot be used.
@@ -10,22 +12,22 @@ class FrameError(Exception):
         cause: the short name under which such frames are counted.
     """
 
-    cause: str
+    cause: Drop
 
 
 class UnsupportedEncoding(FrameError):
     """The frame is in an encoding that nothing here decodes."""
 
-    cause = 'encoding'
+    cause = Drop.ENCODING
 
 
 class BrokenFrame(FrameError):
     """The frame's fields contradict each other, or its bytes are damaged."""
 
-    cause = 'broken'
+    cause = Drop.BROKEN
 
 
 class OversizedFrame(FrameError):
     """The frame has more pixels than a camera's: decoding it would hold up all others."""
 
-    cause = 'oversized'
+    cause = Drop.OVERSIZED

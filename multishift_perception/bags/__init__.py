@@ -1,7 +1,6 @@
 """rosbag2 bags without ROS: reading those that there are, and writing ``.mcap`` files."""
 
 from multishift_perception.bags.reading import BagReader
-from multishift_perception.bags.stamps import read_stamp, stamp_ns, with_stamp
 from multishift_perception.bags.topics import (
     TRUTH_CONDITION,
     TRUTH_LABELS,
@@ -11,8 +10,9 @@ from multishift_perception.bags.topics import (
     namespace_of,
     raw_topic,
 )
-from multishift_perception.bags.types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, STRING
 from multishift_perception.bags.writing import EPOCH_NS, BagWriter, header
+from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, STRING
+from multishift_perception.stamps import read_stamp, stamp_ns, with_stamp
 
 __all__ = [
     'CAMERA_INFO',

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.bags.reading import BagReader
-from multishift_perception.bags.types import COMPRESSED_IMAGE, IMAGE
 from multishift_perception.errors import MultishiftError
+from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
+from multishift_perception.outputs import Output
 
 # Ground truth topics, below the namespace of their camera.
 TRUTH_LABELS = '/ground_truth/labels'
 TRUTH_CONDITION = '/ground_truth/condition'
 
 # Image topics that hold the ground truth or the node's own outputs, not what a camera saw.
-_NOT_CAMERAS = ('labels', 'anomaly_mask', 'anomaly_score', 'overlay')
+_NOT_CAMERAS = (TRUTH_LABELS, *(output.topic for output in Output if output.is_image))
 
 
 def image_topics(reader: BagReader) -> dict[str, str]:
@@ -28,12 +29,7 @@ def image_topics(reader: BagReader) -> dict[str, str]:
     Raises:
         MultishiftError: The bag has no such topic; the error names those that it has.
     """
-    cameras = {
-        topic: kind
-        for topic, kind in reader.topics.items()
-        if kind in (IMAGE, COMPRESSED_IMAGE)
-        and raw_topic(topic).rsplit('/', 1)[-1] not in _NOT_CAMERAS
-    }
+    cameras = {topic: kind for topic, kind in reader.topics.items() if _of_a_camera(topic, kind)}
     if not cameras:
         listed = ', '.join(f'{topic} ({kind})' for topic, kind in reader.topics.items())
         raise MultishiftError(
@@ -80,3 +76,13 @@ def mono8(message: Any, topic: str) -> NDArray[np.uint8]:
         )
     pixels: NDArray[np.uint8] = np.frombuffer(message.data, np.uint8)
     return pixels.reshape(height, step)[:, :width]
+
+
+def _of_a_camera(topic: str, kind: str) -> bool:
+    """Tell what a camera saw from other topics, the node's own outputs among them."""
+    others = map(_last_word, _NOT_CAMERAS)
+    return kind in (IMAGE, COMPRESSED_IMAGE) and _last_word(topic) not in others
+
+
+def _last_word(topic: str) -> str:
+    return raw_topic(topic).rpartition('/')[2]

@@ -1,13 +1,8 @@
-"""The message types that this package reads and writes, and how they are serialised."""
+"""How messages in bags are serialised."""
 
 from __future__ import annotations
 
 from rosbags.typesys import Stores, get_typestore
-
-IMAGE = 'sensor_msgs/msg/Image'
-COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
-CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
-STRING = 'std_msgs/msg/String'
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 

@@ -18,8 +18,9 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from multishift_perception import files
-from multishift_perception.bags.types import CAMERA_INFO, IMAGE, STRING, TYPES
+from multishift_perception.bags.types import TYPES
 from multishift_perception.errors import MultishiftError
+from multishift_perception.message_types import CAMERA_INFO, IMAGE, STRING
 
 # Stamp of the first frame of bags made here: fixed, so that a bag depends on its content only.
 EPOCH_NS = 1_767_225_600 * 1_000_000_000  # 2026-01-01 00:00 UTC

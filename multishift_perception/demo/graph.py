@@ -15,9 +15,9 @@ from multishift_perception import bags
 from multishift_perception.demo.environment import graph_environment
 from multishift_perception.demo.player import PLAYING
 from multishift_perception.demo.processes import Process, Processes
-from multishift_perception.demo.recorder import NODE
 from multishift_perception.errors import MultishiftError
 from multishift_perception.node.await_active import PATIENCE_S
+from multishift_perception.outputs import NODE
 
 # Longer than the node's diagnostics period: the last status counts every frame.
 _DRAIN_S = 1.6

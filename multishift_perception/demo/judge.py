@@ -11,7 +11,6 @@ from tqdm import tqdm
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
 from multishift_perception.demo.graph import GraphRun, Source
-from multishift_perception.demo.recorder import NODE
 from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.demo.results import (
     Outputs,
@@ -25,17 +24,14 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
+from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
 from multishift_perception.provenance import provenance
 from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame, TruthJoin
 
 # The node's default, which the demo leaves as it is.
 _THRESHOLD = 0.5
-_STAGES = {
-    'labels': 'stamp to labels',
-    'anomaly_score': 'stamp to anomaly score',
-    'overlay/compressed': 'stamp to JPEG overlay',
-}
+_STAGES = {output: output.stage for output in Output if output.stage}
 
 
 class Judge:
@@ -92,8 +88,8 @@ class Judge:
             self._latencies[stage].append(outputs.latency_ms[output])
         self._whole.append(max(outputs.latency_ms.values()))
         labels, mask = (
-            bags.mono8(outputs.messages[name], f'{NODE}/{camera}/{name}')
-            for name in ('labels', 'anomaly_mask')
+            bags.mono8(outputs.messages[output], output.topic_of(camera, NODE))
+            for output in (Output.LABELS, Output.ANOMALY_MASK)
         )
         truth_topic = bags.namespace_of(frame.topic) + bags.TRUTH_LABELS
         try:
@@ -105,7 +101,7 @@ class Judge:
                     image=decode(frame.message),
                     labels=labels,
                     mask=mask,
-                    score=score_of(outputs.messages['anomaly_score']),
+                    score=score_of(outputs.messages[Output.ANOMALY_SCORE]),
                     truth=None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
                 )
             )
@@ -141,7 +137,7 @@ class Judge:
     def _count(self, camera: Source, status: dict[str, dict[str, str]]) -> FrameCount:
         sent = self._run.sent.get(camera.image_topic, 0)
         received = self._received[camera.name]
-        of_camera = status[f'{NODE.strip("/")}: camera {camera.name}']
+        of_camera = status[camera_status_name(NODE_NAME, camera.name)]
         lost = where_frames_went(of_camera, sent=sent, received=received)
         return FrameCount(camera.name, sent, received, lost)
 

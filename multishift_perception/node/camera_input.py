@@ -18,10 +18,11 @@ from rclpy.qos import (
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from multishift_perception.errors import one_line
+from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
 from multishift_perception.node.parameters import CameraSettings
 from multishift_perception.node.publishers import OVERRIDABLE
 
-_IMAGE_TYPES = {'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'}
+_IMAGE_TYPES = {IMAGE, COMPRESSED_IMAGE}
 _SEGMENT_HINT = (
     "the shared memory of the publisher's process is too small for its images: start the camera "
     'driver with the DDS profile config/fastdds_shm.xml of this package, or use transport '

@@ -15,8 +15,9 @@ from rclpy.utilities import remove_ros_args
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.memory import keep_large_buffers
 from multishift_perception.node.log_bridge import RosHandler
-from multishift_perception.node.node import NODE_NAME, PerceptionNode
+from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.parameter_specs import help_text
+from multishift_perception.outputs import NODE_NAME
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,10 +13,10 @@ from multishift_perception.node import rclpy_private
 from multishift_perception.node.diagnostics import EngineState, camera_status, engine_status
 from multishift_perception.node.parameters import NodeParameters, Settings
 from multishift_perception.node.session import Session
+from multishift_perception.outputs import DIAGNOSTICS, NODE_NAME
 
 logger = logging.getLogger(__name__)
 
-NODE_NAME = 'multishift_perception'
 _DIAGNOSTICS_PERIOD_S = 1.0
 _CLOCK_PATIENCE_S = 5.0
 
@@ -38,7 +38,7 @@ class PerceptionNode(LifecycleNode):
         self._node_parameters = NodeParameters(self, lambda: self._session is None)
         self._node_parameters.on_change(self._on_parameters)
         rclpy_private.guard_transitions(self, self._on_refusal)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
         self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
         # Simulated time that never begins stops the timer above: this one runs on steady time.
         steady = Clock(clock_type=ClockType.STEADY_TIME)

@@ -10,6 +10,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
+from multishift_perception.outputs import Output
+
 CONFIG = Path(__file__).parents[2] / 'config'
 DDS = {'': 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'}
 OUTPUTS = {'labels', 'anomaly_mask', 'anomaly_score', 'overlay'}
@@ -23,6 +25,7 @@ def test_rviz_shows_topics_of_the_node() -> None:
     assert all(topics)
     shown = {match.groups() for match in topics if match}
     assert shown == {(camera, output) for camera in ('front', 'left') for output in OUTPUTS}
+    assert {output.topic for output in Output} >= OUTPUTS
 
 
 def topic_of(display: dict[str, Any]) -> str:

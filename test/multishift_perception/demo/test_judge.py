@@ -15,9 +15,9 @@ from rosbags.typesys import Stores, get_typestore
 from multishift_perception import bags
 from multishift_perception.demo.graph import GraphRun, Source
 from multishift_perception.demo.judge import judge
-from multishift_perception.demo.recorder import DIAGNOSTICS, NODE
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.outputs import DIAGNOSTICS, NODE
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 STEP = 100_000_000
