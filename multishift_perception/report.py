@@ -84,6 +84,7 @@ class Report:
         counts: Frame counts per camera.
         pictures: Rows of the gallery.
         provenance: What is needed to repeat the run: names, hashes, versions.
+        warnings: What was not read or not judged, a line each.
     """
 
     title: str
@@ -97,6 +98,7 @@ class Report:
     counts: tuple[FrameCount, ...]
     pictures: tuple[Picture, ...]
     provenance: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -121,6 +123,7 @@ def metrics(report: Report) -> dict[str, Any]:
         'cameras': {scores.name: asdict(scores) for scores in report.cameras},
         'latency_ms': {latency.stage: latency.summary() for latency in report.latencies},
         'frames': {count.camera: asdict(count) for count in report.counts},
+        'warnings': list(report.warnings),
         'provenance': dict(report.provenance),
     }
 

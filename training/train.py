@@ -29,7 +29,7 @@ from multishift_training.methods import Losses, losses_of
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.optimizers import make_optimizer, set_learning_rate
 from multishift_training.run import Epoch, RunFolder, State, locked, schedule
-from multishift_training.trainable import choose_trainable, set_training_mode
+from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
 from multishift_training.trained import Checkpoint
 from multishift_training.validate import check_monitor, monitored, validate
 
@@ -100,6 +100,9 @@ class _Training:
             raise MultishiftError(
                 f'stage {stage.name}: method multishift learns from pairs: set data.partners'
             )
+        processes = self._fabric.world_size
+        if self._samples.members == 1 and self._config.batch_size == processes:
+            check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
 
     def run(self, epoch: Epoch) -> None:
         """Train an epoch, or what is left of it, then validate and save."""

@@ -74,13 +74,17 @@ def command(
         drive, results = bag or Path(scratch) / 'drive.mcap', Path(scratch) / 'results.mcap'
         if bag is None:
             write_sample_bag(drive, seed=seed, seconds=seconds)
-        with BagReader(drive) as reader:
+        # What is in the scratch folder is gone when an error is read: no error may name it.
+        name = None if bag else 'the sample drive'
+        with BagReader(drive, name=name) as reader:
             sources = find_sources(reader, chosen)
         run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
-        report = judge(drive, run, engine)
+        report = judge(drive, run, engine, name=name)
         if keep_bags:
             for made in Path(scratch).iterdir():
                 made.replace(out / made.name)
     page = write_report(report, out)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     text = f'{summary(report)}\n\n{counts_table(report)}\n{page}'
     click.echo(json.dumps(metrics(report), indent=2) if as_json else text)

@@ -19,8 +19,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     '--label-map',
     type=_PATH,
-    help='YAML file, `raw value: train id`, novel or void; without it labels are train ids '
-    '0..18, 254 novel, 255 void.',
+    help='YAML file, `raw value: class`, by name or train id, novel or void; without it labels '
+    'are train ids 0..18, 254 novel, 255 void.',
 )
 @click.option(
     '--rate',
@@ -38,7 +38,7 @@ def command(
     rate: float,
     topic: str,
 ) -> None:
-    """Turn the JPEGs and PNGs in the folder IMAGES into the bag OUT.mcap."""
+    """Turn the JPEGs, PNGs and WebPs in the folder IMAGES into the bag OUT.mcap."""
     if label_map is not None and labels is None:
         raise click.UsageError('--label-map needs --labels')
     table = own_labels() if label_map is None else load_label_map(label_map)

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import click
 
-from multishift_perception.engine import Engine
-from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.replay import replay
-from multishift_perception.report import metrics, summary, write_report
+from multishift_perception.bags import BagReader
+from multishift_perception.engine import BACKENDS, Engine
 
 _PATH = click.Path(path_type=Path)
 
@@ -44,7 +42,15 @@ def command(
 
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
+    with BagReader(bag):
+        pass
+    # What is wrong with the bag is said by now: reports and engines take seconds to load.
+    from multishift_perception.replay import replay
+    from multishift_perception.report import metrics, summary, write_report
+
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
     page = write_report(report, folder)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     click.echo(json.dumps(metrics(report), indent=2) if as_json else f'{summary(report)}\n{page}')

@@ -76,7 +76,7 @@ def test_a_wrong_field_is_named(tmp_path: Path) -> None:
 def test_what_was_called_rule_based_says_its_new_name(tmp_path: Path) -> None:
     said = start(tmp_path, generator={'kind': 'rule_based'})
     assert isinstance(said.exception, MultishiftError)
-    assert 'generator: ' in str(said.exception) and '\n' not in str(said.exception)
+    assert 'generator (line 1): ' in str(said.exception) and '\n' not in str(said.exception)
     assert 'rule_based is called pasted_weather: set that' in str(said.exception)
 
 

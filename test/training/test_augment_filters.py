@@ -23,8 +23,7 @@ from transformers import (
 )
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.engine import Engine
-from multishift_perception.engine.engine import EMBEDDED_BUNDLE
+from multishift_perception.engine import EMBEDDED_BUNDLE, Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.pipeline import Pipeline
 from multishift_training import models, trained

@@ -427,11 +427,17 @@ def test_options_that_do_not_go_together(
     [
         (None, 'sets.yaml cannot be read (No such file'),
         ('a: [', 'sets.yaml is not valid YAML'),
-        ('', 'describes no data set: expected lines such as `name: {kind:'),
+        ('', 'sets.yaml is empty: give a file that describes data sets, in lines such as'),
         ('a: camvid', 'sets.yaml: a is no description'),
-        ('a: {kind: camvid, split: dev}', "sets.yaml: a: camvid.split: Input should be 'train'"),
-        ('a: {kind: camvid, split: val, colour: 1}', 'camvid.colour'),
-        ('a: {kind: camvib}', "sets.yaml: a: the file: Input tag 'camvib' found"),
+        (
+            'a: {kind: camvid, split: dev}',
+            'sets.yaml: a.split (line 1) is dev, expected train, val or test',
+        ),
+        (
+            'a: {kind: camvid, split: val, colour: 1}',
+            'a.colour (line 1) is no key of camvid, expected kind, root',
+        ),
+        ('a: {kind: camvib}', 'a.kind (line 1) is camvib, expected cityscapes'),
         ('a: {kind: camvid, split: test}', 'does not hold images/test/ with labels/test/'),
     ],
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from multishift_perception.errors import MultishiftError, schema_faults
-from multishift_perception.files import read_yaml
+from multishift_perception.typed_yaml import read_typed
 from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
 from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
@@ -40,6 +39,9 @@ class CutoutObjects(Strict):
     """Objects of a folder: pictures with transparent ground, or masks (anything but 0).
 
     An object's class is its subfolder's name, or else its file's without trailing digits.
+
+    Attributes:
+        root: the folder; its subfolders are searched too.
     """
 
     kind: Literal['cutouts']
@@ -257,7 +259,4 @@ def read_config(path: Path) -> AugmentConfig:
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    try:
-        return AugmentConfig.model_validate(read_yaml(path, 'an augmentation configuration'))
-    except ValidationError as error:
-        raise MultishiftError(f'{path}: {schema_faults(error)}') from None
+    return read_typed(path, AugmentConfig, 'an augmentation configuration')

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.engine.manifest import Artifact, Calibration
+from multishift_perception.engine import Artifact, Calibration
 from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
-from multishift_training.datasets.loading import ValidationSet, validation_loader
-from multishift_training.deploy import DeployGraph
 from multishift_training.export import (
     DEFAULT_TARGETS,
     PRECISIONS,
@@ -23,10 +21,11 @@ from multishift_training.export import (
     Plan,
     Precision,
     Target,
-    export_bundle,
 )
-from multishift_training.models import SegmentationModel
-from multishift_training.validate import pooled_scores
+
+if TYPE_CHECKING:
+    from multishift_training.datasets.loading import ValidationSet
+    from multishift_training.models import SegmentationModel
 
 _PROBES = 2
 _SAMPLES = 64
@@ -82,7 +81,7 @@ _OPTIONS = (
 def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options ``out``, ``plan``, ``batch`` and ``data``.
 
-    A plan that this machine cannot build is refused before the command begins.
+    The command itself checks the plan, once it has seen its files: that loads what builds it.
     """
 
     @wraps(command)
@@ -94,9 +93,7 @@ def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
         onnx: Path | None,
         **others: Any,
     ) -> None:
-        plan = Plan(targets, precision, capabilities, onnx)
-        plan.check()
-        command(plan=plan, **others)
+        command(plan=Plan(targets, precision, capabilities, onnx), **others)
 
     for option in reversed(_OPTIONS):
         with_plan = option(with_plan)
@@ -114,6 +111,9 @@ def calibrated(
         workers: processes that read them.
         dataset: what the frames are, in words, for the manifest.
     """
+    from multishift_training.datasets.loading import validation_loader
+    from multishift_training.validate import pooled_scores
+
     known, novel = pooled_scores(model, validation_loader(frames, workers=workers))
     return fit_calibration(known, novel, dataset=f'{len(frames)} {dataset}')
 
@@ -141,6 +141,9 @@ def write_bundle(
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
+    from multishift_training.deploy import DeployGraph
+    from multishift_training.export import export_bundle
+
     samples = min(_SAMPLES, len(frames)) if plan.precision == 'int8' else 0
     manifest = export_bundle(
         out,

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.image_listing import PICTURES
 from multishift_training.datasets.config import (
     AcdcPocData,
     CamvidData,
@@ -24,7 +25,6 @@ from multishift_training.datasets.config import (
 )
 from multishift_training.datasets.entries import (
     MEND_ROOT,
-    PICTURES,
     Entry,
     Files,
     find,

@@ -22,14 +22,22 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DeepLabTransforms(Strict):
-    """The published DeepLab transforms: a random crop."""
+    """The published DeepLab transforms: a random crop.
+
+    Attributes:
+        crop: rows and columns of the crop.
+    """
 
     kind: Literal['multishift_deeplab']
     crop: Size = (700, 700)
 
 
 class Mask2FormerTransforms(Strict):
-    """The published Mask2Former transforms: strong colour changes, zoom, turn, flips, crop."""
+    """The published Mask2Former transforms: strong colour changes, zoom, turn, flips, crop.
+
+    Attributes:
+        crop: rows and columns of the crop.
+    """
 
     kind: Literal['multishift_mask2former']
     crop: Size = (700, 700)
@@ -108,6 +116,16 @@ class RuleAugPartner(Strict):
     kind: Literal['rule_aug']
 
 
+Partners = (
+    CityscapesData
+    | MultishiftCityscapesData
+    | SampleDriveData
+    | FolderData
+    | PastedWeatherPartner
+    | RuleAugPartner
+)
+
+
 class TrainingData(Strict):
     """What a network trains on.
 
@@ -124,12 +142,7 @@ class TrainingData(Strict):
     images: ImageData
     partners: (
         Annotated[
-            CityscapesData
-            | MultishiftCityscapesData
-            | SampleDriveData
-            | FolderData
-            | PastedWeatherPartner
-            | RuleAugPartner,
+            Partners,
             Field(discriminator='kind'),
             BeforeValidator(refuse_renamed),
         ]

@@ -7,7 +7,7 @@ losses of the augmented half do not count.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses.contrastive import at_least_float32, halves
-
-MeanOver = Literal['all', 'valid']
+from multishift_training.losses.options import MeanOver
 
 
 class SegmentationTerms(NamedTuple):
