@@ -19,6 +19,10 @@ from multishift_perception.disk import is_full_disk, reporting_full_disk
 from multishift_perception.engine.manifest import MANIFEST, read_manifest
 from multishift_perception.errors import MultishiftError
 
+# The numbers of every report, which say what command they are of.
+METRICS = 'metrics.json'
+DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
+
 _MCAP = b'\x89MCAP0\r\n'
 _SHOWN = 3
 
@@ -36,12 +40,12 @@ class Kind:
     is_own: Callable[[Path], bool]
 
 
-def report_of(command: str, file: str) -> Kind:
-    """Return the kind of a report, whose JSON ``file`` has the name of its command."""
+def report_of(command: str) -> Kind:
+    """Return the kind of a command's report."""
 
     def is_own(folder: Path) -> bool:
         try:
-            content = json.loads((folder / file).read_text())
+            content = json.loads((folder / METRICS).read_text())
         except (OSError, ValueError):
             return False
         return isinstance(content, dict) and content.get('command') == command

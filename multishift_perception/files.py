@@ -12,12 +12,9 @@ import os
 from pathlib import Path
 import shutil
 import tempfile
-from typing import IO, Any
-
-import yaml
+from typing import IO
 
 from multishift_perception.disk import reporting_full_disk
-from multishift_perception.errors import MultishiftError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -131,22 +128,3 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """Return the content of a YAML file.
-
-    Args:
-        path: of the file.
-        what: what it should be, in words, for the error.
-
-    Raises:
-        MultishiftError: it is missing, unreadable or no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise MultishiftError(f'{path} cannot be read ({error.strerror}): give {what}') from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = ' '.join(str(error).split())
-        raise MultishiftError(f'{path} is not valid YAML ({reason}): give {what}') from None

@@ -18,11 +18,11 @@ import numpy as np
 from multishift_perception import __version__, files
 from multishift_perception.charts import condition_chart, latency_chart
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
+from multishift_perception.destinations import METRICS
 from multishift_perception.evaluation import Scores
 from multishift_perception.gallery import Picture
 
 HTML = 'report.html'
-JSON = 'metrics.json'
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class Report:
         counts: Frame counts per camera.
         pictures: Rows of the gallery.
         provenance: What is needed to repeat the run: names, hashes, versions.
+        warnings: What was not read or not judged, a line each.
     """
 
     command: str
@@ -99,6 +100,7 @@ class Report:
     counts: tuple[FrameCount, ...]
     pictures: tuple[Picture, ...]
     provenance: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -107,7 +109,7 @@ def write_report(report: Report, folder: Path) -> Path:
     Returns:
         Path of the HTML file.
     """
-    files.write_text(folder / JSON, json.dumps(metrics(report), indent=2) + '\n')
+    files.write_text(folder / METRICS, json.dumps(metrics(report), indent=2) + '\n')
     files.write_text(folder / HTML, render(report))
     return folder / HTML
 
@@ -124,6 +126,7 @@ def metrics(report: Report) -> dict[str, Any]:
         'cameras': {scores.name: asdict(scores) for scores in report.cameras},
         'latency_ms': {latency.stage: latency.summary() for latency in report.latencies},
         'frames': {count.camera: asdict(count) for count in report.counts},
+        'warnings': list(report.warnings),
         'provenance': dict(report.provenance),
     }
 

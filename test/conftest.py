@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from multishift_perception.engine.manifest import Calibration, ClassEntry
+from multishift_perception.engine import Calibration, ClassEntry
 from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
 from multishift_training.export import export_bundle
 from multishift_training.models import Prediction, SegmentationModel

@@ -36,7 +36,7 @@ from multishift_training.run import (
     locked,
     schedule,
 )
-from multishift_training.trainable import choose_trainable, set_training_mode
+from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
 from multishift_training.trained import Checkpoint
 from multishift_training.validate import check_monitor, monitored, validate
 
@@ -112,6 +112,9 @@ class _Training:
             raise MultishiftError(
                 f'stage {stage.name}: method multishift learns from pairs: set data.partners'
             )
+        processes = self._fabric.world_size
+        if self._samples.members == 1 and self._config.batch_size == processes:
+            check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
 
     def run(self, epoch: Epoch) -> None:
         """Train an epoch, or what is left of it, then validate and save."""
@@ -254,6 +257,8 @@ class _Training:
                 trained.save(self._folder.best, Checkpoint(self._model, config, found))
             self._folder.write_log(state.history)
             self._board.add(epoch.number, {**losses, **found}, self._model)
+            method = epoch.stage.method
+            self._board.add_selection(epoch.number, method, self._samples, self._model)
         shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
         logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
         state.epoch, state.step, state.sums = epoch.number + 1, 0, {}

@@ -10,13 +10,12 @@ import click
 
 from multishift_perception.bags import BagReader
 from multishift_perception.cli.options import force_option
-from multishift_perception.demo import COMMAND
-from multishift_perception.destinations import check_folder, report_of
+from multishift_perception.destinations import DEMO, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, scratch_folder
-from multishift_perception.report import JSON, Report, metrics, summary, write_report
+from multishift_perception.report import metrics, summary, write_report
 from multishift_perception.sample_bag import write_sample_bag
 
 _PATH = click.Path(path_type=Path)
@@ -69,11 +68,12 @@ def command(
             'the demo needs ROS 2: source its setup file, or, without an installation, run '
             "pip install 'multishift_perception[ros]'"
         )
-    # It imports ROS, which --help must not need.
-    from multishift_perception.demo.judge import counts_table
+    # They import ROS, which --help must not need.
+    from multishift_perception.demo.graph import find_sources, run_graph
+    from multishift_perception.demo.judge import counts_table, judge
 
-    kind = report_of(COMMAND, JSON)
-    check_folder(out, kind, option='--out', force=force, reads=(bag, bundle), scraps=('log',))
+    reads = (bag, bundle)
+    check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
     chosen = [name.strip() for name in cameras.split(',') if name.strip()]
     with reporting_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -83,22 +83,17 @@ def command(
             drive = bag or scratch / 'drive.mcap'
             if bag is None:
                 write_sample_bag(drive, seed=seed, seconds=seconds)
-            report = _driven(drive, chosen, engine, bundle, scratch / 'results.mcap', out)
+            # What is in the scratch folder is gone when an error is read: no error may name it.
+            name = None if bag else 'the sample drive'
+            with BagReader(drive, name=name) as reader:
+                sources = find_sources(reader, chosen)
+            results = scratch / 'results.mcap'
+            run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
+            report = judge(drive, run, engine, name=name)
             page = write_report(report, out)
             for made in scratch.glob('*.mcap') if keep_bags else ():
                 made.replace(out / made.name)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     text = f'{summary(report)}\n\n{counts_table(report)}\n{page}'
     click.echo(json.dumps(metrics(report), indent=2) if as_json else text)
-
-
-def _driven(
-    drive: Path, cameras: list[str], engine: Engine, bundle: Path | None, results: Path, out: Path
-) -> Report:
-    """Drive through a bag, and return what there is to say of it."""
-    from multishift_perception.demo.graph import find_sources, run_graph
-    from multishift_perception.demo.judge import judge
-
-    with BagReader(drive) as reader:
-        sources = find_sources(reader, cameras)
-    run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
-    return judge(drive, run, engine)

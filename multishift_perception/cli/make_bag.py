@@ -21,8 +21,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     '--label-map',
     type=_PATH,
-    help='YAML file, `raw value: train id`, novel or void; without it labels are train ids '
-    '0..18, 254 novel, 255 void.',
+    help='YAML file, `raw value: class`, by name or train id, novel or void; without it labels '
+    'are train ids 0..18, 254 novel, 255 void.',
 )
 @click.option(
     '--rate',
@@ -42,7 +42,7 @@ def command(
     topic: str,
     force: bool,
 ) -> None:
-    """Turn the JPEGs and PNGs in the folder IMAGES into the bag OUT.mcap."""
+    """Turn the JPEGs, PNGs and WebPs in the folder IMAGES into the bag OUT.mcap."""
     if label_map is not None and labels is None:
         raise click.UsageError('--label-map needs --labels')
     check_file(out, BAG, force=force, reads=(images, labels, label_map))

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.bags import BagReader
 from multishift_perception.cli.options import force_option
-from multishift_perception.destinations import check_folder, report_of
+from multishift_perception.destinations import REPLAY, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
-from multishift_perception.engine import Engine
-from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.replay import COMMAND, replay
-from multishift_perception.report import JSON, metrics, summary, write_report
+from multishift_perception.engine import BACKENDS, Engine
 
 _PATH = click.Path(path_type=Path)
 
@@ -49,10 +47,18 @@ def command(
 
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
-    kind = report_of(COMMAND, JSON)
-    check_folder(folder, kind, option='--report', force=force, reads=(bag, bundle))
+    with BagReader(bag):
+        pass
+    reads = (bag, bundle)
+    check_folder(folder, report_of(REPLAY), option='--report', force=force, reads=reads)
+    # What is wrong with the paths is said by now: reports and engines take seconds to load.
+    from multishift_perception.replay import replay
+    from multishift_perception.report import metrics, summary, write_report
+
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
     with reporting_full_disk(folder):
         page = write_report(report, folder)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     click.echo(json.dumps(metrics(report), indent=2) if as_json else f'{summary(report)}\n{page}')

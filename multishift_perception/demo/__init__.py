@@ -1,3 +1,1 @@
 """The demonstration: a bag, the node and a recorder as processes of one real ROS graph."""
-
-COMMAND = 'multishift demo'

@@ -22,7 +22,7 @@ from multishift_perception.destinations import (
 )
 from multishift_perception.errors import MultishiftError
 
-REPORT = report_of('multishift replay', 'metrics.json')
+REPORT = report_of('multishift replay')
 
 
 def fault(check: Callable[..., None], *arguments: object, **options: object) -> str:

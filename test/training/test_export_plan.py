@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import json
 from pathlib import Path
 import shutil
 import sys
+from typing import Any
 
 from click.testing import CliRunner
 import onnx
 import pytest
+from safetensors.torch import save_file
+import torch
 
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
@@ -69,17 +74,25 @@ def test_building_for_the_gpu_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     'command',
     [
-        ['engine', 'build', 'absent.safetensors'],
-        ['import-checkpoint', 'absent.pth', '--model', 'deeplabv3plus_wideresnet38'],
+        ['engine', 'build', 'w.safetensors'],
+        ['import-checkpoint', 'w.safetensors', '--model', 'deeplabv3plus_wideresnet38'],
     ],
 )
-def test_refused_before_the_checkpoint_is_read(tmp_path: Path, command: list[str]) -> None:
+def test_refused_before_the_weights_are_read(
+    tmp_path: Path,
+    command: list[str],
+    content: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metadata = {'config': json.dumps(content()), 'metrics': '{}'}
+    save_file({'of no network': torch.zeros(1)}, 'w.safetensors', metadata)
     options = ['--target', 'tensorrt-rtx', '--compute-capability', '5.0']
-    result = CliRunner().invoke(multishift, [*command, '--out', str(tmp_path / 'b'), *options])
+    result = CliRunner().invoke(multishift, [*command, '--out', 'b', *options])
     assert result.exit_code != 0
     assert isinstance(result.exception, MultishiftError)
     assert 'no compute capability 5.0' in str(result.exception)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ['w.safetensors']
 
 
 COMMANDS = (

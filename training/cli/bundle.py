@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.destinations import check_bundle, check_file
-from multishift_perception.engine.manifest import Artifact, Calibration
+from multishift_perception.engine import Artifact, Calibration
 from multishift_perception.errors import MultishiftError
 from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
-from multishift_training.datasets.loading import ValidationSet, validation_loader
-from multishift_training.deploy import DeployGraph
 from multishift_training.export import (
     DEFAULT_TARGETS,
     PRECISIONS,
@@ -25,11 +23,12 @@ from multishift_training.export import (
     Plan,
     Precision,
     Target,
-    export_bundle,
 )
-from multishift_training.export.to_onnx import ONNX
-from multishift_training.models import SegmentationModel
-from multishift_training.validate import pooled_scores
+from multishift_training.export.onnx_kind import ONNX
+
+if TYPE_CHECKING:
+    from multishift_training.datasets.loading import ValidationSet
+    from multishift_training.models import SegmentationModel
 
 _PROBES = 2
 _SAMPLES = 64
@@ -86,8 +85,8 @@ _OPTIONS = (
 def bundle_options(weights: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options ``out``, ``plan``, ``batch`` and ``data``.
 
-    A plan that this machine cannot build, and places that it may not write to, are refused before
-    the command begins.
+    Places that it may not write to are refused before the command begins. The command itself
+    checks the plan, once it has seen its files: that loads what builds it.
 
     Args:
         weights: the command's argument that names what it reads.
@@ -105,12 +104,10 @@ def bundle_options(weights: str) -> Callable[[Callable[..., None]], Callable[...
             out: Path,
             **others: Any,
         ) -> None:
-            plan = Plan(targets, precision, capabilities, onnx)
-            plan.check()
             check_bundle(out, option='--out', reads=[others[weights]])
             if onnx is not None:
                 _check_onnx(onnx, out, others[weights], force=force)
-            command(out=out, plan=plan, **others)
+            command(out=out, plan=Plan(targets, precision, capabilities, onnx), **others)
 
         for option in reversed(_OPTIONS):
             with_plan = option(with_plan)
@@ -138,6 +135,9 @@ def calibrated(
         workers: processes that read them.
         dataset: what the frames are, in words, for the manifest.
     """
+    from multishift_training.datasets.loading import validation_loader
+    from multishift_training.validate import pooled_scores
+
     known, novel = pooled_scores(model, validation_loader(frames, workers=workers))
     return fit_calibration(known, novel, dataset=f'{len(frames)} {dataset}')
 
@@ -165,6 +165,9 @@ def write_bundle(
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
+    from multishift_training.deploy import DeployGraph
+    from multishift_training.export import export_bundle
+
     samples = min(_SAMPLES, len(frames)) if plan.precision == 'int8' else 0
     manifest = export_bundle(
         out,

@@ -5,39 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import logging
-from pathlib import Path
 from typing import Any
 import warnings
 
 import torch
 from torch.export import ExportedProgram
 
-from multishift_perception.destinations import Kind
 from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
 from multishift_perception.errors import MultishiftError
 from multishift_training.export.missing import require
-
-_PACKAGES = ('onnx', 'onnxscript')
-
-
-def _is_own(path: Path) -> bool:
-    onnx = require('onnx', packages=_PACKAGES, purpose='ONNX')
-    if not path.is_file():
-        return False
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception:  # of whatever the parser meets in a file of another kind
-        return False
-    return [output.name for output in graph.output] == list(OUTPUT_NAMES)
-
-
-ONNX = Kind('an ONNX model of ours', _is_own)
+from multishift_training.export.onnx_kind import ONNX_PACKAGES
 
 
 def check_onnx() -> None:
     """Raise MultishiftError where a library is missing."""
-    for package in _PACKAGES:
-        require(package, packages=_PACKAGES, purpose='ONNX')
+    for package in ONNX_PACKAGES:
+        require(package, packages=ONNX_PACKAGES, purpose='ONNX')
 
 
 def to_onnx(program: ExportedProgram) -> bytes:
