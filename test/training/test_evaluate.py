@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 import re
@@ -106,7 +107,7 @@ def invoke(*arguments: object) -> Result:
 def evaluated(*arguments: object, out: Path) -> dict[str, Any]:
     result = invoke(*arguments, '--report', out, '--json')
     assert result.exit_code == 0, (result.output, result.exception)
-    assert json.loads((out / 'report.json').read_text()) == json.loads(result.stdout)
+    assert json.loads((out / 'metrics.json').read_text()) == json.loads(result.stdout)
     content: dict[str, Any] = json.loads(result.stdout)
     return content
 
@@ -124,7 +125,7 @@ def street(data: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def results(folder: Path, name: str = 'street', score: str = 'uncertainty') -> dict[str, Any]:
-    content = json.loads((folder / 'report.json').read_text())
+    content = json.loads((folder / 'metrics.json').read_text())
     found: dict[str, Any] = content['datasets'][name]['results'][score]
     return found
 
@@ -205,7 +206,7 @@ def test_page_shows_it_all(street: Path) -> None:
         assert text in page
     # Three best images, and the two others as the worst: image, truth, prediction, score.
     assert page.count('data:image/jpeg') == 5 * 4
-    content = json.loads((street / 'report.json').read_text())['datasets']['street']
+    content = json.loads((street / 'metrics.json').read_text())['datasets']['street']
     shown = content['best_images'] + content['worst_images']
     assert {image['name'] for image in shown} == set(NAMES)
     best = [image['AP'] for image in content['best_images']]
@@ -388,7 +389,7 @@ def test_without_novel_pixels_figures_are_dashes(data: Path, bundle: Path, tmp_p
     assert found['anomaly']['ap'] is None
     assert found['components']['f1'] is None
     assert found['segmentation']['miou'] > 0
-    content = json.loads((tmp_path / 'out/report.json').read_text())['datasets']['street']
+    content = json.loads((tmp_path / 'out/metrics.json').read_text())['datasets']['street']
     assert all(image['mIoU'] > 0 for image in content['best_images'])
     page = (tmp_path / 'out/report.html').read_text()
     assert 'no pixel is novel' in page
@@ -444,13 +445,13 @@ def test_interrupted_evaluation_goes_on_to_the_same_figures(
     options = street_options(data, bundle)
     with monkeypatch.context() as patch:
         interrupt(patch, at, by=KeyboardInterrupt)
-        assert invoke(*options, '--report', tmp_path).exit_code == 1
+        assert invoke(*options, '--report', tmp_path).exit_code == 130
     assert not (tmp_path / 'report.html').exists()
     runs = counted(monkeypatch)
     evaluated(*options, out=tmp_path)
     assert len(runs) == 10 - (at - 1)
-    assert {path.name for path in tmp_path.iterdir()} == {'report.html', 'report.json'}
-    expected, found = (json.loads((out / 'report.json').read_text()) for out in (street, tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {'report.html', 'metrics.json'}
+    expected, found = (json.loads((out / 'metrics.json').read_text()) for out in (street, tmp_path))
     assert found['datasets'] == expected['datasets']
     pictures, others = ((out / 'report.html').read_text() for out in (street, tmp_path))
     assert re.findall('data:image/jpeg[^"]*', others) == re.findall(
@@ -600,11 +601,17 @@ def test_options_that_do_not_go_together(
     [
         (None, 'sets.yaml cannot be read (No such file'),
         ('a: [', 'sets.yaml is not valid YAML'),
-        ('', 'describes no data set: expected lines such as `name: {kind:'),
+        ('', 'sets.yaml is empty: give a file that describes data sets, in lines such as'),
         ('a: camvid', 'sets.yaml: a is no description'),
-        ('a: {kind: camvid, split: dev}', "sets.yaml: a: camvid.split: Input should be 'train'"),
-        ('a: {kind: camvid, split: val, colour: 1}', 'camvid.colour'),
-        ('a: {kind: camvib}', "sets.yaml: a: the file: Input tag 'camvib' found"),
+        (
+            'a: {kind: camvid, split: dev}',
+            'sets.yaml: a.split (line 1) is dev, expected train, val or test',
+        ),
+        (
+            'a: {kind: camvid, split: val, colour: 1}',
+            'a.colour (line 1) is no key of camvid, expected kind, root',
+        ),
+        ('a: {kind: camvib}', 'a.kind (line 1) is camvib, expected cityscapes'),
         ('a: {kind: camvid, split: test}', 'does not hold images/test/ with labels/test/'),
     ],
 )
@@ -633,6 +640,35 @@ def test_class_that_the_engine_does_not_have(data: Path, bundle: Path, tmp_path:
     sets = described(tmp_path / 'sets.yaml', {'a': {'kind': 'camvid', 'split': 'val'}})
     message = '0001TP_1.png: ground truth has the value 11; known classes are 0..2'
     fails(message, sets, '--engine', bundle, '--data', data, out=tmp_path / 'out')
+
+
+def test_report_is_replaced_by_force_only(
+    data: Path, bundle: Path, street: Path, tmp_path: Path
+) -> None:
+    report = shutil.copytree(street, tmp_path / 'report')
+    before = (report / 'report.html').read_bytes()
+    options = (data / 'street.yaml', '--engine', bundle, '--data', data)
+    result = invoke(*options, '--report', report)
+    assert 'give --force to replace it' in str(result.exception)
+    assert (report / 'report.html').read_bytes() == before
+    demo = tmp_path / 'demo-report'
+    demo.mkdir()
+    (demo / 'metrics.json').write_text('{"command": "multishift demo"}')
+    for out in (demo, data, bundle):
+        fails('give another folder with --report', *options, '--force', out=out)
+    assert json.loads((report / 'metrics.json').read_text())['command'] == 'multishift evaluate'
+
+
+def test_full_disk(
+    data: Path,
+    bundle: Path,
+    tmp_path: Path,
+    small_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    options = (data / 'street.yaml', '--engine', bundle, '--data', data, '--backend', 'torch')
+    with small_files(20_000):
+        fails('out cannot be written: no room on the disk', *options, out=tmp_path / 'out')
+    assert {path.name for path in (tmp_path / 'out').glob('*')} <= {'metrics.json'}
 
 
 def test_report_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:

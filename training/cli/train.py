@@ -8,21 +8,26 @@ import click
 
 from multishift_training.cli.options import data_option
 from multishift_training.config import read_config
-from multishift_training.devices import is_first_process
-from multishift_training.train import train
+from multishift_training.presence import check_training
 
 
 @click.command()
 @click.argument('config', type=click.Path(path_type=Path))
 @click.option(
     '--out',
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
 )
 @data_option
 def command(config: Path, out: Path | None, data: Path) -> None:
     """Train a network as the YAML file CONFIG says."""
-    best = train(read_config(config), out or Path('runs') / config.stem, root=data)
+    described, folder = read_config(config), out or Path('runs') / config.stem
+    check_training(described, data, new=not (folder / 'last.pt').exists())
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.devices import is_first_process
+    from multishift_training.train import train
+
+    best = train(described, folder, root=data)
     if is_first_process():
         frames = '' if data == Path() else f' --data {data}'
         click.echo(
