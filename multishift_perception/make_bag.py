@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
@@ -15,6 +14,7 @@ from multishift_perception.frame_errors import FrameError
 from multishift_perception.image_files import decode_file
 from multishift_perception.image_listing import PICTURES, list_files
 from multishift_perception.label_map import read_labels
+from multishift_perception.progress import track
 
 _TOPIC = re.compile(r'(/[A-Za-z][A-Za-z0-9_]*)+')
 
@@ -56,8 +56,8 @@ def make_bag(
     space = bags.namespace_of(topic)
     frame_id = f'{bags.camera_of(topic).replace("/", "_")}_optical_frame'
     with bags.BagWriter(out) as bag:
-        pairs = zip(frames, truths, strict=True)
-        for i, (file, truth) in enumerate(tqdm(pairs, total=len(frames), unit='frame')):
+        pairs = track(zip(frames, truths, strict=True), 'make-bag', len(frames), unit='frame')
+        for i, (file, truth) in enumerate(pairs):
             stamp = bags.EPOCH_NS + round(i * 1e9 / rate)
             image = _read_image(file)
             height, width = image.shape[:2]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+import logging
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
@@ -21,9 +21,12 @@ from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
+from multishift_perception.progress import track
 from multishift_perception.provenance import provenance
 from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame, TruthJoin
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,12 @@ class Replay:
         Raises:
             MultishiftError: No such topic, no usable frame, or ground truth that does not fit.
         """
-        chosen = self._choose(topics)
+        chosen = list(bags.choose_topics(self._reader, topics=topics))
         self._dropped = {topic: Counter() for topic in chosen}
         batch: list[_Ready] = []
         join = TruthJoin(self._reader, chosen)
-        for frame in tqdm(join.frames(), total=self._reader.count(chosen), unit='frame'):
+        count = self._reader.count(chosen)
+        for frame in track(join.frames(), 'replay', count, unit='frame'):
             self._read[frame.topic] += 1
             if (ready := self._decode(frame)) is None:
                 continue
@@ -95,17 +99,6 @@ class Replay:
             self._process(batch)
         return self._report(chosen, join.warnings)
 
-    def _choose(self, topics: Sequence[str]) -> list[str]:
-        offered = bags.image_topics(self._reader)
-        kinds = self._reader.topics
-        for topic in topics:
-            if kinds.get(topic) not in (bags.IMAGE, bags.COMPRESSED_IMAGE):
-                raise MultishiftError(
-                    f'{self._reader.path}: no image topic {topic!r}; '
-                    f'the bag has: {", ".join(offered)}'
-                )
-        return list(dict.fromkeys(topics)) or list(offered)
-
     def _decode(self, frame: BagFrame) -> _Ready | None:
         if self._start_ns is None:
             self._start_ns = frame.time_ns
@@ -114,7 +107,7 @@ class Replay:
             image = decode(frame.message)
         except FrameError as error:
             if not self._dropped[frame.topic]:
-                tqdm.write(f'{frame.topic}: frame dropped: {error}')
+                logger.warning('%s: frame dropped: %s', frame.topic, error)
             self._dropped[frame.topic][error.cause] += 1
             return None
         return _Ready(frame, image, (perf_counter() - start) * 1e3)

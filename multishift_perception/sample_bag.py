@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
-from tqdm import tqdm
-
 from multishift_perception import bags
+from multishift_perception.progress import track
 from multishift_perception.sample_drive import CAMERAS, Drive
 
 
@@ -32,11 +32,10 @@ def write_sample_bag(
     """
     drive = Drive(seed, seconds=seconds, size=size)
     count = max(1, round(seconds * rate))
-    with bags.BagWriter(out) as bag, tqdm(total=count * len(CAMERAS), unit='frame') as bar:
-        for i in range(count):
-            for camera in CAMERAS:
-                _write_frame(bag, drive, camera, i / rate)
-                bar.update()
+    frames = list(product(range(count), CAMERAS))
+    with bags.BagWriter(out) as bag:
+        for i, camera in track(frames, 'sample drive', unit='frame'):
+            _write_frame(bag, drive, camera, i / rate)
     return count
 
 

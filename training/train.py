@@ -13,12 +13,12 @@ from lightning_fabric.wrappers import _FabricModule
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.memory import keep_large_buffers
+from multishift_perception.progress import bar
 from multishift_training import checkpoints, trained
 from multishift_training.board import Board
 from multishift_training.config import MultiShift, Stage, TrainConfig
@@ -132,21 +132,21 @@ class _Training:
         )
         steps = self.state.step + len(loader)
         updates = math.ceil(steps / stage.accumulate)
-        with tqdm(
-            desc=f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
-            total=steps * config.batch_size,
+        with bar(
+            f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
+            steps * config.batch_size,
             initial=self.state.step * config.batch_size,
             unit='sample',
             disable=not self._fabric.is_global_zero,
-        ) as bar:
+        ) as shown:
             for batch in loader:
                 position = epoch.in_stage * updates + self.state.step // stage.accumulate
                 set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
                 last = self.state.step + 1 == steps
                 self._step(model, optimizer, losses, epoch, batch, last=last)
-                bar.update(config.batch_size)
+                shown.update(config.batch_size)
                 means = {k: v / self.state.step for k, v in self.state.sums.items()}
-                bar.set_postfix({k: f'{v:.3g}' for k, v in means.items()})
+                shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()})
                 if last or self.state.step % (config.checkpoint_steps * stage.accumulate) == 0:
                     self._save(optimizer)
         self._finish(

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
+from multishift_perception.progress import track
 from multishift_training.datasets.loading import ValidationSet, validation_loader
 from multishift_training.deploy import Normalize
 from multishift_training.mahalanobis import Mahalanobis, MahalanobisFit
@@ -68,8 +68,9 @@ def validate(
     loader = validation_loader(
         validation, workers=workers, rank=fabric.global_rank, ranks=fabric.world_size
     )
-    bar = tqdm(loader, 'validate', unit='image', leave=False, disable=not fabric.is_global_zero)
-    for batch in evaluate(model, bar):
+    silent = not fabric.is_global_zero
+    batches = track(loader, 'validate', unit='image', leave=False, disable=silent)
+    for batch in evaluate(model, batches):
         if validation.images.has_classes:
             segmentation.update(batch.labels, batch.truth)
         anomaly.update(batch.score, batch.truth)
@@ -143,7 +144,7 @@ def pooled_scores(
     """Return the scores of known and of novel pixels, every ``stride``-th row and column."""
     known: list[NDArray[np.float32]] = []
     novel: list[NDArray[np.float32]] = []
-    for batch in evaluate(model, tqdm(batches, 'calibrate', unit='batch', leave=False)):
+    for batch in evaluate(model, track(batches, 'calibrate', unit='batch', leave=False)):
         score = batch.score[:, ::stride, ::stride]
         truth = batch.truth[:, ::stride, ::stride]
         known.append(score[(truth != NOVEL) & (truth != VOID)])
@@ -164,6 +165,6 @@ def fit_mahalanobis(
     normalize = Normalize().to(device)
     model.eval()
     fit = MahalanobisFit()
-    for images, truth in tqdm(batches, 'fit Mahalanobis', unit='batch', leave=False):
+    for images, truth in track(batches, 'fit Mahalanobis', unit='batch', leave=False):
         fit.update(model(normalize(images.to(device))), truth.to(device))
     return fit.result()

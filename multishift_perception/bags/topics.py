@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,43 @@ def namespace_of(topic: str) -> str:
     return raw_topic(topic).rpartition('/')[0]
 
 
+def choose_topics(
+    reader: BagReader, *, cameras: Sequence[str] = (), topics: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return image topics with their type: those of some cameras, those named, or all for none.
+
+    Args:
+        reader: the opened bag.
+        cameras: names, as ``camera_name`` has them.
+        topics: names of topics, which may also be ground truth or a compressed twin.
+
+    Raises:
+        MultishiftError: the bag has no such camera or topic; the error names those that it has.
+    """
+    offered, kinds = image_topics(reader), reader.topics
+    for topic in topics:
+        if kinds.get(topic) not in (IMAGE, COMPRESSED_IMAGE):
+            raise MultishiftError(
+                f'{reader.name}: no image topic {topic!r}; the bag has: {", ".join(offered)}'
+            )
+    names = {topic: camera_name(topic) for topic in offered}
+    for camera in cameras:
+        if camera not in names.values():
+            known = ', '.join(sorted(set(names.values())))
+            raise MultishiftError(f'{reader.name}: no camera {camera!r}; it has: {known}')
+    if topics:
+        return {topic: kinds[topic] for topic in topics}
+    return {t: kind for t, kind in offered.items() if names[t] in cameras or not cameras}
+
+
 def camera_of(topic: str) -> str:
     """Return the camera's name: ``front`` for ``/front/image_raw``, ``image`` for ``/image``."""
     return (namespace_of(topic) or raw_topic(topic)).strip('/')
+
+
+def camera_name(topic: str) -> str:
+    """Return the camera's name as a word that a ROS parameter may hold: ``rig_front``."""
+    return camera_of(topic).replace('/', '_')
 
 
 def mono8(message: Any, topic: str) -> NDArray[np.uint8]:

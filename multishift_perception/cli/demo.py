@@ -9,7 +9,17 @@ from pathlib import Path
 import click
 
 from multishift_perception.bags import BagReader
-from multishift_perception.cli.options import force_option
+from multishift_perception.cli.options import (
+    backend_option,
+    device_option,
+    engine_option,
+    force_option,
+    json_option,
+    report_option,
+    sources_options,
+    threshold_option,
+)
+from multishift_perception.cli.verbosity import notice
 from multishift_perception.destinations import DEMO, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
@@ -22,36 +32,37 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option(
-    '--out',
-    type=_PATH,
-    default='demo-report',
-    show_default=True,
-    help='Folder for report.html, metrics.json and the logs.',
-)
-@click.option('--engine', 'bundle', type=_PATH, help='Engine bundle; default the embedded one.')
-@click.option('--bag', type=_PATH, help='Drive through this bag; default a new sample drive.')
-@click.option('--cameras', default='', help='Cameras, with commas: front,left; default all.')
+@report_option('report.html, metrics.json and the logs', default='demo-report')
+@engine_option
+@backend_option
+@device_option
+@click.option('--bag', type=_PATH, show_default='a new sample drive', help='Bag to drive through.')
+@sources_options
+@threshold_option
 @click.option(
     '--seed',
     type=click.IntRange(0, 2**31 - 1),
     default=7,
-    help='Of the sample drive [default: 7].',
+    help='Of the sample drive.',
 )
 @click.option(
     '--seconds',
     type=click.FloatRange(1, 3600),
     default=48.0,
-    help='Duration of the sample drive; default 48.',
+    help='Duration of the sample drive.',
 )
 @click.option('--keep-bags', is_flag=True, help='Leave the drive and the results in the folder.')
 @force_option
-@click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
+@json_option('the metrics')
 def command(
     out: Path,
     bundle: Path | None,
+    backend: str,
+    device: int,
     bag: Path | None,
-    cameras: str,
+    cameras: tuple[str, ...],
+    topics: tuple[str, ...],
+    threshold: float,
     seed: int,
     seconds: float,
     keep_bags: bool,
@@ -69,31 +80,34 @@ def command(
             "pip install 'multishift_perception[ros]'"
         )
     # They import ROS, which --help must not need.
-    from multishift_perception.demo.graph import find_sources, run_graph
+    from multishift_perception.demo.graph import NodeSettings, find_sources, run_graph
     from multishift_perception.demo.judge import counts_table, judge
 
     reads = (bag, bundle)
     check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
-    chosen = [name.strip() for name in cameras.split(',') if name.strip()]
+    settings = NodeSettings(bundle, backend, device, threshold)
     with reporting_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / 'bags')
         # A faulty engine is told now, not after the drive is written.
-        with Engine.load(bundle) as engine, scratch_folder(out / 'bags') as scratch:
+        with (
+            Engine.load(bundle, backend=backend, device=device) as engine,
+            scratch_folder(out / 'bags') as scratch,
+        ):
             drive = bag or scratch / 'drive.mcap'
             if bag is None:
                 write_sample_bag(drive, seed=seed, seconds=seconds)
             # What is in the scratch folder is gone when an error is read: no error may name it.
             name = None if bag else 'the sample drive'
             with BagReader(drive, name=name) as reader:
-                sources = find_sources(reader, chosen)
+                sources = find_sources(reader, cameras=cameras, topics=topics)
             results = scratch / 'results.mcap'
-            run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
-            report = judge(drive, run, engine, name=name)
+            run = run_graph(drive, sources, settings=settings, results=results, logs=out / 'log')
+            report = judge(drive, run, engine, threshold=threshold, name=name)
             page = write_report(report, out)
             for made in scratch.glob('*.mcap') if keep_bags else ():
                 made.replace(out / made.name)
     for warning in report.warnings:
-        click.echo(f'warning: {warning}', err=True)
+        notice(f'warning: {warning}')
     text = f'{summary(report)}\n\n{counts_table(report)}\n{page}'
     click.echo(json.dumps(metrics(report), indent=2) if as_json else text)

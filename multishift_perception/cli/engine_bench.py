@@ -10,7 +10,9 @@ from typing import Any
 import click
 import numpy as np
 
-from multishift_perception.engine import BACKENDS, EMBEDDED_BUNDLE, Manifest, read_manifest
+from multishift_perception.cli.options import backends_option, device_option, json_option
+from multishift_perception.cli.verbosity import notice
+from multishift_perception.engine import EMBEDDED_BUNDLE, Manifest, read_manifest
 from multishift_perception.engine.gpu import find_gpu
 from multishift_perception.engine.selection import choose
 from multishift_perception.engine.timing import Timing, measure
@@ -22,22 +24,15 @@ _TITLES = ('engine', 'batch', 'p50 ms', 'p99 ms', 'frames/s', 'MB', 'GPU MB', 't
 
 @click.command()
 @click.argument('bundles', type=_PATH, nargs=-1)
-@click.option(
-    '--backend',
-    'backends',
-    type=click.Choice(BACKENDS),
-    multiple=True,
-    help='Backend to measure; may repeat [default: all that run here].',
-)
-@click.option('--device', type=click.IntRange(min=0), default=0, help='Index of the GPU.')
+@backends_option
+@device_option
 @click.option(
     '--seconds',
     type=click.FloatRange(min=0, min_open=True),
     default=10,
-    show_default=True,
     help='How long each engine is called.',
 )
-@click.option('--json', 'as_json', is_flag=True, help='Print the measurements as JSON.')
+@json_option('the measurements')
 def command(
     bundles: tuple[Path, ...],
     backends: tuple[str, ...],
@@ -71,7 +66,7 @@ def _engines(bundle: Path, backends: Sequence[str], device: int) -> Iterator[tup
         except MultishiftError as error:
             if backends:
                 raise
-            click.echo(f'left out: {error}', err=True)
+            notice(f'left out: {error}')
         else:
             yield bundle, backend
 

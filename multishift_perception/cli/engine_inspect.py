@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from multishift_perception.cli.options import device_option, json_option
 from multishift_perception.engine import (
     EMBEDDED_BUNDLE,
     MANIFEST,
@@ -26,10 +27,8 @@ _WIDTH = 99
 
 @click.command()
 @click.argument('bundle', type=click.Path(path_type=Path), default=EMBEDDED_BUNDLE)
-@click.option('--device', type=click.IntRange(min=0), default=0, help='Index of the GPU.')
-@click.option(
-    '--json', 'as_json', is_flag=True, help='Print the manifest and these facts as JSON.'
-)
+@device_option
+@json_option('the manifest and these facts')
 def command(bundle: Path, device: int, as_json: bool) -> None:
     """Show what BUNDLE holds, and what of it this machine can run.
 

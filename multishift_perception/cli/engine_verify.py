@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
+from multishift_perception.cli.options import backends_option, device_option, json_option
 from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.verification import Verdict, verify
 
 
 @click.command()
 @click.argument('bundle', type=click.Path(path_type=Path), default=EMBEDDED_BUNDLE)
-@click.option('--device', type=click.IntRange(min=0), default=0, help='Index of the GPU.')
-@click.option('--json', 'as_json', is_flag=True, help='Print the findings as JSON.')
-def command(bundle: Path, device: int, as_json: bool) -> None:
+@backends_option
+@device_option
+@json_option('the findings')
+def command(bundle: Path, backends: tuple[str, ...], device: int, as_json: bool) -> None:
     """Compare every artifact of BUNDLE that runs here with the eager model.
 
     Hashes are checked, and the stored probe frames run: labels, score and anomaly must be those of
@@ -27,7 +29,7 @@ def command(bundle: Path, device: int, as_json: bool) -> None:
     What the difference means for metrics, `multishift evaluate` or `multishift replay` tell with
     `--backend`, on your own labelled frames.
     """
-    verdicts = verify(bundle, device=device)
+    verdicts = verify(bundle, backends=backends, device=device)
     if as_json:
         click.echo(json.dumps([_facts(verdict) for verdict in verdicts], indent=2))
     else:

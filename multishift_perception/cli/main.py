@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import difflib
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 import logging
@@ -15,13 +16,21 @@ from typing import Any, NoReturn, cast
 import click
 
 from multishift_perception import __version__
+from multishift_perception.cli.verbosity import (
+    set_up_logging,
+    tell_origin,
+    verbosity_options,
+)
 from multishift_perception.disk import full_disk, is_full_disk
 from multishift_perception.errors import MultishiftError
+from multishift_perception.progress import close_bars
 from multishift_perception.signals import ended_by_signals, signal_of
 from multishift_perception.threads import wait_asleep
 
 _NAMES = {signal.SIGINT: 'Ctrl-C'}
 _ANEW = 'nothing is half-written, and it begins anew when it is started again'
+# Those of the subcommands too.
+_SETTINGS = {'help_option_names': ['-h', '--help'], 'show_default': True}
 
 
 class LazyGroup(click.Group):
@@ -50,7 +59,7 @@ class LazyGroup(click.Group):
             help: what `--help` says of the group.
             resuming: how the subcommands go on that do so when they are started again.
         """
-        super().__init__(help=help)
+        super().__init__(help=help, params=verbosity_options(), context_settings=_SETTINGS)
         self._modules = modules
         self._help_lines = help_lines
         self._plugins = plugins
@@ -66,11 +75,11 @@ class LazyGroup(click.Group):
             return added
         if cmd_name in self._modules:
             module = importlib.import_module(self._modules[cmd_name])
-            return cast(click.Command, module.command)
+            return _with_verbosity(module.command)
         if cmd_name not in self._help_lines:
             return None
         for plugin in entry_points(group=self._plugins, name=cmd_name):
-            return _load(plugin)
+            return _with_verbosity(_load(plugin))
         raise MultishiftError(
             f'`{cmd_name}` comes from multishift_training, which is not installed: '
             "pip install 'multishift_perception[train]'"
@@ -80,7 +89,11 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Import the subcommand; say first which it is, as that takes seconds for some."""
-        ctx.invoked_subcommand = args[0]
+        ctx.invoked_subcommand = name = args[0]
+        if name not in self._help_lines and not name.startswith('-'):
+            near = difflib.get_close_matches(name, self._help_lines)
+            hint = f' Did you mean {" or ".join(map(repr, near))}?' if near else ''
+            raise click.UsageError(f'No such command {name!r}.{hint}', ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -90,18 +103,28 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as stop:
             number = signal_of(stop)
             name = ctx.invoked_subcommand or ''
-            _close_bars()
+            close_bars()
             click.echo(
                 f'multishift: {name} was stopped by {_NAMES.get(number, number.name)}: '
                 f'{self._resuming.get(name, _ANEW)}',
                 err=True,
             )
             ctx.exit(128 + number)
+        except MultishiftError as error:
+            if ctx.parent is None:
+                tell_origin(ctx, error)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
         with formatter.section('Commands'):
             formatter.write_dl(list(self._help_lines.items()))
+
+
+def _with_verbosity(command: click.Command) -> click.Command:
+    known = {param.name for param in command.params}
+    command.params += [option for option in verbosity_options() if option.name not in known]
+    return command
 
 
 def _load(plugin: EntryPoint) -> click.Command:
@@ -164,7 +187,7 @@ click.version_option(__version__, prog_name='multishift')(multishift)
 
 def main() -> None:
     """Run the command line; exit code 0 only on success."""
-    logging.basicConfig(format='%(message)s', level=logging.INFO)
+    set_up_logging()
     wait_asleep()
     threading.excepthook = _tell_of_thread
     try:
@@ -194,16 +217,9 @@ def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
 
 
 def _end(line: str, code: int) -> NoReturn:
-    _close_bars()
+    close_bars()
     print(line, file=sys.stderr)
     sys.exit(code)
-
-
-def _close_bars() -> None:
-    """End progress bars, so that what is said next has a line of its own."""
-    if tqdm := sys.modules.get('tqdm'):
-        for bar in list(getattr(tqdm.tqdm, '_instances', ())):
-            bar.close()
 
 
 if __name__ == '__main__':

@@ -28,10 +28,9 @@ _PATH = click.Path(path_type=Path)
     '--rate',
     type=click.FloatRange(0, 1000, min_open=True),
     default=10.0,
-    show_default=True,
     help='Frames per second.',
 )
-@click.option('--topic', default='/camera/image_raw', show_default=True, help='Image topic.')
+@click.option('--topic', default='/camera/image_raw', help='Image topic.')
 @force_option
 def command(
     images: Path,

@@ -7,37 +7,42 @@ from pathlib import Path
 
 import click
 
-from multishift_perception.bags import BagReader
-from multishift_perception.cli.options import force_option
+from multishift_perception.bags import BagReader, choose_topics
+from multishift_perception.cli.options import (
+    backend_option,
+    device_option,
+    engine_option,
+    force_option,
+    json_option,
+    report_option,
+    sources_options,
+    threshold_option,
+)
+from multishift_perception.cli.verbosity import notice
 from multishift_perception.destinations import REPLAY, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
-from multishift_perception.engine import BACKENDS, Engine
+from multishift_perception.engine import Engine
 
 _PATH = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument('bag', type=_PATH)
-@click.option('--engine', 'bundle', type=_PATH, help='Engine bundle [default: the embedded one].')
-@click.option('--report', 'folder', type=_PATH, required=True, help='Folder for the report.')
-@click.option(
-    '--backend', type=click.Choice(('auto', *BACKENDS)), default='auto', show_default=True
-)
-@click.option('--topic', 'topics', multiple=True, help='Image topic; may repeat [default: all].')
-@click.option(
-    '--threshold',
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help='Anomaly threshold on the calibrated scale.',
-)
+@report_option('report.html and metrics.json', required=True)
+@engine_option
+@backend_option
+@device_option
+@sources_options
+@threshold_option
 @force_option
-@click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
+@json_option('the metrics')
 def command(
     bag: Path,
+    out: Path,
     bundle: Path | None,
-    folder: Path,
     backend: str,
+    device: int,
+    cameras: tuple[str, ...],
     topics: tuple[str, ...],
     threshold: float,
     force: bool,
@@ -47,18 +52,18 @@ def command(
 
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
-    with BagReader(bag):
-        pass
+    with BagReader(bag) as reader:
+        chosen = list(choose_topics(reader, cameras=cameras, topics=topics))
     reads = (bag, bundle)
-    check_folder(folder, report_of(REPLAY), option='--report', force=force, reads=reads)
+    check_folder(out, report_of(REPLAY), option='--out', force=force, reads=reads)
     # What is wrong with the paths is said by now: reports and engines take seconds to load.
     from multishift_perception.replay import replay
     from multishift_perception.report import metrics, summary, write_report
 
-    with Engine.load(bundle, backend=backend) as engine:
-        report = replay(bag, engine, topics=topics, threshold=threshold)
-    with reporting_full_disk(folder):
-        page = write_report(report, folder)
+    with Engine.load(bundle, backend=backend, device=device) as engine:
+        report = replay(bag, engine, topics=chosen, threshold=threshold)
+    with reporting_full_disk(out):
+        page = write_report(report, out)
     for warning in report.warnings:
-        click.echo(f'warning: {warning}', err=True)
+        notice(f'warning: {warning}')
     click.echo(json.dumps(metrics(report), indent=2) if as_json else f'{summary(report)}\n{page}')

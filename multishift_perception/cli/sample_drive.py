@@ -17,29 +17,22 @@ from multishift_perception.sample_bag import write_sample_bag
     '--seed',
     type=click.IntRange(0, 2**31 - 1),
     default=7,
-    show_default=True,
     help='Another seed is another drive; the same seed gives the same bytes.',
 )
 @click.option(
     '--seconds',
     type=click.FloatRange(0, 3600, min_open=True),
     default=48.0,
-    show_default=True,
     help='Duration of the drive.',
 )
 @click.option(
     '--rate',
     type=click.FloatRange(0, 1000, min_open=True),
     default=5.0,
-    show_default=True,
     help='Frames per second of each camera.',
 )
-@click.option(
-    '--height', type=click.IntRange(96, 4096), default=360, show_default=True, help='Pixels.'
-)
-@click.option(
-    '--width', type=click.IntRange(96, 4096), default=640, show_default=True, help='Pixels.'
-)
+@click.option('--height', type=click.IntRange(96, 4096), default=360, help='Pixels.')
+@click.option('--width', type=click.IntRange(96, 4096), default=640, help='Pixels.')
 @force_option
 def command(
     out: Path, seed: int, seconds: float, rate: float, height: int, width: int, force: bool

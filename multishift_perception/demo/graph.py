@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import time
-from typing import NoReturn
-
-from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.demo.environment import graph_environment
@@ -18,6 +15,7 @@ from multishift_perception.demo.processes import Process, Processes
 from multishift_perception.errors import MultishiftError
 from multishift_perception.node.await_active import PATIENCE_S
 from multishift_perception.outputs import NODE
+from multishift_perception.progress import Bar, bar
 
 # Longer than the node's diagnostics period: the last status counts every frame.
 _DRAIN_S = 1.6
@@ -43,6 +41,33 @@ class Source:
 
 
 @dataclass(frozen=True)
+class NodeSettings:
+    """How the node runs.
+
+    Attributes:
+        engine: an engine bundle; None for the embedded one.
+        backend: ``auto`` or one of the bundle's backends.
+        device: index of the GPU, where the backend uses one.
+        threshold: of the anomaly mask, 0..1 on the calibrated scale.
+    """
+
+    engine: Path | None = None
+    backend: str = 'auto'
+    device: int = 0
+    threshold: float = 0.5
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The node's parameters."""
+        return {
+            'engine_bundle': str(self.engine.resolve()) if self.engine else '',
+            'backend': self.backend,
+            'device': str(self.device),
+            'anomaly_threshold': repr(float(self.threshold)),
+        }
+
+
+@dataclass(frozen=True)
 class GraphRun:
     """What a run left.
 
@@ -63,34 +88,36 @@ class GraphRun:
     logs: Path
 
 
-def find_sources(bag: bags.BagReader, cameras: Sequence[str]) -> tuple[Source, ...]:
-    """Return the bag's cameras of these names, or all for none.
+def find_sources(
+    bag: bags.BagReader, *, cameras: Sequence[str] = (), topics: Sequence[str] = ()
+) -> tuple[Source, ...]:
+    """Return some of the bag's cameras, or all for none; see ``bags.choose_topics``.
 
     Raises:
-        MultishiftError: the bag has no camera, or not one of that name.
+        MultishiftError: the bag has no camera, or not that one, or two topics are one camera's.
     """
-    found = {}
-    for topic, kind in bags.image_topics(bag).items():
-        name = bags.camera_of(topic).replace('/', '_')
+    found: dict[str, Source] = {}
+    for topic, kind in bags.choose_topics(bag, cameras=cameras, topics=topics).items():
+        name = bags.camera_name(topic)
+        if name in found:
+            raise MultishiftError(
+                f'{bag.name}: {found[name].image_topic} and {topic} are both of camera {name}: '
+                'choose with --topic, once for each camera'
+            )
         info = f'{bags.namespace_of(topic)}/camera_info'
         found[name] = Source(name, topic, kind, info if info in bag.topics else None)
-    for name in cameras:
-        if name not in found:
-            raise MultishiftError(
-                f'{bag.name}: no camera {name!r}; it has: {", ".join(sorted(found))}'
-            )
-    return tuple(found[name] for name in cameras or sorted(found))
+    return tuple(found.values())
 
 
 def run_graph(
-    bag_path: Path, sources: Sequence[Source], *, engine: Path | None, results: Path, logs: Path
+    bag_path: Path, sources: Sequence[Source], *, settings: NodeSettings, results: Path, logs: Path
 ) -> GraphRun:
     """Play a bag through the node over DDS and record the outputs, with a progress bar.
 
     Args:
         bag_path: the bag.
         sources: its cameras to play.
-        engine: an engine bundle; None for the embedded one.
+        settings: of the node.
         results: the bag of outputs to write.
         logs: folder for what the processes say.
 
@@ -102,7 +129,8 @@ def run_graph(
         duration = bag.duration
     topics = [t for s in sources for t in (s.image_topic, s.info_topic) if t]
     with Processes(logs=logs, environment=graph_environment()) as processes:
-        node = processes.start('multishift_perception.node.main', *node_arguments(sources, engine))
+        arguments = node_arguments(sources, settings)
+        node = processes.start('multishift_perception.node.main', *arguments)
         recorder = processes.start(
             'multishift_perception.demo.recorder', str(results), *(s.name for s in sources)
         )
@@ -110,8 +138,8 @@ def run_graph(
             'multishift_perception.demo.player', str(bag_path), *topics, '--after', NODE
         )
         seconds = round(duration)
-        with tqdm(total=seconds, unit='s', desc='Driving') as bar:
-            tick = _ticker(player, bar, seconds)
+        with bar('drive', seconds, unit='s') as shown:
+            tick = _ticker(player, shown, seconds)
             processes.wait(player, patience_s=2 * PATIENCE_S + 2 * duration, tick=tick)
         time.sleep(_DRAIN_S)
         processes.stop(recorder)
@@ -120,10 +148,10 @@ def run_graph(
     return GraphRun(results, sources=tuple(sources), logs=logs, **played)
 
 
-def node_arguments(sources: Sequence[Source], engine: Path | None) -> list[str]:
+def node_arguments(sources: Sequence[Source], settings: NodeSettings) -> list[str]:
     """Return the node's command line."""
     parameters = {
-        'engine_bundle': str(engine.resolve()) if engine else '',
+        **settings.parameters,
         'camera_names': json.dumps([source.name for source in sources]),
     }
     for source in sources:
@@ -132,7 +160,7 @@ def node_arguments(sources: Sequence[Source], engine: Path | None) -> list[str]:
     return ['--ros-args', *(word for pair in pairs for word in ('-p', pair))]
 
 
-def _ticker(player: Process, bar: tqdm[NoReturn], seconds: int) -> Callable[[], None]:
+def _ticker(player: Process, shown: Bar, seconds: int) -> Callable[[], None]:
     """Return what moves the bar on, up to ``seconds``, while the player plays."""
     began: list[float] = []
 
@@ -140,6 +168,6 @@ def _ticker(player: Process, bar: tqdm[NoReturn], seconds: int) -> Callable[[], 
         if not began and PLAYING in player.out.read_text():
             began.append(time.monotonic())
         if began:
-            bar.update(min(round(time.monotonic() - began[0]), seconds) - bar.n)
+            shown.update(min(round(time.monotonic() - began[0]), seconds) - shown.n)
 
     return tick

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
 from multishift_perception.demo.graph import GraphRun, Source
@@ -26,20 +24,20 @@ from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
+from multishift_perception.progress import track
 from multishift_perception.provenance import provenance
 from multishift_perception.report import FrameCount, Latency, Report
 from multishift_perception.truth_join import BagFrame, TruthJoin
 
-# The node's default, which the demo leaves as it is.
-_THRESHOLD = 0.5
 _STAGES = {output: output.stage for output in Output if output.stage}
 
 
 class Judge:
     """Collects a report from a recorded run."""
 
-    def __init__(self, run: GraphRun, engine: Engine) -> None:
+    def __init__(self, run: GraphRun, engine: Engine, threshold: float) -> None:
         """Start empty."""
+        self._threshold = threshold
         self._run = run
         self._engine = engine
         self._evaluation = Evaluation(len(engine.classes), Gallery(engine.classes))
@@ -60,10 +58,8 @@ class Judge:
         topics = [camera.image_topic for camera in self._run.sources]
         join, stamps = TruthJoin(source, topics), PlayStamps()
         with BagReader(self._run.results, name='the outputs of the node') as results:
-            frames = tqdm(
-                judged(join, stamps, results, self._run), total=source.count(topics), unit='frame'
-            )
-            frames.set_description('Judging')
+            count = source.count(topics)
+            frames = track(judged(join, stamps, results, self._run), 'judge', count, unit='frame')
             for camera, frame, outputs in frames:
                 start_ns = frame.time_ns if start_ns is None else start_ns
                 if outputs is not None:
@@ -118,7 +114,7 @@ class Judge:
             title='Demo report',
             subtitle=f'{engine.name} ({engine.backend}) in a ROS graph over {source.path.name}',
             classes=engine.classes,
-            threshold=_THRESHOLD,
+            threshold=self._threshold,
             overall=self._evaluation.overall(),
             conditions=self._evaluation.by_condition(),
             cameras=self._evaluation.by_camera(),
@@ -144,10 +140,20 @@ class Judge:
         return FrameCount(camera.name, sent, received, lost)
 
 
-def judge(bag: Path, run: GraphRun, engine: Engine, *, name: str | None = None) -> Report:
-    """Return the report of a run over a bag, which errors call ``name``; see ``Judge``."""
+def judge(
+    bag: Path, run: GraphRun, engine: Engine, *, threshold: float = 0.5, name: str | None = None
+) -> Report:
+    """Return the report of a run over a bag; see ``Judge``.
+
+    Args:
+        bag: that was played.
+        run: what it left.
+        engine: that the node ran.
+        threshold: that the node had for its anomaly masks.
+        name: what errors call the bag.
+    """
     with BagReader(bag, name=name) as source:
-        return Judge(run, engine).judge(source)
+        return Judge(run, engine, threshold).judge(source)
 
 
 def counts_table(report: Report) -> str:

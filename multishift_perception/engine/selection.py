@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 import importlib
 import importlib.util
+import logging
 from pathlib import Path
 import platform
 import sys
@@ -13,6 +14,8 @@ from typing import Literal, NamedTuple
 from multishift_perception.engine.gpu import Gpu, find_gpu
 from multishift_perception.engine.manifest import Artifact, Manifest, TensorRtNeeds
 from multishift_perception.errors import MultishiftError, one_line
+
+logger = logging.getLogger(__name__)
 
 Place = Literal['gpu', 'cpu']
 
@@ -61,7 +64,7 @@ def choose(bundle: Path, manifest: Manifest, backend: str = 'auto', device: int 
     Raises:
         MultishiftError: the bundle has no such artifact, or none fits; with every reason.
     """
-    _check_offered(bundle, manifest, backend)
+    check_offered(bundle, manifest, backend)
     obstacles: list[str] = []
     offered = [a for a in manifest.artifacts if backend in ('auto', a.backend)]
     for artifact, where, reason in _tries(offered, device):
@@ -90,10 +93,12 @@ def _tries(
         for artifact in artifacts:
             if artifact.backend == name:
                 reason = obstacle(artifact, place, device)
+                logger.debug('%s %s on %s: %s', name, artifact.file, where, reason or 'runs')
                 yield artifact, where, reason and f'cannot run on the {place.upper()}: {reason}'
 
 
-def _check_offered(bundle: Path, manifest: Manifest, backend: str) -> None:
+def check_offered(bundle: Path, manifest: Manifest, backend: str) -> None:
+    """Raise MultishiftError where a bundle has no artifact of a backend, which may be ``auto``."""
     offered = sorted({a.backend for a in manifest.artifacts})
     if backend not in ('auto', *offered):
         raise MultishiftError(

@@ -13,13 +13,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from multishift_perception.engine.engine import Engine
 from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.selection import Choice, choose
 from multishift_perception.errors import MultishiftError
+from multishift_perception.progress import track
 from multishift_perception.workers import WorkerProcess
 
 # Between them the engines take turns, so that a machine that slows down slows all of them.
@@ -83,10 +83,11 @@ def measure(
     """
     with ExitStack() as stack:
         # One after the other: loading takes all cores, and GPU memory is told by difference.
-        running = [stack.enter_context(_worker(b, name, device)) for b, name in engines]
+        loading = track(engines, 'load', unit='engine', leave=False)
+        running = [stack.enter_context(_worker(b, name, device)) for b, name in loading]
         timings = [timing for _, timing in running]
         counts = [_calls_for(connection, seconds / _ROUNDS) for connection, _ in running]
-        for _ in tqdm(range(_ROUNDS), unit='round', leave=False):
+        for _ in track(range(_ROUNDS), 'measure', unit='round', leave=False):
             for (connection, timing), count in zip(running, counts, strict=True):
                 timing.rounds.append(_ask(connection, count))
         for connection, timing in running:

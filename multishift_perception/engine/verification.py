@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +18,10 @@ from multishift_perception.engine.manifest import (
     read_manifest,
 )
 from multishift_perception.engine.probe import Proof
-from multishift_perception.engine.selection import place
+from multishift_perception.engine.selection import check_offered, place
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
+from multishift_perception.progress import track
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class Verdict:
     proof: Proof | None = None
 
 
-def verify(bundle: Path, *, device: int = 0) -> list[Verdict]:
+def verify(bundle: Path, *, backends: Sequence[str] = (), device: int = 0) -> list[Verdict]:
     """Check the files of a bundle and run all artifacts that fit this machine.
 
     Parities that the manifest lacks are written into it, if nothing is at fault.
 
     Args:
         bundle: directory of the bundle.
+        backends: whose artifacts to check; none for those of all.
         device: index of the GPU.
 
     Raises:
@@ -57,12 +60,16 @@ def verify(bundle: Path, *, device: int = 0) -> list[Verdict]:
     manifest = read_manifest(bundle)
     for fault in file_faults(bundle, {manifest.probe.file: manifest.probe.sha256}):
         raise MultishiftError(fault)
-    verdicts = [_judge(bundle, manifest, artifact, device) for artifact in manifest.artifacts]
+    for backend in backends:
+        check_offered(bundle, manifest, backend)
+    chosen = [a for a in manifest.artifacts if a.backend in backends or not backends]
+    artifacts = track(chosen, 'verify', unit='artifact', leave=False)
+    verdicts = [_judge(bundle, manifest, artifact, device) for artifact in artifacts]
     if all(verdict.state == 'skipped' for verdict in verdicts):
         reasons = '; '.join(f'{v.artifact.file} {v.reason}' for v in verdicts)
         raise MultishiftError(f'nothing in {bundle} runs on this machine; {reasons}')
     if not any(verdict.state == 'fault' for verdict in verdicts):
-        _write_parities(bundle, verdicts)
+        _write_parities(bundle, manifest, verdicts)
     return verdicts
 
 
@@ -85,11 +92,11 @@ def _judge(bundle: Path, manifest: Manifest, artifact: Artifact, device: int) ->
     return Verdict(artifact, 'right', '', choice.device, proof)
 
 
-def _write_parities(bundle: Path, verdicts: list[Verdict]) -> None:
+def _write_parities(bundle: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
     """Fill in the manifest's missing parities; every other byte of it stays."""
     missing = {
-        index: verdict.proof.parity
-        for index, verdict in enumerate(verdicts)
+        manifest.artifacts.index(verdict.artifact): verdict.proof.parity
+        for verdict in verdicts
         if verdict.proof and verdict.artifact.parity is None
     }
     if not missing:

@@ -451,7 +451,9 @@ def test_interrupted_evaluation_goes_on_to_the_same_figures(
     evaluated(*options, out=tmp_path)
     assert len(runs) == 10 - (at - 1)
     assert {path.name for path in tmp_path.iterdir()} == {'report.html', 'metrics.json'}
-    expected, found = (json.loads((out / 'metrics.json').read_text()) for out in (street, tmp_path))
+    expected, found = (
+        json.loads((out / 'metrics.json').read_text()) for out in (street, tmp_path)
+    )
     assert found['datasets'] == expected['datasets']
     pictures, others = ((out / 'report.html').read_text() for out in (street, tmp_path))
     assert re.findall('data:image/jpeg[^"]*', others) == re.findall(

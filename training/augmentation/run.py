@@ -11,15 +11,14 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import NoReturn
 
 import cv2
 import torch
-from tqdm import tqdm
 
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, write_text
+from multishift_perception.progress import Bar, bar
 from multishift_perception.workers import worker_pool
 from multishift_training.augmentation import sheet
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
@@ -83,15 +82,14 @@ def _augment(config: AugmentConfig, path: Path, root: Path) -> Summary:
         scenes = Scenes(config, root, folder.cache)
         share = range(rank.index, len(scenes), rank.total)
         todo = [index for index in share if not folder.is_done(scenes.names[index])]
-        bar: tqdm[NoReturn] = tqdm(
-            desc='augment',
-            total=len(share),
+        with bar(
+            'augment',
+            len(share),
             initial=len(share) - len(todo),
             unit='image',
             disable=rank.index != 0,
-        )
-        with bar:
-            seconds = _work(config, folder, scenes, root, todo, bar) if todo else {}
+        ) as shown:
+            seconds = _work(config, folder, scenes, root, todo, shown) if todo else {}
         if seconds:
             _write_times(folder, times, seconds)
         return _sum_up(config, folder, scenes)
@@ -103,16 +101,16 @@ def _work(
     scenes: Scenes,
     root: Path,
     todo: Sequence[int],
-    bar: tqdm[NoReturn],
+    shown: Bar,
 ) -> Seconds:
     """Do sources, here or in processes of their own; return the seconds spent, by step."""
     if config.workers > 1:
-        return _in_processes(config, folder, root, todo, bar)
+        return _in_processes(config, folder, root, todo, shown)
     with _one_thread(enabled=not isinstance(config.generator, ControlNetGenerator)):
         worker = _open_worker(config, folder, scenes, root)
         counts: Counter[str] = Counter()
         for outcome in worker.run(todo):
-            _show(bar, counts, outcome)
+            _show(shown, counts, outcome)
         return dict(worker.seconds)
 
 
@@ -129,10 +127,10 @@ def _open_worker(
     )
 
 
-def _show(bar: tqdm[NoReturn], counts: Counter[str], outcome: Outcome) -> None:
+def _show(shown: Bar, counts: Counter[str], outcome: Outcome) -> None:
     counts.update(accepted=outcome.accepted, rejected=outcome.rejected, faults=int(outcome.fault))
-    bar.set_postfix(counts, refresh=False)
-    bar.update()
+    shown.set_postfix(counts, refresh=False)
+    shown.update()
 
 
 def _in_processes(
@@ -140,7 +138,7 @@ def _in_processes(
     folder: AugmentFolder,
     root: Path,
     todo: Sequence[int],
-    bar: tqdm[NoReturn],
+    shown: Bar,
 ) -> Seconds:
     seconds: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -149,7 +147,7 @@ def _in_processes(
         for done in as_completed([pool.submit(_do, index) for index in todo]):
             outcome, spent = done.result()
             seconds.update(spent)
-            _show(bar, counts, outcome)
+            _show(shown, counts, outcome)
     return dict(seconds)
 
 

@@ -6,22 +6,20 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.cli.options import json_option
+from multishift_perception.cli.verbosity import notice
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import read_config
 from multishift_training.augmentation.folder import SHEET
-from multishift_training.cli.options import data_option
+from multishift_training.cli.options import data_option, run_option
 from multishift_training.presence import check_augmentation
 
 
 @click.command()
 @click.argument('config', type=click.Path(path_type=Path))
-@click.option(
-    '--out',
-    type=click.Path(path_type=Path),
-    help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
-)
+@run_option
 @data_option
-@click.option('--json', 'as_json', is_flag=True, help='Print the counts as JSON.')
+@json_option('the counts')
 def command(config: Path, out: Path | None, data: Path, as_json: bool) -> None:
     """Generate partners of labelled images as the YAML file CONFIG says.
 
@@ -36,7 +34,7 @@ def command(config: Path, out: Path | None, data: Path, as_json: bool) -> None:
 
     summary = augment(described, folder, root=data)
     if not summary.complete:
-        click.echo(f'{summary.recorded} of {summary.sources} sources are done', err=True)
+        notice(f'{summary.recorded} of {summary.sources} sources are done')
         return  # other processes are at work, and the last one has the totals
     click.echo(summary.model_dump_json(indent=2) if as_json else f'{summary}\n{folder / SHEET}')
     if not summary.accepted:

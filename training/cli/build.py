@@ -24,7 +24,8 @@ from multishift_training.presence import check_checkpoint, check_data
     '--size',
     type=SizeType(),
     metavar='HxW',
-    help="Rows and columns of the engine input, in pixels; the run's engine_size when left out.",
+    show_default="the run's engine_size",
+    help='Rows and columns of the engine input, in pixels.',
 )
 @bundle_options('checkpoint')
 def command(

@@ -46,7 +46,6 @@ _OPTIONS = (
         multiple=True,
         default=DEFAULT_TARGETS,
         type=click.Choice(TARGETS),
-        show_default=True,
         help='Artifact to build; may be given several times. `tensorrt` builds on the GPU that '
         'will run it, `tensorrt-rtx` on any machine.',
     ),
@@ -61,7 +60,6 @@ _OPTIONS = (
         '--precision',
         type=click.Choice(PRECISIONS),
         default='fp16',
-        show_default=True,
         help='Of the TensorRT engines. int8 is for `openvino`, quantised on frames that the score '
         'is calibrated on; else that computes in fp32, as `torch` does.',
     ),
@@ -75,7 +73,6 @@ _OPTIONS = (
         '--batch',
         type=click.IntRange(min=1),
         default=1,
-        show_default=True,
         help='Frames per engine call.',
     ),
     data_option,

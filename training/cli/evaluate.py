@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from multishift_perception.cli.options import force_option
+from multishift_perception.cli.options import (
+    DEFAULT_THRESHOLD,
+    backend_option,
+    device_option,
+    engine_option,
+    force_option,
+    json_option,
+    report_option,
+    threshold_option,
+)
 from multishift_perception.destinations import EVALUATE, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
-from multishift_perception.engine import BACKENDS, EMBEDDED_BUNDLE, Engine, read_manifest
+from multishift_perception.engine import EMBEDDED_BUNDLE, Engine, read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
@@ -41,7 +50,8 @@ class _Subject(NamedTuple):
 
 @click.command()
 @click.argument('datasets', metavar='DATASET...', type=_PATH, nargs=-1, required=True)
-@click.option('--engine', 'bundle', type=_PATH, help='Engine bundle [default: the embedded one].')
+@report_option('report.html and metrics.json', required=True)
+@engine_option
 @click.option('--checkpoint', type=_PATH, help='Weights to run eagerly instead of an engine.')
 @click.option(
     '--model',
@@ -52,7 +62,8 @@ class _Subject(NamedTuple):
     '--score',
     'scores',
     multiple=True,
-    help=f'Score of a checkpoint; may repeat: {", ".join(NAMES)} [default: {UNCERTAINTY}].',
+    show_default=UNCERTAINTY,
+    help=f'Score of a checkpoint; may be given several times: {", ".join(NAMES)}.',
 )
 @click.option(
     '--fit', type=_PATH, help=f'Labelled images to fit the {MAHALANOBIS} score on, YAML.'
@@ -61,7 +72,8 @@ class _Subject(NamedTuple):
     '--size',
     type=SizeType(),
     metavar='HxW',
-    help="Rows and columns that a checkpoint's network sees [default: those of each image].",
+    show_default='those of each image',
+    help="Rows and columns that a checkpoint's network sees.",
 )
 @click.option(
     '--components',
@@ -69,17 +81,12 @@ class _Subject(NamedTuple):
     help="Count objects too, by the least sizes of SegmentMeIfYouCan's anomaly or obstacle "
     'track; takes a second pass.',
 )
-@click.option(
-    '--backend',
-    type=click.Choice(('auto', *BACKENDS)),
-    default='auto',
-    show_default=True,
-    help='Of the engine.',
-)
+@backend_option
+@device_option
+@threshold_option
 @data_option
-@click.option('--report', 'folder', type=_PATH, required=True, help='Folder for the report.')
 @force_option
-@click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
+@json_option('the metrics')
 def command(
     datasets: tuple[Path, ...],
     bundle: Path | None,
@@ -90,8 +97,10 @@ def command(
     size: tuple[int, int] | None,
     components: str | None,
     backend: str,
+    device: int,
+    threshold: float,
     data: Path,
-    folder: Path,
+    out: Path,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -103,10 +112,10 @@ def command(
     Images that cannot be read are left out, counted and named. The same command goes on where an
     interrupted one stopped.
     """
-    _check_options(bundle, checkpoint, model, scores, fit, size, backend)
+    _check_options(bundle, checkpoint, model, scores, fit, size, backend, threshold)
     kind = report_of(EVALUATE)
     reads = (bundle, checkpoint)
-    check_folder(folder, kind, option='--report', force=force, reads=reads, scraps=('cache',))
+    check_folder(out, kind, option='--out', force=force, reads=reads, scraps=('cache',))
     descriptions = read_datasets(datasets)
     fitted = {} if fit is None else read_datasets([fit])
     for description in (*descriptions.values(), *fitted.values()):
@@ -122,16 +131,18 @@ def command(
     from multishift_training.evaluation.report import EvaluationReport, to_json, write_report
     from multishift_training.evaluation.table import summary
 
-    cache = folder / 'cache'  # of rendered frames
+    cache = out / 'cache'  # of rendered frames
     opened = {
         name: open_validation(description, root=data, cache=cache)
         for name, description in descriptions.items()
     }
     to_fit = [open_validation(part, root=data, cache=cache, size=size) for part in fitted.values()]
     subject = (
-        _engine(bundle, backend)
+        _engine(bundle, backend, device, threshold)
         if checkpoint is None
-        else _network(checkpoint, model, scores or (UNCERTAINTY,), size, to_fit, root=data)
+        else _network(
+            checkpoint, model, scores or (UNCERTAINTY,), size, to_fit, root=data, device=device
+        )
     )
     counted = None if components is None else _COMPONENTS[components]
     described = {k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()}
@@ -153,8 +164,8 @@ def command(
         components=counted,
         provenance=origin,
     )
-    with reporting_full_disk(folder):
-        page = write_report(report, folder)
+    with reporting_full_disk(out):
+        page = write_report(report, out)
     progress.remove()
     click.echo(to_json(report) if as_json else f'{summary(results)}\n\n{page}', nl=not as_json)
 
@@ -167,6 +178,7 @@ def _check_options(
     fit: Path | None,
     size: tuple[int, int] | None,
     backend: str,
+    threshold: float,
 ) -> None:
     """See that options go together.
 
@@ -179,8 +191,10 @@ def _check_options(
                 raise MultishiftError(
                     f'{option} goes with --checkpoint: an engine has its score and size built in'
                 )
-    elif bundle is not None or backend != 'auto':
-        raise MultishiftError('--engine and --backend do not go with --checkpoint: give one')
+    elif bundle is not None or backend != 'auto' or threshold != DEFAULT_THRESHOLD:
+        raise MultishiftError(
+            '--engine, --backend and --threshold do not go with --checkpoint: leave them out'
+        )
     if scores:
         check_scores(scores)
     if (MAHALANOBIS in scores) != (fit is not None):
@@ -190,13 +204,16 @@ def _check_options(
 
 
 @contextmanager
-def _engine(bundle: Path | None, backend: str) -> Iterator[_Subject]:
+def _engine(
+    bundle: Path | None, backend: str, device: int, threshold: float
+) -> Iterator[_Subject]:
     from multishift_perception.provenance import provenance
     from multishift_training.evaluation.runners import EngineRunner
 
-    with Engine.load(bundle, backend=backend) as engine:
+    with Engine.load(bundle, backend=backend, device=device) as engine:
         name = f'{engine.name} ({engine.backend})'
-        yield _Subject(EngineRunner(engine), name, provenance(engine))
+        origin = {**provenance(engine), 'threshold of the anomaly mask': f'{threshold:g}'}
+        yield _Subject(EngineRunner(engine, threshold), name, origin)
 
 
 @contextmanager
@@ -208,6 +225,7 @@ def _network(
     to_fit: list[ValidationSet],
     *,
     root: Path,
+    device: int,
 ) -> Iterator[_Subject]:
     from multishift_perception.report import software
     from multishift_training.checkpoints.reading import weight_files
@@ -223,7 +241,7 @@ def _network(
         model, _ = open_published(checkpoint, name)
     batches = chain.from_iterable(validation_loader(images) for images in to_fit)
     fitted = fit_mahalanobis(model, batches) if MAHALANOBIS in scores else None
-    runner = NetworkRunner(model, scores, size=size, mahalanobis=fitted)
+    runner = NetworkRunner(model, scores, size=size, mahalanobis=fitted, device=device)
     hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
     origin = {
         'checkpoint': checkpoint.resolve().name,

@@ -47,7 +47,6 @@ _MEND = 'fit it on frames of your own with --calibrate'
     type=SizeType(),
     metavar='HxW',
     default='1024x2048',
-    show_default=True,
     help='Rows and columns of the engine input, in pixels.',
 )
 @click.option(
@@ -96,7 +95,7 @@ def command(
             'the operating point was fitted on the synthetic sample drive, not on your roads: '
             f'{_MEND}'
         )
-    click.echo(f'next: multishift replay BAG --engine {out} --report report')
+    click.echo(f'next: multishift replay BAG --engine {out} --out report')
 
 
 def _described(path: Path) -> ValidationData:

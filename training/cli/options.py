@@ -14,7 +14,14 @@ data_option = click.option(
     '--data',
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=Path(),
-    help='Folder that relative data paths start from; the current one when left out.',
+    show_default='the current one',
+    help='Folder that relative data paths start from.',
+)
+run_option = click.option(
+    '--out',
+    type=click.Path(path_type=Path),
+    show_default='runs/CONFIG',
+    help='Folder of the run. A run that was killed goes on from there.',
 )
 
 

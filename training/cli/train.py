@@ -6,18 +6,14 @@ from pathlib import Path
 
 import click
 
-from multishift_training.cli.options import data_option
+from multishift_training.cli.options import data_option, run_option
 from multishift_training.config import read_config
 from multishift_training.presence import check_training
 
 
 @click.command()
 @click.argument('config', type=click.Path(path_type=Path))
-@click.option(
-    '--out',
-    type=click.Path(path_type=Path),
-    help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
-)
+@run_option
 @data_option
 def command(config: Path, out: Path | None, data: Path) -> None:
     """Train a network as the YAML file CONFIG says."""

@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from multishift_perception import classes, sample_drive
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import replacing
+from multishift_perception.progress import track
 from multishift_perception.sample_drive import random_frame
 from multishift_perception.workers import worker_pool
 from multishift_training.datasets.config import SampleDriveData
@@ -99,7 +99,7 @@ def _render(config: SampleDriveData, folder: Path) -> None:
 
 
 def _run(done: Iterable[None], split: str, total: int) -> None:
-    for _ in tqdm(done, f'render {split} frames', total, unit='frame'):
+    for _ in track(done, f'render {split} frames', total, unit='frame'):
         pass
 
 

@@ -8,9 +8,9 @@ import logging
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.progress import bar
 from multishift_training.datasets import ValidationSet
 from multishift_training.datasets.entries import some
 from multishift_training.datasets.reading import ForeignLabelsError
@@ -81,11 +81,11 @@ class Images:
         """
         count, step = len(self._dataset), self._runner.batch
         task = f'{self._name}, components' if again else self._name
-        with tqdm(total=count, initial=start, desc=task, unit='image') as progress:
+        with bar(task, count, initial=start, unit='image') as shown:
             for first in range(start, count, step):
                 indices = range(first, min(first + step, count))
                 yield indices.stop, self._judged(indices, again)
-                progress.update(len(indices))
+                shown.update(len(indices))
 
     def warn_of_damaged(self) -> None:
         """Name the images that cannot be read, after all have been tried.

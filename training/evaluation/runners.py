@@ -27,8 +27,6 @@ from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.score_names import MAHALANOBIS, ODIN, UNCERTAINTY, check_scores
 from multishift_training.scores import SCORES, Odin, Score
 
-_OPERATING_POINT = 0.5
-
 
 class Output(NamedTuple):
     """What is said of an image ``[h,w]``.
@@ -67,8 +65,14 @@ class EngineRunner:
 
     scores: tuple[str, ...] = (UNCERTAINTY,)
 
-    def __init__(self, engine: Engine) -> None:
-        """Wrap a loaded engine."""
+    def __init__(self, engine: Engine, threshold: float = 0.5) -> None:
+        """Wrap a loaded engine.
+
+        Args:
+            engine: the engine.
+            threshold: of the anomaly mask, 0..1 on the calibrated scale.
+        """
+        self._threshold = threshold
         self.classes = engine.classes
         self.batch = engine.input_shape[0]
         self._pipeline = Pipeline(engine)
@@ -79,7 +83,7 @@ class EngineRunner:
             Output(
                 output.labels,
                 {UNCERTAINTY: output.score},
-                anomaly_mask(output.anomaly, _OPERATING_POINT),
+                anomaly_mask(output.anomaly, self._threshold),
             )
             for output in self._pipeline.run(images)
         ]
@@ -100,6 +104,7 @@ class NetworkRunner:
         *,
         size: tuple[int, int] | None = None,
         mahalanobis: Mahalanobis | None = None,
+        device: int = 0,
     ) -> None:
         """Put a network, in evaluation mode, onto the GPU if there is one.
 
@@ -109,16 +114,17 @@ class NetworkRunner:
             size: rows and columns that the network sees; outputs then come back to the image's
                 size as the engines' do. If none, it sees the image as it is.
             mahalanobis: the fitted score, if it is among them.
+            device: index of the GPU.
 
         Raises:
-            MultishiftError: a score is unknown, named twice, or not fitted.
+            MultishiftError: a score is unknown, named twice or not fitted, or no such GPU is found.
         """
         check_scores(scores)
         if (MAHALANOBIS in scores) != (mahalanobis is not None):
             raise MultishiftError(f'score {MAHALANOBIS} and what it is fitted on go together')
         self.classes = CITYSCAPES
         self.scores = tuple(scores)
-        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        self.device = _device(device)
         self._size = size
         self._model = model.eval().to(self.device)
         self._normalize = Normalize().to(self.device)
@@ -155,3 +161,13 @@ class NetworkRunner:
         frames = torch.from_numpy(np.ascontiguousarray(seen))[None].to(self.device)
         normalized: Tensor = self._normalize(frames)
         return normalized
+
+
+def _device(index: int) -> torch.device:
+    """Return the GPU, or the CPU where PyTorch finds none."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        return torch.device('cpu')
+    if index >= count:
+        raise MultishiftError(f'--device {index}: PyTorch finds {count} GPUs, counted from 0')
+    return torch.device('cuda', index)
