@@ -114,7 +114,7 @@ threshold_option = click.option(
     '--threshold',
     type=click.FloatRange(0, 1),
     default=DEFAULT_THRESHOLD,
-    help='Score that makes a pixel anomalous, on the calibrated scale; 0.5 is the operating point.',
+    help='Calibrated score from which a pixel is anomalous; 0.5 is the operating point.',
 )
 force_option = click.option(
     '--force', is_flag=True, help='Replace what the same command wrote there before.'

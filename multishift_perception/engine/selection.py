@@ -93,7 +93,7 @@ def _tries(
         for artifact in artifacts:
             if artifact.backend == name:
                 reason = obstacle(artifact, place, device)
-                logger.debug('%s %s on %s: %s', name, artifact.file, where, reason or 'runs')
+                logger.debug('%s on %s: %s', artifact.file, where, reason or 'fits')
                 yield artifact, where, reason and f'cannot run on the {place.upper()}: {reason}'
 
 

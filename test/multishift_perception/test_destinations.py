@@ -81,7 +81,7 @@ def test_what_is_no_bag_stays(tmp_path: Path, papers: Path, force: bool) -> None
 
 
 def test_report(tmp_path: Path, papers: Path) -> None:
-    options = {'option': '--report', 'scraps': ('log', 'part_*')}
+    options = {'option': '--out', 'scraps': ('log', 'part_*')}
     check_folder(tmp_path / 'a' / 'new', REPORT, force=False, **options)
     started = tmp_path / 'started'
     for name in ('log', '.bags.x', 'part_1'):
@@ -90,13 +90,13 @@ def test_report(tmp_path: Path, papers: Path) -> None:
     old = write_report(tmp_path / 'old')
     assert fault(check_folder, old, REPORT, force=False, **options) == (
         f'{old} holds a report of `multishift replay`: give --force to replace it, or give '
-        'another folder with --report'
+        'another folder with --out'
     )
     check_folder(old, REPORT, force=True, **options)
     for force in (False, True):
         assert fault(check_folder, papers, REPORT, force=force, **options) == (
             f'{papers} holds a.pdf, b.pdf, c.pdf and 1 more: only a report of `multishift replay`'
-            ' is replaced; give another folder with --report'
+            ' is replaced; give another folder with --out'
         )
     other = write_report(tmp_path / 'other', 'multishift demo')
     assert 'other holds metrics.json: only' in fault(

@@ -268,7 +268,7 @@ def test_warnings_are_shown_once_on_the_command_line_and_in_the_report(
     whole = bag.read_bytes()
     bag.write_bytes(whole[: len(whole) * 3 // 4])
     out = tmp_path / 'report'
-    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(out)]
     result = CliRunner().invoke(command, [*arguments, '--json'], catch_exceptions=False)
     found = json.loads(result.stdout)
     (warning,) = found['warnings']
@@ -283,7 +283,7 @@ def test_warnings_are_shown_once_on_the_command_line_and_in_the_report(
 def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     bag = write_bag(tmp_path / 'a.mcap', labels=truth())
     out = tmp_path / 'report'
-    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(out)]
     arguments += ['--topic', '/left/image_raw', '--backend', 'torch']
 
     result = CliRunner().invoke(command, [*arguments, '--json'], catch_exceptions=False)
@@ -309,8 +309,8 @@ def test_replay_command_replaces_no_other_thing(tmp_path: Path, tiny_bundle: Pat
     other.mkdir()
     (other / 'metrics.json').write_text('{"command": "multishift demo"}')
     for folder in (bag, bag.parent, other, tmp_path / 'bags/a.mcap/report'):
-        arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(folder), '--force']
-        with pytest.raises(MultishiftError, match='give another folder with --report'):
+        arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(folder), '--force']
+        with pytest.raises(MultishiftError, match='give another folder with --out'):
             CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert bag.read_bytes() == before
     assert [path.name for path in bag.parent.iterdir()] == ['a.mcap']
@@ -321,7 +321,7 @@ def test_replay_on_a_full_disk(
     tmp_path: Path, tiny_bundle: Path, small_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     bag, out = write_bag(tmp_path / 'a.mcap', labels=truth()), tmp_path / 'report'
-    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(out)]
     with small_files(5000), pytest.raises(MultishiftError) as caught:
         CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert str(caught.value).startswith(f'{out} cannot be written: no room on the disk')

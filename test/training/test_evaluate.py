@@ -105,7 +105,7 @@ def invoke(*arguments: object) -> Result:
 
 
 def evaluated(*arguments: object, out: Path) -> dict[str, Any]:
-    result = invoke(*arguments, '--report', out, '--json')
+    result = invoke(*arguments, '--out', out, '--json')
     assert result.exit_code == 0, (result.output, result.exception)
     assert json.loads((out / 'metrics.json').read_text()) == json.loads(result.stdout)
     content: dict[str, Any] = json.loads(result.stdout)
@@ -219,7 +219,7 @@ def test_page_shows_it_all(street: Path) -> None:
 
 def test_terminal_shows_a_table_per_data_set(data: Path, bundle: Path, tmp_path: Path) -> None:
     sets = described(tmp_path / 'two.yaml', {'a': DESCRIPTION, 'b': DESCRIPTION})
-    result = invoke(sets, '--engine', bundle, '--data', data, '--report', tmp_path / 'out')
+    result = invoke(sets, '--engine', bundle, '--data', data, '--out', tmp_path / 'out')
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines if line] == [
@@ -360,7 +360,7 @@ def test_classes_are_left_out_where_the_data_set_has_none(
 ) -> None:
     # The bundle's second class is sky: no matter here.
     options = (road_anomaly, '--engine', tiny_bundle, '--data', tmp_path)
-    result = invoke(*options, '--report', tmp_path / 'out')
+    result = invoke(*options, '--out', tmp_path / 'out')
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith('road (figures in %)\ncondition')
     assert 'mIoU' not in result.stdout
@@ -382,7 +382,7 @@ def test_without_novel_pixels_figures_are_dashes(data: Path, bundle: Path, tmp_p
         raw = RAW[np.searchsorted(OURS, np.where(truth == 254, 255, truth))]
         Image.fromarray(raw).save(root / f'camvid/labels/val/{name}.png')
     options = (data / 'street.yaml', '--engine', bundle, '--data', root)
-    result = invoke(*options, '--components', 'anomaly', '--report', tmp_path / 'out')
+    result = invoke(*options, '--components', 'anomaly', '--out', tmp_path / 'out')
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stdout.splitlines()[-3].split()[2:6] == ['–'] * 4
     found = results(tmp_path / 'out')['all']
@@ -445,7 +445,7 @@ def test_interrupted_evaluation_goes_on_to_the_same_figures(
     options = street_options(data, bundle)
     with monkeypatch.context() as patch:
         interrupt(patch, at, by=KeyboardInterrupt)
-        assert invoke(*options, '--report', tmp_path).exit_code == 130
+        assert invoke(*options, '--out', tmp_path).exit_code == 130
     assert not (tmp_path / 'report.html').exists()
     runs = counted(monkeypatch)
     evaluated(*options, out=tmp_path)
@@ -474,7 +474,7 @@ def test_what_was_judged_of_something_else_is_not_taken_up(
     report, expected = tmp_path / 'report', results(street)
     with monkeypatch.context() as patch:
         interrupt(patch, 3, by=KeyboardInterrupt)
-        invoke(*street_options(root, bundle), '--report', report)
+        invoke(*street_options(root, bundle), '--out', report)
     images = root / 'camvid/images/val'
     shutil.copy(images / f'{NAMES[1]}.png', images / f'{NAMES[2]}.png')
     runs = counted(monkeypatch)
@@ -492,7 +492,7 @@ def test_what_was_judged_must_be_whole(
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt(patch, 3, by=KeyboardInterrupt)
-        invoke(*street_options(data, bundle), '--report', tmp_path)
+        invoke(*street_options(data, bundle), '--out', tmp_path)
     (state,) = (tmp_path / 'cache/unfinished').iterdir()
     state.write_bytes(state.read_bytes()[:-100])
     message = f'{state.parent} does not hold what was judged so far (no state of evaluation'
@@ -519,7 +519,7 @@ def test_damaged_images_are_left_out_counted_and_named(
     caplog.clear()
     with monkeypatch.context() as patch:
         interrupt(patch, 3, by=KeyboardInterrupt)
-        invoke(*street_options(root, bundle), '--report', tmp_path / 'out')
+        invoke(*street_options(root, bundle), '--out', tmp_path / 'out')
     content = evaluated(*street_options(root, bundle), out=tmp_path / 'out')
 
     assert results(tmp_path / 'out') == results(tmp_path / 'expected')
@@ -570,7 +570,7 @@ def test_image_that_gets_lost_between_the_passes(
 
 
 def fails(message: str, *arguments: object, out: Path) -> None:
-    result = invoke(*arguments, '--report', out)
+    result = invoke(*arguments, '--out', out)
     assert isinstance(result.exception, MultishiftError), (result.output, result.exception)
     assert message in str(result.exception)
     assert '\n' not in str(result.exception)
@@ -650,14 +650,14 @@ def test_report_is_replaced_by_force_only(
     report = shutil.copytree(street, tmp_path / 'report')
     before = (report / 'report.html').read_bytes()
     options = (data / 'street.yaml', '--engine', bundle, '--data', data)
-    result = invoke(*options, '--report', report)
+    result = invoke(*options, '--out', report)
     assert 'give --force to replace it' in str(result.exception)
     assert (report / 'report.html').read_bytes() == before
     demo = tmp_path / 'demo-report'
     demo.mkdir()
     (demo / 'metrics.json').write_text('{"command": "multishift demo"}')
     for out in (demo, data, bundle):
-        fails('give another folder with --report', *options, '--force', out=out)
+        fails('give another folder with --out', *options, '--force', out=out)
     assert json.loads((report / 'metrics.json').read_text())['command'] == 'multishift evaluate'
 
 
@@ -676,5 +676,5 @@ def test_full_disk(
 def test_report_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     options = ('--engine', bundle, '--data', data)
-    message = 'give another folder with --report'
+    message = 'give another folder with --out'
     fails(message, data / 'street.yaml', *options, out=tmp_path / 'file' / 'out')

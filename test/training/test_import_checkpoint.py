@@ -88,7 +88,7 @@ def test_command_says_what_it_did(imported: tuple[Path, Result]) -> None:
     assert 'openvino: ' in result.output
     assert 'torch: ' in result.output
     assert 'not on your roads: fit it on frames of your own with --calibrate' in result.output
-    assert result.stdout.endswith(f'next: multishift replay BAG --engine {out} --report report\n')
+    assert result.stdout.endswith(f'next: multishift replay BAG --engine {out} --out report\n')
 
 
 def test_manifest_says_where_it_comes_from(imported: tuple[Path, Result], weights: Path) -> None:

@@ -107,26 +107,26 @@ CASES = {
         'augment c.yaml',
         'present: folder s does not exist',
     ),
-    'evaluate, engine': (DRIVE, 'evaluate c.yaml --engine e --report r', 'engine bundle e does'),
+    'evaluate, engine': (DRIVE, 'evaluate c.yaml --engine e --out r', 'engine bundle e does'),
     'evaluate, checkpoint': (
         DRIVE,
-        'evaluate c.yaml --checkpoint w.safetensors --report r',
+        'evaluate c.yaml --checkpoint w.safetensors --out r',
         'checkpoint w.safetensors does not exist',
     ),
     'evaluate, published': (
         DRIVE,
-        'evaluate c.yaml --checkpoint w.pth --model segformer_b0 --report r',
+        'evaluate c.yaml --checkpoint w.pth --model segformer_b0 --out r',
         'w.pth cannot be read',
     ),
     'evaluate, label map': (
         'a: {kind: folder, images: ., labels: ., label_map: m.yaml, image_suffix: .yaml, '
         'label_suffix: .yaml}',
-        'evaluate c.yaml --report r',
+        'evaluate c.yaml --out r',
         'the label map m.yaml does not exist: mend `label_map`, which starts from the data root',
     ),
     'evaluate, fit': (
         DRIVE,
-        'evaluate c.yaml --fit f.yaml --score mahalanobis --checkpoint w --report r',
+        'evaluate c.yaml --fit f.yaml --score mahalanobis --checkpoint w --out r',
         'f.yaml cannot be read',
     ),
     'build': (None, 'engine build w.safetensors --out e', 'checkpoint w.safetensors does not'),
@@ -146,7 +146,7 @@ CASES = {
         'import-checkpoint c.yaml --model segformer_b0 --calibrate c.yaml --out e',
         'muad: MUAD_challenge/test_sets/test_OOD does not hold',
     ),
-    'replay': (None, 'replay b.mcap --report r', 'b.mcap: no such bag'),
+    'replay': (None, 'replay b.mcap --out r', 'b.mcap: no such bag'),
     'replay, engine': (None, 'engine inspect e', 'engine bundle e does not exist'),
     'make-bag': (None, 'make-bag i o.mcap', 'i: no such folder of images'),
     'make-bag, label map': (

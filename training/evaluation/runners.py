@@ -117,7 +117,8 @@ class NetworkRunner:
             device: index of the GPU.
 
         Raises:
-            MultishiftError: a score is unknown, named twice or not fitted, or no such GPU is found.
+            MultishiftError: a score is unknown, named twice or not fitted, or no such GPU is
+                there.
         """
         check_scores(scores)
         if (MAHALANOBIS in scores) != (mahalanobis is not None):

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 import openvino as ov
 
+from multishift_perception.progress import track
 from multishift_training.export.missing import require
 from multishift_training.export.openvino_graph import PRODUCTS, after_last_product, consumers
+from multishift_training.export.quiet import quiet_below
 
 
 def check_quantization() -> None:
@@ -37,13 +39,23 @@ def quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model
     with _quiet():
         result: ov.Model = nncf.quantize(
             model,
-            nncf.Dataset(samples),
+            nncf.Dataset(_Shown(samples)),
             subset_size=len(samples),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(names=_kept(model), validate=False),
         )
     return result
+
+
+class _Shown:
+    """Inputs with a progress bar, as often as they are gone through."""
+
+    def __init__(self, samples: Sequence[NDArray[np.uint8]]) -> None:
+        self._samples = samples
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return track(self._samples, 'quantise', unit='batch', leave=False)
 
 
 def _kept(model: ov.Model) -> list[str]:
@@ -63,14 +75,18 @@ def _kept(model: ov.Model) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the list of every operation that is left as it is."""
-    logger = logging.getLogger('nncf')
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Silence the list of every operation that is left as it is, and bars that are not ours."""
+    # It comes with NNCF, which draws its bars by it.
+    import rich
+
+    console = rich.get_console()
+    before = console.quiet
+    console.quiet = True
     try:
-        yield
+        with quiet_below('nncf', logging.WARNING):
+            yield
     finally:
-        logger.setLevel(level)
+        console.quiet = before
 
 
 def _nncf() -> Any:

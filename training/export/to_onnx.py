@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 import logging
 from typing import Any
-import warnings
 
 import torch
 from torch.export import ExportedProgram
@@ -15,6 +12,9 @@ from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAM
 from multishift_perception.errors import MultishiftError
 from multishift_training.export.missing import require
 from multishift_training.export.onnx_kind import ONNX_PACKAGES
+from multishift_training.export.quiet import quiet_below, quiet_copies
+
+_REGISTRATION = 'torch.onnx._internal.exporter._registration'
 
 
 def check_onnx() -> None:
@@ -32,7 +32,8 @@ def to_onnx(program: ExportedProgram) -> bytes:
         MultishiftError: PyTorch cannot turn the program into ONNX.
     """
     try:
-        with _quiet():
+        # Of torchvision, which no network of ours uses.
+        with quiet_below(_REGISTRATION, logging.ERROR), quiet_copies():
             exported: Any = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -48,18 +49,3 @@ def to_onnx(program: ExportedProgram) -> bytes:
         ) from error
     data: bytes = exported.model_proto.SerializeToString()
     return data
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's words on torchvision, which no network of ours uses."""
-    registration = logging.getLogger('torch.onnx._internal.exporter._registration')
-    level = registration.level
-    registration.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            # Of PyTorch's own use of what it will remove.
-            pass
-            yield
-    finally:
-        registration.setLevel(level)

@@ -18,6 +18,7 @@ from multishift_perception.engine.manifest import Artifact
 from multishift_perception.engine.openvino_backend import OpenVinoBackend
 from multishift_perception.files import sha256
 from multishift_training.export.openvino_graph import speed_up_upsampling
+from multishift_training.export.quiet import quiet_copies
 from multishift_training.export.targets import Describe, Prove
 
 
@@ -39,7 +40,8 @@ def write_openvino(
         samples: inputs of that shape, to quantise with.
     """
     file = folder / 'openvino.xml'
-    model = ov.convert_model(program)
+    with quiet_copies():
+        model = ov.convert_model(program)
     # The conversion leaves shapes open; known ones need no operators that ask for them.
     model.reshape(list(shape))
     if samples is not None:

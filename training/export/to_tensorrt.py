@@ -24,6 +24,7 @@ from multishift_perception.engine.tensorrt_backend import (
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training.export.missing import require
+from multishift_training.export.quiet import quiet_copies
 from multishift_training.export.targets import Describe, Precision, Prove
 
 _DEVICE = torch.device('cuda', 0)
@@ -70,17 +71,19 @@ def write_tensorrt(
 def _build(program: ExportedProgram, frames: Tensor, timing_cache: Path) -> bytes:
     dynamo = _library().dynamo
     try:
-        engine: bytes = dynamo.convert_exported_program_to_serialized_trt_engine(
-            move_to_device_pass(program, str(_DEVICE)),
-            arg_inputs=(frames.to(_DEVICE),),
-            arg_input_binding_names=(INPUT_NAME,),
-            output_binding_names=OUTPUT_NAMES,
-            device=_DEVICE,
-            require_full_compilation=True,
-            # Our masks say which pixels a query sees; the default takes them for causal ones.
-            attn_bias_is_causal=False,
-            timing_cache_path=str(timing_cache),
-        )
+        with quiet_copies():
+            moved = move_to_device_pass(program, str(_DEVICE))
+            engine: bytes = dynamo.convert_exported_program_to_serialized_trt_engine(
+                moved,
+                arg_inputs=(frames.to(_DEVICE),),
+                arg_input_binding_names=(INPUT_NAME,),
+                output_binding_names=OUTPUT_NAMES,
+                device=_DEVICE,
+                require_full_compilation=True,
+                # Our masks say which pixels a query sees; the default takes them for causal ones.
+                attn_bias_is_causal=False,
+                timing_cache_path=str(timing_cache),
+            )
     except RuntimeError as error:  # whatever a converter or the builder met
         reason = ' '.join(str(error.__cause__ or error).split())[:300]
         at_fault = ', '.join(_unsupported(program)) or 'none by name'
@@ -96,7 +99,8 @@ def _unsupported(program: ExportedProgram) -> list[str]:
     from torch_tensorrt.dynamo.conversion import DYNAMO_CONVERTERS
     from torch_tensorrt.dynamo.lowering import get_decompositions
 
-    lowered = program.run_decompositions(get_decompositions())
+    with quiet_copies():
+        lowered = program.run_decompositions(get_decompositions())
     nodes = [node for node in lowered.graph.nodes if node.op == 'call_function']
     return sorted({str(node.target) for node in nodes if node not in DYNAMO_CONVERTERS})
 
