@@ -56,7 +56,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # what it iterates over, `track` kno
             super().close()
         elif not self.disable:
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # type: ignore[attr-defined]
             if self.leave:
                 self._tell()
 
