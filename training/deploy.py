@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -60,8 +62,20 @@ class DeployGraph(nn.Module):
 
     def _calibrated(self, score: Tensor) -> Tensor:
         """Piecewise-linear map; rounding down keeps 128 for scores that reach the point."""
-        anomaly = torch.full_like(score, self._floor)
-        for start, width, rise in self._segments:
-            anomaly = anomaly + ((score - start) / width).clamp(0, 1) * rise
+        parts = [
+            ((score - start) / width).clamp(0, 1) * rise for start, width, rise in self._segments
+        ]
         # Float sums may end a hair below the integer that the operating point stands for.
-        return (anomaly + 1e-3).floor().clamp(0, 255).to(torch.uint8)
+        return (_sum(parts) + self._floor + 1e-3).floor().clamp(0, 255).to(torch.uint8)
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    """Add in pairs, and their sums in pairs.
+
+    One after the other, OpenVINO would compute all parts first and keep each in a register of its
+    own: those of a CPU without AVX-512 last for 13, and the network would not compile there.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    half = (len(parts) + 1) // 2
+    return _sum(parts[:half]) + _sum(parts[half:])
