@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -81,3 +85,25 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, for two frames per call."""
     return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_two', batch=2)
+
+
+def load_on_an_older_cpu(*bundles: Path | None) -> None:
+    """Load bundles by OpenVINO, and prove them, as on a CPU with AVX2 and no AVX-512."""
+    script = (
+        'import sys; from pathlib import Path; from multishift_perception.engine import Engine\n'
+        'for name in sys.argv[1:]:\n'
+        "    Engine.load(Path(name) if name else None, backend='openvino').close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script, *(str(bundle or '') for bundle in bundles)],
+        env={**os.environ, 'ONEDNN_MAX_CPU_ISA': 'AVX2'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def older_cpu() -> Callable[..., None]:
+    """`load_on_an_older_cpu`."""
+    return load_on_an_older_cpu

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +10,11 @@ from multishift_training.models import Prediction, SegmentationModel
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Segments of the calibration that are computed at a stretch. OpenVINO fuses what has one shape
+# into one loop and keeps each segment of it in a register: those of a CPU without AVX-512 last for
+# 13, and where they do not, nothing of the network compiles. Another shape ends the loop.
+_TOGETHER = 8
 
 
 class Normalize(nn.Module):
@@ -62,20 +65,12 @@ class DeployGraph(nn.Module):
 
     def _calibrated(self, score: Tensor) -> Tensor:
         """Piecewise-linear map; rounding down keeps 128 for scores that reach the point."""
-        parts = [
-            ((score - start) / width).clamp(0, 1) * rise for start, width, rise in self._segments
-        ]
+        anomaly = torch.full_like(score, self._floor)
+        views = score, score.flatten(1)
+        for first in range(0, len(self._segments), _TOGETHER):
+            view = views[first // _TOGETHER % 2]
+            anomaly = anomaly.reshape(view.shape)
+            for start, width, rise in self._segments[first : first + _TOGETHER]:
+                anomaly = anomaly + ((view - start) / width).clamp(0, 1) * rise
         # Float sums may end a hair below the integer that the operating point stands for.
-        return (_sum(parts) + self._floor + 1e-3).floor().clamp(0, 255).to(torch.uint8)
-
-
-def _sum(parts: Sequence[Tensor]) -> Tensor:
-    """Add in pairs, and their sums in pairs.
-
-    One after the other, OpenVINO would compute all parts first and keep each in a register of its
-    own: those of a CPU without AVX-512 last for 13, and the network would not compile there.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    half = (len(parts) + 1) // 2
-    return _sum(parts[:half]) + _sum(parts[half:])
+        return (anomaly.reshape(score.shape) + 1e-3).floor().clamp(0, 255).to(torch.uint8)
