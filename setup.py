@@ -76,7 +76,8 @@ setup(
         ],
         'augment': ['diffusers', 'transformers'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.
-        'tensorrt': ['torch-tensorrt>=2.14; platform_system == "Linux"'],
+        # JetPack has TensorRT 10, which 2.12 is for; newer ones are for TensorRT 11.
+        'tensorrt': ['torch-tensorrt>=2.12; platform_system == "Linux"'],
         # Runs engines that were built ahead of time.
         'tensorrt-rtx': [
             'torch-tensorrt-rtx>=2.14,<2.15; '
