@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import os
 from pathlib import Path
+import runpy
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -17,6 +19,16 @@ from multishift_perception.engine.manifest import Calibration, ClassEntry
 from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
 from multishift_training.export import export_bundle
 from multishift_training.models import Prediction, SegmentationModel
+
+# This process and all it starts contact nobody: guard/sitecustomize.py refuses it, and what it
+# writes down fails the test that is running.
+_GUARD = Path(__file__).parent / 'guard'
+_CONTACTS = Path(tempfile.mkdtemp(prefix='contacts.')) / 'contacts.txt'
+os.environ['MULTISHIFT_TEST_CONTACTS'] = str(_CONTACTS)
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    filter(None, (str(_GUARD), os.environ.get('PYTHONPATH')))
+)
+runpy.run_path(str(_GUARD / 'sitecustomize.py'))
 
 TINY_CLASSES = (
     ClassEntry(name='road', color=(128, 64, 128)),
@@ -73,6 +85,15 @@ def write_tiny_bundle(path: Path, *, batch: int = 1) -> Path:
         provenance={'made by': 'the test suite'},
     )
     return path
+
+
+@pytest.fixture(autouse=True)
+def contacts() -> Iterator[Path]:
+    """The file of contacts; whoever causes some on purpose removes it."""
+    yield _CONTACTS
+    made = _CONTACTS.read_text() if _CONTACTS.exists() else ''
+    _CONTACTS.unlink(missing_ok=True)
+    assert not made
 
 
 @pytest.fixture(scope='session')
