@@ -33,7 +33,8 @@ setup(
     name=NAME,
     version=VERSION,
     description='Segments the road and detects unknown objects on it, in every weather and light.',
-    long_description=__doc__,
+    long_description=(HERE / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
     maintainer='multishift_perception maintainers',
     maintainer_email='maintainers@example.com',
@@ -60,7 +61,6 @@ setup(
         'pydantic>=2',
         'pyyaml',
         'rosbags',
-        'torch',
         'tqdm',
     ],
     extras_require={
@@ -72,9 +72,12 @@ setup(
             'safetensors',
             'scipy',
             'tensorboard',
+            'torch',
             'transformers>=5.23',
         ],
-        'augment': ['diffusers', 'transformers'],
+        'augment': ['diffusers', 'torch', 'transformers'],
+        # Runs engines by PyTorch, on a GPU or for comparison; OpenVINO's need none of it.
+        'torch': ['torch'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.
         # JetPack has TensorRT 10, which 2.12 is for; newer ones are for TensorRT 11.
         'tensorrt': ['torch-tensorrt>=2.12; platform_system == "Linux"'],

@@ -22,3 +22,8 @@ def schema_faults(error: ValidationError) -> str:
         f'{".".join(map(str, fault["loc"])) or "the file"}: {fault["msg"]}'
         for fault in error.errors()
     )
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that installs an extra of this package, which is on no index."""
+    return f"`pip install '.[{extra}]'` in the checkout"

@@ -12,7 +12,7 @@ from typing import cast
 import click
 
 from multishift_perception import __version__
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, install_extra
 
 
 class LazyGroup(click.Group):
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
             return _load(plugin)
         raise MultishiftError(
             f'`{cmd_name}` comes from multishift_training, which is not installed: '
-            "pip install 'multishift_perception[train]'"
+            f'run {install_extra("train")}'
         )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -73,7 +73,7 @@ def _load(plugin: EntryPoint) -> click.Command:
             raise
         raise MultishiftError(
             f'`{plugin.name}` needs {error.name}, which is not installed: '
-            "pip install 'multishift_perception[train]'"
+            f'run {install_extra("train")}'
         ) from error
 
 
