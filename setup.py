@@ -33,7 +33,7 @@ setup(
     name=NAME,
     version=VERSION,
     description='Segments the road and detects unknown objects on it, in every weather and light.',
-    long_description=(HERE / 'README.md').read_text(),
+    long_description=(HERE / 'README.md').read_text('utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     maintainer='multishift_perception maintainers',
