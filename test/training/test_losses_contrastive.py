@@ -17,12 +17,7 @@ from multishift_training.losses.contrastive import (
 )
 from multishift_training.losses.sorted_hinge import sorted_hinge_sums
 
-DEVICES = [
-    'cpu',
-    pytest.param(
-        'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-    ),
-]
+DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)]
 MARGINS = Margins(2.0, 1.0, 0.5)
 
 

@@ -11,7 +11,8 @@ import sys
 
 ROOT = Path(__file__).resolve().parents[3]
 PACK = ROOT / 'gpu-pack'
-SITE = ROOT / 'build' / 'gpu-site'
+# For each Python its own: wheels with compiled parts fit one.
+SITE = ROOT / 'build' / f'gpu-site-{sys.implementation.cache_tag}'
 
 
 def prepare(pack: Path = PACK, site: Path = SITE) -> list[str]:
@@ -35,20 +36,23 @@ def prepare(pack: Path = PACK, site: Path = SITE) -> list[str]:
     wheels = [wheel for wheel in sorted(pack.glob('*.whl')) if _is_wanted(wheel)]
     if not wheels:
         return ['nothing to install']
-    return [_install(wheels, site)]
+    together = _install(wheels, site)
+    # One that does not fit this machine must not keep the others out.
+    return [together] if together.startswith('inst') else [_install([w], site) for w in wheels]
 
 
 def _install(wheels: list[Path], site: Path) -> str:
+    """Install all of some wheels or none; return in words what became of it."""
     command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-index', '--no-deps']
     command += ['--no-compile', '--disable-pip-version-check', '--upgrade', '--target', str(site)]
     done = subprocess.run(
         [*command, *map(str, wheels)], capture_output=True, text=True, check=False
     )
     names = ', '.join(wheel.name.split('-')[0] for wheel in wheels)
-    if done.returncode:
-        reason = next((x for x in reversed(done.stderr.splitlines()) if x.strip()), 'no word')
-        return f'pip cannot install {names} from the pack: {reason}'
-    return f'installed from the pack: {names}'
+    if done.returncode == 0:
+        return f'installed from the pack: {names}'
+    reason = next((x for x in done.stderr.splitlines() if 'ERROR' in x), 'no word')
+    return f'cannot install {names} from the pack: {reason.strip()}'
 
 
 def _is_wanted(wheel: Path) -> bool:

@@ -25,12 +25,13 @@ PACKAGES = (
     *('pydantic', 'pydantic-core', 'annotated-types', 'typing-inspection', 'typing-extensions'),
     *('click', 'pyyaml', 'tqdm', 'safetensors', 'lightning-fabric', 'lightning-utilities'),
     *('packaging', 'fsspec', 'pillow', 'albumentations', 'albucore', 'stringzilla', 'simsimd'),
-    *('jinja2', 'markupsafe', 'scipy', 'tensorboard', 'opencv-python-headless'),
-    *('tensorrt-rtx-cu13', 'tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'),
+    *('jinja2', 'markupsafe', 'scipy', 'opencv-python-headless', 'tensorrt-rtx-cu13'),
 )
-# The largest are not even fetched: with the checkout they never fit.
-TOO_LARGE = {'tensorrt-rtx-cu13': 'its libraries are more than 300 MB'}
-TOO_LARGE |= dict.fromkeys(('tensorrt-rtx-cu13-bindings', 'tensorrt-rtx-cu13-libs'), 'likewise')
+# Not even fetched: with the checkout they never fit.
+TOO_LARGE = {
+    'opencv-python-headless': '55 MiB; parts that read images fail where it is missing',
+    'tensorrt-rtx-cu13': 'more than 300 MiB; the part says so',
+}
 _PLATFORMS = ('manylinux2014_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_28_x86_64')
 
 
