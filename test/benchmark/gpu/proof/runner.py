@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 import os
@@ -88,7 +88,8 @@ def _run(name: str, settings: Settings, results: Results) -> None:
     results.save()
     print(f'{name}: {entry["state"]} {entry["word"]} ({entry["seconds"]:.0f} s)', flush=True)
     if settings.on_gpu:
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # of a lost GPU; the parts that follow say so
+            torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from multishift_training import models
 from multishift_training.models import SegmentationModel
 from proof.attempts import Attempts
 from proof.networks import DTYPES, NAMES, Deployed, runner, work
+from proof.results import clocks
 from proof.settings import Note, Settings
 
 REAL_TIME = ('deeplabv3plus_compact', 'segformer_b0')
@@ -43,6 +44,8 @@ def run(settings: Settings, note: Note) -> None:
                 _title(*case),
                 row | {'share of roofline': _share(peak, least(name, size), case, row)},
             )
+    if settings.on_gpu:
+        note('clocks just after', clocks())
     attempts.end()
 
 
