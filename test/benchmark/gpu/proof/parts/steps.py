@@ -142,7 +142,9 @@ def _in_turn(settings: Settings, rivals: Any) -> dict[str, object]:
         'ours, bf16': lambda: _mixed_pass(ours, image),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(10 if settings.on_gpu else 1):
+    for turn in range(10 if settings.on_gpu else 1):
+        if turn > 2 and settings.left < 5:
+            break
         for name, way in ways.items():
             settings.synchronize()
             start = time.perf_counter()
