@@ -19,7 +19,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: $(VENV)/.ready
-	$(BIN)/multishift demo --out demo-report
+	$(BIN)/multishift demo --out demo-report --force
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

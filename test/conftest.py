@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from multishift_perception.engine.manifest import Calibration, ClassEntry
+from multishift_perception.engine import Calibration, ClassEntry
 from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
 from multishift_training.export import export_bundle
 from multishift_training.models import Prediction, SegmentationModel
@@ -90,3 +95,59 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, for two frames per call."""
     return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_two', batch=2)
+
+
+Unshared = Callable[..., 'subprocess.CompletedProcess[str]']
+
+
+@pytest.fixture
+def unshared() -> Unshared:
+    """Return a function that runs a shell script which may mount disks that it alone sees."""
+
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        words = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', script, 'sh']
+        done = subprocess.run(
+            [*words, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        if 'unshare failed' in done.stderr:
+            pytest.skip('the system lets nobody mount anything')
+        return done
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, unshared: Unshared) -> Unshared:
+    """Return a function that runs `multishift` in a folder on a disk of so many kilobytes.
+
+    What is on the disk in the end stands on the standard output, a line each.
+    """
+    folder = tmp_path / 'small_disk'
+    folder.mkdir()
+    script = (
+        'kilobytes=$1 python=$2; shift 2; '
+        f'mount -t tmpfs -o size="$kilobytes"k none {folder} && cd {folder} || exit; '
+        '"$python" -m multishift_perception.cli.main "$@" > /dev/null; code=$?; '
+        'find . -mindepth 1; exit $code'
+    )
+
+    def run(kilobytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return unshared(script, kilobytes, sys.executable, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def small_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Return a function whose block may write no more bytes than that to any file."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES
+from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.memory import keep_large_buffers
 from multishift_training import checkpoints, trained
@@ -24,13 +25,19 @@ from multishift_training.config import MultiShift, Stage, TrainConfig
 from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
 from multishift_training.deploy import Normalize
 from multishift_training.devices import gathered, leave_cores_to, make_fabric
-from multishift_training.disk import room
 from multishift_training.methods import Losses, losses_of
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.optimizers import make_optimizer, set_learning_rate
-from multishift_training.run import Epoch, RunFolder, State, locked, schedule
+from multishift_training.run import (
+    Epoch,
+    RunFolder,
+    State,
+    check_run_folder,
+    locked,
+    schedule,
+)
 from multishift_training.time_limit import TimeLimit
-from multishift_training.trainable import choose_trainable, set_training_mode
+from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
 from multishift_training.trained import Checkpoint
 from multishift_training.validate import check_monitor, monitored, validate
 from multishift_training.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
@@ -58,15 +65,20 @@ def train(
         was over before.
 
     Raises:
-        MultishiftError: the folder holds a run of another configuration or one in progress, data
-            or weights are at fault, the loss is not finite, or the disk is full; what was saved
-            before is whole.
+        MultishiftError: the folder holds a run of another configuration, one in progress or
+            something else, data or weights are at fault, the loss is not finite, or the disk is
+            full; what was saved before is whole.
     """
     limit = TimeLimit(seconds)
     keep_large_buffers()
     leave_cores_to(config.workers)
     fabric = make_fabric(config.precision)
-    with locked(path) if fabric.is_global_zero else nullcontext():
+    if fabric.is_global_zero:
+        check_run_folder(path)
+    with (
+        reporting_full_disk(path, resumes=True),
+        locked(path) if fabric.is_global_zero else nullcontext(),
+    ):
         folder = RunFolder(path, config, writes=fabric.is_global_zero)
         training = _Training(config, folder, fabric, root)
         for epoch in schedule(config):
@@ -110,6 +122,9 @@ class _Training:
             raise MultishiftError(
                 f'stage {stage.name}: method multishift learns from pairs: set data.partners'
             )
+        processes = self._fabric.world_size
+        if self._samples.members == 1 and self._config.batch_size == processes:
+            check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
 
     def run(self, epoch: Epoch, limit: TimeLimit) -> bool:
         """Train an epoch, or what is left of it, then validate and save.
@@ -263,11 +278,12 @@ class _Training:
         record = {'epoch': epoch.number, 'stage': epoch.stage.name, **losses, **found}
         state.history.append(record)
         if self._board is not None:
-            with room(self._folder.path):
-                if state.best == quality:
-                    trained.save(self._folder.best, Checkpoint(self._model, config, found))
-                self._folder.write_log(state.history)
-                self._board.add(epoch.number, {**losses, **found}, self._model)
+            if state.best == quality:
+                trained.save(self._folder.best, Checkpoint(self._model, config, found))
+            self._folder.write_log(state.history)
+            self._board.add(epoch.number, {**losses, **found}, self._model)
+            method = epoch.stage.method
+            self._board.add_selection(epoch.number, method, self._samples, self._model)
         shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
         logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
         state.epoch, state.step, state.sums = epoch.number + 1, 0, {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.engine.types import EngineOutput
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class CudaRunner:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # an operator that waits for the GPU, or copies to it
-            reason = ' '.join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             logger.warning('the network runs without CUDA graph, slower: %s', reason)
         else:
             self._graph = graph
@@ -92,7 +92,7 @@ def gpu_faults(file: Path, device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         if isinstance(error, torch.OutOfMemoryError) or any(w in reason for w in _SHORTAGE):
             # Else what was allocated so far would be missing at the next trial.
             torch.cuda.empty_cache()

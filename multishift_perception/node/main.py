@@ -12,11 +12,12 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.memory import keep_large_buffers
 from multishift_perception.node.log_bridge import RosHandler
-from multishift_perception.node.node import NODE_NAME, PerceptionNode
+from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.parameter_specs import help_text
+from multishift_perception.outputs import NODE_NAME
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parse(remove_ros_args(['perception_node', *arguments])[1:])
         rclpy.init(args=arguments)
     except Exception as error:  # of rcl: unreadable parameter files and malformed arguments
-        print(f'{NODE_NAME}: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'{NODE_NAME}: {one_line(error)}', file=sys.stderr)
         return 1
     try:
         return _run()

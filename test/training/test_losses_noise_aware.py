@@ -6,7 +6,8 @@ from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses import noise_aware
-from multishift_training.losses.noise_aware import MeanOver, noise_aware_cross_entropy
+from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.options import MeanOver
 
 
 def random_batch(seed: int) -> tuple[Tensor, Tensor]:

@@ -9,15 +9,14 @@ import click
 
 from multishift_training.cli.options import data_option
 from multishift_training.config import read_config
-from multishift_training.devices import is_first_process
-from multishift_training.train import train
+from multishift_training.presence import check_training
 
 
 @click.command()
 @click.argument('config', type=click.Path(path_type=Path))
 @click.option(
     '--out',
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
 )
 @data_option
@@ -52,6 +51,11 @@ def command(
     wanted = read_config(config)
     wanted = wanted.model_copy(update={k: v for k, v in replaced.items() if v is not None})
     folder = out or Path('runs') / config.stem
+    check_training(wanted, data, new=not (folder / 'last.pt').exists())
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.devices import is_first_process
+    from multishift_training.train import train
+
     seconds = math.inf if max_minutes is None else 60 * max_minutes
     best = train(wanted, folder, root=data, seconds=seconds)
     if not is_first_process():

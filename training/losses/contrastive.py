@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL
+from multishift_training.losses.options import ThirdTerm
 from multishift_training.losses.sorted_hinge import sorted_hinge_sums
-
-ThirdTerm = Literal['paper', 'poster', 'code']
 
 # What the third term cuts at zero, of u_augmented - u_original and its margin. The paper's form
 # wants the augmented score lower by the margin; the poster's wants both equal, its margin being a

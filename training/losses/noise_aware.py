@@ -7,7 +7,7 @@ losses of the augmented half do not count.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses.contrastive import at_least_float32, halves
-
-MeanOver = Literal['all', 'valid']
+from multishift_training.losses.options import MeanOver
 
 
 class SegmentationTerms(NamedTuple):
@@ -115,11 +114,22 @@ def _mean(losses: Tensor, valid: Tensor, mean_over: MeanOver) -> Tensor:
 
 def _small_losses(losses: Tensor, weighed: Tensor, valid: Tensor, ratio: float) -> Tensor:
     """Return the mean of ``weighed`` where the valid losses are smallest; 0 without any."""
+    trusted = trusted_pixels(losses, valid, ratio)
+    return torch.where(trusted, weighed, 0).sum() / trusted.sum().clamp(min=1)
+
+
+def trusted_pixels(losses: Tensor, valid: Tensor, ratio: float) -> Tensor:
+    """Return whose labels are trusted, those of the smallest valid losses: ``bool [B,H,W]``.
+
+    Args:
+        losses: of the pixels of augmented images, ``[B,H,W]``.
+        valid: where a class is known, ``bool [B,H,W]``.
+        ratio: share of these that is trusted.
+    """
     # In float32, as released: the product may fall to the other side of a whole number.
     kept = (ratio * valid.sum().to(torch.float32)).to(torch.int64)
-    ranked = losses.masked_fill(~valid, math.inf).flatten()
-    trusted = _smallest(ranked.detach(), kept).view_as(weighed)
-    return torch.where(trusted, weighed, 0).sum() / kept.clamp(min=1)
+    ranked = losses.detach().masked_fill(~valid, math.inf).flatten()
+    return _smallest(ranked, kept).view_as(losses)
 
 
 def _smallest(values: Tensor, count: Tensor) -> Tensor:
