@@ -54,21 +54,25 @@ setup(
     install_requires=[
         'click',
         'jinja2',
+        'lz4',
         'matplotlib',
+        'mcap',
         'numpy<2.3',  # the compiled part of cv_bridge is tested against these
         'opencv-python-headless<5',
         'openvino',
+        'pillow',
         'pydantic>=2',
         'pyyaml',
         'rosbags',
+        'simplejpeg',  # names what is damaged in a JPEG, which OpenCV only prints
         'tqdm',
+        'zstandard',
     ],
     extras_require={
         'train': [
             'albumentations',
             'lightning-fabric',
             'nncf',  # quantises engines for CPUs
-            'pillow',
             'safetensors',
             'scipy',
             'tensorboard',

@@ -40,7 +40,7 @@ def await_node(context: LaunchContext) -> list[ExecuteProcess]:
     """Return the process that waits for the node; the bag follows it."""
     namespace = LaunchConfiguration('namespace').perform(context).strip('/')
     node = '/'.join(['', *filter(None, [namespace]), 'multishift_perception'])
-    module = 'multishift_perception.demo.await_active'
+    module = 'multishift_perception.node.await_active'
     return [
         ExecuteProcess(
             cmd=[sys.executable, '-m', module, node],

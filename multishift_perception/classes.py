@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,31 @@ CITYSCAPES: tuple[SemanticClass, ...] = (
     SemanticClass('motorcycle', (0, 0, 230)),
     SemanticClass('bicycle', (119, 11, 32)),
 )
+
+
+class TrainId(IntEnum):
+    """The index of each class of ``CITYSCAPES``, by its name."""
+
+    ROAD = 0
+    SIDEWALK = 1
+    BUILDING = 2
+    WALL = 3
+    FENCE = 4
+    POLE = 5
+    TRAFFIC_LIGHT = 6
+    TRAFFIC_SIGN = 7
+    VEGETATION = 8
+    TERRAIN = 9
+    SKY = 10
+    PERSON = 11
+    RIDER = 12
+    CAR = 13
+    TRUCK = 14
+    BUS = 15
+    TRAIN = 16
+    MOTORCYCLE = 17
+    BICYCLE = 18
+
 
 NOVEL_COLOR = (255, 64, 0)
 

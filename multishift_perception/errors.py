@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
 
 class MultishiftError(Exception):
-    """A fault the user can mend: one line that names the thing at fault and the mend.
+    """A fault the user can mend: a line that names the thing at fault and the mend.
 
-    The command line prints it and exits with 1; the node logs it and refuses the transition.
-    Anything else that escapes is a defect of ours and keeps its traceback.
+    Of a file with several faults each has a line of its own. The command line prints it and exits
+    with 1; the node logs it and refuses the transition. Anything else that escapes is a defect of
+    ours and keeps its traceback.
     """
 
 
-def schema_faults(error: ValidationError) -> str:
-    """Return a validation error's faults on one line, each with the path of its field."""
-    return '; '.join(
-        f'{".".join(map(str, fault["loc"])) or "the file"}: {fault["msg"]}'
-        for fault in error.errors()
-    )
+def one_line(error: object) -> str:
+    """Return what an exception says on one line, as libraries do not always."""
+    return ' '.join(str(error).split())
 
 
 def install_extra(extra: str) -> str:

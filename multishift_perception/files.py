@@ -12,11 +12,9 @@ import os
 from pathlib import Path
 import shutil
 import tempfile
-from typing import IO, Any
+from typing import IO
 
-import yaml
-
-from multishift_perception.errors import MultishiftError
+from multishift_perception.disk import reporting_full_disk
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -30,26 +28,40 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The caller creates a file or a directory at the yielded path. After an exception, or a kill at
     any moment, ``path`` is what it was before.
+
+    Raises:
+        FullDiskError: there is no room on the disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with reporting_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(path) as scratch:
+            fresh = scratch / path.name
+            yield fresh
+            try:
+                os.replace(fresh, path)
+            except OSError:
+                # Asked for only now: another process may have put a directory there a moment ago.
+                if not path.is_dir():
+                    raise
+                _exchange(fresh, path)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside ``path``, named after it, that lives as long as the block.
+
+    After a kill, `remove_leftovers` of ``path`` removes it.
+    """
     scratch, lock = _new_scratch(path)
     try:
-        fresh = scratch / path.name
-        yield fresh
-        try:
-            os.replace(fresh, path)
-        except OSError:
-            # Asked for only now: another process may have put a directory there a moment ago.
-            if not path.is_dir():
-                raise
-            _exchange(fresh, path)
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.close()
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed while `replacing` ``path`` left beside it.
+    """Remove the scratch folders that killed processes left beside ``path``.
 
     What living processes write there stays.
     """
@@ -63,7 +75,11 @@ def _new_scratch(path: Path) -> tuple[Path, IO[bytes]]:
     """Return a new folder beside ``path`` and the lock that is held while it is in use."""
     while True:
         scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-        (scratch / _LOCK).touch()
+        try:
+            (scratch / _LOCK).touch()
+        except OSError:
+            scratch.rmdir()
+            raise
         # Another process may have taken the folder for a leftover just now.
         if lock := _locked(scratch / _LOCK):
             return scratch, lock
@@ -112,22 +128,3 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def read_yaml(path: Path, what: str) -> Any:
-    """Return the content of a YAML file.
-
-    Args:
-        path: of the file.
-        what: what it should be, in words, for the error.
-
-    Raises:
-        MultishiftError: it is missing, unreadable or no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise MultishiftError(f'{path} cannot be read ({error.strerror}): give {what}') from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = ' '.join(str(error).split())
-        raise MultishiftError(f'{path} is not valid YAML ({reason}): give {what}') from None

@@ -6,41 +6,27 @@ be decoded is refused with a ``FrameError``, whatever the bytes are.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
+import re
 import sys
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Quoted: array.array takes no subscript at run time before Python 3.12.
-Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int]'
-
-
-class FrameError(Exception):
-    """A frame that cannot be used.
-
-    Attributes:
-        cause: the short name under which such frames are counted.
-    """
-
-    cause: str
-
-
-class UnsupportedEncoding(FrameError):
-    """The frame is in an encoding that nothing here decodes."""
-
-    cause = 'encoding'
-
-
-class BrokenFrame(FrameError):
-    """The frame's fields contradict each other, or its bytes are damaged."""
-
-    cause = 'broken'
-
+# Users of this module catch FrameError.
+from multishift_perception.frame_errors import BrokenFrame, UnsupportedEncoding
+from multishift_perception.frame_errors import FrameError as FrameError
+from multishift_perception.image_files import (
+    MAX_PIXELS,
+    Buffer,
+    decode_file,
+    decode_grey,
+    read_header,
+    refuse_oversized,
+)
 
 # Bytes per pixel and conversion to RGB (None: the bytes are RGB already).
 # OpenCV names a Bayer pattern after the second pixel of the second row, ROS after the first of
@@ -74,14 +60,17 @@ _BRIDGED = {
 }
 ENCODINGS = (*_PACKED, 'mono16', *_PLANAR)
 
-_JPEG_START, _JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
-_PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
-# Some cameras pad their JPEGs; the end marker is looked for in this many last bytes.
-_END_WINDOW = 4096
+# What a CompressedImage's format says of a mosaic: its encoding; then, after a semicolon, the
+# file's kind and what it holds, which some senders leave out.
+_BAYER = re.compile(r'bayer_(rggb|bggr|gbrg|grbg)(8|16)')
 
 
-def decode(message: Any) -> NDArray[np.uint8]:
+def decode(message: Any, *, max_pixels: int | None = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode an ``Image`` or a ``CompressedImage``, of rclpy or of a bag reader.
+
+    Args:
+        message: the message.
+        max_pixels: larger images are refused before they are decoded; none are where this is None.
 
     Returns:
         RGB ``uint8 [h,w,3]``.
@@ -90,7 +79,8 @@ def decode(message: Any) -> NDArray[np.uint8]:
         FrameError: the frame cannot be used.
     """
     if hasattr(message, 'format'):
-        return decode_compressed(message.data)
+        return decode_compressed(message.data, message.format, max_pixels=max_pixels)
+    refuse_oversized(message.height, message.width, max_pixels)
     return decode_image(
         message.encoding,
         message.height,
@@ -142,40 +132,49 @@ def decode_image(
     raise UnsupportedEncoding(f"encoding '{encoding}' is none of {', '.join(ENCODINGS)}")
 
 
-def decode_compressed(data: Buffer) -> NDArray[np.uint8]:
-    """Decode the bytes of a ``sensor_msgs/CompressedImage``, JPEG or PNG.
+def decode_compressed(
+    data: Buffer, format: str = '', *, max_pixels: int | None = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Decode the bytes of a ``sensor_msgs/CompressedImage``.
 
-    The bytes decide, not the message's ``format``, which drivers fill in many ways. A truncated
-    file is refused: decoders fill what is missing with grey, which would pass for an anomaly.
-    An EXIF orientation is ignored, so that the outputs align with the sensor.
+    The bytes decide, not ``format``, which drivers fill in many ways; but a file of one channel
+    is a Bayer mosaic where ``format`` says so.
+
+    Args:
+        data: a file that ``decode_file`` reads.
+        format: of the message, such as ``bayer_rggb8; png compressed bayer_rggb8``.
+        max_pixels: larger images are refused before they are decoded; none are where this is None.
 
     Returns:
-        RGB ``uint8 [h,w,3]``.
+        RGB ``uint8 [h,w,3]``; of a mosaic what ``decode_image`` returns.
 
     Raises:
-        UnsupportedEncoding: the bytes are neither JPEG nor PNG.
+        UnsupportedEncoding: the bytes are no such file, or 16-bit Bayer without ``cv_bridge``.
         BrokenFrame: the file is truncated or damaged.
+        OversizedFrame: it has more than ``max_pixels``.
     """
-    view = memoryview(data)
-    start, tail = bytes(view[:8]), bytes(view[-_END_WINDOW:])
-    if start.startswith(_JPEG_START):
-        kind, end = 'JPEG', _JPEG_END
-    elif start == _PNG_START:
-        kind, end = 'PNG', _PNG_END
-    elif not start:
-        raise BrokenFrame('the compressed image has no bytes')
-    else:
-        raise UnsupportedEncoding(f'compressed bytes are neither JPEG nor PNG: {start.hex(" ")}')
-    if end not in tail:
-        raise BrokenFrame(f'the {kind} of {len(view)} bytes is truncated')
-    try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(view, np.uint8), flags)
-    except cv2.error as error:
-        raise BrokenFrame(f'the {kind} cannot be decoded: {_first_line(error)}') from error
-    if image is None:
-        raise BrokenFrame(f'the {kind} of {len(view)} bytes cannot be decoded')
-    return _u8(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image))
+    pattern = _mosaic(format)
+    if pattern is None or not (header := read_header(data)).is_grey:
+        return decode_file(data, max_pixels=max_pixels)
+    refuse_oversized(header.height, header.width, max_pixels)
+    mosaic = np.ascontiguousarray(decode_grey(data, header))
+    return decode_image(
+        f'bayer_{pattern}{8 * mosaic.itemsize}',
+        header.height,
+        header.width,
+        mosaic.strides[0],
+        sys.byteorder == 'big',
+        mosaic.data.cast('B'),
+    )
+
+
+def _mosaic(format: str) -> str | None:
+    """Return the Bayer pattern that a file of one channel holds, if it is a mosaic."""
+    source, _, file = format.partition(';')
+    _, _, target = file.partition('compressed')
+    # Any other target was converted to by the sender: to colour, or to grey for good.
+    found = _BAYER.fullmatch(target.strip() or source.strip())
+    return found and found[1]
 
 
 def _view(data: Buffer, rows: int, width: int, step: int, pixel: int) -> NDArray[np.uint8]:

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_codec import FrameError, decode_compressed
+from multishift_perception.frame_errors import FrameError
+from multishift_perception.image_files import decode_file
+from multishift_perception.image_listing import PICTURES, list_files
 from multishift_perception.label_map import read_labels
 
-_SUFFIXES = ('.jpg', '.jpeg', '.png')
 _TOPIC = re.compile(r'(/[A-Za-z][A-Za-z0-9_]*)+')
 
 
@@ -27,13 +28,13 @@ def make_bag(
     labels: Path | None,
     label_map: NDArray[np.uint8],
 ) -> int:
-    """Write every JPEG and PNG under ``images``, in natural order, as a bag.
+    """Write every JPEG, PNG and WebP under ``images``, in natural order, as a bag.
 
     Beside each frame goes the CameraInfo of an uncalibrated camera, and its ground truth where
     there are labels.
 
     Args:
-        images: Folder that is searched with all its folders.
+        images: Folder that is searched with all its folders, linked ones too.
         out: Bag to write, ``.mcap``.
         topic: Image topic; the others have names beside it.
         rate: Frames per second, > 0.
@@ -81,9 +82,9 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MultishiftError(f'{folder}: no such folder of images')
-    found = [p for p in folder.rglob('*') if p.suffix.lower() in _SUFFIXES and p.is_file()]
+    found = [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
     if not found:
-        raise MultishiftError(f'{folder}: no {", ".join(_SUFFIXES)} image in it')
+        raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
     return sorted(found, key=lambda path: _natural(path.relative_to(folder)))
 
 
@@ -105,6 +106,6 @@ def _label_file(labels: Path, images: Path, image: Path) -> Path:
 
 def _read_image(file: Path) -> NDArray[np.uint8]:
     try:
-        return decode_compressed(file.read_bytes())
-    except FrameError as error:
+        return decode_file(file.read_bytes())
+    except (FrameError, OSError) as error:
         raise MultishiftError(f'{file}: {error}; copy it again or take it away') from error

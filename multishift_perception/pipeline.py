@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.engine import Engine
+from multishift_perception.arrays import Bytes
+from multishift_perception.engine import EngineOutput
 
 OutputSize = Literal['camera', 'engine']
+_Number = TypeVar('_Number', np.uint8, np.float32)
 
 # Anomaly 128 is the operating point and must read 0.5; 255 must read 1.
 _UNIT = np.interp(np.arange(256), [0, 128, 255], [0, 0.5, 1]).astype(np.float32)
@@ -31,15 +33,26 @@ class FrameOutput:
         score: ``float32 [h,w]``, raw uncertainty, larger is more anomalous.
     """
 
-    labels: NDArray[np.uint8]
-    anomaly: NDArray[np.uint8]
+    labels: Bytes
+    anomaly: Bytes
     score: NDArray[np.float32]
+
+
+class FrameEngine(Protocol):
+    """What the pipeline asks of an engine."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Frames per call, height and width."""
+
+    def infer(self, frames: Bytes) -> EngineOutput:
+        """Run RGB frames ``uint8 [N,H,W,3]`` of exactly the input shape."""
 
 
 class Pipeline:
     """Runs frames of any size through an engine of fixed size."""
 
-    def __init__(self, engine: Engine, *, output_size: OutputSize = 'camera') -> None:
+    def __init__(self, engine: FrameEngine, *, output_size: OutputSize = 'camera') -> None:
         """Wrap an engine.
 
         Args:
@@ -50,7 +63,7 @@ class Pipeline:
         self._engine = engine
         self._output_size = output_size
 
-    def run(self, frames: Sequence[NDArray[np.uint8]]) -> list[FrameOutput]:
+    def run(self, frames: Sequence[Bytes]) -> list[FrameOutput]:
         """Run RGB frames ``uint8 [h,w,3]``, each of its own size, in as few calls as possible."""
         batch, height, width = self._engine.input_shape
         outputs: list[FrameOutput] = []
@@ -66,27 +79,37 @@ class Pipeline:
                 outputs.append(self._at_output_size(output, frame))
         return outputs
 
-    def _at_output_size(self, output: FrameOutput, frame: NDArray[np.uint8]) -> FrameOutput:
-        height, width = frame.shape[:2]
-        if self._output_size == 'engine' or output.labels.shape == (height, width):
+    def _at_output_size(self, output: FrameOutput, frame: Bytes) -> FrameOutput:
+        size = frame.shape[:2]
+        if self._output_size == 'engine' or output.labels.shape == size:
             return output
-        size = (width, height)
         return FrameOutput(
-            # By pixel centres, as the two below; the plain one is off by up to half a pixel.
-            _u8(cv2.resize(output.labels, size, interpolation=cv2.INTER_NEAREST_EXACT)),
-            _u8(cv2.resize(output.anomaly, size, interpolation=cv2.INTER_LINEAR)),
-            np.asarray(cv2.resize(output.score, size), np.float32),
+            resize_labels(output.labels, size),
+            resize_scores(output.anomaly, size),
+            resize_scores(output.score, size),
         )
 
 
-def score_unit(anomaly: NDArray[np.uint8]) -> NDArray[np.float32]:
+def resize_labels(labels: Bytes, size: tuple[int, ...]) -> Bytes:
+    """Return labels ``uint8 [h,w]`` at another size (height, width), the one way it is done."""
+    height, width = size
+    # By pixel centres, as scores are; plain INTER_NEAREST is off by up to half a pixel.
+    return _u8(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def resize_scores(scores: NDArray[_Number], size: tuple[int, ...]) -> NDArray[_Number]:
+    """Return scores ``[h,w]`` at another size (height, width), the one way it is done."""
+    height, width = size
+    resized = cv2.resize(scores, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, scores.dtype)
+
+
+def score_unit(anomaly: Bytes) -> NDArray[np.float32]:
     """Return the calibrated score ``float32`` in 0..1 of an anomaly map; 0.5 = operating point."""
     return np.asarray(_UNIT[anomaly], np.float32)
 
 
-def anomaly_mask(
-    anomaly: NDArray[np.uint8], threshold: float, min_area: int = 0
-) -> NDArray[np.uint8]:
+def anomaly_mask(anomaly: Bytes, threshold: float, min_area: int = 0) -> Bytes:
     """Return 255 where the calibrated score reaches the threshold, else 0.
 
     Args:
@@ -106,9 +129,7 @@ def anomaly_mask(
     return mask
 
 
-def fit(
-    frame: NDArray[np.uint8], size: tuple[int, int], out: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8]:
+def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
     """Return a frame ``uint8 [h,w,3]`` stretched to ``size`` (height, width), as engines get it.
 
     Training resizes its images by this too, so that a network learns from what it will see.
@@ -130,5 +151,5 @@ def fit(
     return _u8(cv2.resize(frame, (width, height), dst=out, interpolation=method))
 
 
-def _u8(array: object) -> NDArray[np.uint8]:
+def _u8(array: object) -> Bytes:
     return np.asarray(array, np.uint8)

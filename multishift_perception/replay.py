@@ -14,14 +14,16 @@ from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
+from multishift_perception.destinations import REPLAY
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
-from multishift_perception.report import FrameCount, Latency, Report, software
-from multishift_perception.truth_join import BagFrame, joined_frames
+from multishift_perception.provenance import provenance
+from multishift_perception.report import FrameCount, Latency, Report
+from multishift_perception.truth_join import BagFrame, TruthJoin
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Replay:
         self._pipeline = Pipeline(engine)
         self._evaluation = Evaluation(len(engine.classes), Gallery(engine.classes))
         self._stages = _Stages()
+        self._read: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
         self._dropped: dict[str, Counter[str]] = {}
         self._start_ns: int | None = None
@@ -75,8 +78,9 @@ class Replay:
         chosen = self._choose(topics)
         self._dropped = {topic: Counter() for topic in chosen}
         batch: list[_Ready] = []
-        frames = joined_frames(self._reader, chosen)
-        for frame in tqdm(frames, total=self._reader.count(chosen), unit='frame'):
+        join = TruthJoin(self._reader, chosen)
+        for frame in tqdm(join.frames(), total=self._reader.count(chosen), unit='frame'):
+            self._read[frame.topic] += 1
             if (ready := self._decode(frame)) is None:
                 continue
             # As in the node, one engine call takes frames of different cameras together.
@@ -89,12 +93,10 @@ class Replay:
             batch.append(ready)
         if batch:
             self._process(batch)
-        return self._report(chosen)
+        return self._report(chosen, join.warnings)
 
     def _choose(self, topics: Sequence[str]) -> list[str]:
         offered = bags.image_topics(self._reader)
-        if not offered:
-            raise MultishiftError(f'{self._reader.path}: the bag has no image topic')
         kinds = self._reader.topics
         for topic in topics:
             if kinds.get(topic) not in (bags.IMAGE, bags.COMPRESSED_IMAGE):
@@ -154,15 +156,16 @@ class Replay:
                 'the bag and the engine must use the same classes'
             ) from error
 
-    def _report(self, topics: list[str]) -> Report:
+    def _report(self, topics: list[str], warnings: Sequence[str]) -> Report:
         if not self._received:
-            causes = sorted({cause for counter in self._dropped.values() for cause in counter})
+            causes = sorted({cause for topic in topics for cause in self._count(topic).dropped})
             raise MultishiftError(
                 f'{self._reader.path}: no usable frame on {", ".join(topics)}'
                 f' ({", ".join(causes) or "the topics are empty"})'
             )
         engine, path = self._engine, self._reader.path
         return Report(
+            command=REPLAY,
             title='Replay report',
             subtitle=f'{engine.name} ({engine.backend}) over {path.name}',
             classes=engine.classes,
@@ -176,29 +179,21 @@ class Replay:
                 Latency('threshold', tuple(self._stages.threshold)),
                 Latency('decode to mask', tuple(self._stages.total)),
             ),
-            counts=tuple(
-                FrameCount(t, self._reader.count([t]), self._received[t], dict(self._dropped[t]))
-                for t in topics
-            ),
+            counts=tuple(self._count(topic) for topic in topics),
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{path.name}, {self._reader.duration:.1f} s',
                 **provenance(engine),
             },
+            warnings=(*self._reader.warnings, *warnings),
         )
 
-
-def provenance(engine: Engine) -> dict[str, str]:
-    """Return what names an engine and the software that ran it, for a report."""
-    batch, height, width = engine.input_shape
-    return {
-        'engine bundle': engine.name,
-        'manifest SHA-256': engine.digest,
-        'model': f'{engine.manifest.model}, method: {engine.manifest.method}',
-        'backend': engine.backend,
-        'input': f'{batch} x {height} x {width}',
-        **software(),
-    }
+    def _count(self, topic: str) -> FrameCount:
+        """Return where a topic's frames went; each that was recorded is somewhere."""
+        recorded = self._reader.count([topic]) + self._reader.missing(topic)
+        sent = max(recorded, self._read[topic])
+        lost = {'lost in the bag': sent - self._read[topic]} if sent > self._read[topic] else {}
+        return FrameCount(topic, sent, self._received[topic], {**self._dropped[topic], **lost})
 
 
 def replay(

@@ -18,11 +18,11 @@ import numpy as np
 from multishift_perception import __version__, files
 from multishift_perception.charts import condition_chart, latency_chart
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
+from multishift_perception.destinations import METRICS
 from multishift_perception.evaluation import Scores
 from multishift_perception.gallery import Picture
 
 HTML = 'report.html'
-JSON = 'metrics.json'
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Report:
     """All that a report shows.
 
     Attributes:
+        command: That made it, by which a later one knows it for its own.
         title: Heading.
         subtitle: One line below it: what ran over what.
         classes: Known classes, in order of their label values.
@@ -84,8 +85,10 @@ class Report:
         counts: Frame counts per camera.
         pictures: Rows of the gallery.
         provenance: What is needed to repeat the run: names, hashes, versions.
+        warnings: What was not read or not judged, a line each.
     """
 
+    command: str
     title: str
     subtitle: str
     classes: tuple[SemanticClass, ...]
@@ -97,6 +100,7 @@ class Report:
     counts: tuple[FrameCount, ...]
     pictures: tuple[Picture, ...]
     provenance: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -105,7 +109,7 @@ def write_report(report: Report, folder: Path) -> Path:
     Returns:
         Path of the HTML file.
     """
-    files.write_text(folder / JSON, json.dumps(metrics(report), indent=2) + '\n')
+    files.write_text(folder / METRICS, json.dumps(metrics(report), indent=2) + '\n')
     files.write_text(folder / HTML, render(report))
     return folder / HTML
 
@@ -113,6 +117,7 @@ def write_report(report: Report, folder: Path) -> Path:
 def metrics(report: Report) -> dict[str, Any]:
     """Return the report's numbers for machines, JSON-ready; fractions 0..1, undefined is None."""
     return {
+        'command': report.command,
         'title': report.title,
         'threshold': report.threshold,
         'classes': [c.name for c in report.classes],
@@ -121,6 +126,7 @@ def metrics(report: Report) -> dict[str, Any]:
         'cameras': {scores.name: asdict(scores) for scores in report.cameras},
         'latency_ms': {latency.stage: latency.summary() for latency in report.latencies},
         'frames': {count.camera: asdict(count) for count in report.counts},
+        'warnings': list(report.warnings),
         'provenance': dict(report.provenance),
     }
 

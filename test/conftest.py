@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 import os
 from pathlib import Path
+import resource
 import runpy
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from multishift_perception.engine.manifest import Calibration, ClassEntry
+from multishift_perception.engine import Calibration, ClassEntry
 from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
 from multishift_training.export import export_bundle
 from multishift_training.models import Prediction, SegmentationModel
@@ -96,6 +98,15 @@ def contacts() -> Iterator[Path]:
     assert not made
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker('gpu'):
+            item.add_marker(pytest.mark.skip(reason='needs a GPU'))
+
+
 @pytest.fixture(scope='session')
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose outputs a test can predict; tests must not change it."""
@@ -128,3 +139,59 @@ def load_on_an_older_cpu(*bundles: Path | None) -> None:
 def older_cpu() -> Callable[..., None]:
     """`load_on_an_older_cpu`."""
     return load_on_an_older_cpu
+
+
+Unshared = Callable[..., 'subprocess.CompletedProcess[str]']
+
+
+@pytest.fixture
+def unshared() -> Unshared:
+    """Return a function that runs a shell script which may mount disks that it alone sees."""
+
+    def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        words = ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', script, 'sh']
+        done = subprocess.run(
+            [*words, *map(str, arguments)], capture_output=True, text=True, check=False
+        )
+        if 'unshare failed' in done.stderr:
+            pytest.skip('the system lets nobody mount anything')
+        return done
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, unshared: Unshared) -> Unshared:
+    """Return a function that runs `multishift` in a folder on a disk of so many kilobytes.
+
+    What is on the disk in the end stands on the standard output, a line each.
+    """
+    folder = tmp_path / 'small_disk'
+    folder.mkdir()
+    script = (
+        'kilobytes=$1 python=$2; shift 2; '
+        f'mount -t tmpfs -o size="$kilobytes"k none {folder} && cd {folder} || exit; '
+        '"$python" -m multishift_perception.cli.main "$@" > /dev/null; code=$?; '
+        'find . -mindepth 1; exit $code'
+    )
+
+    def run(kilobytes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return unshared(script, kilobytes, sys.executable, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def small_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Return a function whose block may write no more bytes than that to any file."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

@@ -5,18 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from multishift_perception.errors import MultishiftError, schema_faults
-from multishift_perception.files import read_yaml
+from multishift_perception.schema_words import Words, did_you_mean, one_of
+from multishift_perception.typed_yaml import read_typed
 from multishift_training import models
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
-from multishift_training.losses.contrastive import ThirdTerm
-from multishift_training.losses.matching import MaskWeights
-from multishift_training.losses.noise_aware import MeanOver
+from multishift_training.losses.options import MaskWeights, MeanOver, ThirdTerm
 
 Weight = Annotated[float, Field(ge=0)]
 Margin = Annotated[float, Field(ge=0)]
+
+
+def _known_model(name: str) -> str:
+    if name not in models.NAMES:
+        hint = did_you_mean(name, models.NAMES)
+        raise ValueError(f'{name} is no network{hint}, expected {one_of(models.NAMES)}')
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_known_model), Words(one_of(models.NAMES))]
 
 
 class Optimizer(Strict):
@@ -58,7 +66,13 @@ _PUBLISHED = MaskWeights()
 
 
 class MaskLosses(Strict):
-    """Weights of a mask network's segmentation loss; as published by default."""
+    """Weights of a mask network's segmentation loss; as published by default.
+
+    Attributes:
+        classification: of the cross-entropy of the queries' classes.
+        mask: of the cross-entropy of the masks' pixels.
+        dice: of the masks' overlap (dice loss).
+    """
 
     classification: Weight = _PUBLISHED.classification
     mask: Weight = _PUBLISHED.mask
@@ -97,7 +111,8 @@ class MultiShift(Strict):
             leave it out.
         trusted_ratio: share of the known pixels of the augmented images, those of the smallest
             losses, whose labels are trusted.
-        mean_over: denominator of the cross-entropy, see ``losses.noise_aware``.
+        mean_over: denominator of the cross-entropy: ``all`` pixels, as in the released code, or
+            only the ``valid`` ones, of known classes.
         class_weights: weigh the cross-entropy of classes by their rarity; not in the paper.
         masks: of mask networks: their losses in place of the cross-entropy.
     """
@@ -133,10 +148,13 @@ class Stage(Strict):
     """A stretch of training with an optimiser of its own.
 
     Attributes:
+        name: of the stage, in log and messages.
         epochs: passes over the training data.
         trainable: prefixes of the parameters that learn, ``*`` for all; the others keep their
             values.
         method: the losses.
+        optimizer: what moves the weights; new for each stage.
+        schedule: of the learning rate.
         batch_norm: which batch norms use and update batch statistics: ``all``, frozen layers
             too, as the released MultiShiftSeg does (dropout is active there as well); those of
             parts that learn (``trained``); or none (``frozen``).
@@ -171,6 +189,7 @@ class TrainConfig(Strict):
         val: what to validate on after every epoch.
         batch_size: images or pairs per step, over all processes together.
         precision: ``bf16`` is mixed: weights and losses stay in 32 bits.
+        channels_last: keep images and weights with their channels last, which computes faster.
         loss_stride: losses are taken at every n-th row and column of the labels.
         monitor: what the best weights of the last stage are best by.
         engine_size: rows and columns of the engine this trains for, and of validation images; if
@@ -181,7 +200,7 @@ class TrainConfig(Strict):
         stages: in order.
     """
 
-    model: str
+    model: ModelName
     folder: Path | None = None
     weights: Path | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -190,18 +209,12 @@ class TrainConfig(Strict):
     engine_size: Size | None = None
     batch_size: int = Field(ge=1)
     precision: Literal['fp32', 'bf16'] = 'fp32'
+    channels_last: bool = True
     loss_stride: int = Field(default=1, ge=1)
     monitor: Literal['ap', 'miou', 'miou+ap'] = 'ap'
     checkpoint_steps: int = Field(default=500, ge=1)
     workers: int = Field(default=4, ge=0)
     stages: list[Stage] = Field(min_length=1)
-
-    @field_validator('model')
-    @classmethod
-    def _known_model(cls, name: str) -> str:
-        if name not in models.NAMES:
-            raise ValueError(f'unknown model {name!r}: choose one of {", ".join(models.NAMES)}')
-        return name
 
     @model_validator(mode='after')
     def _fitting(self) -> TrainConfig:
@@ -219,7 +232,4 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    try:
-        return TrainConfig.model_validate(read_yaml(path, 'a training configuration'))
-    except ValidationError as error:
-        raise MultishiftError(f'{path}: {schema_faults(error)}') from None
+    return read_typed(path, TrainConfig, 'a training configuration')

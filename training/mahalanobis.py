@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import replacing
+from multishift_perception.files import write_bytes
 from multishift_training.models import Prediction
 
 # Pixels whose features are in float64 at a time.
@@ -83,8 +83,7 @@ class Mahalanobis(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the fitted statistics as safetensors, atomically."""
-        with replacing(path) as fresh:
-            save_file(self._statistics, fresh)
+        write_bytes(path, save(self._statistics))
 
     @classmethod
     def load(cls, path: Path) -> Mahalanobis:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from multishift_perception.classes import NOVEL
 from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShift
-from multishift_training.losses.contrastive import Margins, relative_contrastive
+from multishift_training.losses.contrastive import Margins, halves, relative_contrastive
 from multishift_training.losses.masks import mask_losses
-from multishift_training.losses.matching import MaskWeights
 from multishift_training.losses.noise_aware import noise_aware_mean, pixel_cross_entropy
+from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.models import Prediction
 
@@ -68,7 +68,7 @@ class ClosedWorldLosses:
             return _mask_parts(
                 prediction, labels, self._config.masks, self._class_weights, ratio=None
             )
-        losses = gather(pixel_cross_entropy(prediction.logits, labels, self._class_weights))
+        losses = gather(_pixel_losses(prediction.logits, labels, self._class_weights))
         known = (gather(labels) < NOVEL).sum()
         return {'cross_entropy': losses.sum() / known.clamp(min=1)}
 
@@ -98,7 +98,7 @@ class MultiShiftLosses:
                 prediction, labels, config.masks, self._class_weights, ratio=config.trusted_ratio
             )
         elif any(config.segmentation):
-            losses = pixel_cross_entropy(prediction.logits, labels)
+            losses = _pixel_losses(prediction.logits, labels)
             parts |= self._segmentation(gather(losses), all_labels)
         return parts
 
@@ -106,8 +106,8 @@ class MultiShiftLosses:
         compute = relative_contrastive if self._config.pairs == 'all' else sampled_contrastive
         margins = Margins(*self._config.margins)
         terms = compute(score, labels, margins=margins, third_term=self._config.third_term)
-        weight = self._config.contrastive
-        return {f'contrastive_{k}': weight * v for k, v in terms._asdict().items()}
+        weight, health = self._config.contrastive, _health(score).sum()
+        return {f'contrastive_{k}': weight * v + health for k, v in terms._asdict().items()}
 
     def _segmentation(self, losses: Tensor, labels: Tensor) -> dict[str, Tensor]:
         config = self._config
@@ -119,9 +119,10 @@ class MultiShiftLosses:
             class_weights=self._class_weights,
         )
         original, augmented = config.segmentation
+        healths = halves(_health(losses))  # the selection drops what is no number
         return {
-            'cross_entropy_original': original * terms.original,
-            'cross_entropy_augmented': augmented * terms.augmented,
+            'cross_entropy_original': original * terms.original + healths[0].sum(),
+            'cross_entropy_augmented': augmented * terms.augmented + healths[1].sum(),
         }
 
 
@@ -139,8 +140,24 @@ def _mask_parts(
     terms = mask_losses(
         prediction.masks, labels, class_weight=class_weights, ratio=ratio, weights=weights
     )
+    of_classes, of_masks = (
+        _health(x).sum() for x in (prediction.masks.class_logits, prediction.masks.mask_logits)
+    )
     return {
-        'mask_classification': weights.classification * terms.classification,
-        'mask': weights.mask * terms.mask,
+        'mask_classification': weights.classification * terms.classification + of_classes,
+        'mask': weights.mask * terms.mask + of_masks,
         'mask_dice': weights.dice * terms.dice,
     }
+
+
+def _pixel_losses(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy of each pixel, NaN in images with a logit that is not finite."""
+    return pixel_cross_entropy(logits, labels, weights) + _health(logits)[:, None, None]
+
+
+def _health(outputs: Tensor) -> Tensor:
+    """Return 0 for each image ``[B]``, NaN where one of its outputs ``[B,...]`` is not finite.
+
+    Pixels that a loss leaves out do not show in it, but in the gradients: none times NaN is NaN.
+    """
+    return outputs.detach().sum(tuple(range(1, outputs.ndim))) * 0

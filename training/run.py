@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 import yaml
 
+from multishift_perception.destinations import Kind, check_folder
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
 from multishift_training.config import Stage, TrainConfig, read_config
-from multishift_training.disk import room
 
 # What a file that is no whole state makes its readers raise.
 _DAMAGED = (
@@ -35,6 +35,11 @@ _DAMAGED = (
     pickle.UnpicklingError,
     struct.error,
 )
+
+
+_CONFIG = 'config.yaml'
+# What a run leaves that fails before it has saved a state.
+_SCRAPS = ('cache', 'lock', 'events.out.tfevents.*', 'bad_batch_*.safetensors')
 
 
 class Epoch(NamedTuple):
@@ -81,7 +86,10 @@ class RunFolder:
     """``config.yaml``, ``log.jsonl``, ``last.pt``, ``best.safetensors``, ``cache/``, ``lock``."""
 
     def __init__(self, path: Path, config: TrainConfig, *, writes: bool) -> None:
-        """Claim a folder for a run, new or to be resumed; `locked` keeps other runs out.
+        """Open the folder of a run, new or to be resumed; `locked` keeps other runs out.
+
+        The first state that is saved claims it: a run that fails before that leaves it to any
+        configuration.
 
         Args:
             path: the folder.
@@ -97,18 +105,16 @@ class RunFolder:
         self._last = path / 'last.pt'
         self._log = path / 'log.jsonl'
         self._writes = writes
-        claimed = path / 'config.yaml'
-        text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
-        if claimed.exists() and read_config(claimed) != config:
+        self._claimed = path / _CONFIG
+        self._text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
+        if self._claimed.exists() and read_config(self._claimed) != config:
             raise MultishiftError(
-                f'{path} holds a run of another configuration ({claimed}): give another folder '
-                'with --out'
+                f'{path} holds a run of another configuration ({self._claimed}): give another '
+                'folder with --out'
             )
         if writes:
-            for file in (claimed, self._log, self._last, self.best):
+            for file in (self._claimed, self._log, self._last, self.best):
                 remove_leftovers(file)
-            with room(path):
-                write_text(claimed, text)
 
     def load(self) -> State:
         """Return the newest state, or that of a new run.
@@ -136,9 +142,26 @@ class RunFolder:
         Raises:
             MultishiftError: there is no room; what was written before is whole.
         """
-        if self._writes:
-            with room(self.path), replacing(self._last) as fresh, fresh.open('wb') as file:
-                torch.save(vars(state), file)
+        if not self._writes:
+            return
+        with self._claiming(), replacing(self._last) as fresh, fresh.open('wb') as file:
+            torch.save(vars(state), file)
+
+    @contextmanager
+    def _claiming(self) -> Iterator[None]:
+        """Keep other configurations out from the first state on that the block writes."""
+        if self._last.exists():
+            write_text(self._claimed, self._text)  # resolved, whatever defaults were left out
+            yield
+        elif self._claimed.exists():
+            yield  # the user's own
+        else:
+            write_text(self._claimed, self._text)
+            try:
+                yield
+            except BaseException:
+                self._claimed.unlink()
+                raise
 
     def write_log(self, history: list[dict[str, Any]]) -> None:
         """Write one line for each epoch."""
@@ -147,9 +170,26 @@ class RunFolder:
     def keep_batch(self, images: Tensor, labels: Tensor, rank: int) -> Path:
         """Write a batch to be looked into, of a process by its rank; return its path."""
         path = self.path / f'bad_batch_{rank}.safetensors'
-        with room(self.path):
-            write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
+        write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
         return path
+
+
+def check_run_folder(path: Path) -> None:
+    """See that a folder can be that of a run.
+
+    Raises:
+        MultishiftError: something else is in it, or it cannot be written.
+    """
+    kind = Kind('a training run', _is_run)
+    check_folder(path, kind, option='--out', force=True, scraps=_SCRAPS)
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        read_config(path / _CONFIG)
+    except MultishiftError:
+        return False
+    return True
 
 
 @contextmanager
@@ -159,10 +199,8 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         MultishiftError: another run is in it.
     """
-    with room(path):
-        path.mkdir(parents=True, exist_ok=True)
-        file = (path / 'lock').open('ab')
-    with file:
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / 'lock').open('ab') as file:
         try:
             # Not flock: workers that read data would inherit it and outlive a killed process.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,6 +23,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.deploy import IMAGENET_STD
 from multishift_training.mahalanobis import Mahalanobis
 from multishift_training.models import MaskPrediction, Prediction, SegmentationModel
+from multishift_training.score_names import NAMES
 
 # From a prediction to its score ``float32 [B,H,W]``.
 Score = Callable[[Prediction], Tensor]
@@ -142,9 +143,6 @@ class Odin(SegmentationModel):
     def init_uncertainty_from_classifier(self) -> None:
         """Pass the call on: the network keeps its head."""
         self.model.init_uncertainty_from_classifier()
-
-
-NAMES = (*SCORES, 'mahalanobis', 'odin')
 
 
 def with_score(

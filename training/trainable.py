@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.config import Stage
+from multishift_training.models.mask2former import Mask2Former
 
 
 def choose_trainable(model: nn.Module, stage: Stage) -> None:
@@ -30,14 +32,58 @@ def choose_trainable(model: nn.Module, stage: Stage) -> None:
 
 
 def set_training_mode(model: nn.Module, stage: Stage) -> None:
-    """Put the network in training mode, and its batch norms as the stage wants them."""
+    """Put the network in training mode, its batch norms and its masks as the stage wants them."""
     model.train()
+    for module in model.modules():
+        if isinstance(module, Mask2Former):
+            module.classes_first = stage.method.masks is not None
     if stage.batch_norm == 'all':
         return
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             learns = any(p.requires_grad for p in module.parameters())
             module.train(learns and stage.batch_norm == 'trained')
+
+
+def check_one_image(
+    model: nn.Module, stage: Stage, image_size: tuple[int, int], processes: int
+) -> None:
+    """See that a stage can learn from one image per step and process.
+
+    A batch norm that learns from it needs more than one value per channel, and gets one of what
+    is pooled over the whole image. The network is run once, on an empty image; nothing of it
+    changes but its training mode.
+
+    Args:
+        model: the network.
+        stage: decides what learns.
+        image_size: rows and columns of the images it learns from.
+        processes: how many share a batch.
+
+    Raises:
+        MultishiftError: there is such a batch norm.
+    """
+    set_training_mode(model, stage)
+    norms = {m: n for n, m in model.named_modules() if isinstance(m, _BatchNorm) and m.training}
+    starved: list[str] = []
+
+    def note(norm: _BatchNorm, inputs: tuple[Tensor]) -> None:
+        if inputs[0].numel() == inputs[0].shape[1]:
+            starved.append(norms[norm])
+
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    if norms:
+        model.eval()
+        with torch.no_grad():
+            model(torch.zeros(1, 3, *image_size, device=next(model.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    if starved:
+        raise MultishiftError(
+            f'stage {stage.name}: batch_size {processes} gives each process one image, of which '
+            f'batch norm {starved[0]} gets one value per channel: set batch_size to '
+            f'{2 * processes} or more, or batch_norm to frozen'
+        )
 
 
 def _under(name: str, prefix: str) -> bool:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 
-from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
-from multishift_training.checkpoints.reading import read_metadata
 from multishift_training.config import TrainConfig
+from multishift_training.metadata import read_origin
 from multishift_training.models import SegmentationModel
 
 
@@ -46,16 +45,10 @@ def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
             weights than its own configuration calls for; the message names it and the keys at
             fault.
     """
-    metadata = read_metadata(path)
-    if 'config' not in metadata:
-        raise MultishiftError(
-            f'{path} was not written by `multishift train` (it has no `config`): '
-            'build an engine of published weights with `multishift import-checkpoint`'
-        )
-    config = TrainConfig.model_validate_json(metadata['config'])
+    config, metrics = read_origin(path)
     model = new_model(config, root)
     checkpoints.load(model, path)
-    return Checkpoint(model.eval(), config, json.loads(metadata['metrics']))
+    return Checkpoint(model.eval(), config, metrics)
 
 
 def new_model(config: TrainConfig, root: Path) -> SegmentationModel:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 
 from multishift_perception.bags import BagReader
+from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import DEMO, check_folder, report_of
+from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.files import remove_leftovers, scratch_folder
 from multishift_perception.report import metrics, summary, write_report
 from multishift_perception.sample_bag import write_sample_bag
 
@@ -42,6 +45,7 @@ _PATH = click.Path(path_type=Path)
     help='Duration of the sample drive; default 48.',
 )
 @click.option('--keep-bags', is_flag=True, help='Leave the drive and the results in the folder.')
+@force_option
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(
     out: Path,
@@ -51,6 +55,7 @@ def command(
     seed: int,
     seconds: float,
     keep_bags: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Drive the whole ROS graph over a bag, in real time, and report what it saw.
@@ -67,20 +72,28 @@ def command(
     from multishift_perception.demo.graph import find_sources, run_graph
     from multishift_perception.demo.judge import counts_table, judge
 
+    reads = (bag, bundle)
+    check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
     chosen = [name.strip() for name in cameras.split(',') if name.strip()]
-    out.mkdir(parents=True, exist_ok=True)
-    # A faulty engine is told now, not after the drive is written.
-    with Engine.load(bundle) as engine, TemporaryDirectory(prefix='.bags.', dir=out) as scratch:
-        drive, results = bag or Path(scratch) / 'drive.mcap', Path(scratch) / 'results.mcap'
-        if bag is None:
-            write_sample_bag(drive, seed=seed, seconds=seconds)
-        with BagReader(drive) as reader:
-            sources = find_sources(reader, chosen)
-        run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
-        report = judge(drive, run, engine)
-        if keep_bags:
-            for made in Path(scratch).iterdir():
+    with reporting_full_disk(out):
+        out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out / 'bags')
+        # A faulty engine is told now, not after the drive is written.
+        with Engine.load(bundle) as engine, scratch_folder(out / 'bags') as scratch:
+            drive = bag or scratch / 'drive.mcap'
+            if bag is None:
+                write_sample_bag(drive, seed=seed, seconds=seconds)
+            # What is in the scratch folder is gone when an error is read: no error may name it.
+            name = None if bag else 'the sample drive'
+            with BagReader(drive, name=name) as reader:
+                sources = find_sources(reader, chosen)
+            results = scratch / 'results.mcap'
+            run = run_graph(drive, sources, engine=bundle, results=results, logs=out / 'log')
+            report = judge(drive, run, engine, name=name)
+            page = write_report(report, out)
+            for made in scratch.glob('*.mcap') if keep_bags else ():
                 made.replace(out / made.name)
-    page = write_report(report, out)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     text = f'{summary(report)}\n\n{counts_table(report)}\n{page}'
     click.echo(json.dumps(metrics(report), indent=2) if as_json else text)

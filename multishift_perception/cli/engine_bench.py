@@ -11,10 +11,8 @@ from typing import Any
 import click
 import numpy as np
 
-from multishift_perception.engine import EMBEDDED_BUNDLE
-from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.engine import BACKENDS, EMBEDDED_BUNDLE, Manifest, read_manifest
 from multishift_perception.engine.gpu import find_gpu
-from multishift_perception.engine.manifest import Manifest, read_manifest
 from multishift_perception.engine.selection import choose
 from multishift_perception.engine.timing import Timing, measure
 from multishift_perception.errors import MultishiftError

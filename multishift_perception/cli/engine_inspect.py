@@ -10,8 +10,13 @@ from typing import Any
 
 import click
 
-from multishift_perception.engine import EMBEDDED_BUNDLE
-from multishift_perception.engine.manifest import MANIFEST, Artifact, Manifest, read_manifest
+from multishift_perception.engine import (
+    EMBEDDED_BUNDLE,
+    MANIFEST,
+    Artifact,
+    Manifest,
+    read_manifest,
+)
 from multishift_perception.engine.selection import place
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256

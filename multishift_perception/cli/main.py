@@ -6,13 +6,22 @@ from collections.abc import Mapping
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 import logging
+import signal
 import sys
-from typing import cast
+import threading
+from types import MappingProxyType
+from typing import Any, NoReturn, cast
 
 import click
 
 from multishift_perception import __version__
+from multishift_perception.disk import full_disk, is_full_disk
 from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.signals import ended_by_signals, signal_of
+from multishift_perception.threads import wait_asleep
+
+_NAMES = {signal.SIGINT: 'Ctrl-C'}
+_ANEW = 'nothing is half-written, and it begins anew when it is started again'
 
 
 class LazyGroup(click.Group):
@@ -24,7 +33,13 @@ class LazyGroup(click.Group):
     """
 
     def __init__(
-        self, *, modules: Mapping[str, str], help_lines: Mapping[str, str], plugins: str, help: str
+        self,
+        *,
+        modules: Mapping[str, str],
+        help_lines: Mapping[str, str],
+        plugins: str,
+        help: str,
+        resuming: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Make a group.
 
@@ -33,11 +48,13 @@ class LazyGroup(click.Group):
             help_lines: one line for every subcommand, those of plugins included.
             plugins: entry point group of further subcommands.
             help: what `--help` says of the group.
+            resuming: how the subcommands go on that do so when they are started again.
         """
         super().__init__(help=help)
         self._modules = modules
         self._help_lines = help_lines
         self._plugins = plugins
+        self._resuming = resuming
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all subcommand names, in the order of the help lines."""
@@ -58,6 +75,28 @@ class LazyGroup(click.Group):
             f'`{cmd_name}` comes from multishift_training, which is not installed: '
             f'run {install_extra("train")}'
         )
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the subcommand; say first which it is, as that takes seconds for some."""
+        ctx.invoked_subcommand = args[0]
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; say whether it goes on after Ctrl-C or a signal to end."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            number = signal_of(stop)
+            name = ctx.invoked_subcommand or ''
+            _close_bars()
+            click.echo(
+                f'multishift: {name} was stopped by {_NAMES.get(number, number.name)}: '
+                f'{self._resuming.get(name, _ANEW)}',
+                err=True,
+            )
+            ctx.exit(128 + number)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
@@ -113,6 +152,11 @@ multishift = LazyGroup(
     },
     plugins='multishift.commands',
     help='Segment the road, and detect what does not belong there.',
+    resuming={
+        'augment': 'start it again, and it goes on after the last image that is whole',
+        'evaluate': 'start it again, and it goes on after the last images that it saved',
+        'train': 'start it again, and it goes on after the last step that it saved',
+    },
 )
 multishift.add_command(engine_group, 'engine')
 click.version_option(__version__, prog_name='multishift')(multishift)
@@ -121,11 +165,45 @@ click.version_option(__version__, prog_name='multishift')(multishift)
 def main() -> None:
     """Run the command line; exit code 0 only on success."""
     logging.basicConfig(format='%(message)s', level=logging.INFO)
+    wait_asleep()
+    threading.excepthook = _tell_of_thread
     try:
-        multishift.main(standalone_mode=True)
+        with ended_by_signals():
+            code = multishift.main(standalone_mode=False)
     except MultishiftError as error:
-        print(f'multishift: {error}', file=sys.stderr)
-        sys.exit(1)
+        _end(f'multishift: {error}', 1)
+    except (OSError, RuntimeError) as error:  # of what nobody thinks of as an output
+        if not is_full_disk(error):
+            raise
+        _end(f'multishift: {full_disk(getattr(error, "filename", None) or "a file")}', 1)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):  # before the command began
+        code = 128 + signal.SIGINT
+    # From here on there is nothing to clean up, and nothing to say.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    logging.disable()
+    sys.exit(code)
+
+
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    # That of a full disk comes back when the thread that writes is asked what became of it.
+    if not is_full_disk(ended.exc_value):
+        threading.__excepthook__(ended)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    _close_bars()
+    print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+def _close_bars() -> None:
+    """End progress bars, so that what is said next has a line of its own."""
+    if tqdm := sys.modules.get('tqdm'):
+        for bar in list(getattr(tqdm.tqdm, '_instances', ())):
+            bar.close()
 
 
 if __name__ == '__main__':

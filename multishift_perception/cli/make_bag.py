@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import BAG, check_file
 from multishift_perception.label_map import load_label_map, own_labels
 from multishift_perception.make_bag import make_bag
 
@@ -19,8 +21,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     '--label-map',
     type=_PATH,
-    help='YAML file, `raw value: train id`, novel or void; without it labels are train ids '
-    '0..18, 254 novel, 255 void.',
+    help='YAML file, `raw value: class`, by name or train id, novel or void; without it labels '
+    'are train ids 0..18, 254 novel, 255 void.',
 )
 @click.option(
     '--rate',
@@ -30,6 +32,7 @@ _PATH = click.Path(path_type=Path)
     help='Frames per second.',
 )
 @click.option('--topic', default='/camera/image_raw', show_default=True, help='Image topic.')
+@force_option
 def command(
     images: Path,
     out: Path,
@@ -37,10 +40,12 @@ def command(
     label_map: Path | None,
     rate: float,
     topic: str,
+    force: bool,
 ) -> None:
-    """Turn the JPEGs and PNGs in the folder IMAGES into the bag OUT.mcap."""
+    """Turn the JPEGs, PNGs and WebPs in the folder IMAGES into the bag OUT.mcap."""
     if label_map is not None and labels is None:
         raise click.UsageError('--label-map needs --labels')
+    check_file(out, BAG, force=force, reads=(images, labels, label_map))
     table = own_labels() if label_map is None else load_label_map(label_map)
     count = make_bag(images, out, topic=topic, rate=rate, labels=labels, label_map=table)
     click.echo(f'{out}: {count} frames on {topic}, {count / rate:.1f} s')

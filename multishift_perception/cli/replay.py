@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from multishift_perception.engine import Engine
-from multishift_perception.engine.engine import BACKENDS
-from multishift_perception.replay import replay
-from multishift_perception.report import metrics, summary, write_report
+from multishift_perception.bags import BagReader
+from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import REPLAY, check_folder, report_of
+from multishift_perception.disk import reporting_full_disk
+from multishift_perception.engine import BACKENDS, Engine
 
 _PATH = click.Path(path_type=Path)
 
@@ -30,6 +31,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help='Anomaly threshold on the calibrated scale.',
 )
+@force_option
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(
     bag: Path,
@@ -38,13 +40,25 @@ def command(
     backend: str,
     topics: tuple[str, ...],
     threshold: float,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Run an engine over BAG: metrics against its ground truth, latency, pictures, report.
 
     BAG is an .mcap or .db3 file, or a rosbag2 directory.
     """
+    with BagReader(bag):
+        pass
+    reads = (bag, bundle)
+    check_folder(folder, report_of(REPLAY), option='--report', force=force, reads=reads)
+    # What is wrong with the paths is said by now: reports and engines take seconds to load.
+    from multishift_perception.replay import replay
+    from multishift_perception.report import metrics, summary, write_report
+
     with Engine.load(bundle, backend=backend) as engine:
         report = replay(bag, engine, topics=topics, threshold=threshold)
-    page = write_report(report, folder)
+    with reporting_full_disk(folder):
+        page = write_report(report, folder)
+    for warning in report.warnings:
+        click.echo(f'warning: {warning}', err=True)
     click.echo(json.dumps(metrics(report), indent=2) if as_json else f'{summary(report)}\n{page}')

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import BAG, check_file
 from multishift_perception.sample_bag import write_sample_bag
 
 
@@ -38,7 +40,11 @@ from multishift_perception.sample_bag import write_sample_bag
 @click.option(
     '--width', type=click.IntRange(96, 4096), default=640, show_default=True, help='Pixels.'
 )
-def command(out: Path, seed: int, seconds: float, rate: float, height: int, width: int) -> None:
+@force_option
+def command(
+    out: Path, seed: int, seconds: float, rate: float, height: int, width: int, force: bool
+) -> None:
     """Write a synthetic street drive with ground truth as the bag OUT.mcap."""
+    check_file(out, BAG, force=force)
     count = write_sample_bag(out, seed=seed, seconds=seconds, rate=rate, size=(height, width))
     click.echo(f'{out}: two cameras, {count} frames each, {out.stat().st_size / 1e6:.0f} MB')

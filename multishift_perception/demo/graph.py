@@ -12,12 +12,12 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from multishift_perception import bags
-from multishift_perception.demo.await_active import PATIENCE_S
 from multishift_perception.demo.environment import graph_environment
 from multishift_perception.demo.player import PLAYING
 from multishift_perception.demo.processes import Process, Processes
-from multishift_perception.demo.recorder import NODE
 from multishift_perception.errors import MultishiftError
+from multishift_perception.node.await_active import PATIENCE_S
+from multishift_perception.outputs import NODE
 
 # Longer than the node's diagnostics period: the last status counts every frame.
 _DRAIN_S = 1.6
@@ -48,10 +48,11 @@ class GraphRun:
 
     Attributes:
         results: the bag of outputs; its times are those of receipt.
-        offset_ns: what the player added to the source's stamps.
+        offset_ns: what the player added to the source's times.
         sent: messages that the player sent, by topic.
         latest_ms: how late the player sent its latest message.
         sources: the cameras.
+        logs: folder of what the processes said.
     """
 
     results: Path
@@ -59,6 +60,7 @@ class GraphRun:
     sent: dict[str, int]
     latest_ms: float
     sources: tuple[Source, ...]
+    logs: Path
 
 
 def find_sources(bag: bags.BagReader, cameras: Sequence[str]) -> tuple[Source, ...]:
@@ -72,12 +74,10 @@ def find_sources(bag: bags.BagReader, cameras: Sequence[str]) -> tuple[Source, .
         name = bags.camera_of(topic).replace('/', '_')
         info = f'{bags.namespace_of(topic)}/camera_info'
         found[name] = Source(name, topic, kind, info if info in bag.topics else None)
-    if not found:
-        raise MultishiftError(f'{bag.path}: no camera images in it')
     for name in cameras:
         if name not in found:
             raise MultishiftError(
-                f'{bag.path}: no camera {name!r}; it has: {", ".join(sorted(found))}'
+                f'{bag.name}: no camera {name!r}; it has: {", ".join(sorted(found))}'
             )
     return tuple(found[name] for name in cameras or sorted(found))
 
@@ -117,7 +117,7 @@ def run_graph(
         processes.stop(recorder)
         processes.stop(node)
     played = json.loads(player.out.read_text().splitlines()[-1])
-    return GraphRun(results, sources=tuple(sources), **played)
+    return GraphRun(results, sources=tuple(sources), logs=logs, **played)
 
 
 def node_arguments(sources: Sequence[Source], engine: Path | None) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
-from multishift_perception.demo.graph import GraphRun
-from multishift_perception.demo.recorder import NODE
+from multishift_perception.demo.graph import GraphRun, Source
+from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.demo.results import (
     Outputs,
     judged,
@@ -18,22 +19,20 @@ from multishift_perception.demo.results import (
     score_of,
     where_frames_went,
 )
+from multishift_perception.destinations import DEMO
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.evaluation import Evaluation, JudgedFrame
 from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
-from multishift_perception.replay import provenance
+from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
+from multishift_perception.provenance import provenance
 from multishift_perception.report import FrameCount, Latency, Report
-from multishift_perception.truth_join import BagFrame
+from multishift_perception.truth_join import BagFrame, TruthJoin
 
 # The node's default, which the demo leaves as it is.
 _THRESHOLD = 0.5
-_STAGES = {
-    'labels': 'stamp to labels',
-    'anomaly_score': 'stamp to anomaly score',
-    'overlay/compressed': 'stamp to JPEG overlay',
-}
+_STAGES = {output: output.stage for output in Output if output.stage}
 
 
 class Judge:
@@ -58,21 +57,31 @@ class Judge:
             MultishiftError: nothing was received, or the ground truth does not fit the engine.
         """
         start_ns: int | None = None
-        with BagReader(self._run.results) as results:
-            total = sum(self._run.sent[camera.image_topic] for camera in self._run.sources)
-            frames = tqdm(judged(source, results, self._run), total=total, unit='frame')
+        topics = [camera.image_topic for camera in self._run.sources]
+        join, stamps = TruthJoin(source, topics), PlayStamps()
+        with BagReader(self._run.results, name='the outputs of the node') as results:
+            frames = tqdm(
+                judged(join, stamps, results, self._run), total=source.count(topics), unit='frame'
+            )
             frames.set_description('Judging')
             for camera, frame, outputs in frames:
                 start_ns = frame.time_ns if start_ns is None else start_ns
                 if outputs is not None:
                     self._add(camera, frame, outputs, (frame.time_ns - start_ns) / 1e9)
             status = last_status(results)
+        counts = [self._count(camera, status) for camera in self._run.sources]
         if not self._received:
-            raise MultishiftError(
-                f'{self._run.results}: no outputs of any frame; the diagnostics in it and the '
-                "node's log beside it say where they went"
-            )
-        return self._report(source, status)
+            raise self._nothing_received(source, counts)
+        doubts = [f'{source.name}: {warning}' for warning in stamps.warnings()]
+        return self._report(source, counts, [*source.warnings, *join.warnings, *doubts])
+
+    def _nothing_received(self, source: BagReader, counts: list[FrameCount]) -> MultishiftError:
+        causes: Counter[str] = sum((Counter(count.dropped) for count in counts), Counter())
+        listed = ', '.join(f'{number} {cause}' for cause, number in causes.items())
+        return MultishiftError(
+            f'{source.name}: the node gave no outputs for the {sum(c.sent for c in counts)} '
+            f'frames that were played ({listed}); see {self._run.logs / "node.log"}'
+        )
 
     def _add(self, camera: str, frame: BagFrame, outputs: Outputs, seconds: float) -> None:
         self._received[camera] += 1
@@ -80,8 +89,8 @@ class Judge:
             self._latencies[stage].append(outputs.latency_ms[output])
         self._whole.append(max(outputs.latency_ms.values()))
         labels, mask = (
-            bags.mono8(outputs.messages[name], f'{NODE}/{camera}/{name}')
-            for name in ('labels', 'anomaly_mask')
+            bags.mono8(outputs.messages[output], output.topic_of(camera, NODE))
+            for output in (Output.LABELS, Output.ANOMALY_MASK)
         )
         truth_topic = bags.namespace_of(frame.topic) + bags.TRUTH_LABELS
         try:
@@ -93,16 +102,19 @@ class Judge:
                     image=decode(frame.message),
                     labels=labels,
                     mask=mask,
-                    score=score_of(outputs.messages['anomaly_score']),
+                    score=score_of(outputs.messages[Output.ANOMALY_SCORE]),
                     truth=None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
                 )
             )
         except (FrameError, ValueError) as error:
             raise MultishiftError(f'{frame.topic} at {seconds:.3f} s: {error}') from error
 
-    def _report(self, source: BagReader, status: dict[str, dict[str, str]]) -> Report:
+    def _report(
+        self, source: BagReader, counts: Sequence[FrameCount], warnings: Sequence[str]
+    ) -> Report:
         engine = self._engine
         return Report(
+            command=DEMO,
             title='Demo report',
             subtitle=f'{engine.name} ({engine.backend}) in a ROS graph over {source.path.name}',
             classes=engine.classes,
@@ -114,28 +126,27 @@ class Judge:
                 *(Latency(stage, tuple(ms)) for stage, ms in self._latencies.items()),
                 Latency('stamp to all outputs', tuple(self._whole)),
             ),
-            counts=tuple(
-                self._count(camera.name, self._run.sent[camera.image_topic], status)
-                for camera in self._run.sources
-            ),
+            counts=tuple(counts),
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{source.path.name}, {source.duration:.1f} s, played in real time',
                 'latest frame of the player': f'{self._run.latest_ms:.1f} ms behind the bag',
                 **provenance(engine),
             },
+            warnings=tuple(warnings),
         )
 
-    def _count(self, camera: str, sent: int, status: dict[str, dict[str, str]]) -> FrameCount:
-        received = self._received[camera]
-        of_camera = status[f'{NODE.strip("/")}: camera {camera}']
+    def _count(self, camera: Source, status: dict[str, dict[str, str]]) -> FrameCount:
+        sent = self._run.sent.get(camera.image_topic, 0)
+        received = self._received[camera.name]
+        of_camera = status[camera_status_name(NODE_NAME, camera.name)]
         lost = where_frames_went(of_camera, sent=sent, received=received)
-        return FrameCount(camera, sent, received, lost)
+        return FrameCount(camera.name, sent, received, lost)
 
 
-def judge(bag: Path, run: GraphRun, engine: Engine) -> Report:
-    """Return the report of a run over a bag; see ``Judge``."""
-    with BagReader(bag) as source:
+def judge(bag: Path, run: GraphRun, engine: Engine, *, name: str | None = None) -> Report:
+    """Return the report of a run over a bag, which errors call ``name``; see ``Judge``."""
+    with BagReader(bag, name=name) as source:
         return Judge(run, engine).judge(source)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+import errno
 import json
 from pathlib import Path
 import sys
@@ -21,11 +22,18 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from multishift_perception.bags import COMPRESSED_IMAGE, IMAGE, BagReader
-from multishift_perception.demo.await_active import PATIENCE_S, wait_until_active
-from multishift_perception.demo.restamp import restamped
+from multishift_perception.bags import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    BagReader,
+    read_stamp,
+    with_stamp,
+)
+from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.demo.ros_types import message_class
+from multishift_perception.disk import FullDiskError, reporting_full_disk
 from multishift_perception.errors import MultishiftError
+from multishift_perception.node.await_active import PATIENCE_S, wait_until_active
 
 # Printed when the first message is due.
 PLAYING = 'playing'
@@ -59,6 +67,7 @@ def play(bag: BagReader, topics: Sequence[str], publishers: Mapping[str, Any]) -
         publishers: one per topic, which take serialised messages.
     """
     played: Played | None = None
+    stamps = PlayStamps()
     for topic, _, cdr, bag_time in bag.raw_messages(topics):
         if played is None:
             played = Played(offset_ns=time.time_ns() - bag_time)
@@ -66,7 +75,8 @@ def play(bag: BagReader, topics: Sequence[str], publishers: Mapping[str, Any]) -
         if wait > 0:
             time.sleep(wait)
         played.latest_ms = max(played.latest_ms, -wait * 1e3)
-        publishers[topic].publish(restamped(cdr, played.offset_ns))
+        stamp = stamps.of(topic, read_stamp(cdr), bag_time)
+        publishers[topic].publish(with_stamp(cdr, stamp + played.offset_ns))
         played.sent[topic] = played.sent.get(topic, 0) + 1
     if played is None:
         raise MultishiftError(f'{bag.path}: nothing to play on {", ".join(topics)}')
@@ -109,7 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             played = play(bag, options.topics, publishers)
             # A publisher that goes at once takes its last message with it.
             time.sleep(_SETTLE_S)
-        print(json.dumps(asdict(played)))
+        with reporting_full_disk('what was sent'):
+            print(json.dumps(asdict(played)), flush=True)
+    except FullDiskError:
+        return errno.ENOSPC  # its words may find no room either
     except MultishiftError as error:
         print(f'bag player: {error}', file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import errno
 import os
 from pathlib import Path
 import signal
@@ -12,12 +13,12 @@ import time
 from types import TracebackType
 from typing import Self
 
+from multishift_perception.disk import full_disk
 from multishift_perception.errors import MultishiftError
 
 _POLITE_S = 10.0
 _POLL_S = 0.1
-# Without a handler they would leave our processes behind.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ATTACHED = 'multishift_perception.demo.attached'
 _TAIL_LINES = 8
 
 
@@ -40,7 +41,7 @@ class Process:
         self.out = logs / f'{self.name}.out'
         with self.log.open('wb') as errors, self.out.open('wb') as output:
             self._child = subprocess.Popen(
-                [sys.executable, '-m', module, *arguments],
+                [sys.executable, '-m', _ATTACHED, str(os.getpid()), module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors,
@@ -80,8 +81,7 @@ class Processes:
         self._running: list[Process] = []
 
     def __enter__(self) -> Self:
-        """Turn signals to end into an exit that passes through here, as Ctrl-C does."""
-        self._handlers = {number: signal.signal(number, _exit) for number in _ENDING}
+        """Begin without any."""
         return self
 
     def __exit__(
@@ -93,8 +93,6 @@ class Processes:
         """End what still runs, the last started first."""
         for process in reversed(self._running):
             process.interrupt()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
 
     def start(self, module: str, *arguments: str) -> Process:
         """Start a module as a process."""
@@ -138,6 +136,8 @@ class Processes:
 
     def _failure(self, ended: Process) -> MultishiftError:
         """Return the error that tells which process ended; show what all of them said last."""
+        if ended.exit_code == errno.ENOSPC:  # what it said of that found no room either
+            return full_disk(ended.log.parent)
         # The cause is often in the log of another process than the one that gave up.
         for process in self._running:
             if said := process.tail():
@@ -145,7 +145,3 @@ class Processes:
         return MultishiftError(
             f'the {ended.name} ended with exit code {ended.exit_code}; see {ended.log}'
         )
-
-
-def _exit(number: int, frame: object) -> None:
-    sys.exit(128 + number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import errno
 from functools import partial
 from pathlib import Path
 import sys
@@ -19,29 +20,22 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from multishift_perception.bags import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, BagWriter
+from multishift_perception.bags import BagWriter
 from multishift_perception.demo.ros_types import message_class
+from multishift_perception.disk import FullDiskError
 from multishift_perception.errors import MultishiftError
+from multishift_perception.message_types import DIAGNOSTIC_ARRAY
+from multishift_perception.outputs import DIAGNOSTICS, NODE, Output
 
-NODE = '/multishift_perception'
-DIAGNOSTICS = '/diagnostics'
-OUTPUTS = {
-    'labels': IMAGE,
-    'anomaly_mask': IMAGE,
-    'anomaly_score': IMAGE,
-    'overlay/compressed': COMPRESSED_IMAGE,
-    'camera_info': CAMERA_INFO,
-}
 # The recorder is there to lose nothing: what the node sends waits here while the disk is slow.
 _QOS = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def recorded_topics(cameras: Sequence[str]) -> dict[str, str]:
     """Return the topics to record for these cameras, with their types."""
-    outputs = {
-        f'{NODE}/{camera}/{output}': kind for camera in cameras for output, kind in OUTPUTS.items()
-    }
-    return {**outputs, DIAGNOSTICS: 'diagnostic_msgs/msg/DiagnosticArray'}
+    recorded = [output for output in Output if output.recorded]
+    topics = {o.topic_of(camera, NODE): o.kind for camera in cameras for o in recorded}
+    return {**topics, DIAGNOSTICS: DIAGNOSTIC_ARRAY}
 
 
 def record(node: Any, bag: BagWriter, topics: dict[str, str]) -> None:
@@ -69,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 executor.spin()
             except (KeyboardInterrupt, ExternalShutdownException):
                 pass  # the way it is meant to end: the bag is completed
+    except FullDiskError:
+        return errno.ENOSPC  # its words may find no room either
     except MultishiftError as error:
         print(f'recorder: {error}', file=sys.stderr)
         return 1

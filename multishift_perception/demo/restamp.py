@@ -1,28 +1,53 @@
-"""Moves the header stamp of a serialised message without deserialising the image behind it."""
+"""Chooses the stamps with which a bag is played: its own where a live camera could have set them.
+
+The player and the judge of a run both ask, in the order of the bag, and get the same answers.
+"""
 
 from __future__ import annotations
 
-import struct
+from collections import Counter
 
-# CDR: two bytes of representation, two of options, then the header, whose stamp comes first.
-_STAMP = 4
-_SECOND_NS = 1_000_000_000
+# The node drops what is older than 0.2 s, and cameras stamp a frame shortly before it is recorded.
+_CREDIBLE_NS = 100_000_000
 
 
-def restamped(cdr: bytes, offset_ns: int) -> bytes:
-    """Return a stamped message with its stamp moved.
+class PlayStamps:
+    """The stamps of a bag's messages as they are played, on the clock of the bag.
 
-    Args:
-        cdr: a serialised message that begins with a ``std_msgs/Header``, of either byte order.
-        offset_ns: nanoseconds to add to the stamp.
-
-    Raises:
-        ValueError: the new stamp is before 1970 or after 2038.
+    A topic keeps its header stamps as long as they increase and are near the bag's time. From the
+    first on that does not, its messages get the bag's time.
     """
-    layout = struct.Struct(('<' if cdr[1] & 1 else '>') + 'iI')
-    seconds, nanoseconds = layout.unpack_from(cdr, _STAMP)
-    stamp = divmod(seconds * _SECOND_NS + nanoseconds + offset_ns, _SECOND_NS)
-    if not 0 <= stamp[0] < 2**31:
-        raise ValueError(f'a stamp of {stamp[0]} s does not fit a ROS header')
-    body = memoryview(cdr)
-    return b''.join((body[:_STAMP], layout.pack(*stamp), body[_STAMP + layout.size :]))
+
+    def __init__(self) -> None:
+        """Begin at the start of the bag."""
+        self._faults: dict[str, str] = {}
+        self._moved: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
+
+    def of(self, topic: str, stamp_ns: int, bag_time_ns: int) -> int:
+        """Return the stamp for the next message of a topic, in nanoseconds; no two are equal."""
+        last = self._last.get(topic, -1)
+        if topic not in self._faults and (fault := _fault(stamp_ns, bag_time_ns, last)):
+            self._faults[topic] = fault
+        if topic in self._faults:
+            self._moved[topic] += 1
+            stamp_ns = max(bag_time_ns, last + 1)
+        self._last[topic] = stamp_ns
+        return stamp_ns
+
+    def warnings(self) -> list[str]:
+        """Return what got the bag's time so far, a line per topic."""
+        return [
+            f'{number} messages on {topic} were played with the time of the bag as their stamp, '
+            f'and latency counts from there: {self._faults[topic]}'
+            for topic, number in self._moved.items()
+        ]
+
+
+def _fault(stamp_ns: int, bag_time_ns: int, last_ns: int) -> str:
+    if abs(lag := bag_time_ns - stamp_ns) > _CREDIBLE_NS:
+        if stamp_ns == 0:
+            return 'their header stamps are zero'
+        side = 'behind' if lag > 0 else 'ahead of'
+        return f'their header stamps are {abs(lag) / 1e9:.1f} s {side} it'
+    return 'their header stamps do not increase' if stamp_ns <= last_ns else ''

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
 from multishift_perception.demo.graph import GraphRun
-from multishift_perception.demo.recorder import DIAGNOSTICS, NODE
+from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.errors import MultishiftError
-from multishift_perception.truth_join import BagFrame, joined_frames
+from multishift_perception.frame_tally import FrameTally
+from multishift_perception.outputs import DIAGNOSTICS, NODE, Output
+from multishift_perception.truth_join import BagFrame, TruthJoin
 
-IMAGES = ('labels', 'anomaly_mask', 'anomaly_score')
-TIMED = (*IMAGES, 'overlay/compressed')
+# What is waited for, and of that what is judged by its pixels.
+TIMED = frozenset(output for output in Output if output.recorded and output.is_image)
+IMAGES = frozenset(output for output in TIMED if output.kind == bags.IMAGE)
 
 # The outputs of a frame that come later than this after its stamp are taken for lost.
 _PATIENCE_NS = 5_000_000_000
@@ -29,17 +32,17 @@ class Outputs:
     """What the node published for one frame.
 
     Attributes:
-        messages: ``labels``, ``anomaly_mask`` and ``anomaly_score``, each an Image.
+        messages: by output: those of ``IMAGES``, each an Image.
         latency_ms: by output: receipt by the recorder less the frame's stamp, milliseconds.
     """
 
-    messages: dict[str, Any] = field(default_factory=dict)
-    latency_ms: dict[str, float] = field(default_factory=dict)
+    messages: dict[Output, Any] = field(default_factory=dict)
+    latency_ms: dict[Output, float] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether every output that is waited for has come."""
-        return self.latency_ms.keys() >= set(TIMED)
+        return self.latency_ms.keys() >= TIMED
 
 
 class OutputReader:
@@ -47,7 +50,7 @@ class OutputReader:
 
     def __init__(self, bag: BagReader, cameras: list[str]) -> None:
         """Begin at the start of the opened bag."""
-        self._keys = {f'{NODE}/{c}/{output}': (c, output) for c in cameras for output in TIMED}
+        self._keys = {o.topic_of(c, NODE): (c, o) for c in cameras for o in TIMED}
         topics = [topic for topic in self._keys if topic in bag.topics]
         self._stream = bag.messages(topics)
         self._waiting: dict[tuple[str, int], Outputs] = {}
@@ -59,7 +62,10 @@ class OutputReader:
         while not self._has(key) and self._time < stamp_ns + _PATIENCE_NS:
             if not self._advance():
                 break
-        self._waiting = {k: v for k, v in self._waiting.items() if k[1] >= stamp_ns}
+        # Another camera's frames of the same time may have earlier stamps.
+        self._waiting = {
+            k: v for k, v in self._waiting.items() if k[0] != camera or k[1] >= stamp_ns
+        }
         outputs = self._waiting.pop(key, None)
         return outputs if outputs and outputs.complete else None
 
@@ -81,14 +87,15 @@ class OutputReader:
 
 
 def judged(
-    source: BagReader, results: BagReader, run: GraphRun
+    join: TruthJoin, stamps: PlayStamps, results: BagReader, run: GraphRun
 ) -> Iterator[tuple[str, BagFrame, Outputs | None]]:
     """Yield camera name, frame with ground truth, and outputs (None if dropped), by frame."""
     names = {camera.image_topic: camera.name for camera in run.sources}
     reader = OutputReader(results, list(names.values()))
-    for frame in joined_frames(source, list(names)):
-        stamp = bags.stamp_ns(frame.message) + run.offset_ns
-        yield names[frame.topic], frame, reader.take(names[frame.topic], stamp)
+    for frame in join.frames():
+        stamp = stamps.of(frame.topic, bags.stamp_ns(frame.message), frame.time_ns)
+        outputs = reader.take(names[frame.topic], stamp + run.offset_ns)
+        yield names[frame.topic], frame, outputs
 
 
 def score_of(message: Any) -> NDArray[np.float32]:
@@ -105,7 +112,7 @@ def last_status(results: BagReader) -> dict[str, dict[str, str]]:
     topics = [topic for topic in results.topics if topic == DIAGNOSTICS]
     last = deque(results.messages(topics), maxlen=1)
     if not last:
-        raise MultishiftError(f'{results.path}: no message on {DIAGNOSTICS}; did the node run?')
+        raise MultishiftError(f'{results.name}: no message on {DIAGNOSTICS}; did the node run?')
     _, message, _ = last[0]
     return {s.name: {pair.key: pair.value for pair in s.values} for s in message.status}
 
@@ -118,8 +125,10 @@ def where_frames_went(status: dict[str, str], *, sent: int, received: int) -> di
         sent: frames that the player published.
         received: frames whose outputs the recorder has.
     """
-    prefix = 'dropped: '
-    causes = {k.removeprefix(prefix): int(v) for k, v in status.items() if k.startswith(prefix)}
-    causes['lost before the node'] = sent - int(status['received'])
-    causes['lost after the node'] = int(status['processed']) - received
+    tally = FrameTally.read(status)
+    causes = {
+        **tally.dropped,
+        'lost before the node': sent - tally.received,
+        'lost after the node': tally.processed - received,
+    }
     return {cause: count for cause, count in causes.items() if count}

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from multishift_perception.engine.types import EngineOutput
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 logger = logging.getLogger(__name__)
 
 # Libraries choose algorithms and allocate in their first calls, which must not be captured.
 _CALLS_BEFORE_CAPTURE = 3
+
+# Words of the driver, which loads kernels, and of the libraries: their errors have no own type.
+_SHORTAGE = ('out of memory', 'ALLOC_FAILED')
 
 Network = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -72,7 +75,7 @@ class CudaRunner:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # an operator that waits for the GPU, or copies to it
-            reason = ' '.join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             logger.warning('the network runs without CUDA graph, slower: %s', reason)
         else:
             self._graph = graph
@@ -88,16 +91,15 @@ def gpu_faults(file: Path, device: torch.device) -> Iterator[None]:
     """Turn what a GPU may raise while ``file`` is loaded and first run into words."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        # Else what was allocated so far would be missing at the next trial.
-        torch.cuda.empty_cache()
-        reason = ' '.join(str(error).split())[:200]
-        raise MultishiftError(
-            f'{device} has too little free memory for {file} ({reason}): end what else uses that '
-            'GPU, or choose another one'
-        ) from None
     except RuntimeError as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)[:200]
+        if isinstance(error, torch.OutOfMemoryError) or any(w in reason for w in _SHORTAGE):
+            # Else what was allocated so far would be missing at the next trial.
+            torch.cuda.empty_cache()
+            raise MultishiftError(
+                f'{device} has too little free memory for {file} ({reason}): end what else uses '
+                'that GPU, or choose another one'
+            ) from None
         raise MultishiftError(
             f'{device} cannot run {file} ({reason}): build the bundle again on this machine'
         ) from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 import yaml
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.errors import MultishiftError, schema_faults
+from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
+from multishift_perception.typed_yaml import read_document
 
 MANIFEST = 'manifest.yaml'
 SCHEMA_VERSION = 1
@@ -186,26 +187,18 @@ def read_manifest(bundle: Path) -> Manifest:
             f'engine bundle {bundle} does not exist: give the path of a bundle directory, '
             'or leave it out for the embedded engine'
         )
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         raise MultishiftError(
             f'{bundle} is no engine bundle (it has no {MANIFEST}): '
             'build one with `multishift engine build`'
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = ' '.join(str(error).split())
-        raise MultishiftError(f'{path} is not valid YAML ({reason}): build it again') from None
-    _check_schema_version(path, content)
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        faults = schema_faults(error)
-        raise MultishiftError(f'{path} breaks the schema ({faults}): build it again') from None
+        )
+    document = read_document(path, 'an engine manifest', mend='build the bundle again')
+    _check_schema_version(path, document.content)
+    return document.typed(Manifest)
 
 
-def _check_schema_version(path: Path, content: object) -> None:
-    version = content.get('schema_version') if isinstance(content, dict) else None
+def _check_schema_version(path: Path, content: dict[str, Any]) -> None:
+    version = content.get('schema_version')
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise MultishiftError(
             f'{path} has schema_version {version}, this version reads {SCHEMA_VERSION}: '

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import openvino as ov
 
 from multishift_perception.engine.types import EngineOutput
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 
 class OpenVinoBackend:
@@ -26,7 +26,7 @@ class OpenVinoBackend:
         try:
             model = _core().compile_model(file, 'CPU', options)
         except RuntimeError as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise MultishiftError(
                 f'OpenVINO {ov.__version__} cannot load {file} ({reason}): build the bundle again '
                 'with `multishift engine build --target openvino`'

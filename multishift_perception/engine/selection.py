@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from multishift_perception.engine.gpu import Gpu, find_gpu
 from multishift_perception.engine.manifest import Artifact, Manifest, TensorRtNeeds
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 Place = Literal['gpu', 'cpu']
 
@@ -146,7 +146,7 @@ def _library_fault(needs: TensorRtNeeds) -> str | None:
         version = importlib.import_module(needs.flavour).__version__
         is_rtx = importlib.import_module('torch_tensorrt').ENABLED_FEATURES.tensorrt_rtx
     except (ImportError, OSError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         return f'{library} does not load ({reason}): pip install {_PACKAGE[needs.flavour]}'
     found = '.'.join(version.split('.')[:3])
     if found != needs.version:

@@ -20,6 +20,7 @@ from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.selection import Choice, choose
 from multishift_perception.errors import MultishiftError
+from multishift_perception.workers import WorkerProcess
 
 # Between them the engines take turns, so that a machine that slows down slows all of them.
 _ROUNDS = 10
@@ -117,13 +118,15 @@ def _answer(connection: Connection) -> Any:
 @contextmanager
 def _worker(bundle: Path, backend: str, device: int) -> Iterator[tuple[Connection, Timing]]:
     """Load an engine in a new process."""
-    context = multiprocessing.get_context('spawn')
-    connection, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, bundle, backend, device), daemon=True)
+    connection, theirs = multiprocessing.Pipe()
+    process = WorkerProcess(target=_serve, args=(theirs, bundle, backend, device), daemon=True)
     process.start()
     theirs.close()
     try:
         yield connection, _answer(connection)
+    except BaseException:
+        process.kill()
+        raise
     finally:
         connection.close()
         process.join()

@@ -15,7 +15,7 @@ from torch.export.passes import move_to_device_pass
 
 from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
 from multishift_perception.engine.types import EngineOutput
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 
 class TorchBackend:
@@ -57,7 +57,7 @@ def load_program(file: Path) -> torch.export.ExportedProgram:
     try:
         return torch.export.load(file)
     except Exception as error:  # torch.export raises whatever its parser met
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise MultishiftError(
             f'PyTorch {torch.__version__} cannot load {file} ({reason}): build the bundle '
             'again with `multishift engine build --target torch`'
@@ -83,7 +83,7 @@ def _refuse_code(file: Path) -> None:
     except MultishiftError:
         raise
     except Exception as error:  # a broken archive or a pickle that weights_only refuses
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise MultishiftError(
             f'{file} is not a safe exported program ({reason}): build the bundle again'
         ) from None

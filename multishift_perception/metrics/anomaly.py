@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.metrics import state as metric_state
-from multishift_perception.metrics.binning import Binned
 from multishift_perception.metrics.curve import Curve, curve_of
 from multishift_perception.metrics.histogram import ScoreHistogram
 from multishift_perception.metrics.ranking import RankMetrics
@@ -85,15 +84,9 @@ class AnomalyMetrics:
         self._histogram.merge(other._histogram)
 
     def to_bytes(self) -> bytes:
-        """Return what has been counted: a few bytes per bin."""
-        binned = self._histogram.binned()
+        """Return what has been counted; who goes on from there ends with the same figures."""
         return metric_state.pack(
-            'AnomalyMetrics',
-            {
-                'score': np.array(self._kind),
-                'codes': np.diff(binned.codes, prepend=0),  # small numbers: they compress well
-                'counts': binned.counts,
-            },
+            'AnomalyMetrics', {'score': np.array(self._kind), **self._histogram.to_arrays()}
         )
 
     @classmethod
@@ -106,8 +99,7 @@ class AnomalyMetrics:
         arrays = metric_state.unpack('AnomalyMetrics', state)
         metrics = cls(max_bins)
         metrics._kind = str(arrays['score'])
-        binned = Binned(np.cumsum(arrays['codes']), arrays['counts'])
-        metrics._histogram.merge_binned(binned)
+        metrics._histogram.from_arrays(arrays)
         return metrics
 
     def result(self) -> AnomalyResult:

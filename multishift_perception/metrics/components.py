@@ -17,7 +17,8 @@ from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import check_shapes
 
-THRESHOLDS = tuple(percent / 100 for percent in range(25, 80, 5))
+# Computed as the benchmark does: the eighth is 0.6000000000000001, so that 3/5 does not reach it.
+THRESHOLDS: tuple[float, ...] = tuple(np.linspace(0.25, 0.75, 11).tolist())
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ComponentMetrics:
     - The PPV of a predicted component is the part of it that is novel.
     - At a threshold ``t``, a component of the ground truth with ``sIoU >= t`` is a true positive
       and any other a false negative, and a predicted component with ``PPV < t`` is a false
-      positive. F1* is the mean of F1 over ``t = 0.25, 0.30, .. 0.75``.
+      positive. F1* is the mean of F1 over ``THRESHOLDS``, 0.25 to 0.75.
 
     As in the benchmark's code, void pixels are taken out of the prediction before it is parted
     into components, the ground truth's components below the least size become void after that,
@@ -150,7 +151,8 @@ class ComponentMetrics:
         return ComponentResult(
             siou=float(self._sums[0] / truths) if truths else None,
             ppv=float(self._sums[1] / predictions) if predictions else None,
-            f1=None if f1 is None else float(f1.mean()),
+            # One after the other, as the benchmark adds them: a mean would round otherwise.
+            f1=None if f1 is None else float(np.cumsum(f1)[-1] / len(THRESHOLDS)),
             f1_at=None if f1 is None else tuple(f1.tolist()),
             truths=truths,
             predictions=predictions,

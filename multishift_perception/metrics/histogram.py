@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,19 +73,43 @@ class ScoreHistogram:
 
     def merge(self, other: ScoreHistogram) -> None:
         """Add what another histogram has counted."""
-        self.merge_binned(other.binned())
-
-    def merge_binned(self, binned: Binned) -> None:
-        """Add what ``binned`` of another histogram returned."""
         self._flush()
-        self._parts.append(binned)
+        self._parts.append(other.binned())
         self._limit()
 
     def binned(self) -> Binned:
-        """Return the bins of all pixels so far as codes, the whole state of the histogram."""
+        """Return the bins of all pixels so far as codes."""
         self._flush()
         self._combine()
         return self._parts[0]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all of it, pending pixels too: what goes on from there gets the same bins."""
+        known, novel = self._buffer.sorted()
+        parts = [binning.NOTHING, *self._parts]
+        return {
+            # Differences are small numbers: they compress well.
+            'codes': np.concatenate([np.diff(part.codes, prepend=0) for part in parts]),
+            'counts': np.concatenate([part.counts for part in parts], axis=1),
+            'sizes': np.array([part.codes.size for part in self._parts], np.int64),
+            'known': np.diff(known, prepend=np.uint32(0)),
+            'novel': np.diff(novel, prepend=np.uint32(0)),
+            'exact': np.array(self._exact),
+            'widening': np.array(self._widening),
+        }
+
+    def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take up, while empty, what `to_arrays` of another returned."""
+        ends = np.cumsum(arrays['sizes'])
+        codes = np.split(arrays['codes'], ends)[:-1]
+        counts = np.split(arrays['counts'], ends, axis=1)[:-1]
+        self._parts = [Binned(np.cumsum(c), n) for c, n in zip(codes, counts, strict=True)]
+        self._exact, self._widening = bool(arrays['exact']), float(arrays['widening'])
+        self._limit()
+        known, novel = (np.cumsum(arrays[row], dtype=np.uint32) for row in ('known', 'novel'))
+        for start in range(0, max(known.size, novel.size), PIECE // 2):
+            piece = slice(start, start + PIECE // 2)
+            self.add(known[piece], novel[piece])
 
     def bins(self) -> Bins:
         """Return the bins of all pixels so far."""

@@ -41,13 +41,18 @@ class KeyBuffer:
         self._known += known.size
         self._novel -= novel.size
 
-    def empty(self) -> tuple[Keys, Keys]:
-        """Return the keys of known and of novel pixels, sorted, and keep no memory for them."""
+    def sorted(self) -> tuple[Keys, Keys]:
+        """Return the keys of known and of novel pixels, sorted; they stay."""
         known, novel = self._keys[: self._known], self._keys[self._novel :]
-        self._keys = np.zeros(0, np.uint32)
-        self._known, self._novel = 0, self._size
         known.sort()
         novel.sort()
+        return known, novel
+
+    def empty(self) -> tuple[Keys, Keys]:
+        """Return the keys of known and of novel pixels, sorted, and keep no memory for them."""
+        known, novel = self.sorted()
+        self._keys = np.zeros(0, np.uint32)
+        self._known, self._novel = 0, self._size
         return known, novel
 
 

@@ -18,8 +18,11 @@ class SegmentationResult:
     """How well known classes are told apart.
 
     Attributes:
-        miou: Mean intersection over union over the classes that occur in the ground truth.
-        iou: IoU per class; None where the class does not occur in the ground truth.
+        miou: Mean of ``iou`` over the classes that have one.
+        iou: Intersection over union per class, ``TP / (TP + FP + FN)`` over known pixels; None
+            where the class occurs neither in the ground truth nor in the prediction. So a class
+            that is predicted, but absent from the ground truth, has 0, as MMSegmentation and
+            cityscapesScripts count it.
         pixel_accuracy: Share of known pixels with the right class.
         pixels: Known pixels counted.
         class_accuracy: Share of a class's pixels that are found, also called recall; None where
@@ -92,8 +95,8 @@ class SegmentationMetrics:
         """Return the metrics of all images so far."""
         hits = np.diag(self.confusion)
         truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
-        iou = _per_class(hits, truth + predicted - hits, truth)
-        accuracy = _per_class(hits, truth, truth)
+        iou = _per_class(hits, truth + predicted - hits)
+        accuracy = _per_class(hits, truth)
         pixels = int(truth.sum())
         return SegmentationResult(
             miou=_mean(iou),
@@ -121,11 +124,9 @@ def _check_values(
             )
 
 
-def _per_class(
-    part: NDArray[np.int64], whole: NDArray[np.int64], truth: NDArray[np.int64]
-) -> tuple[float | None, ...]:
-    """Return a share per class; None where the class does not occur in the ground truth."""
-    return tuple(float(p / w) if t else None for p, w, t in zip(part, whole, truth, strict=True))
+def _per_class(part: NDArray[np.int64], whole: NDArray[np.int64]) -> tuple[float | None, ...]:
+    """Return a share per class."""
+    return tuple(map(ratio, part.tolist(), whole.tolist()))
 
 
 def _mean(values: tuple[float | None, ...]) -> float | None:

@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 _KIND = 'kind'
 
 
-def pack(kind: str, arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return a compressed NumPy archive of the arrays, marked with the kind of metrics."""
+def pack(kind: str, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> bytes:
+    """Return a NumPy archive of the arrays, marked with the kind of metrics."""
     file = io.BytesIO()
     named: dict[str, Any] = {_KIND: np.array(kind), **arrays}
-    np.savez_compressed(file, **named)
+    (np.savez_compressed if compressed else np.savez)(file, **named)
     return file.getvalue()
+
+
+def to_array(state: bytes) -> NDArray[np.uint8]:
+    """Return a state as an array, to pack it into another one."""
+    return np.frombuffer(state, np.uint8)
 
 
 def unpack(kind: str, state: bytes) -> dict[str, NDArray[Any]]:

@@ -17,10 +17,12 @@ from rclpy.qos import (
 )
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from multishift_perception.errors import one_line
+from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
 from multishift_perception.node.parameters import CameraSettings
 from multishift_perception.node.publishers import OVERRIDABLE
 
-_IMAGE_TYPES = {'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'}
+_IMAGE_TYPES = {IMAGE, COMPRESSED_IMAGE}
 _SEGMENT_HINT = (
     "the shared memory of the publisher's process is too small for its images: start the camera "
     'driver with the DDS profile config/fastdds_shm.xml of this package, or use transport '
@@ -112,7 +114,7 @@ class CameraInput:
             fits, reason = qos_check_compatible(publisher.qos_profile, self._images.qos_profile)
             if fits != QoSCompatibility.ERROR:
                 return None
-        return f'QoS mismatch ({" ".join(reason.split())}): see qos_overrides'
+        return f'QoS mismatch ({one_line(reason)}): see qos_overrides'
 
     def _similar_topics(self) -> str:
         own = self._node.get_fully_qualified_name() + '/'

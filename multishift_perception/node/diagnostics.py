@@ -8,8 +8,11 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from multishift_perception.engine import Engine
-from multishift_perception.node.processor import EngineReport
-from multishift_perception.node.stream_statistics import WINDOW_S, Percentiles, StreamReport
+from multishift_perception.frame_tally import Drop, FrameTally
+from multishift_perception.node.engine_statistics import EngineReport
+from multishift_perception.node.recent import WINDOW_S, Percentiles
+from multishift_perception.node.stream_statistics import StreamReport
+from multishift_perception.outputs import camera_status_name
 
 # A camera that sends nothing for this long is said to be silent.
 SILENT_S = 3.0
@@ -17,7 +20,6 @@ SILENT_S = 3.0
 _OVERLOAD = 0.1
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-CAUSES = ('stale', 'clock', 'superseded', 'encoding', 'broken', 'engine', 'publish')
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,10 @@ def camera_status(node: str, state: CameraState) -> DiagnosticStatus:
         'processed rate (Hz)': f'{report.processed_hz:.1f}',
         **_latencies('latency from stamp', report.from_stamp),
         **_latencies('latency from receipt', report.from_receipt),
-        'received': report.received,
-        'processed': report.processed,
-        **{f'dropped: {cause}': report.dropped.get(cause, 0) for cause in CAUSES},
+        **FrameTally(report.received, report.processed, report.dropped).values(),
         'stamps': report.stamp_fault or 'plausible',
     }
-    return _status(f'{node}: camera {state.name}', level, message, state.topic, values)
+    return _status(camera_status_name(node, state.name), level, message, state.topic, values)
 
 
 def _judge_camera(state: CameraState) -> tuple[bytes, str]:
@@ -98,11 +98,11 @@ def _judge_camera(state: CameraState) -> tuple[bytes, str]:
     dropped = report.recent_dropped
     text = ', '.join(f'{count} {cause}' for cause, count in sorted(dropped.items()))
     if dropped and not report.processed_hz:
-        advice = f' ({report.stamp_fault})' if 'clock' in dropped and report.stamp_fault else ''
+        advice = f' ({report.stamp_fault})' if Drop.CLOCK in dropped and report.stamp_fault else ''
         return ERROR, f'every frame of the last {WINDOW_S:.0f} s is dropped: {text}{advice}'
-    if dropped.keys() - {'superseded'}:
+    if dropped.keys() - {Drop.SUPERSEDED}:
         return WARN, f'frames dropped in the last {WINDOW_S:.0f} s: {text}'
-    if dropped.get('superseded', 0) > _OVERLOAD * report.recent_received:
+    if dropped.get(Drop.SUPERSEDED, 0) > _OVERLOAD * report.recent_received:
         rates = f'{report.received_hz:.1f} Hz come, {report.processed_hz:.1f} Hz are processed'
         return WARN, f'overload: {rates}'
     if report.stamp_fault:

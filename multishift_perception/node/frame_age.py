@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from multishift_perception.frame_tally import Drop
+
 # A frame cannot wait a minute anywhere in front of a depth of one: such a stamp is of another
 # clock. Neither can it come from the future, but for the clock drift between two machines.
 _OLDEST_CREDIBLE_S = 60.0
@@ -22,7 +24,7 @@ class Age:
 
     seconds: float | None
     fault: str | None = None
-    drop: str | None = None
+    drop: Drop | None = None
 
 
 def judge(stamp_ns: int, now_ns: int, max_age_ms: int) -> Age:
@@ -43,8 +45,8 @@ def judge(stamp_ns: int, now_ns: int, max_age_ms: int) -> Age:
     seconds = (now_ns - stamp_ns) / 1e9
     too_old = 0 < max_age_ms < seconds * 1000
     if not -_FUTURE_TOLERATED_S <= seconds <= _OLDEST_CREDIBLE_S:
-        return Age(None, _clock_fault(seconds), 'clock' if too_old else None)
-    return Age(max(seconds, 0.0), drop='stale' if too_old else None)
+        return Age(None, _clock_fault(seconds), Drop.CLOCK if too_old else None)
+    return Age(max(seconds, 0.0), drop=Drop.STALE if too_old else None)
 
 
 def _clock_fault(seconds: float) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import logging
 import sys
 
-from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.errors import MultishiftError, install_extra, one_line
 from multishift_perception.memory import keep_large_buffers
+from multishift_perception.outputs import NODE_NAME
 
 _no_ros: ImportError | None = None
 try:
@@ -18,7 +19,7 @@ try:
     from rclpy.utilities import remove_ros_args
 
     from multishift_perception.node.log_bridge import RosHandler
-    from multishift_perception.node.node import NODE_NAME, PerceptionNode
+    from multishift_perception.node.node import PerceptionNode
     from multishift_perception.node.parameter_specs import help_text
 except ImportError as error:
     # Said by `main`: ROS is not sourced, or is one for another Python.
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parse(remove_ros_args(['perception_node', *arguments])[1:])
         rclpy.init(args=arguments)
     except Exception as error:  # of rcl: unreadable parameter files and malformed arguments
-        print(f'{NODE_NAME}: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'{NODE_NAME}: {one_line(error)}', file=sys.stderr)
         return 1
     try:
         return _run()

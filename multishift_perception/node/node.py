@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
+from multishift_perception.node import rclpy_private
 from multishift_perception.node.diagnostics import EngineState, camera_status, engine_status
 from multishift_perception.node.parameters import NodeParameters, Settings
 from multishift_perception.node.session import Session
+from multishift_perception.outputs import DIAGNOSTICS, NODE_NAME
 
 logger = logging.getLogger(__name__)
 
-NODE_NAME = 'multishift_perception'
 _DIAGNOSTICS_PERIOD_S = 1.0
 _CLOCK_PATIENCE_S = 5.0
 
@@ -29,15 +28,17 @@ class PerceptionNode(LifecycleNode):
         """Create the unconfigured node.
 
         Raises:
-            MultishiftError: a parameter given at start has an unknown name or a bad value.
+            MultishiftError: a parameter given at start has an unknown name or a bad value, or
+                this rclpy is none that the node knows.
         """
         super().__init__(NODE_NAME)
+        rclpy_private.check(self)
         self._session: Session | None = None
         self._fault = ''
         self._node_parameters = NodeParameters(self, lambda: self._session is None)
         self._node_parameters.on_change(self._on_parameters)
-        self._guard_transitions()
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        rclpy_private.guard_transitions(self, self._on_refusal)
+        self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
         self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
         # Simulated time that never begins stops the timer above: this one runs on steady time.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -72,7 +73,7 @@ class PerceptionNode(LifecycleNode):
         return TransitionCallbackReturn.FAILURE
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start to publish."""
+        """Start publishing."""
         result = super().on_activate(state)
         if self._session is not None:
             self._session.activate()
@@ -81,7 +82,7 @@ class PerceptionNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop to publish."""
+        """Stop publishing."""
         if self._session is not None:
             self._session.deactivate()
         return super().on_deactivate(state)
@@ -112,20 +113,8 @@ class PerceptionNode(LifecycleNode):
             self._session.update()
             self._session.publish_label_info()
 
-    def _guard_transitions(self) -> None:
-        """Refuse transitions that the state forbids; rclpy lets them end the process."""
-        service = self._service_change_state
-        change_state = service.callback
-
-        def guarded(request: Any, response: Any) -> Any:
-            try:
-                return change_state(request, response)
-            except rclpy_implementation.RCLError as error:
-                logger.warning('transition refused: %s', ' '.join(str(error).split()))
-                response.success = False
-                return response
-
-        service.callback = guarded
+    def _on_refusal(self, error: Exception) -> None:
+        logger.warning('transition refused: %s', one_line(error))
 
     def _publish_diagnostics(self) -> None:
         session = self._session
@@ -133,7 +122,7 @@ class PerceptionNode(LifecycleNode):
             session.update()
         name = self.get_name()
         state = EngineState(
-            lifecycle=self._state_machine.current_state[1],
+            lifecycle=rclpy_private.lifecycle_state(self),
             engine=session.engine if session else None,
             report=session.engine_report() if session else None,
             fault=self._fault,

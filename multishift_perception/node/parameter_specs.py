@@ -12,7 +12,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.validate_topic_name import validate_topic_name
 
-from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.engine import BACKENDS
+from multishift_perception.errors import one_line
 
 
 class Change(Enum):
@@ -46,6 +47,14 @@ class Spec:
     high: float = 0
     choices: tuple[str, ...] = ()
     refuse: Callable[[Any], str | None] = lambda value: None
+
+    @property
+    def accepted(self) -> str:
+        """What values it may have, in words."""
+        if self.choices:
+            return f'one of {", ".join(self.choices)}'
+        limits = f', {self.low} to {self.high}' if self.low < self.high else ''
+        return f'{_TYPE_WORDS[type(self.default)]}{limits}'
 
     def refusal(self, value: Any) -> str | None:
         """Return why a value is refused, None if it is accepted."""
@@ -87,7 +96,7 @@ def _refuse_topic(topic: str) -> str | None:
     try:
         validate_topic_name(topic)
     except InvalidTopicNameException as error:
-        return ' '.join(str(error).split())
+        return one_line(error)
     return None
 
 

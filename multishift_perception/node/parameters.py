@@ -22,6 +22,7 @@ from multishift_perception.node.parameter_specs import (
     all_specs,
     widened,
 )
+from multishift_perception.node.rclpy_private import parameter_overrides
 from multishift_perception.pipeline import OutputSize
 
 # Declared by rclpy itself, never by us.
@@ -70,7 +71,7 @@ class NodeParameters:
         """
         self._node = node
         self._is_unconfigured = is_unconfigured
-        overrides = {name: p.value for name, p in node._parameter_overrides.items()}
+        overrides = {name: p.value for name, p in parameter_overrides(node).items()}
         names = _accepted(CAMERA_NAMES, CAMERA_NAMES.name, overrides)
         self._specs = all_specs(names)
         _refuse_unknown(overrides, self._specs)
@@ -85,7 +86,7 @@ class NodeParameters:
 
     def unused_qos_overrides(self) -> list[str]:
         """Return the QoS overrides that no topic has taken; ask once all topics were created."""
-        overrides = (n for n in self._node._parameter_overrides if n.startswith('qos_overrides.'))
+        overrides = (n for n in parameter_overrides(self._node) if n.startswith('qos_overrides.'))
         return [name for name in overrides if not self._node.has_parameter(name)]
 
     def on_change(self, listener: Callable[[], None]) -> None:

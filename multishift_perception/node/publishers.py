@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -14,9 +15,12 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from multishift_perception.node.messages import image_message, jpeg_message, scaled_camera_info
 from multishift_perception.node.parameters import Settings
+from multishift_perception.outputs import Output
 from multishift_perception.overlay import draw_overlay
 from multishift_perception.pipeline import FrameOutput, anomaly_mask, score_unit
 
@@ -33,13 +37,40 @@ OVERRIDABLE = QoSOverridingOptions(
         QoSPolicyKind.DURABILITY,
     )
 )
-_TOPICS = {
-    'labels': Image,
-    'anomaly_mask': Image,
-    'anomaly_score': Image,
-    'overlay': Image,
-    'overlay/compressed': CompressedImage,
-    'camera_info': CameraInfo,
+# What is published for frames; the class names are latched instead.
+_TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, CAMERA_INFO: CameraInfo}
+
+
+class _Pictures:
+    """The images of one frame; what several of them need is computed once."""
+
+    def __init__(
+        self, frame: Bytes, output: FrameOutput, settings: Settings, colors: Bytes
+    ) -> None:
+        self.output = output
+        self._frame = frame
+        self._settings = settings
+        self._colors = colors
+
+    @cached_property
+    def mask(self) -> Bytes:
+        settings = self._settings
+        anomaly = self.output.anomaly
+        return anomaly_mask(anomaly, settings.anomaly_threshold, settings.min_anomaly_area)
+
+    @cached_property
+    def overlay(self) -> Bytes:
+        labels = self.output.labels
+        base = _resized(self._frame, labels.shape)
+        return draw_overlay(base, labels, self.mask, self._colors, self._settings.overlay_alpha)
+
+
+_PIXELS: Mapping[Output, Callable[[_Pictures], NDArray[Any]]] = {
+    Output.LABELS: lambda pictures: pictures.output.labels,
+    Output.ANOMALY_SCORE: lambda pictures: score_unit(pictures.output.anomaly),
+    Output.ANOMALY_MASK: lambda pictures: pictures.mask,
+    Output.OVERLAY: lambda pictures: pictures.overlay,
+    Output.OVERLAY_JPEG: lambda pictures: pictures.overlay,
 }
 
 
@@ -64,66 +95,55 @@ class CameraOutputs:
         self._node = node
         self._classes = classes
         self._colors = color_table(classes)
-        self._publishers: dict[str, Any] = {}
+        self._publishers: dict[Output, Any] = {}
         self._label_info: Any = None
         events = PublisherEventCallbacks(matched=lambda _: on_matched())
         try:
-            for topic, kind in _TOPICS.items():
-                self._publishers[topic] = self._create(f'~/{camera}/{topic}', kind, events)
-            self._label_info = LabelInfo and self._create(f'~/{camera}/label_info', LabelInfo)
+            for output in Output:
+                if kind := _TYPES.get(output.kind):
+                    topic = output.topic_of(camera)
+                    self._publishers[output] = self._create(topic, kind, events)
+            latched = Output.CLASS_NAMES.topic_of(camera)
+            self._label_info = LabelInfo and self._create(latched, LabelInfo)
         except BaseException:
             self.destroy()
             raise
 
-    def wanted(self, publish_always: bool) -> frozenset[str]:
-        """Return the topics to publish."""
+    def wanted(self, publish_always: bool) -> frozenset[Output]:
+        """Return the outputs to publish."""
         return frozenset(
-            topic
-            for topic, publisher in self._publishers.items()
+            output
+            for output, publisher in self._publishers.items()
             if publish_always or publisher.get_subscription_count() > 0
         )
 
     def publish(
         self,
-        wanted: frozenset[str],
+        wanted: frozenset[Output],
         header: Any,
-        frame: NDArray[np.uint8],
+        frame: Bytes,
         output: FrameOutput,
         settings: Settings,
     ) -> None:
         """Compute and publish the wanted images of one frame.
 
         Args:
-            wanted: topics, as ``wanted`` returned them.
+            wanted: outputs, as ``wanted`` returned them.
             header: the frame's header, which every output carries.
             frame: RGB ``uint8 [h,w,3]``.
             output: what the engine said of the frame.
             settings: the node's settings.
         """
-        if 'labels' in wanted:
-            self._send('labels', image_message(header, 'mono8', output.labels))
-        if 'anomaly_score' in wanted:
-            score = score_unit(output.anomaly)
-            self._send('anomaly_score', image_message(header, '32FC1', score))
-        if wanted.isdisjoint(('anomaly_mask', 'overlay', 'overlay/compressed')):
-            return
-        mask = anomaly_mask(output.anomaly, settings.anomaly_threshold, settings.min_anomaly_area)
-        if 'anomaly_mask' in wanted:
-            self._send('anomaly_mask', image_message(header, 'mono8', mask))
-        if wanted.isdisjoint(('overlay', 'overlay/compressed')):
-            return
-        base = _resized(frame, output.labels.shape)
-        overlay = draw_overlay(base, output.labels, mask, self._colors, settings.overlay_alpha)
-        if 'overlay' in wanted:
-            self._send('overlay', image_message(header, 'rgb8', overlay))
-        if 'overlay/compressed' in wanted:
-            self._send('overlay/compressed', jpeg_message(header, overlay))
+        pictures = _Pictures(frame, output, settings, self._colors)
+        for kind in Output:
+            if kind in wanted and kind.is_image:
+                self._send(kind, _image(header, kind, _PIXELS[kind](pictures)))
 
     def publish_camera_info(
         self, info: Any, header: Any, image_size: tuple[int, int], output_size: tuple[int, int]
     ) -> None:
         """Publish the calibration that fits the outputs; sizes are height and width."""
-        self._send('camera_info', scaled_camera_info(info, header, image_size, output_size))
+        self._send(Output.CALIBRATION, scaled_camera_info(info, header, image_size, output_size))
 
     def publish_label_info(self, settings: Settings) -> None:
         """Publish the latched class names and threshold, where vision_msgs is installed."""
@@ -155,11 +175,17 @@ class CameraOutputs:
             kind, topic, qos, qos_overriding_options=OVERRIDABLE, event_callbacks=events
         )
 
-    def _send(self, topic: str, message: Any) -> None:
-        self._publishers[topic].publish(message)
+    def _send(self, output: Output, message: Any) -> None:
+        self._publishers[output].publish(message)
 
 
-def _resized(frame: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _image(header: Any, output: Output, pixels: NDArray[Any]) -> Image | CompressedImage:
+    if output.kind == COMPRESSED_IMAGE:
+        return jpeg_message(header, pixels)
+    return image_message(header, output.encoding, pixels)
+
+
+def _resized(frame: Bytes, shape: tuple[int, ...]) -> Bytes:
     if frame.shape[:2] == shape:
         return frame
     size = (shape[1], shape[0])

@@ -12,14 +12,18 @@ from rclpy.lifecycle import LifecycleNode
 
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.frame_tally import Drop
+from multishift_perception.node.camera import Camera
 from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
+from multishift_perception.node.engine_statistics import EngineReport, EngineStatistics
 from multishift_perception.node.frame_slots import FrameSlots
 from multishift_perception.node.parameters import CameraSettings, Settings
-from multishift_perception.node.processor import Camera, EngineReport, Processor
+from multishift_perception.node.processor import Processor
 from multishift_perception.node.publishers import CameraOutputs
 from multishift_perception.node.stream_statistics import StreamStatistics
 from multishift_perception.node.worker import Worker
+from multishift_perception.outputs import Output
 from multishift_perception.pipeline import Pipeline
 
 _WARM_UP_CALLS = 2
@@ -55,12 +59,14 @@ class Session:
         except BaseException:
             self.close()
             raise
+        self._engine_statistics = EngineStatistics(time.monotonic)
         self._processor = Processor(
             pipeline,
             self._cameras,
             settings,
             lambda: int(node.get_clock().now().nanoseconds),
             self.engine.input_shape[1:],
+            self._engine_statistics,
         )
 
     @property
@@ -69,7 +75,7 @@ class Session:
         return None if self._worker is None else self._worker.is_alive
 
     def activate(self) -> None:
-        """Start to process what is watched."""
+        """Start processing what is watched."""
         self._slots = FrameSlots(time.monotonic)
         self._worker = Worker(
             self._slots,
@@ -80,7 +86,7 @@ class Session:
         self.update()
 
     def deactivate(self) -> None:
-        """Stop to process."""
+        """Stop processing."""
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -100,7 +106,7 @@ class Session:
         for camera in self._cameras.values():
             wanted = camera.outputs.wanted(always) if self._worker else frozenset()
             before = camera.input.is_watched
-            camera.input.watch(images=bool(wanted), infos='camera_info' in wanted)
+            camera.input.watch(images=bool(wanted), infos=Output.CALIBRATION in wanted)
             if camera.input.is_watched != before:
                 camera.statistics.watch(camera.input.is_watched)
         watched = (c.name for c in self._cameras.values() if c.input.is_watched)
@@ -113,7 +119,7 @@ class Session:
 
     def engine_report(self) -> EngineReport:
         """Return the engine's statistics."""
-        return self._processor.report()
+        return self._engine_statistics.report()
 
     def camera_states(self) -> list[CameraState]:
         """Return what the cameras' statuses are made of."""
@@ -135,7 +141,7 @@ class Session:
     def _store(self, camera: str, statistics: StreamStatistics, message: Any) -> None:
         statistics.receive()
         if self._slots.put(camera, message):
-            statistics.drop('superseded')
+            statistics.drop(Drop.SUPERSEDED)
 
     def _state(self, settings: CameraSettings) -> CameraState:
         camera = self._cameras[settings.name]

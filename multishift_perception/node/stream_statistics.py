@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
-import numpy as np
-
-# Rates, percentiles and levels speak of this many last seconds.
-WINDOW_S = 5.0
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """Median and 99th percentile in milliseconds; None where nothing was measured."""
-
-    p50: float | None
-    p99: float | None
-
-    @classmethod
-    def of(cls, seconds: list[float]) -> Percentiles:
-        """Summarise durations given in seconds."""
-        if not seconds:
-            return cls(None, None)
-        p50, p99 = np.percentile(seconds, [50, 99]) * 1000
-        return cls(float(p50), float(p99))
+from multishift_perception.frame_tally import Drop
+from multishift_perception.node.recent import WINDOW_S, Percentiles, Recent
 
 
 @dataclass(frozen=True)
@@ -53,11 +35,11 @@ class StreamReport:
     silent_s: float
     received: int
     processed: int
-    dropped: dict[str, int]
+    dropped: Mapping[str, int]
     received_hz: float
     processed_hz: float
     recent_received: int
-    recent_dropped: dict[str, int]
+    recent_dropped: Mapping[str, int]
     from_stamp: Percentiles
     from_receipt: Percentiles
     stamp_fault: str | None
@@ -79,10 +61,10 @@ class StreamStatistics:
         self._last_received: float | None = None
         self._received = self._processed = 0
         self._dropped: Counter[str] = Counter()
-        self._arrivals: deque[float] = deque()
-        self._drops: deque[tuple[float, str]] = deque()
-        self._latencies: deque[tuple[float, float, float | None]] = deque()
-        self._stamp_faults: deque[tuple[float, str]] = deque()
+        self._arrivals: Recent[None] = Recent(clock)
+        self._drops: Recent[str] = Recent(clock)
+        self._latencies: Recent[tuple[float, float | None]] = Recent(clock)
+        self._stamp_faults: Recent[str] = Recent(clock)
 
     def watch(self, watched: bool) -> None:
         """Note that the input is subscribed, or no longer."""
@@ -93,68 +75,54 @@ class StreamStatistics:
     def receive(self) -> None:
         """Count an arrival."""
         with self._lock:
-            now = self._clock()
             self._received += 1
-            self._last_received = now
-            self._arrivals.append(now)
-            self._forget(now)
+            self._last_received = self._clock()
+            self._arrivals.add(None)
 
-    def drop(self, cause: str) -> None:
+    def drop(self, cause: Drop) -> None:
         """Count a dropped frame."""
         with self._lock:
-            now = self._clock()
             self._dropped[cause] += 1
-            self._drops.append((now, cause))
-            self._forget(now)
+            self._drops.add(cause)
 
     def note_stamp(self, fault: str) -> None:
         """Note that a frame's stamp cannot be right."""
         with self._lock:
-            self._stamp_faults.append((self._clock(), fault))
+            self._stamp_faults.add(fault)
 
-    def process(self, from_receipt: float, from_stamp: float | None) -> None:
+    def process(self, received_at: float, from_stamp: float | None) -> None:
         """Count a frame whose outputs are published.
 
         Args:
-            from_receipt: seconds since its arrival.
+            received_at: when it arrived, on the clock of these statistics.
             from_stamp: seconds since its header stamp; None where that cannot be told.
         """
         with self._lock:
-            now = self._clock()
             self._processed += 1
-            self._latencies.append((now, from_receipt, from_stamp))
-            self._forget(now)
+            self._latencies.add((self._clock() - received_at, from_stamp))
 
     def report(self) -> StreamReport:
         """Summarise."""
         with self._lock:
             now = self._clock()
-            self._forget(now)
             watched = None if self._watched_at is None else now - self._watched_at
             # Just after the subscription the window is shorter, but rates need some time.
             span = WINDOW_S if watched is None else min(WINDOW_S, max(watched, 1.0))
             since = self._last_received if self._last_received is not None else self._watched_at
+            arrivals, latencies = self._arrivals.events(), self._latencies.events()
+            stamp_faults = self._stamp_faults.events()
             return StreamReport(
                 watched_s=watched,
                 silent_s=0.0 if since is None else now - since,
                 received=self._received,
                 processed=self._processed,
                 dropped=dict(self._dropped),
-                received_hz=len(self._arrivals) / span,
-                processed_hz=len(self._latencies) / span,
-                recent_received=len(self._arrivals),
-                recent_dropped=dict(Counter(cause for _, cause in self._drops)),
-                from_stamp=Percentiles.of([s for _, _, s in self._latencies if s is not None]),
-                from_receipt=Percentiles.of([r for _, r, _ in self._latencies]),
-                stamp_fault=self._stamp_faults[-1][1] if self._stamp_faults else None,
+                received_hz=len(arrivals) / span,
+                processed_hz=len(latencies) / span,
+                recent_received=len(arrivals),
+                recent_dropped=Counter(self._drops.events()),
+                from_stamp=Percentiles.of([s for _, s in latencies if s is not None]),
+                from_receipt=Percentiles.of([r for r, _ in latencies]),
+                stamp_fault=stamp_faults[-1] if stamp_faults else None,
                 received_since_watched=self._last_received is not None,
             )
-
-    def _forget(self, now: float) -> None:
-        """Drop what is older than the window."""
-        oldest = now - WINDOW_S
-        while self._arrivals and self._arrivals[0] < oldest:
-            self._arrivals.popleft()
-        for events in (self._drops, self._latencies, self._stamp_faults):
-            while events and events[0][0] < oldest:
-                events.popleft()

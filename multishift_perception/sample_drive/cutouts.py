@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL
-from multishift_perception.sample_drive.actors import draw_novel
-from multishift_perception.sample_drive.canvas import Canvas
-from multishift_perception.sample_drive.geometry import Camera
-from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS, novel_object
-from multishift_perception.sample_drive.seeding import split_index
-from multishift_perception.sample_drive.weather import Light, weather_of
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.sample_drive.light.weather import weather_of
+from multishift_perception.sample_drive.novel.novel_objects import NOVEL_OBJECTS, novel_object
+from multishift_perception.sample_drive.paint.canvas import Canvas
+from multishift_perception.sample_drive.paint.geometry import Camera
+from multishift_perception.sample_drive.paint.light import Light
+from multishift_perception.sample_drive.paint.seeding import check_split
+from multishift_perception.sample_drive.traffic.actors import draw_novel
 
 DETAIL = 2
 
@@ -25,7 +26,7 @@ def cutout(rng: np.random.Generator, *, split: str, height: int) -> NDArray[np.u
         split: one of ``SPLITS``; whose kinds to draw from.
         height: of the picture, pixels; the object fills it from top to bottom.
     """
-    split_index(split)
+    check_split(split)
     if height < 1:
         raise ValueError(f'height is {height}; it must be at least 1')
     kind = str(rng.choice(NOVEL_OBJECTS[split]))
@@ -42,7 +43,7 @@ def cutout(rng: np.random.Generator, *, split: str, height: int) -> NDArray[np.u
     )  # fmt: skip
     light = Light(weather_of('day'), float(rng.uniform(-np.pi, np.pi)))
     canvas = Canvas(camera, light, np.zeros((side, side, 4), np.uint8), None)
-    canvas.surface(0, (0.0, 0.0, 0.0))
+    canvas.surface(VOID, (0.0, 0.0, 0.0))
     foot = np.zeros(3, np.float32)
     draw_novel(canvas, split, kind, seed, foot, float(rng.uniform(-np.pi, np.pi)))
     shown = canvas.labels[canvas.pixels[..., 3]] == NOVEL

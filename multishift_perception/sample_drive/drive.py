@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.sample_drive.geometry import Camera
-from multishift_perception.sample_drive.lens import random_lens
-from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS
+from multishift_perception.sample_drive.light.lens import random_lens
+from multishift_perception.sample_drive.light.weather import CONDITIONS, blend, weather_of
+from multishift_perception.sample_drive.novel.novel_objects import NOVEL_OBJECTS
+from multishift_perception.sample_drive.paint.geometry import Camera
+from multishift_perception.sample_drive.paint.light import Light
+from multishift_perception.sample_drive.paint.seeding import check_split, generator
 from multishift_perception.sample_drive.render import View, render
-from multishift_perception.sample_drive.scene import LANE, Item, populate
-from multishift_perception.sample_drive.seeding import generator, split_index
-from multishift_perception.sample_drive.street import Street, make_street
-from multishift_perception.sample_drive.weather import CONDITIONS, Light, blend, weather_of
+from multishift_perception.sample_drive.street.street import Street, make_street
+from multishift_perception.sample_drive.traffic.scene import LANE, Item, populate
 
 CAMERAS = ('front', 'left')
 YAWS = {'front': 0.0, 'left': np.pi / 4}
@@ -70,7 +71,7 @@ class Drive:
             seconds: duration of the drive.
             size: (height, width) of the pictures, pixels.
         """
-        split_index(split)
+        check_split(split)
         if seconds <= 0:
             raise ValueError(f'seconds is {seconds}; it must be positive')
         self.seed = seed

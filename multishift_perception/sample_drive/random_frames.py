@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from multishift_perception.sample_drive.drive import FIELD_OF_VIEW, MOUNT_HEIGHT, Frame
-from multishift_perception.sample_drive.geometry import Camera
-from multishift_perception.sample_drive.lens import random_lens
-from multishift_perception.sample_drive.novel_objects import NOVEL_OBJECTS
+from multishift_perception.sample_drive.light.lens import random_lens
+from multishift_perception.sample_drive.light.weather import CONDITIONS, blend, weather_of
+from multishift_perception.sample_drive.novel.novel_objects import NOVEL_OBJECTS
+from multishift_perception.sample_drive.paint.geometry import Camera
+from multishift_perception.sample_drive.paint.light import Light
+from multishift_perception.sample_drive.paint.seeding import check_split, generator
 from multishift_perception.sample_drive.render import View, render
-from multishift_perception.sample_drive.scene import LANE, Item, Scene, populate
-from multishift_perception.sample_drive.seeding import generator, split_index
-from multishift_perception.sample_drive.street import Street, make_street
-from multishift_perception.sample_drive.weather import CONDITIONS, Light, blend, weather_of
+from multishift_perception.sample_drive.street.street import Street, make_street
+from multishift_perception.sample_drive.traffic.scene import LANE, Item, Scene, populate
 
 
 def random_frame(
@@ -32,7 +33,7 @@ def random_frame(
         size: (height, width), pixels.
         condition: one of ``CONDITIONS``, or none to draw one.
     """
-    split_index(split)
+    check_split(split)
     rng = generator('random frame', split, seed)
     drawn = CONDITIONS[rng.integers(len(CONDITIONS))]
     condition = drawn if condition is None else condition

@@ -8,22 +8,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import VOID
-from multishift_perception.sample_drive import lighting
-from multishift_perception.sample_drive.actors import draw_items
-from multishift_perception.sample_drive.canvas import Canvas
-from multishift_perception.sample_drive.geometry import Camera, Floats
-from multishift_perception.sample_drive.ground import paint_ground
-from multishift_perception.sample_drive.lens import Lens, expose
-from multishift_perception.sample_drive.lots import draw_crossing, draw_lot
-from multishift_perception.sample_drive.scene import Scene
-from multishift_perception.sample_drive.shadows import GroundShadows
-from multishift_perception.sample_drive.sky import BACKDROP_DISTANCE, backdrop, sky_light
-from multishift_perception.sample_drive.weather import Light
+from multishift_perception.classes import VOID, TrainId
+from multishift_perception.sample_drive.light import lighting
+from multishift_perception.sample_drive.light.lens import Lens, expose
+from multishift_perception.sample_drive.light.sky import BACKDROP_DISTANCE, backdrop, sky_light
+from multishift_perception.sample_drive.paint.canvas import (
+    SURFACE_ROAD,
+    SURFACE_ROOFS,
+    SURFACE_SKY,
+    SURFACE_TERRAIN,
+    SURFACE_TREES,
+    Canvas,
+)
+from multishift_perception.sample_drive.paint.geometry import Camera, Floats
+from multishift_perception.sample_drive.paint.light import Light
+from multishift_perception.sample_drive.paint.shadows import GroundShadows
+from multishift_perception.sample_drive.street.ground import paint_ground
+from multishift_perception.sample_drive.street.lots import draw_crossing, draw_lot
+from multishift_perception.sample_drive.traffic.actors import draw_items
+from multishift_perception.sample_drive.traffic.scene import Scene
 
-BUILDING, VEGETATION, SKY_LABEL, TERRAIN_LABEL = 2, 8, 10, 9
 DETAIL = 2  # canvas pixels per picture pixel and side
-TREES, ROOFS = 4, 5  # surfaces of the backdrop, after sky and three kinds of ground
 FOGGED = 0.035  # share of light left at which an object counts as unseen
 LOT_DISTANCE = 100.0
 
@@ -66,7 +71,7 @@ def render(
     )
     labels = canvas.labels[lit.numbers]
     if light.weather.haze > 0.01:
-        ground = lit.numbers <= lighting.TERRAIN
+        ground = lit.numbers <= SURFACE_TERRAIN
         labels[(lit.depth > -np.log(FOGGED) / light.weather.haze) & ~ground] = VOID
     return expose(lit.light, light.weather, view.lens, rng), labels
 
@@ -78,11 +83,11 @@ def _canvas(
     canvas = Canvas(camera, light, base, shadows)
     ground = (-camera.cy / (camera.focal * camera.y), 0.0, 1 / (camera.focal * camera.y))
     far = (1 / BACKDROP_DISTANCE, 0.0, 0.0)
-    canvas.surface(SKY_LABEL, (1 / 30.0, 0.0, 0.0))
-    for label in (0, 1, TERRAIN_LABEL):
+    canvas.surface(TrainId.SKY, (1 / 30.0, 0.0, 0.0))
+    for label in (TrainId.ROAD, TrainId.SIDEWALK, TrainId.TERRAIN):
         canvas.surface(label, ground)
-    canvas.surface(VEGETATION, far)
-    canvas.surface(BUILDING, far)
+    canvas.surface(TrainId.VEGETATION, far)
+    canvas.surface(TrainId.BUILDING, far)
     return canvas
 
 
@@ -94,10 +99,10 @@ def _base(
     ground = paint_ground(scene.street, camera)
     up = light.shade(np.array([[0, 1, 0]], np.float32))[0].astype(np.float32)
     pixels[ground.top :, :, :3] = (ground.color * up).astype(np.uint8)
-    pixels[ground.top :, :, 3] = ground.kind + lighting.ROAD
+    pixels[ground.top :, :, 3] = SURFACE_ROAD + ground.kind
     tree, roof, tone, top = backdrop(camera, variant)
     rows = slice(top, top + len(tone))
-    for mask, number in ((tree, TREES), (roof, ROOFS)):
+    for mask, number in ((tree, SURFACE_TREES), (roof, SURFACE_ROOFS)):
         pixels[rows, :, :3][mask] = (tone[mask] * 0.8).astype(np.uint8)
         pixels[rows, :, 3][mask] = number
     size = (camera.width * DETAIL, camera.height * DETAIL)
@@ -139,7 +144,7 @@ def _mirror(scene: Scene, view: View, light: Light, split: str, sky: Floats, far
     horizon = int(np.clip(view.camera.cy, 1, view.camera.height - 1))
     above = sky[:horizon][::-1].mean(1)
     rows = np.clip((np.arange(camera.height) - camera.cy) * 2, 0, len(above) - 1).astype(int)
-    linear = np.where((numbers == 0)[..., None], above[rows][:, None], linear)
+    linear = np.where((numbers == SURFACE_SKY)[..., None], above[rows][:, None], linear)
     blurred = cv2.GaussianBlur(
         linear.astype(np.float32), (0, 0), sigmaX=0.9, sigmaY=camera.height / 36
     )

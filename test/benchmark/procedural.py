@@ -28,6 +28,7 @@ from multishift_training.augmentation.procedural import (
     air,
     camera,
     detail,
+    foliage,
     light,
     novel,
     sky,
@@ -37,6 +38,7 @@ from multishift_training.augmentation.procedural import (
 
 SIZE = (1024, 2048)
 STEPS = (
+    (foliage, 'without_specks'),
     (surfaces, 'paint'),
     (sky, 'paint'),
     (things, 'find'),
@@ -48,6 +50,7 @@ STEPS = (
     (air, 'snowed'),
     (air, 'mirrored'),
     (air, 'hazy'),
+    (foliage, 'let_sky_through'),
     (air, 'falling'),
     (camera, 'exposed'),
     (camera, 'taken'),

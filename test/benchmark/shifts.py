@@ -10,20 +10,23 @@ is a Markdown table of means over the seeds, with the least and the largest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from multishift_perception.files import read_yaml, write_text
-from multishift_training.augmentation import config as augmentation_config
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import write_text
+from multishift_perception.typed_yaml import read_typed
+from multishift_training.augmentation.config import read_config
 from multishift_training.augmentation.run import augment
 from multishift_training.config import TrainConfig
-from multishift_training.datasets import ValidationData, open_validation
+from multishift_training.datasets import open_validation
 from multishift_training.evaluation.evaluate import evaluate
 from multishift_training.evaluation.runners import NetworkRunner
+from multishift_training.experiments import Experiment, GeneratedPartners
 from multishift_training.train import train
 from multishift_training.trained import open_trained
 
@@ -34,18 +37,16 @@ POST_HOC = ('max_softmax', 'energy')
 Table = dict[tuple[str, str], list[dict[str, float]]]
 
 
-def configured(
-    settings: Mapping[str, Any], seed: int, generated: Path, **more: Any
-) -> TrainConfig:
+def configured(settings: TrainConfig, seed: int, generated: Path, **more: Any) -> TrainConfig:
     """Return the training configuration of a seed, with generated partners put in."""
-    data = dict(settings['data'])
-    if data.get('partners') == 'generated':
-        data['partners'] = {'kind': 'multishift_cityscapes', 'root': str(generated)}
-    return TrainConfig.model_validate({**settings, **more, 'data': data, 'seed': seed})
+    content = settings.model_dump(mode='json')
+    if isinstance(settings.data.partners, GeneratedPartners):
+        content['data']['partners'] = {'kind': 'multishift_cityscapes', 'root': str(generated)}
+    return TrainConfig.model_validate({**content, **more, 'seed': seed})
 
 
 def measured(
-    best: Path, experiment: Mapping[str, Any], scores: Sequence[str], root: Path, cache: Path
+    best: Path, experiment: Experiment, scores: Sequence[str], root: Path, cache: Path
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return metrics by score and part of the tests; kept beside the weights."""
     kept = best.with_name('shifts.json')
@@ -53,10 +54,8 @@ def measured(
         return json.loads(kept.read_text())
     model, config, _ = open_trained(best)
     tests = {
-        name: open_validation(
-            ValidationData.model_validate(test), root=root, cache=cache, size=config.engine_size
-        )
-        for name, test in experiment['tests'].items()
+        name: open_validation(test, root=root, cache=cache, size=config.engine_size)
+        for name, test in experiment.tests.items()
     }
     found: dict[str, dict[str, dict[str, float]]] = {score: {} for score in scores}
     for result in evaluate(tests, NetworkRunner(model, scores)):
@@ -70,18 +69,16 @@ def measured(
     return found
 
 
-def run_seed(
-    experiment: Mapping[str, Any], seed: int, root: Path, out: Path, table: Table
-) -> None:
+def run_seed(experiment: Experiment, seed: int, root: Path, out: Path, table: Table) -> None:
     """Train and measure everything for a seed, and add it to the table."""
     folder, cache, generated = out / f'seed_{seed}', out / 'cache', (out / 'generated').resolve()
     closed = train(
-        configured(experiment['closed_world'], seed, generated), folder / 'closed_world', root=root
+        configured(experiment.closed_world, seed, generated), folder / 'closed_world', root=root
     )
     for score, parts in measured(closed, experiment, POST_HOC, root, cache).items():
         for part, metrics in parts.items():
             table.setdefault((f'closed world, {score}', part), []).append(metrics)
-    for name, settings in experiment['fine_tuning'].items():
+    for name, settings in experiment.fine_tuning.items():
         config = configured(settings, seed, generated, weights=str(closed.resolve()))
         best = train(config, folder / name.replace(', ', '_').replace(' ', '_'), root=root)
         found = measured(best, experiment, ('uncertainty',), root, cache)['uncertainty']
@@ -117,15 +114,16 @@ def _spread(values: Sequence[float]) -> str:
 @click.option('--seeds', type=click.IntRange(min=1), default=3, show_default=True)
 def main(experiment: Path, data: Path, out: Path, seeds: int) -> None:
     """Run the experiment that a YAML file describes."""
-    settings = read_yaml(experiment, 'an experiment')
-    partners = [s['data'].get('partners') for s in settings['fine_tuning'].values()]
-    if 'generated' in partners:
-        described = augmentation_config.read_config(Path(settings['augmentation']))
-        augment(described, out / 'generated', root=data)
+    settings = read_typed(experiment, Experiment, 'an experiment')
+    partners = [way.data.partners for way in settings.fine_tuning.values()]
+    if any(isinstance(partner, GeneratedPartners) for partner in partners):
+        if settings.augmentation is None:
+            raise MultishiftError(f'{experiment}: generated partners want `augmentation`: set it')
+        augment(read_config(settings.augmentation), out / 'generated', root=data)
     table: Table = {}
     for seed in range(seeds):
         run_seed(settings, seed, data, out, table)
-        click.echo(shown(table, tuple(settings['tests'])))
+        click.echo(shown(table, tuple(settings.tests)))
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 import re
 from typing import Any
@@ -9,6 +10,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import yaml
+
+from multishift_perception.outputs import Output
 
 CONFIG = Path(__file__).parents[2] / 'config'
 DDS = {'': 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'}
@@ -23,11 +26,20 @@ def test_rviz_shows_topics_of_the_node() -> None:
     assert all(topics)
     shown = {match.groups() for match in topics if match}
     assert shown == {(camera, output) for camera in ('front', 'left') for output in OUTPUTS}
+    assert {output.topic for output in Output} >= OUTPUTS
 
 
 def topic_of(display: dict[str, Any]) -> str:
     assert display['Class'] == 'rviz_default_plugins/Image'
     return str(display['Topic']['Value'])
+
+
+def test_launch_files_start_modules_that_exist() -> None:
+    files = (CONFIG.parent / 'launch').glob('*.py')
+    text = '\n'.join(file.read_text() for file in files)
+    modules = re.findall(r"'(multishift_perception\.[\w.]+)'", text)
+    assert modules
+    assert all(find_spec(module) for module in modules)
 
 
 def test_parameter_file_is_accepted_by_the_node() -> None:

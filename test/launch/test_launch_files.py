@@ -94,7 +94,7 @@ def test_perception_becomes_active(tiny_bundle: Path) -> None:
         camera_names='front, left',
         namespace='car',
     )
-    words = [sys.executable, '-m', f'{NAME}.demo.await_active', f'/car/{NAME}']
+    words = [sys.executable, '-m', f'{NAME}.node.await_active', f'/car/{NAME}']
     waiting = ExecuteProcess(
         cmd=words, on_exit=lambda event, _: Shutdown(reason=f'exit code {event.returncode}')
     )

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import array
+from io import BytesIO
 import sys
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+from PIL import Image
 import pytest
 
 from multishift_perception import image_codec
+from multishift_perception.frame_errors import OversizedFrame
 from multishift_perception.image_codec import (
     BrokenFrame,
     FrameError,
@@ -217,9 +220,171 @@ def test_compressed(photo, extension, tolerance):
     np.testing.assert_allclose(frame.astype(int), photo, atol=tolerance)
 
 
-def test_jpeg_may_be_padded(photo):
-    data = encoded(photo, '.jpg').tobytes() + bytes(100)
-    assert decode_compressed(data).shape == photo.shape
+@pytest.mark.parametrize('extension', ['.png', '.jpg'])
+@pytest.mark.parametrize('padding', [bytes(100), bytes(50_000), b'\xa5' * 9_000])
+def test_what_follows_the_end_is_ignored(photo, extension, padding):
+    """Drivers send their whole buffer, whatever is behind the file in it."""
+    whole = encoded(photo, extension).tobytes()
+    np.testing.assert_array_equal(decode_compressed(whole + padding), decode_compressed(whole))
+
+
+@pytest.fixture(scope='module')
+def scene():
+    """An image with detail, of 480 x 640 pixels."""
+    y, x = np.mgrid[0:480, 0:640]
+    noise = np.random.default_rng(0).normal(0, 12, (480, 640, 3))
+    return np.clip(np.stack([x / 3, y / 2, (x + y) / 5], -1) + noise, 0, 255).astype(np.uint8)
+
+
+def jpeg(image, *options):
+    done, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return data.tobytes()
+
+
+def test_a_jpeg_that_is_damaged_inside_is_broken(scene):
+    """It has its end marker, and decoders make up what is missing."""
+    whole, other = jpeg(scene), jpeg(scene[::-1])
+    middle = len(whole) // 2
+    flipped = bytearray(whole)
+    for i in range(20):
+        flipped[700 + i * (len(whole) - 800) // 20] ^= 0x5A
+    damaged = {
+        'its second half missing': whole[:middle] + b'\xff\xd9',
+        '20 bytes flipped': bytes(flipped),
+        '512 bytes missing': whole[:middle] + whole[middle + 512 :],
+        'the tail of another frame': whole[:middle] + other[middle:],
+    }
+    assert decode_compressed(whole).shape == scene.shape
+    passed = []
+    for name, data in damaged.items():
+        try:
+            decode_compressed(data)
+            passed.append(name)
+        except BrokenFrame as error:
+            assert 'cannot be decoded' in str(error)
+    assert passed == []
+
+
+@pytest.mark.parametrize('marker', [b'\xff\xd9', b'\xff\xd3'])
+def test_bytes_that_webcams_put_before_a_marker_are_no_damage(scene, marker):
+    whole = jpeg(scene, cv2.IMWRITE_JPEG_RST_INTERVAL, 40)
+    at = whole.rindex(marker)
+    padded = whole[:at] + bytes(8) + whole[at:]
+    np.testing.assert_array_equal(decode_compressed(padded), decode_compressed(whole))
+    with pytest.raises(BrokenFrame, match='extraneous bytes'):
+        decode_compressed(whole[:at] + bytes(40) + whole[at:])
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        (),
+        (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422),
+        (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    ],
+)
+def test_a_jpeg_has_the_pixels_that_opencv_finds(scene, options):
+    data = jpeg(scene, *options)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(decode_compressed(data), expected[..., ::-1])
+
+
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+@pytest.mark.parametrize('format', ['{0}; png compressed {0}', '{0}; png compressed ', '{0}'])
+def test_a_compressed_mosaic_is_decoded_as_the_raw_one(scene, pattern, format):
+    encoding = f'bayer_{pattern}8'
+    mosaic = np.ascontiguousarray(scene[..., 1])
+    _, data = cv2.imencode('.png', mosaic)
+    message = SimpleNamespace(format=format.format(encoding), data=data.tobytes())
+    raw = decode_image(encoding, 480, 640, 640, False, mosaic.tobytes())
+    np.testing.assert_array_equal(image_codec.decode(message), raw)
+    assert np.ptp(raw.astype(int), axis=2).any()
+
+
+def test_a_compressed_mosaic_of_16_bits_goes_the_way_of_the_raw_one(scene, monkeypatch):
+    seen = []
+
+    class Bridge:
+        def imgmsg_to_cv2(self, message, wanted):
+            seen.append(message)
+            return np.zeros((message.height, message.width, 3), np.uint8)
+
+    monkeypatch.setitem(sys.modules, 'cv_bridge', SimpleNamespace(CvBridge=Bridge))
+    mosaic = scene[..., 1].astype('<u2') * 250
+    _, data = cv2.imencode('.png', mosaic)
+    decode_compressed(data.tobytes(), 'bayer_gbrg16; png compressed bayer_gbrg16')
+    decode_image('bayer_gbrg16', 480, 640, 1280, False, mosaic.tobytes())
+    assert seen[0] == seen[1]
+    assert seen[0].encoding == 'bayer_gbrg16'
+
+
+def test_a_mosaic_may_be_a_jpeg(scene):
+    data = cv2.imencode('.jpg', scene[..., 1])[1].tobytes()
+    mosaic = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(
+        decode_compressed(data, 'bayer_rggb8; jpeg compressed '),
+        decode_image('bayer_rggb8', 480, 640, 640, False, mosaic.tobytes()),
+    )
+
+
+@pytest.mark.parametrize(
+    'format',
+    ['', 'png', 'mono8; png compressed ', 'bayer_rggb8; png compressed mono8', 'bayer_x; png'],
+)
+def test_grey_is_no_mosaic_unless_the_format_says_so(photo, format):
+    _, data = cv2.imencode('.png', photo[..., 0])
+    frame = decode_compressed(data.tobytes(), format)
+    np.testing.assert_array_equal(frame, np.repeat(photo[..., :1], 3, axis=2))
+
+
+def test_colour_is_no_mosaic_whatever_the_format_says(photo):
+    data = encoded(photo, '.png')
+    for target in ('bgr8', 'bayer_rggb8', ''):
+        frame = decode_compressed(data, f'bayer_rggb8; png compressed {target}')
+        np.testing.assert_array_equal(frame, photo)
+
+
+@pytest.mark.parametrize('extension', ['.png', '.jpg', '.webp'])
+def test_an_oversized_image_is_refused_from_its_header(extension):
+    _, data = cv2.imencode(extension, np.zeros((16, 16, 3), np.uint8))
+    whole = SimpleNamespace(format=extension, data=data.tobytes())
+    with pytest.raises(OversizedFrame):
+        image_codec.decode(whole, max_pixels=255)
+    assert image_codec.decode(whole, max_pixels=256).shape == (16, 16, 3)
+
+
+def test_a_header_alone_is_enough_to_refuse():
+    data = bytearray(cv2.imencode('.png', np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    data[16:24] = (12_000).to_bytes(4, 'big') * 2
+    with pytest.raises(OversizedFrame, match='12000 x 12000 .* 32 million') as caught:
+        decode_compressed(bytes(data))
+    assert caught.value.cause == 'oversized'
+    with pytest.raises(BrokenFrame):
+        decode_compressed(bytes(data), max_pixels=None)
+
+
+def test_an_oversized_mosaic_or_raw_image_is_refused(rgb):
+    _, data = cv2.imencode('.png', rgb[..., 0])
+    with pytest.raises(OversizedFrame):
+        decode_compressed(data.tobytes(), 'bayer_rggb8', max_pixels=HEIGHT * WIDTH - 1)
+    message = SimpleNamespace(
+        encoding='rgb8', height=HEIGHT, width=WIDTH, step=3 * WIDTH, is_bigendian=0
+    )
+    message.data = rgb.tobytes()
+    with pytest.raises(OversizedFrame):
+        image_codec.decode(message, max_pixels=HEIGHT * WIDTH - 1)
+    np.testing.assert_array_equal(image_codec.decode(message), rgb)
+
+
+def test_an_orientation_tag_is_not_obeyed():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ('jpeg', 'png', 'webp'):
+        file = BytesIO()
+        Image.fromarray(np.zeros((16, 32, 3), np.uint8)).save(file, kind, exif=exif)
+        assert decode_compressed(file.getvalue()).shape == (16, 32, 3)
 
 
 def test_sixteen_bit_png_becomes_eight_bit(photo):

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from multishift_perception.engine import Engine
-from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
+from multishift_perception.arrays import Bytes
+from multishift_perception.engine import Engine, EngineOutput
+from multishift_perception.pipeline import (
+    Pipeline,
+    anomaly_mask,
+    resize_labels,
+    resize_scores,
+    score_unit,
+)
 
 
 @pytest.fixture(scope='module')
@@ -40,15 +46,23 @@ def test_label_is_that_at_the_centre_of_the_camera_pixel() -> None:
         input_shape = (1, 5, 7)
         labels = np.arange(35, dtype=np.uint8).reshape(1, 5, 7)
 
-        def infer(self, frames: np.ndarray) -> SimpleNamespace:
-            score = self.labels.astype(np.float32)
-            return SimpleNamespace(label=self.labels, anomaly=self.labels, score=score)
+        def infer(self, frames: Bytes) -> EngineOutput:
+            return EngineOutput(self.labels, self.labels.astype(np.float32), self.labels)
 
     frame = np.zeros((12, 16, 3), np.uint8)
-    (output,) = Pipeline(Fixed()).run([frame])  # type: ignore[arg-type]
+    (output,) = Pipeline(Fixed()).run([frame])
     rows, columns = ((np.arange(n) + 0.5) * k // n for n, k in ((12, 5), (16, 7)))
     wanted = rows.astype(int)[:, None] * 7 + columns.astype(int)
     assert output.labels.tolist() == wanted.tolist()
+
+
+def test_resized_outputs_keep_their_type() -> None:
+    labels = np.array([[0, 254]], np.uint8)
+    assert resize_labels(labels, (2, 4)).tolist() == [[0, 0, 254, 254]] * 2
+    for kind in (np.uint8, np.float32):
+        scores = resize_scores(labels.astype(kind), (1, 4))
+        assert scores.dtype == kind
+        assert scores == pytest.approx(np.array([[0, 63.5, 190.5, 254]]), abs=0.5)
 
 
 def test_engine_size(engine: Engine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 
@@ -147,7 +149,7 @@ def test_compressed_topics_are_replayed_and_broken_frames_counted(
     with bags.BagWriter(tmp_path / 'a.mcap') as bag:
         for i, data in enumerate((png, png[:-30], png)):
             message = TYPES.types[bags.COMPRESSED_IMAGE](
-                header=bags._header(i * STEP, 'c'), format='png', data=data
+                header=bags.header(i * STEP, 'c'), format='png', data=data
             )
             cdr = bytes(TYPES.serialize_cdr(message, bags.COMPRESSED_IMAGE))
             bag.raw('/c/image_raw/compressed', bags.COMPRESSED_IMAGE, cdr, i * STEP)
@@ -178,6 +180,106 @@ def test_users_faults_are_named(tmp_path: Path, engine: Engine) -> None:
         replay(tmp_path / 'e.mcap', engine)
 
 
+def write_stamped(path: Path, stamps: list[tuple[int, int | None]]) -> Path:
+    """Write a frame every 0.2 s, and its label, with these stamps; None for no label."""
+    with bags.BagWriter(path) as bag:
+        for i, (of_frame, of_label) in enumerate(stamps):
+            for topic, stamp, pixels in (
+                ('/c/image_raw', of_frame, frame()),
+                ('/c/ground_truth/labels', of_label, truth()),
+            ):
+                if stamp is not None:
+                    image = TYPES.types[bags.IMAGE](
+                        header=bags.header(stamp, 'c'),
+                        height=SIZE[0],
+                        width=SIZE[1],
+                        encoding='rgb8' if pixels.ndim == 3 else 'mono8',
+                        is_bigendian=0,
+                        step=pixels.strides[0],
+                        data=pixels.reshape(-1),
+                    )
+                    cdr = bytes(TYPES.serialize_cdr(image, bags.IMAGE))
+                    bag.raw(topic, bags.IMAGE, cdr, i * STEP)
+    return path
+
+
+@pytest.mark.parametrize('stamp', [0, 5 * STEP])
+def test_frames_with_equal_stamps_are_not_judged(
+    tmp_path: Path, engine: Engine, stamp: int
+) -> None:
+    report = replay(write_stamped(tmp_path / 'a.mcap', [(stamp, stamp)] * 4), engine)
+    assert (report.overall.frames, report.overall.frames_with_truth) == (4, 0)
+    assert report.overall.segmentation.miou is None
+    (warning,) = report.warnings
+    assert '4 of 4 frames of /c/image_raw are judged without ground truth' in warning
+    assert f'not unique (one is {stamp / 1e9:.3f} s)' in warning and '\n' not in warning
+
+
+def test_one_frame_that_came_twice_costs_no_other_its_truth(
+    tmp_path: Path, engine: Engine
+) -> None:
+    stamps = [(0, 0), (STEP, STEP), (STEP, None), (3 * STEP, 3 * STEP)]
+    report = replay(write_stamped(tmp_path / 'a.mcap', stamps), engine)
+    assert (report.overall.frames, report.overall.frames_with_truth) == (4, 2)
+    assert report.overall.segmentation.miou == 1.0
+    (warning,) = report.warnings
+    assert '2 of 4 frames' in warning
+
+
+def test_labels_that_belong_to_no_frame_are_counted(tmp_path: Path, engine: Engine) -> None:
+    stamps = [(0, 0), (STEP, STEP + 1), (2 * STEP, 2 * STEP)]
+    report = replay(write_stamped(tmp_path / 'a.mcap', stamps), engine)
+    assert report.overall.frames_with_truth == 2
+    (warning,) = report.warnings
+    assert '1 of 3 labels of /c/ground_truth/labels are not used' in warning
+
+
+def test_labels_far_from_their_frame_in_the_bag_are_counted(
+    tmp_path: Path, engine: Engine
+) -> None:
+    stamps = [(i * STEP, i * STEP if i < 5 else None) for i in range(6)]
+    stamps += [(i * STEP, i * STEP + 5 * STEP) for i in range(6, 8)]  # labels of frames 11 and 12
+    stamps += [(i * STEP, None) for i in range(8, 13)]
+    report = replay(write_stamped(tmp_path / 'a.mcap', stamps), engine)
+    assert report.overall.frames_with_truth == 5
+    (warning,) = report.warnings
+    assert '2 frames of /c/image_raw are judged without their ground truth' in warning
+    assert 'more than 0.5 s away' in warning
+
+
+def test_frames_that_the_bag_has_lost_are_counted(tmp_path: Path, engine: Engine) -> None:
+    folder = tmp_path / 'bag'
+    folder.mkdir()
+    write_stamped(folder / 'a.mcap', [(i, None) for i in range(3)])
+    topic = {'message_count': 5, 'topic_metadata': {'name': '/c/image_raw', 'type': bags.IMAGE}}
+    metadata = {'relative_file_paths': ['a.mcap'], 'topics_with_message_count': [topic]}
+    text = json.dumps({'rosbag2_bagfile_information': metadata})
+    (folder / 'metadata.yaml').write_text(text)
+    report = replay(folder, engine)
+    (count,) = report.counts
+    assert (count.sent, count.received, dict(count.dropped)) == (5, 3, {'lost in the bag': 2})
+    assert 'counts 5 messages on /c/image_raw' in report.warnings[0]
+
+
+def test_warnings_are_shown_once_on_the_command_line_and_in_the_report(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    bag = write_bag(tmp_path / 'a.mcap', labels=truth())
+    whole = bag.read_bytes()
+    bag.write_bytes(whole[: len(whole) * 3 // 4])
+    out = tmp_path / 'report'
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    result = CliRunner().invoke(command, [*arguments, '--json'], catch_exceptions=False)
+    found = json.loads(result.stdout)
+    (warning,) = found['warnings']
+    assert 'the recording is cut off; read as far as it goes' in warning
+    assert result.stderr.splitlines().count(f'warning: {warning}') == 1
+    assert (out / 'report.html').read_text().count(f'Warning: {warning}') == 1
+    assert 0 < found['overall']['frames'] < 12
+    for count in found['frames'].values():
+        assert count['sent'] == count['received'] + sum(count['dropped'].values())
+
+
 def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     bag = write_bag(tmp_path / 'a.mcap', labels=truth())
     out = tmp_path / 'report'
@@ -192,10 +294,40 @@ def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     assert list(printed['cameras']) == ['left']
     assert printed['provenance']['backend'] == 'torch'
 
-    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    with pytest.raises(MultishiftError, match='give --force to replace it'):
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(command, [*arguments, '--force'], catch_exceptions=False)
     assert 'mIoU' in result.stdout
     assert '100.0 %' in result.stdout
     assert str(out / 'report.html') in result.stdout
+
+
+def test_replay_command_replaces_no_other_thing(tmp_path: Path, tiny_bundle: Path) -> None:
+    bag = write_bag(tmp_path / 'bags/a.mcap', labels=None)
+    before = bag.read_bytes()
+    other = tmp_path / 'demo-report'
+    other.mkdir()
+    (other / 'metrics.json').write_text('{"command": "multishift demo"}')
+    for folder in (bag, bag.parent, other, tmp_path / 'bags/a.mcap/report'):
+        arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(folder), '--force']
+        with pytest.raises(MultishiftError, match='give another folder with --report'):
+            CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert bag.read_bytes() == before
+    assert [path.name for path in bag.parent.iterdir()] == ['a.mcap']
+    assert [path.name for path in other.iterdir()] == ['metrics.json']
+
+
+def test_replay_on_a_full_disk(
+    tmp_path: Path, tiny_bundle: Path, small_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    bag, out = write_bag(tmp_path / 'a.mcap', labels=truth()), tmp_path / 'report'
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--report', str(out)]
+    with small_files(5000), pytest.raises(MultishiftError) as caught:
+        CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert str(caught.value).startswith(f'{out} cannot be written: no room on the disk')
+    assert {path.name for path in out.glob('*')} <= {'metrics.json'}
+    CliRunner().invoke(command, [*arguments, '--force'], catch_exceptions=False)
+    assert (out / 'report.html').exists()
 
 
 def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) -> None:

@@ -55,6 +55,7 @@ def report() -> Report:
         evaluation.add(judged('front', 'day', i * 3.0, 4))
         evaluation.add(judged('left', 'low_sun', i * 3.0, 0))
     return Report(
+        command='multishift replay',
         title='Title <b>of</b> it',
         subtitle='engine over bag',
         classes=CLASSES,
@@ -142,6 +143,7 @@ def test_without_ground_truth_the_page_has_no_quality() -> None:
     evaluation = Evaluation(2, Gallery(CLASSES))
     evaluation.add(judged('front', '', 0.0, 3, truth=False))
     bare = Report(
+        command='c',
         title='t',
         subtitle='s',
         classes=CLASSES,
@@ -162,7 +164,7 @@ def test_without_ground_truth_the_page_has_no_quality() -> None:
 
 def test_a_report_without_any_frame_renders() -> None:
     evaluation = Evaluation(2, Gallery(CLASSES))
-    empty = Report('t', 's', CLASSES, 0.5, evaluation.overall(), (), (), (), (), (), {})
+    empty = Report('c', 't', 's', CLASSES, 0.5, evaluation.overall(), (), (), (), (), (), {})
     outline(render(empty))
 
 

@@ -25,7 +25,7 @@ CONFIG = {
         'learn_novel': False,
     },
     'objects': {'kind': 'sample_objects', 'split': 'train'},
-    'generator': {'kind': 'rule_based'},
+    'generator': {'kind': 'pasted_weather'},
 }
 
 
@@ -73,11 +73,26 @@ def test_a_wrong_field_is_named(tmp_path: Path) -> None:
     assert 'per_image' in str(said.exception) and not (tmp_path / 'run').exists()
 
 
+def test_what_was_called_rule_based_says_its_new_name(tmp_path: Path) -> None:
+    said = start(tmp_path, generator={'kind': 'rule_based'})
+    assert isinstance(said.exception, MultishiftError)
+    assert 'generator (line 1): ' in str(said.exception) and '\n' not in str(said.exception)
+    assert 'rule_based is called pasted_weather: set that' in str(said.exception)
+
+
 def test_the_command_is_listed() -> None:
     said = CliRunner().invoke(multishift, ['--help'])
     assert 'augment ' in said.output
     found = {point.value for point in entry_points(group='multishift.commands', name='augment')}
     assert found == {'multishift_training.cli.augment:command'}
+
+
+def test_cg_aug_filters_as_published() -> None:
+    config = read_config(Path(__file__).parents[2] / 'config/augmentation/cityscapes.yaml')
+    present, novel = config.filters.present, config.filters.novel
+    assert present is not None and (present.kind, present.min_iou) == ('sam', 0.7)
+    assert novel is not None
+    assert (novel.model, novel.score, novel.least) == ('mask2former_resnet50', 'energy', -3.02)
 
 
 @pytest.mark.parametrize('name', ['camvid', 'cityscapes', 'sample_drive'])

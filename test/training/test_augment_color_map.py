@@ -66,6 +66,54 @@ def test_classes_have_the_published_colors() -> None:
     assert colors([by_name[name] for name in expected]) == list(expected.values())
 
 
+def test_label_ids_have_the_published_colors_of_all_classes() -> None:
+    """By name, as the published map from Cityscapes' colours to ADE20K's has them."""
+    road, black = (140, 140, 140), (0, 0, 0)
+    expected = {
+        'unlabeled': road,
+        'ego vehicle': road,
+        'rectification border': road,
+        'out of roi': road,
+        'static': road,
+        'dynamic': black,
+        'ground': road,
+        'road': road,
+        'sidewalk': (235, 255, 7),
+        'parking': black,
+        'rail track': (255, 61, 6),
+        'building': (180, 120, 120),
+        'wall': (120, 120, 120),
+        'fence': (255, 184, 6),
+        'guard rail': (255, 184, 6),
+        'bridge': (255, 82, 0),
+        'tunnel': black,
+        'pole': (51, 0, 255),
+        'polegroup': (51, 0, 255),
+        'traffic light': (41, 0, 255),
+        'traffic sign': (255, 5, 153),
+        'vegetation': (4, 200, 3),
+        'terrain': (4, 250, 7),
+        'sky': (6, 230, 230),
+        'person': (150, 5, 61),
+        'rider': (150, 5, 61),
+        'car': (0, 102, 200),
+        'truck': (255, 0, 20),
+        'bus': (255, 0, 245),
+        'caravan': (0, 102, 200),
+        'trailer': (255, 0, 20),
+        'train': (255, 0, 245),
+        'motorcycle': (255, 245, 0),
+        'bicycle': (255, 245, 0),
+    }
+    count = len(expected)
+    composition = composed([VOID] * count + [0], [False] * count + [True], 19)
+    ids = np.array([[*range(count), 7]], np.uint8)
+    scene = composition.scene._replace(label_ids=ids)
+    painted = ade_color_map(composition._replace(scene=scene))
+    found = [tuple(int(v) for v in color) for color in painted[0]]
+    assert found == [*expected.values(), (204, 70, 3)]
+
+
 def test_void_is_road_and_other_novel_objects_are_black() -> None:
     assert colors([VOID, NOVEL, 19]) == [(140, 140, 140), (0, 0, 0), (0, 0, 0)]
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 import shutil
 
+import cv2
 from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
 import numpy as np
 import pytest
@@ -149,6 +150,34 @@ def test_images_have_the_size_of_their_scene(painter: ControlNet) -> None:
     assert [one.image.shape for one in painted] == [(72, 150, 3), (100, 60, 3)]
     assert all(one.image.dtype == np.uint8 and one.image.std() > 1 for one in painted)
     assert all('armchair' in one.prompt for one in painted)
+
+
+def test_the_image_is_handed_on_as_it_was_painted(painter: ControlNet) -> None:
+    [result] = painter.generate([composed((100, 200))], [seed(0)])
+    assert result.painted is not None
+    assert result.painted.shape == (64, 128, 3)
+    large = cv2.resize(result.painted, (200, 100), interpolation=cv2.INTER_LINEAR)
+    assert (large == result.image).all()
+
+
+def test_label_ids_reach_the_network(painter: ControlNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    composition = composed((128, 256), left=5)
+    ids = np.full((128, 256), 23, np.uint8)
+    ids[:, 200:] = 15  # a bridge, which has no train id
+    controls = []
+
+    def fake(prompts: list[str], **options: torch.Tensor) -> object:
+        controls.append(options['image'][0].permute(1, 2, 0).mul(255).round())
+        return type('Output', (), {'images': torch.zeros(1, 3, 64, 128)})
+
+    monkeypatch.setattr(painter, 'pipeline', fake)
+    for label_ids in (None, ids):
+        scene = composition.scene._replace(label_ids=label_ids)
+        painter.generate([composition._replace(scene=scene)], [seed(0)])
+    assert controls[0][10, 120].tolist() == [6, 230, 230]
+    assert controls[1][10, 120].tolist() == [255, 82, 0]
+    assert controls[1][10, 60].tolist() == [6, 230, 230]
+    assert (controls[0][50, 10] == controls[1][50, 10]).all()  # the object
 
 
 def test_the_same_seed_paints_the_same_image(painter: ControlNet) -> None:

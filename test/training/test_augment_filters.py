@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 import pytest
 import torch
-from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
+from transformers import (
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    ResNetConfig,
+    SamConfig,
+    SamImageProcessor,
+    SamModel,
+    SamProcessor,
+)
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.engine.engine import EMBEDDED_BUNDLE
+from multishift_perception.engine import EMBEDDED_BUNDLE, Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.pipeline import Pipeline
 from multishift_training import models, trained
-from multishift_training.augmentation.config import Filters
+from multishift_training.augmentation.config import Detector, Filters
 from multishift_training.augmentation.filters import Jury, open_jury
 from multishift_training.augmentation.networks import Opinion
 from multishift_training.augmentation.parts import Composition, NovelObject, Rejection, Scene
 from multishift_training.augmentation.segmenters import GrabCut, Sam
 from multishift_training.config import TrainConfig
+from multishift_training.scores import SCORES
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -102,6 +113,37 @@ def test_what_an_exact_segmenter_sees_is_the_label(exact: bool, pixels: int) -> 
     assert judges.versions == {'present': 'half 1'}
 
 
+class Noting(Half):
+    """Notes what it is shown."""
+
+    def segment(self, image: Bytes, mask: Mask) -> Mask:
+        self.shown = image.shape, mask.copy()
+        return super().segment(image, mask)
+
+
+def test_the_object_is_looked_for_in_the_image_as_it_was_painted() -> None:
+    segmenter = Noting(exact=True)
+    judges = Jury(Filters.model_validate({'present': sam(0.3)}), segmenter, {})
+    placed = composition((40, 80))  # at rows 12 to 15, columns 5 to 14
+    painted = np.zeros((20, 40, 3), np.uint8)
+    mask, figures = judges.judge(placed, np.zeros((40, 80, 3), np.uint8), painted)
+    shape, seen = segmenter.shown
+    assert shape == (20, 40, 3)
+    assert np.argwhere(seen).tolist() == [[r, c] for r in (6, 7) for c in range(2, 7)]
+    # At half the size the segmenter's ten columns hold all of the object: the whole is the label.
+    assert figures == {'iou': 1.0}
+    assert mask.shape == (40, 80)
+    assert (mask == np.kron(seen, np.ones((2, 2), np.bool_))).all()
+
+
+def test_an_object_of_less_than_a_painted_pixel_is_not_seen() -> None:
+    placed = composition((40, 80))
+    judges = Jury(Filters.model_validate({'present': sam(0.3)}), Half(exact=True), {})
+    with pytest.raises(Rejection) as caught:
+        judges.judge(placed, np.zeros((40, 80, 3), np.uint8), np.zeros((1, 2, 3), np.uint8))
+    assert (caught.value.reason, caught.value.figures) == ('object not seen', {'iou': 0.0})
+
+
 def test_the_object_must_be_novel_where_it_is_seen() -> None:
     score = np.zeros((20, 40), np.float32)
     score[12:16, 5:10] = 0.8  # the half that is seen
@@ -158,6 +200,70 @@ def test_checkpoints_judge(content: Callable[..., dict[str, object]], tmp_path: 
     _, figures = judges.judge(composition(), IMAGE)
     assert np.isfinite(figures['anomaly'])
     assert judges.versions['novel'].startswith('best.safetensors ')
+
+
+def test_raw_scores_of_engine_bundles_judge() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    judge = {'network': str(EMBEDDED_BUNDLE), 'score': 'uncertainty', 'least': -1e9}
+    raw = open_jury(Filters.model_validate({'novel': judge}), Path())
+    with Engine.load(EMBEDDED_BUNDLE) as engine:
+        [output] = Pipeline(engine).run([image])
+    expected = output.score[composition().mask].mean()
+    assert raw.judge(composition(), image)[1]['anomaly'] == pytest.approx(expected, abs=1e-5)
+
+
+def test_published_mask_networks_judge_by_their_energy_as_published(tmp_path: Path) -> None:
+    """As Mask2Anomaly's: no uncertainty head, and what no query claims scores -ln 19."""
+    torch.manual_seed(0)
+    config = Mask2FormerConfig(
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        dim_feedforward=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        num_queries=5,
+        num_labels=19,
+    )
+    stages = ['stage1', 'stage2', 'stage3', 'stage4']
+    config.backbone_config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], out_features=stages
+    )
+    network = Mask2FormerForUniversalSegmentation(config)
+    with torch.no_grad():
+        network.class_predictor.bias[-1] += 40  # "no object", of all queries
+    network.save_pretrained(tmp_path / 'published')
+    judge = {'network': 'published', 'model': 'mask2former', 'score': 'energy', 'least': -3.02}
+    judges = open_jury(Filters.model_validate({'novel': judge}), tmp_path)
+    _, figures = judges.judge(composition((64, 64)), np.zeros((64, 64, 3), np.uint8))
+    assert figures == {'anomaly': pytest.approx(-np.log(19), abs=1e-4)}
+    assert judges.versions['novel'].startswith('published ')
+
+
+def test_scores_that_a_network_does_not_have(tmp_path: Path) -> None:
+    def opened(**judge: object) -> None:
+        open_jury(Filters.model_validate({'novel': {'least': 0, **judge}}), tmp_path)
+
+    with pytest.raises(MultishiftError, match='no energy: set score calibrated, or uncertainty'):
+        opened(network=str(EMBEDDED_BUNDLE), score='energy')
+    path = tmp_path / 'bt-f-xl.pth'
+    path.touch()
+    with pytest.raises(MultishiftError, match=r'pth is a checkpoint.*set score uncertainty'):
+        opened(network=path.name, model='mask2former_resnet50', score='calibrated')
+    with pytest.raises(MultishiftError, match=r'name its network with model'):
+        opened(network=path.name)
+    with pytest.raises(ValidationError, match="unknown model 'mask2anomaly': choose one of"):
+        opened(network=path.name, model='mask2anomaly')
+    both = {'network': path.name, 'least': 0}
+    with pytest.raises(ValidationError, match='give both the same model'):
+        Filters.model_validate({'novel': {**both, 'model': 'segformer_b0'}, 'labels_kept': both})
+
+
+def test_all_scores_without_a_fit_can_be_named() -> None:
+    field = get_args(get_args(Detector.model_fields['score'].annotation)[0])
+    assert set(field) == {'calibrated', *SCORES}
 
 
 def test_networks_that_are_not_there() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 import pytest
+import yaml
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
@@ -330,9 +331,35 @@ def test_folders_that_are_not_the_runs_are_refused(data: Path, out: Path) -> Non
     before = tree(out)
     with pytest.raises(MultishiftError, match='holds a run of another configuration'):
         augment(data, out, seed=7)
-    with pytest.raises(MultishiftError, match='holds a data set that is no run'):
+    with pytest.raises(MultishiftError, match='only an augmentation run is replaced'):
         augment(data, data / 'cityscapes')
     assert tree(out) == before
+
+
+@pytest.mark.usefixtures('fakes')
+def test_run_that_does_no_source_claims_nothing(
+    data: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MultishiftError):
+        augment(data / 'nowhere', out)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as patch, pytest.raises(MultishiftError, match='no room'):
+        patch.setattr(run, '_open_worker', fail)
+        augment(data, out)
+    # Nor do sources that cannot be read, which may be a fault of the configuration.
+    labels = sorted(data.rglob('*_gtFine_labelTrainIds.png'))
+    content = [path.read_bytes() for path in labels]
+    for path in labels:
+        path.write_bytes(b'broken')
+    assert len(augment(data, out).faults) == len(SOURCES)
+    assert not (out / 'config.yaml').exists()
+    for path, whole in zip(labels, content, strict=True):
+        path.write_bytes(whole)
+    assert augment(data, out, seed=7).accepted
+    assert yaml.safe_load((out / 'config.yaml').read_text())['seed'] == 7
 
 
 @pytest.mark.usefixtures('fakes')

@@ -23,7 +23,7 @@ CONFIG = AugmentConfig.model_validate(
     {
         'images': {'kind': 'cityscapes'},
         'objects': {'kind': 'sample_objects', 'split': 'train'},
-        'generator': {'kind': 'rule_based'},
+        'generator': {'kind': 'pasted_weather'},
     }
 )
 

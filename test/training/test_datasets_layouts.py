@@ -299,10 +299,12 @@ def test_held_out_classes_are_novel_but_never_in_training(tmp_path: Path) -> Non
     chosen = {'kind': 'camvid', 'split': 'val', 'held_out': ['person', 'rider']}
     assert values(opened(tmp_path, **chosen))[:4] == [0, NOVEL, NOVEL, VOID]
     assert values(opened(tmp_path, **chosen, training=True))[:4] == [0, VOID, VOID, VOID]
+    by_number = chosen | {'held_out': [11, 'rider']}
+    assert values(opened(tmp_path, **by_number))[:4] == [0, NOVEL, NOVEL, VOID]
 
 
 def make_folder(root: Path) -> dict[str, Any]:
-    (root / 'map.yaml').write_text('1: 0\n2: 13\n3: novel\n4: void\n')
+    (root / 'map.yaml').write_text('1: road\n2: 13\n3: novel\n4: void\n')
     for name in ('one', 'drive/two'):
         write_image(root / f'mine/{name}_rgb.png')
         write_labels(root / f'mine/{name}_rgb_truth.png', 1, 2, 3, 4)
@@ -312,7 +314,7 @@ def make_folder(root: Path) -> dict[str, Any]:
         'labels': 'mine',
         'image_suffix': '_rgb.png',
         'label_suffix': '_rgb_truth.png',
-        'label_map': root / 'map.yaml',
+        'label_map': 'map.yaml',
     }
 
 
@@ -320,6 +322,22 @@ def test_folder(tmp_path: Path) -> None:
     images = opened(tmp_path, **make_folder(tmp_path))
     assert names(images) == ['drive/two', 'one']
     assert values(images)[:4] == [0, 13, NOVEL, VOID]
+
+
+def test_label_map_starts_from_the_data_root_like_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = make_folder(tmp_path)
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / 'map.yaml').write_text('{1: car, 2: car, 3: car, 4: car}')
+    assert values(opened(tmp_path, **described))[:4] == [0, 13, NOVEL, VOID]
+    absolute = described | {'label_map': elsewhere / 'map.yaml'}
+    assert values(opened(tmp_path, **absolute))[:4] == [13, 13, 13, 13]
+    (tmp_path / 'map.yaml').unlink()
+    with pytest.raises(MultishiftError, match=f'the label map {tmp_path}/map.yaml does not exist'):
+        opened(tmp_path, **described)
 
 
 def test_folder_teaches_novel_objects_only_when_told_to(tmp_path: Path) -> None:
@@ -345,6 +363,13 @@ def test_folder_patterns_and_missing_labels(tmp_path: Path) -> None:
         opened(tmp_path, **described, patterns=['x*'])
 
 
+def test_folder_follows_links(tmp_path: Path) -> None:
+    described = make_folder(tmp_path)
+    (tmp_path / 'mine/drive').rename(tmp_path / 'elsewhere')
+    (tmp_path / 'mine/drive').symlink_to('../elsewhere')
+    assert names(opened(tmp_path, **described)) == ['drive/two', 'one']
+
+
 def test_same_image_twice(tmp_path: Path) -> None:
     for end in ('.jpg', '.png'):
         write_image(tmp_path / f'road_anomaly/original/a{end}')
@@ -356,6 +381,8 @@ def test_same_image_twice(tmp_path: Path) -> None:
 def test_archive_litter_is_no_image(tmp_path: Path) -> None:
     make_cityscapes(tmp_path / 'cityscapes', 'ulm_000001_000019')
     write_image(tmp_path / 'cityscapes/leftImg8bit/train/ulm/._ulm_000001_000019_leftImg8bit.png')
+    for folder in ('.thumbs', '__MACOSX'):
+        write_image(tmp_path / f'cityscapes/leftImg8bit/train/{folder}/x_leftImg8bit.png')
     assert len(opened(tmp_path, kind='cityscapes')) == 1
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 import pickle
+import struct
 from typing import Any
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -12,6 +14,8 @@ import pytest
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
+from multishift_perception.frame_errors import OversizedFrame
+from multishift_perception.image_codec import decode_compressed
 from multishift_perception.label_map import UNMAPPED
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.images import LabelledImages
@@ -55,6 +59,21 @@ def test_colour_rendering_is_refused(tmp_path: Path) -> None:
 def test_one_bit_labels(tmp_path: Path) -> None:
     Image.fromarray(RAW == 1).save(tmp_path / 'a.png')
     assert labels_of(tmp_path / 'a.png') == [[0, 5, 0, 0], [5, 5, 0, 0]]
+
+
+@pytest.mark.parametrize(('bits', 'rows'), [(2, b'\0\x18\0\x50'), (4, b'\0\x01\x20\0\x11\0')])
+def test_labels_of_few_bits_are_not_spread(tmp_path: Path, bits: int, rows: bytes) -> None:
+    chunks = [
+        (b'IHDR', struct.pack('>IIBBBBB', 3, 2, bits, 0, 0, 0, 0)),
+        (b'IDAT', zlib.compress(rows)),
+        (b'IEND', b''),
+    ]
+    parts = [
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    (tmp_path / 'a.png').write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(parts))
+    assert labels_of(tmp_path / 'a.png') == [row[:3] for row in EXPECTED]
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.int16, np.int64, np.bool_])
@@ -130,6 +149,23 @@ def test_webp_and_grey_images_are_rgb(tmp_path: Path) -> None:
     path = tmp_path / 'a.png'
     Image.fromarray(red[..., 0]).save(path)
     assert (read_image(Entry(path, path, '', '')) == 250).all()
+
+
+def test_sixteen_bit_grey_is_not_white(tmp_path: Path) -> None:
+    """A camera's, as the node decodes it: the most significant byte counts."""
+    grey = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16)
+    path = tmp_path / 'a.png'
+    Image.fromarray(grey * 256 + 77).save(path)
+    assert (read_image(Entry(path, path, '', '')) == grey[..., None]).all()
+    assert (decode_compressed(path.read_bytes()) == grey[..., None]).all()
+
+
+def test_images_larger_than_a_camera_s_are_read(tmp_path: Path) -> None:
+    path = tmp_path / 'a.png'
+    Image.new('1', (8_000, 4_001)).save(path)
+    assert read_image(Entry(path, path, '', '')).shape == (4_001, 8_000, 3)
+    with pytest.raises(OversizedFrame):
+        decode_compressed(path.read_bytes())
 
 
 def test_orientation_tag_is_not_obeyed(tmp_path: Path) -> None:

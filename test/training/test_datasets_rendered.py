@@ -67,7 +67,7 @@ def test_frames_of_a_changed_renderer_are_rendered_anew(
     monkeypatch.setattr(sample_drive, '__file__', str(copy / '__init__.py'))
     open_images(described(frames=1), tmp_path, cache)
     assert len(folders(cache)) == 1, 'an equal renderer elsewhere is the same one'
-    with (copy / 'sky.py').open('a') as source:
+    with (copy / 'light/sky.py').open('a') as source:
         source.write('\n# another sky\n')
     open_images(described(frames=1), tmp_path, cache)
     assert len(folders(cache)) == 2

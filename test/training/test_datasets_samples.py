@@ -7,9 +7,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 import pytest
 import torch
 
@@ -183,10 +185,10 @@ def test_pasting_does_not_change_what_else_is_drawn(data: Path) -> None:
         assert (first[1][1] == second[1][1]).all()
 
 
-def test_rule_based_partners(data: Path) -> None:
+def test_pasted_weather_partners(data: Path) -> None:
     samples = samples_of(
         data,
-        partners={'kind': 'rule_based'},
+        partners={'kind': 'pasted_weather'},
         outliers={'kind': 'sample_objects', 'split': 'train'},
         transforms=ZOOM,
     )
@@ -205,7 +207,7 @@ def test_rule_based_partners(data: Path) -> None:
 def test_pasted_objects_alone_may_make_the_partner(data: Path) -> None:
     samples = samples_of(
         data,
-        partners={'kind': 'rule_based', 'weather': False},
+        partners={'kind': 'pasted_weather', 'weather': False},
         outliers={'kind': 'sample_objects', 'split': 'train'},
         transforms=ZOOM | {'color': 0.0, 'blur': 0.0},
     )
@@ -216,6 +218,34 @@ def test_pasted_objects_alone_may_make_the_partner(data: Path) -> None:
         assert (images[0] == images[1])[same].mean() > 0.8  # zoom mixes neighbours
         differ |= bool((images[0] != images[1])[~same].any())
     assert differ
+
+
+def test_rule_aug_partners_are_the_originals_in_other_colors(data: Path) -> None:
+    samples = samples_of(
+        data,
+        partners={'kind': 'rule_aug'},
+        outliers={'kind': 'sample_objects', 'split': 'train'},
+        transforms={'kind': 'rule_aug', 'crop': [32, 40], 'color': False},
+    )
+    assert len(samples) == 6
+    shades, novel = set(), np.zeros(2, int)
+    for epoch in range(20):
+        images, labels = samples.sample(epoch, 5)
+        both = (labels != NOVEL).all(0)
+        assert (labels[0] == labels[1])[both].all()  # moved alike
+        seen = both & (labels[0] != VOID)
+        inner = cv2.erode(seen.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        # The original keeps its colours, but for the soft edges of what is pasted.
+        assert (images[0][inner] == 100).mean() > 0.9
+        shades |= {tuple(color) for color in images[1][inner].tolist()}
+        novel += (labels == NOVEL).any((1, 2))
+    assert len(shades) > 5
+    assert novel[0] > 5 and novel[1] == 0  # nothing is pasted into the partner
+
+
+def test_what_was_called_rule_based_says_its_new_name(data: Path) -> None:
+    with pytest.raises(ValidationError, match=r'rule_based is called pasted_weather.*rule_aug'):
+        samples_of(data, partners={'kind': 'rule_based'}, transforms=CROP)
 
 
 def test_sample_drive_pairs_show_the_same_scene_in_another_light(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ DESCRIPTIONS: list[dict[str, Any]] = [
     {'kind': 'multishift_deeplab', 'crop': [64, 80]},
     {'kind': 'multishift_mask2former', 'crop': [96, 112]},
     {'kind': 'zoom_crop', 'crop': [64, 80], 'zoom': [0.4, 1.5]},
+    {'kind': 'rule_aug', 'crop': [96, 112]},
 ]
 
 
@@ -149,6 +150,24 @@ def test_same_random_state_gives_the_same_bytes_whatever_came_before(chain: str)
         assert (first[0] == second[0]).all()
         assert (first[1] == second[1]).all()
     assert len({first[0].tobytes() for first in once}) > 15
+
+
+def test_rule_aug_is_the_paper_s() -> None:
+    names = ['ColorJitter', 'GaussianBlur', 'Sharpness', 'AutoContrast', 'Equalize', 'OneOf']
+    names += ['Rotate', 'HorizontalFlip', 'VerticalFlip', 'RandomCrop']
+    made = steps_of({'kind': 'rule_aug'})
+    assert [type(step).__name__ for step in made] == names
+    assert [step.p for step in made] == [0.5] * 9 + [1.0]
+    still = steps_of({'kind': 'rule_aug', 'color': False})
+    assert [type(step).__name__ for step in still] == names[5:]
+    # Both flips together: three images of four are turned over in some way.
+    flips = SharedTransforms([s for s in made if isinstance(s, A.HorizontalFlip | A.VerticalFlip)])
+    labels = cells(1)
+    turned = [
+        bool((flips([(shown(labels), labels)], np.random.default_rng(s))[0][1] != labels).any())
+        for s in range(300)
+    ]
+    assert 0.68 < np.mean(turned) < 0.82
 
 
 def test_weather_changes_the_image_and_leaves_the_labels() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
+import re
 import shutil
 from typing import Any
 
@@ -27,7 +29,8 @@ from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
 from multishift_training import models
 from multishift_training.config import read_config
 from multishift_training.deploy import Normalize
-from multishift_training.evaluation.runners import NetworkRunner
+from multishift_training.evaluation import progress
+from multishift_training.evaluation.runners import EngineRunner, NetworkRunner, Output
 from multishift_training.mahalanobis import MahalanobisFit
 from multishift_training.models import SegmentationModel
 from multishift_training.scores import with_score
@@ -104,7 +107,7 @@ def invoke(*arguments: object) -> Result:
 def evaluated(*arguments: object, out: Path) -> dict[str, Any]:
     result = invoke(*arguments, '--report', out, '--json')
     assert result.exit_code == 0, (result.output, result.exception)
-    assert json.loads((out / 'report.json').read_text()) == json.loads(result.stdout)
+    assert json.loads((out / 'metrics.json').read_text()) == json.loads(result.stdout)
     content: dict[str, Any] = json.loads(result.stdout)
     return content
 
@@ -122,7 +125,7 @@ def street(data: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def results(folder: Path, name: str = 'street', score: str = 'uncertainty') -> dict[str, Any]:
-    content = json.loads((folder / 'report.json').read_text())
+    content = json.loads((folder / 'metrics.json').read_text())
     found: dict[str, Any] = content['datasets'][name]['results'][score]
     return found
 
@@ -203,7 +206,7 @@ def test_page_shows_it_all(street: Path) -> None:
         assert text in page
     # Three best images, and the two others as the worst: image, truth, prediction, score.
     assert page.count('data:image/jpeg') == 5 * 4
-    content = json.loads((street / 'report.json').read_text())['datasets']['street']
+    content = json.loads((street / 'metrics.json').read_text())['datasets']['street']
     shown = content['best_images'] + content['worst_images']
     assert {image['name'] for image in shown} == set(NAMES)
     best = [image['AP'] for image in content['best_images']]
@@ -386,11 +389,184 @@ def test_without_novel_pixels_figures_are_dashes(data: Path, bundle: Path, tmp_p
     assert found['anomaly']['ap'] is None
     assert found['components']['f1'] is None
     assert found['segmentation']['miou'] > 0
-    content = json.loads((tmp_path / 'out/report.json').read_text())['datasets']['street']
+    content = json.loads((tmp_path / 'out/metrics.json').read_text())['datasets']['street']
     assert all(image['mIoU'] > 0 for image in content['best_images'])
     page = (tmp_path / 'out/report.html').read_text()
     assert 'no pixel is novel' in page
     assert page.count('<svg') == 2
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, at: int, *, by: type[BaseException]) -> None:
+    """Have the engine raise instead of running for the ``at``-th time, once."""
+    run, calls = EngineRunner.run, iter(range(1, 1000))
+
+    def run_or_raise(self: EngineRunner, images: Sequence[NDArray[np.uint8]]) -> list[Output]:
+        if next(calls) == at:
+            raise by
+        return run(self, images)
+
+    monkeypatch.setattr(EngineRunner, 'run', run_or_raise)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have every run of the engine put down how many images it got."""
+    run, sizes = EngineRunner.run, []
+
+    def run_and_count(self: EngineRunner, images: Sequence[NDArray[np.uint8]]) -> list[Output]:
+        sizes.append(len(images))
+        return run(self, images)
+
+    monkeypatch.setattr(EngineRunner, 'run', run_and_count)
+    return sizes
+
+
+@pytest.fixture
+def saving_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, '_INTERVAL', 0.0)
+    monkeypatch.setattr(progress, '_SHARE', 0)
+
+
+def street_options(data: Path, bundle: Path) -> tuple[object, ...]:
+    """What the report of ``street`` is of."""
+    options = ('--engine', bundle, '--backend', 'torch', '--data', data)
+    return (data / 'street.yaml', *options, '--components', 'obstacle')
+
+
+@pytest.mark.usefixtures('saving_often')
+@pytest.mark.parametrize('at', [3, 6, 9])  # 6: the first of the second pass
+def test_interrupted_evaluation_goes_on_to_the_same_figures(
+    at: int,
+    data: Path,
+    bundle: Path,
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = street_options(data, bundle)
+    with monkeypatch.context() as patch:
+        interrupt(patch, at, by=KeyboardInterrupt)
+        assert invoke(*options, '--report', tmp_path).exit_code == 130
+    assert not (tmp_path / 'report.html').exists()
+    runs = counted(monkeypatch)
+    evaluated(*options, out=tmp_path)
+    assert len(runs) == 10 - (at - 1)
+    assert {path.name for path in tmp_path.iterdir()} == {'report.html', 'metrics.json'}
+    expected, found = (
+        json.loads((out / 'metrics.json').read_text()) for out in (street, tmp_path)
+    )
+    assert found['datasets'] == expected['datasets']
+    pictures, others = ((out / 'report.html').read_text() for out in (street, tmp_path))
+    assert re.findall('data:image/jpeg[^"]*', others) == re.findall(
+        'data:image/jpeg[^"]*', pictures
+    )
+
+
+@pytest.mark.usefixtures('saving_often')
+def test_what_was_judged_of_something_else_is_not_taken_up(
+    data: Path,
+    bundle: Path,
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    report, expected = tmp_path / 'report', results(street)
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, by=KeyboardInterrupt)
+        invoke(*street_options(root, bundle), '--report', report)
+    images = root / 'camvid/images/val'
+    shutil.copy(images / f'{NAMES[1]}.png', images / f'{NAMES[2]}.png')
+    runs = counted(monkeypatch)
+    evaluated(*street_options(root, bundle), out=report)
+    assert len(runs) == 10
+    assert 'street: an evaluation of something else was interrupted here' in caplog.text
+    for condition, same in (('dusk', True), ('day', False)):
+        found = results(report)[condition]['anomaly']
+        assert (found == expected[condition]['anomaly']) is same
+
+
+@pytest.mark.usefixtures('saving_often')
+def test_what_was_judged_must_be_whole(
+    data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, by=KeyboardInterrupt)
+        invoke(*street_options(data, bundle), '--report', tmp_path)
+    (state,) = (tmp_path / 'cache/unfinished').iterdir()
+    state.write_bytes(state.read_bytes()[:-100])
+    message = f'{state.parent} does not hold what was judged so far (no state of evaluation'
+    fails(message, *street_options(data, bundle), out=tmp_path)
+
+
+@pytest.mark.usefixtures('saving_often')
+def test_damaged_images_are_left_out_counted_and_named(
+    data: Path,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole, root = tmp_path / 'whole', tmp_path / 'damaged'
+    for folder in (whole, root):
+        shutil.copytree(data, folder)
+    images, labels = root / 'camvid/images/val', root / 'camvid/labels/val'
+    for path in (images / f'{NAMES[1]}.png', labels / f'{NAMES[3]}.png'):
+        path.write_bytes(path.read_bytes()[:60])
+        for kind in ('images', 'labels'):
+            (whole / 'camvid' / kind / 'val' / path.name).unlink()
+    evaluated(*street_options(whole, bundle), out=tmp_path / 'expected')
+    caplog.clear()
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, by=KeyboardInterrupt)
+        invoke(*street_options(root, bundle), '--report', tmp_path / 'out')
+    content = evaluated(*street_options(root, bundle), out=tmp_path / 'out')
+
+    assert results(tmp_path / 'out') == results(tmp_path / 'expected')
+    assert content['datasets']['street']['images'] == 5
+    damaged = content['datasets']['street']['damaged_images']
+    assert list(damaged) == [NAMES[1], NAMES[3]]
+    assert f'{NAMES[1]}.png is no readable image' in damaged[NAMES[1]]
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
+    named = f'street: of 5 images 2 ({NAMES[1]}, {NAMES[3]}) cannot be read and are left out: '
+    assert warning == named + damaged[NAMES[1]]
+    page = (tmp_path / 'out/report.html').read_text()
+    assert f'2 of 5 images cannot be read and are left out:</b> {NAMES[1]}, {NAMES[3]}.' in page
+
+
+def test_without_a_readable_image_there_is_no_report(
+    data: Path, bundle: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    for path in (root / 'camvid/images/val').iterdir():
+        path.write_bytes(b'')
+    message = (
+        f'street: none of 5 images can be read: {root}/camvid/images/val/{NAMES[0]}.png is no'
+    )
+    fails(message, *street_options(root, bundle), out=tmp_path / 'out')
+
+
+def test_labels_of_another_kind_are_no_damage(data: Path, bundle: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    Image.fromarray(np.full(SIZE, 77, np.uint8)).save(root / f'camvid/labels/val/{NAMES[2]}.png')
+    message = f'{NAMES[2]}.png: label value 77 is none of those camvid uses'
+    fails(message, *street_options(root, bundle), out=tmp_path / 'out')
+
+
+def test_image_that_gets_lost_between_the_passes(
+    data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    victim = root / f'camvid/images/val/{NAMES[0]}.png'
+    run = EngineRunner.run
+
+    def run_and_lose(self: EngineRunner, images: Sequence[NDArray[np.uint8]]) -> list[Output]:
+        victim.write_bytes(b'')
+        return run(self, images)
+
+    monkeypatch.setattr(EngineRunner, 'run', run_and_lose)
+    message = f'{NAMES[0]}.png is no readable image'
+    fails(message, *street_options(root, bundle), out=tmp_path / 'out')
 
 
 def fails(message: str, *arguments: object, out: Path) -> None:
@@ -427,11 +603,17 @@ def test_options_that_do_not_go_together(
     [
         (None, 'sets.yaml cannot be read (No such file'),
         ('a: [', 'sets.yaml is not valid YAML'),
-        ('', 'describes no data set: expected lines such as `name: {kind:'),
+        ('', 'sets.yaml is empty: give a file that describes data sets, in lines such as'),
         ('a: camvid', 'sets.yaml: a is no description'),
-        ('a: {kind: camvid, split: dev}', "sets.yaml: a: camvid.split: Input should be 'train'"),
-        ('a: {kind: camvid, split: val, colour: 1}', 'camvid.colour'),
-        ('a: {kind: camvib}', "sets.yaml: a: the file: Input tag 'camvib' found"),
+        (
+            'a: {kind: camvid, split: dev}',
+            'sets.yaml: a.split (line 1) is dev, expected train, val or test',
+        ),
+        (
+            'a: {kind: camvid, split: val, colour: 1}',
+            'a.colour (line 1) is no key of camvid, expected kind, root',
+        ),
+        ('a: {kind: camvib}', 'a.kind (line 1) is camvib, expected cityscapes'),
         ('a: {kind: camvid, split: test}', 'does not hold images/test/ with labels/test/'),
     ],
 )
@@ -460,6 +642,35 @@ def test_class_that_the_engine_does_not_have(data: Path, bundle: Path, tmp_path:
     sets = described(tmp_path / 'sets.yaml', {'a': {'kind': 'camvid', 'split': 'val'}})
     message = '0001TP_1.png: ground truth has the value 11; known classes are 0..2'
     fails(message, sets, '--engine', bundle, '--data', data, out=tmp_path / 'out')
+
+
+def test_report_is_replaced_by_force_only(
+    data: Path, bundle: Path, street: Path, tmp_path: Path
+) -> None:
+    report = shutil.copytree(street, tmp_path / 'report')
+    before = (report / 'report.html').read_bytes()
+    options = (data / 'street.yaml', '--engine', bundle, '--data', data)
+    result = invoke(*options, '--report', report)
+    assert 'give --force to replace it' in str(result.exception)
+    assert (report / 'report.html').read_bytes() == before
+    demo = tmp_path / 'demo-report'
+    demo.mkdir()
+    (demo / 'metrics.json').write_text('{"command": "multishift demo"}')
+    for out in (demo, data, bundle):
+        fails('give another folder with --report', *options, '--force', out=out)
+    assert json.loads((report / 'metrics.json').read_text())['command'] == 'multishift evaluate'
+
+
+def test_full_disk(
+    data: Path,
+    bundle: Path,
+    tmp_path: Path,
+    small_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    options = (data / 'street.yaml', '--engine', bundle, '--data', data, '--backend', 'torch')
+    with small_files(20_000):
+        fails('out cannot be written: no room on the disk', *options, out=tmp_path / 'out')
+    assert {path.name for path in (tmp_path / 'out').glob('*')} <= {'metrics.json'}
 
 
 def test_report_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 import signal
 import subprocess
@@ -13,11 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from multishift_perception.disk import FullDiskError
 from multishift_perception.engine.manifest import Calibration, ClassEntry, Manifest, read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training.deploy import DeployGraph
 from multishift_training.export import bundle, export_bundle
+from multishift_training.export.targets import Target
 from multishift_training.models import Prediction, SegmentationModel
 
 CALIBRATION = Calibration(
@@ -40,13 +44,15 @@ class Bright(SegmentationModel):
         raise NotImplementedError
 
 
-def build(out: Path, gain: float, graph: DeployGraph | None = None) -> None:
+def build(
+    out: Path, gain: float, graph: DeployGraph | None = None, target: Target = 'torch'
+) -> None:
     export_bundle(
         out,
         graph or DeployGraph(Bright(gain), CALIBRATION),
         calibration=CALIBRATION,
         probes=np.random.default_rng(0).integers(0, 256, (1, 1, 16, 16, 3), np.uint8),
-        targets=['torch'],
+        targets=[target],
         model='bright',
         method='none',
         classes=[ClassEntry(name=str(i), color=(i, 0, 0)) for i in range(3)],
@@ -120,3 +126,14 @@ def _stop_before_the_manifest(out: Path) -> None:
 
 if __name__ == '__main__':
     _stop_before_the_manifest(Path(sys.argv[1]))
+
+
+@pytest.mark.parametrize('target', ['torch', 'openvino'])
+def test_full_disk(
+    target: Target, tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """Also where the library would end the process, or says nothing of the disk."""
+    with small_files(1500), pytest.raises(FullDiskError) as caught:
+        build(tmp_path / 'bundle', 2, target=target)
+    assert str(caught.value).startswith(f'{tmp_path / "bundle"} cannot be written: no room')
+    assert list(tmp_path.iterdir()) == []

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import json
 from pathlib import Path
+import shutil
 import sys
+from typing import Any
 
 from click.testing import CliRunner
+import onnx
 import pytest
+from safetensors.torch import save_file
+import torch
 
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
@@ -68,14 +75,74 @@ def test_building_for_the_gpu_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     'command',
     [
-        ['engine', 'build', 'absent.safetensors'],
-        ['import-checkpoint', 'absent.pth', '--model', 'deeplabv3plus_wideresnet38'],
+        ['engine', 'build', 'w.safetensors'],
+        ['import-checkpoint', 'w.safetensors', '--model', 'deeplabv3plus_wideresnet38'],
     ],
 )
-def test_refused_before_the_checkpoint_is_read(tmp_path: Path, command: list[str]) -> None:
+def test_refused_before_the_weights_are_read(
+    tmp_path: Path,
+    command: list[str],
+    content: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metadata = {'config': json.dumps(content()), 'metrics': '{}'}
+    save_file({'of no network': torch.zeros(1)}, 'w.safetensors', metadata)
     options = ['--target', 'tensorrt-rtx', '--compute-capability', '5.0']
-    result = CliRunner().invoke(multishift, [*command, '--out', str(tmp_path / 'b'), *options])
+    result = CliRunner().invoke(multishift, [*command, '--out', 'b', *options])
     assert result.exit_code != 0
     assert isinstance(result.exception, MultishiftError)
     assert 'no compute capability 5.0' in str(result.exception)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ['w.safetensors']
+
+
+COMMANDS = (
+    ['engine', 'build', 'run/best.safetensors'],
+    ['import-checkpoint', 'run/best.safetensors', '--model', 'deeplabv3plus_wideresnet38'],
+)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
+    """The current folder: a run, papers, an old bundle, and an ONNX model of somebody's."""
+    shutil.copytree(tiny_bundle, tmp_path / 'bundle')
+    for name in ('run/best.safetensors', 'papers/a.pdf', 'other.onnx', 'old.onnx'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'something')
+    (tmp_path / 'old.onnx').write_bytes(network('label', 'score', 'anomaly'))
+    (tmp_path / 'yours.onnx').write_bytes(network('boxes'))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def network(*outputs: str) -> bytes:
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in outputs
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph([], 'graph', [], values))
+    return bytes(model.SerializeToString())
+
+
+def refusal(*arguments: str) -> str:
+    result = CliRunner().invoke(multishift, arguments)
+    assert isinstance(result.exception, MultishiftError)
+    assert '\n' not in str(result.exception)
+    return str(result.exception)
+
+
+@pytest.mark.parametrize('command', COMMANDS, ids=['build', 'import'])
+def test_what_is_no_bundle_is_refused_before_the_checkpoint_is_read(
+    command: list[str], work: Path
+) -> None:
+    before = sorted(work.rglob('*'))
+    for out in ('.', '/', '..', 'run', 'papers', 'run/best.safetensors', 'papers/a.pdf/engine'):
+        assert 'give another folder with --out' in refusal(*command, '--out', out)
+    for onnx_file in ('other.onnx', 'yours.onnx', 'run', 'run/best.safetensors', 'bundle/a.onnx'):
+        text = refusal(*command, '--out', 'bundle', '--onnx', onnx_file, '--force')
+        assert 'name another file' in text
+    text = refusal(*command, '--out', 'bundle', '--onnx', 'old.onnx')
+    assert text == 'old.onnx exists: give --force to replace it, or name another file'
+    # These may be replaced: what is at fault is read next.
+    text = refusal(*command, '--out', 'bundle', '--onnx', 'old.onnx', '--force')
+    assert 'best.safetensors' in text
+    assert sorted(work.rglob('*')) == before

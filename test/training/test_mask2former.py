@@ -35,7 +35,7 @@ from multishift_training.models.mask2former_factory import (
     mask2former_resnet50,
 )
 from multishift_training.models.mask2former_norm import FrozenBatchNorm2d
-from multishift_training.models.mask2former_output import join_masks
+from multishift_training.models.mask2former_output import join_classes_first, join_masks
 from multishift_training.models.prediction import MaskPrediction
 
 STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
@@ -206,12 +206,18 @@ def test_gradients_of_the_score_pass_the_uncertainty_head_alone():
 
 
 @torch.no_grad()
-def test_training_mode_changes_no_output(published):
-    image = torch.randn(1, 3, 64, 64)
+def test_training_mode_changes_no_output_but_where_classes_are_joined_first(published):
+    image = torch.randn(1, 3, 61, 64)
     expected = published(image).score
     model = mask2former_resnet50(19)
     model.load_state_dict(published.state_dict())
     torch.testing.assert_close(model.train()(image).score, expected)
+    model.classes_first = True
+    trained = model(image)
+    small, _ = join_classes_first(trained.masks, 4, (61, 64), None)
+    torch.testing.assert_close(trained.logits, small)
+    assert (trained.score - expected).abs().max() > 1e-4
+    torch.testing.assert_close(model.eval()(image).score, expected)
 
 
 def attend(attention, query, key, value, allowed):
@@ -307,6 +313,63 @@ def test_maps_sum_over_queries_after_upsampling(values, monkeypatch):
                 doubted[c] += masks.uncertainty_logits[b, q].double().softmax(0)[c] * large[b, q]
         torch.testing.assert_close(logits[b].double(), known, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(score[b].double(), 1 - doubted.amax(0), atol=1e-5, rtol=1e-5)
+
+
+def test_joined_first_maps_are_sums_over_queries_upsampled():
+    """Each query and class by itself, in float64, at a quarter of the size."""
+    masks = random_masks(5, 8, 16)
+    logits, score = join_classes_first(masks, 4, (29, 61), None)
+    quarter = masks.mask_logits.double().sigmoid()
+    for b in range(2):
+        known = torch.zeros(3, 8, 16, dtype=torch.float64)
+        doubted = torch.zeros_like(known)
+        for q in range(5):
+            for c in range(3):
+                known[c] += masks.class_logits[b, q].double().softmax(0)[c] * quarter[b, q]
+                doubted[c] += masks.uncertainty_logits[b, q].double().softmax(0)[c] * quarter[b, q]
+        large = F.interpolate(
+            torch.stack([known, doubted]), scale_factor=4, mode='bilinear', align_corners=False
+        )[..., :29, :61]
+        torch.testing.assert_close(logits[b].double(), large[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(score[b].double(), 1 - large[1].amax(0), atol=1e-5, rtol=1e-5)
+    # Another order than that of inference, and another score.
+    assert (score - join_masks(masks, 4, (29, 61), None)[1]).abs().mean() > 0.02
+    other = join_classes_first(masks, 4, (29, 61), (30, 50))
+    assert other[0].shape == (2, 3, 30, 50) and other[1].shape == (2, 30, 50)
+
+
+def kept_for_gradients(join, masks, image):
+    """Return the bytes that the graph of a score keeps, each storage once."""
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = (storage.nbytes(), tensor)  # alive, so addresses differ
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _, score = join(masks, 4, image, None)
+        score.mean().backward()
+    return sum(size for size, _ in storages.values())
+
+
+def test_classes_joined_first_keep_a_fraction_for_the_gradient():
+    """The figures of docs/training.md, at a size where they can be counted: all grow alike."""
+    batch, queries, classes, side = 2, 100, 19, 16
+    pixels = (4 * side) ** 2
+    given = MaskPrediction(
+        torch.randn(batch, queries, classes + 1, requires_grad=True),
+        torch.randn(batch, queries, classes + 1, requires_grad=True),
+        torch.randn(batch, queries, side, side, requires_grad=True),
+    )
+    first = kept_for_gradients(join_classes_first, given, (4 * side, 4 * side))
+    masks = kept_for_gradients(join_masks, given, (4 * side, 4 * side))
+    small = 1.2 * 4 * batch * queries * (side**2 + 3 * (classes + 1))  # masks, classes' softmax
+    assert first <= 8 * batch * pixels + small  # an index per pixel
+    assert masks >= 4 * batch * queries * pixels
+    # Bytes for each pixel; those of the queries themselves are spread over few pixels here.
+    assert masks / batch / pixels == pytest.approx(484, rel=0.01)
+    assert first / batch / pixels == pytest.approx(37, rel=0.01)
 
 
 @pytest.mark.parametrize('size', [(8, 15), (30, 50), (58, 122), (29, 60)])

@@ -13,8 +13,8 @@ from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShi
 from multishift_training.devices import gathered
 from multishift_training.losses.contrastive import Margins, relative_contrastive
 from multishift_training.losses.masks import mask_losses
-from multishift_training.losses.matching import MaskWeights
 from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.methods import losses_of
 from multishift_training.models import MaskPrediction, Prediction
@@ -260,3 +260,40 @@ def test_mask_losses_take_the_place_of_cross_entropy(
     }
     assert {k: v.item() for k, v in found.items()} == pytest.approx(wanted)
     assert all(math.isfinite(value) and value > 0 for value in found.values())
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('name', METHODS)
+def test_outputs_that_are_no_numbers_show_wherever_they_are(name: str, value: float) -> None:
+    """Their pixels may count in no loss; the gradients they spoil all the same."""
+    method, members = METHODS[name]
+    losses = losses_of(method, None)
+    logits, score, labels = batch(members)
+    whole = torch.stack(list(losses(predicted(logits, score), labels, alone).values())).sum()
+    assert whole.isfinite()
+    for image in (0, len(labels) - 1):
+        for label in (1, NOVEL, VOID):
+            row, column = (labels[image] == label).nonzero()[0].tolist()
+            spoiled = logits.clone()
+            spoiled[image, 2, row, column] = value
+            parts = losses(predicted(spoiled, score), labels, alone)
+            assert not torch.stack(list(parts.values())).sum().isfinite()
+            if isinstance(method, MultiShift):
+                spoiled = score.clone()
+                spoiled[image, row, column] = value
+                parts = losses(predicted(logits, spoiled), labels, alone)
+                assert not torch.stack(list(parts.values())).sum().isfinite()
+
+
+@pytest.mark.parametrize('field', ['class_logits', 'mask_logits'])
+def test_queries_that_are_no_numbers_show(field: str) -> None:
+    """Points are drawn, and of those the largest losses left out."""
+    labels = torch.zeros(2, 32, 32, dtype=torch.long)
+    masks = MaskPrediction(
+        torch.randn(2, 9, C + 1), torch.randn(2, 9, C + 1), torch.randn(2, 9, 8, 8)
+    )
+    getattr(masks, field)[1, 8].view(-1)[-1] = math.nan
+    prediction = Prediction(torch.randn(2, C, 32, 32), torch.randn(2, 32, 32), labels, masks)
+    method = MultiShift(kind='multishift', margins=(1, 1, 1), contrastive=0, masks=WEIGHTS)
+    parts = losses_of(method, torch.ones(C + 1))(prediction, labels, alone)
+    assert not torch.stack(list(parts.values())).sum().isfinite()

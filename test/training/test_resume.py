@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 from pathlib import Path
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -140,6 +142,17 @@ def test_each_state_is_saved_once(
     assert len(places) == len(set(places)) == 16
 
 
+def test_stopped_by_time_after_every_step(whole: Path, demanding: Content, folder: Path) -> None:
+    config = TrainConfig.model_validate(demanding)
+    parts = 0
+    while train(config, folder, root=Path(), seconds=0) is None:
+        parts += 1
+        assert parts < 20
+    # In each epoch one after each step of the optimiser; the last one's validation ends the run.
+    assert parts == 2 * 2 + 2 * 4
+    assert_same_runs(whole, folder)
+
+
 @pytest.mark.parametrize('place', ['best weights', 'log', 'curves'])
 def test_stopped_while_an_epoch_is_recorded(
     place: str, whole: Path, demanding: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -261,6 +274,35 @@ def test_killed_at_any_moment(
     assert not list(folder.glob('.*'))
 
 
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_one_line(
+    number: signal.Signals, content: Callable[..., Content], folder: Path, tmp_path: Path
+) -> None:
+    """Also where processes that load data hear them too, as of a terminal."""
+    path = tmp_path / 'config.yaml'
+    path.write_text(yaml.safe_dump(content(workers=2)))
+    with subprocess.Popen(
+        [sys.executable, '-m', 'multishift_perception.cli.main', 'train', path, '--out', folder],
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while not (folder / 'last.pt').exists():
+            assert process.poll() is None
+            time.sleep(0.001)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate()
+    assert process.returncode == 128 + number
+    assert 'Traceback' not in errors
+    name = {signal.SIGINT: 'Ctrl-C'}.get(number, number.name)
+    assert errors.replace('\r', '\n').splitlines()[-1] == (
+        f'multishift: train was stopped by {name}: start it again, and it goes on after the last '
+        'step that it saved'
+    )
+    assert not list(folder.glob('.*'))
+
+
 def test_state_is_resumed_by_the_same_configuration_only(
     whole: Path, content: Callable[..., Content]
 ) -> None:
@@ -278,7 +320,9 @@ def test_configuration_that_leaves_defaults_out_is_the_same(
     resolved = yaml.safe_load((whole / 'config.yaml').read_text())
     del resolved['precision']
     (tmp_path / 'config.yaml').write_text(yaml.safe_dump(resolved))
-    RunFolder(tmp_path, TrainConfig.model_validate(demanding), writes=True)
+    folder = RunFolder(tmp_path, TrainConfig.model_validate(demanding), writes=True)
+    shutil.copy(whole / 'last.pt', tmp_path)
+    folder.save(folder.load())
     assert (tmp_path / 'config.yaml').read_text() == (whole / 'config.yaml').read_text()
 
 

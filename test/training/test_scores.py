@@ -17,7 +17,8 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.deploy import IMAGENET_STD
 from multishift_training.mahalanobis import Mahalanobis, MahalanobisFit
 from multishift_training.models import MaskPrediction, Prediction, SegmentationModel
-from multishift_training.scores import NAMES, SCORES, Odin, with_score
+from multishift_training.score_names import NAMES
+from multishift_training.scores import SCORES, Odin, with_score
 from multishift_training.validate import evaluate, fit_mahalanobis, pooled_scores
 
 
@@ -337,6 +338,7 @@ def test_odin_of_bad_options(model: TinyModel, options: dict[str, float]) -> Non
 def test_every_name_gives_a_score(model: TinyModel, tmp_path: Path) -> None:
     fit_mahalanobis(model, [labelled(0)]).save(tmp_path / 'fitted')
     scores = {}
+    assert NAMES == (*SCORES, 'mahalanobis', 'odin')
     for name in NAMES:
         statistics = tmp_path / 'fitted' if name == 'mahalanobis' else None
         scores[name] = with_score(model, name, statistics=statistics)(torch.randn(1, 3, 9, 13))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 import numpy as np
@@ -27,6 +28,7 @@ from multishift_training.config import TrainConfig, read_config
 from multishift_training.deploy import DeployGraph
 from multishift_training.methods import ClosedWorldLosses, Gather
 from multishift_training.models import Prediction
+from multishift_training.models import mask2former as mask2former_module
 from multishift_training.run import RunFolder, State
 from multishift_training.train import train
 
@@ -73,8 +75,12 @@ def test_tensorboard_has_curves_and_images(run: Path) -> None:
         for name in set(entry) - {'epoch', 'stage'}:
             values = {event.step: event.value for event in events.Scalars(name)}
             assert values[int(entry['epoch'])] == pytest.approx(entry[name], rel=1e-6)
-    assert events.Tags()['images'] == [f'validation/{i}' for i in range(4)]
-    for tag in events.Tags()['images']:
+    shown, trusted = ([f'{name}/{i}' for i in range(4)] for name in ('validation', 'trusted'))
+    assert sorted(events.Tags()['images']) == sorted(shown + trusted)
+    for tag in trusted:  # the one epoch that chooses among labels, its crops of 64 x 96
+        [image] = events.Images(tag)
+        assert (image.step, image.height, image.width) == (3, 64, 3 * 96)
+    for tag in shown:
         images = events.Images(tag)
         assert [image.step for image in images] == [0, 1, 2, 3]
         assert (images[0].height, images[0].width) == (96, 3 * 160)
@@ -135,6 +141,27 @@ def test_says_how_to_build_the_engine(
         assert result.output.endswith(f'next: {" ".join(words)} --out street_engine\n')
 
 
+def test_options_replace_what_the_configuration_says(
+    content: Callable[..., Content], folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / 'street.yaml'
+    path.write_text(yaml.safe_dump(content(workers=1)))
+    options = ['--precision', 'bf16', '--no-channels-last', '--workers', '0']
+    limit = ['--max-minutes', '1e-9']
+    arguments = ['train', str(path), '--out', str(folder), *options, *limit]
+    result = CliRunner().invoke(multishift, arguments)
+    assert result.exit_code == 0, result.output
+    assert (
+        f'stopped after 1e-09 minutes and saved in {folder}: give the same command again to go on'
+    ) in result.output
+    claimed = read_config(folder / 'config.yaml')
+    assert (claimed.precision, claimed.channels_last, claimed.workers) == ('bf16', False, 0)
+    state = torch.load(folder / 'last.pt', weights_only=True)
+    assert (state['epoch'], state['step']) == (0, 1)
+    (weight,) = (v for k, v in state['model'].items() if k.endswith('stem.0.0.weight'))
+    assert weight.is_contiguous()
+
+
 def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     bundle = tmp_path / 'engine'
     result = CliRunner().invoke(
@@ -177,6 +204,19 @@ def test_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / 'other.safetensors', metadata)
     with pytest.raises(MultishiftError, match=r'missing: classifier\.weight; 1 left over: stray'):
         trained.open_trained(tmp_path / 'other.safetensors')
+
+
+def test_checkpoint_of_partners_that_have_another_name_now(run: Path, tmp_path: Path) -> None:
+    trained_before = tmp_path / 'before.safetensors'
+    with safe_open(run / 'best.safetensors', framework='pt') as file:
+        metadata = file.metadata()
+    config = json.loads(metadata['config'])
+    config['data']['partners'] = {'kind': 'rule_based', 'weather': False}
+    metadata['config'] = json.dumps(config, separators=(',', ':'))  # as it was written
+    save_file(load_file(run / 'best.safetensors'), trained_before, metadata)
+    partners = trained.open_trained(trained_before).config.data.partners
+    assert partners is not None
+    assert partners.model_dump() == {'kind': 'pasted_weather', 'weather': False}
 
 
 def snapshots(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], Weights]:
@@ -327,6 +367,21 @@ def test_head_starts_from_the_classifier(
     assert torch.allclose(weights['uncertainty.proxy.weight'], weights['classifier.weight'])
 
 
+def joins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note in which order classes and masks are joined, whenever that changes."""
+    noted: list[str] = []
+    for name in ('join_masks', 'join_classes_first'):
+        original = getattr(mask2former_module, name)
+
+        def noting(*args: Any, name: str = name, original: Any = original) -> Any:
+            if noted[-1:] != [name]:
+                noted.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(mask2former_module, name, noting)
+    return noted
+
+
 @pytest.fixture(scope='module')
 def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `transformers` saved, with a network of some thousand parameters."""
@@ -361,6 +416,7 @@ def test_mask_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = snapshots(monkeypatch)
+    orders = joins(monkeypatch)
     closed_world = {
         'name': 'closed_world',
         'epochs': 1,
@@ -394,6 +450,10 @@ def test_mask_network(
         stages=[closed_world, head, everything],
     )
     best = train(TrainConfig.model_validate(config), folder, root=mask2former.parent)
+    # As published: mask losses go with classes joined first; validation, and the stage of the
+    # head alone, with masks upsampled first.
+    first, upsampled = 'join_classes_first', 'join_masks'
+    assert orders == [first, upsampled, *5 * (first, upsampled)]
     heads = {'uncertainty.classifier.weight', 'uncertainty.classifier.bias'}
     assert not heads & moved(seen[0, 1], seen[1, 0])
     assert moved(seen[1, 0], seen[2, 0]) == heads

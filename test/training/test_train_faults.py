@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 import os
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from multishift_training import train as training
 from multishift_training import trained
 from multishift_training.config import TrainConfig, read_config
 from multishift_training.datasets import ValidationSet
-from multishift_training.run import RunFolder, State
+from multishift_training.run import RunFolder, State, check_run_folder
 from multishift_training.train import train
 
 Content = dict[str, object]
@@ -84,6 +84,47 @@ def test_loss_that_is_no_number(
     assert len((folder / 'log.jsonl').read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize('where', ['loss', 'gradient', 'weights'])
+def test_fault_is_laid_at_its_own_batch(
+    where: str,
+    content: Callable[..., Content],
+    stages: dict[str, Content],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Figures are read a step late, and saved states are far apart."""
+    batches = []
+    step = training._Training._step
+
+    def spoil(self: object, *arguments: object, **options: object) -> None:
+        batches.append(arguments[4])
+        weight = self._model.classifier.weight  # type: ignore[attr-defined]
+        hook = None
+        if len(batches) == 2 and where == 'loss':
+            weight.data[3, 5] = float('nan')
+        elif len(batches) == 2 and where == 'gradient':
+            hook = weight.register_hook(lambda gradient: gradient * float('inf'))
+        elif len(batches) == 2:
+            arguments[1].param_groups[0]['lr'] = float('inf')  # type: ignore[attr-defined]
+        step(self, *arguments, **options)  # type: ignore[arg-type]
+        if hook is not None:
+            hook.remove()
+
+    monkeypatch.setattr(training._Training, '_step', spoil)
+    config = content(batch_size=2, checkpoint_steps=100, stages=[stages['closed_world']])
+    message = fault(config, folder)
+    words = {
+        'loss': 'the loss is not finite (cross_entropy nan)',
+        'gradient': 'the gradient is not finite (norm of the gradient ',
+        'weights': 'the weights are not finite (norm of the weights ',
+    }
+    assert message.startswith(f'stage closed_world, epoch 1, batch 2: {words[where]}')
+    assert len(batches) == 3
+    found = load_file(folder / 'bad_batch_0.safetensors')
+    assert torch.equal(found['images'], batches[1][0])
+    assert not (folder / 'last.pt').exists()
+
+
 @contextmanager
 def full_disk(path: Path) -> Iterator[Path]:
     """Stand in for `replacing` on a disk without room: the kernel's own device for that."""
@@ -126,7 +167,7 @@ def test_full_disk(
         original = files.write_text if writer.endswith('text') else files.write_bytes
 
         def write(path: Path, data: object) -> None:
-            if path.name == 'config.yaml' and where == 'log':
+            if (path.name == 'config.yaml') != (where == 'configuration'):
                 original(path, data)  # type: ignore[arg-type]
                 return
             with monkeypatch.context() as patch:
@@ -137,7 +178,7 @@ def test_full_disk(
     if where == 'bad batch':
         monkeypatch.setattr(
             'multishift_training.methods.MultiShiftLosses.__call__',
-            lambda *_: {'loss': torch.tensor(float('inf'))},
+            lambda _, prediction, *__: {'loss': prediction.score.sum() * float('inf')},
         )
     message = fault(short, folder)
     assert str(folder) in message
@@ -165,6 +206,39 @@ def test_full_disk_that_torch_hides(
     assert 'no room on the disk' in fault(short, folder)
 
 
+def test_first_state_that_finds_no_room_claims_nothing(
+    short: Content,
+    folder: Path,
+    small_files: Callable[[int], AbstractContextManager[None]],
+) -> None:
+    with small_files(100_000):
+        assert fault(short, folder) == (
+            f'{folder} cannot be written: no room on the disk; free some and start again, it goes '
+            'on where it was saved last'
+        )
+    assert {p.name for p in folder.glob('[!e]*')} == {'cache', 'lock'}
+    other = {**short, 'seed': 5}
+    check_run_folder(folder)
+    run = RunFolder(folder, TrainConfig.model_validate(other), writes=True)
+    run.save(State())
+    assert read_config(folder / 'config.yaml').seed == 5
+    check_run_folder(folder)
+    assert 'another configuration' in fault(short, folder)
+
+
+def test_folder_of_something_else_is_refused(short: Content, tmp_path: Path) -> None:
+    augmented = tmp_path / 'augmented'
+    augmented.mkdir()
+    (augmented / 'config.yaml').write_text('images: {}')
+    papers = tmp_path / 'papers'
+    papers.mkdir()
+    (papers / 'a.pdf').touch()
+    for path in (augmented, papers, papers / 'a.pdf', papers / 'a.pdf/run'):
+        assert 'give another folder with --out' in fault(short, path)
+    assert [p.name for p in papers.iterdir()] == ['a.pdf']
+    assert [p.name for p in augmented.iterdir()] == ['config.yaml']
+
+
 def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> None:
     for name in ('last.pt', 'best.safetensors', 'log.jsonl', 'config.yaml'):
         (folder / f'.{name}.half').mkdir()
@@ -176,7 +250,7 @@ def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> No
     RunFolder(folder, config, writes=False)
     assert len(list(folder.glob('.*.half'))) == 4
     RunFolder(folder, config, writes=True)
-    assert {path.name for path in folder.iterdir()} == {'.mine', 'cache', 'config.yaml'}
+    assert {path.name for path in folder.iterdir()} == {'.mine', 'cache'}
 
 
 def test_fault_that_is_no_full_disk_keeps_its_name(
@@ -258,7 +332,7 @@ def test_later_stage_that_cannot_run_is_found_at_once(
         config = {**short, 'stages': plan, 'loss_stride': 1}
         assert fault(config, folder) == message
         assert not (folder / 'last.pt').exists()
-        (folder / 'config.yaml').unlink()
+        assert not (folder / 'config.yaml').exists()
 
 
 def test_method_of_pairs_needs_partners(
@@ -269,6 +343,22 @@ def test_method_of_pairs_needs_partners(
     assert fault({**short, 'data': data}, folder) == (
         'stage uncertainty: method multishift learns from pairs: set data.partners'
     )
+
+
+def test_batch_of_one_image_is_found_at_once(
+    short: Content, content: Callable[..., Content], stages: dict[str, Content], folder: Path
+) -> None:
+    data = dict(content()['data'])  # type: ignore[call-overload]
+    del data['partners']
+    frozen = {**stages['closed_world'], 'name': 'first', 'batch_norm': 'frozen', 'epochs': 1}
+    config = {**short, 'data': data, 'batch_size': 1, 'stages': [frozen, stages['closed_world']]}
+    assert fault(config, folder) == (
+        'stage closed_world: batch_size 1 gives each process one image, of which batch norm '
+        'aspp.image.1 gets one value per channel: set batch_size to 2 or more, '
+        'or batch_norm to frozen'
+    )
+    assert not (folder / 'last.pt').exists()
+    train(TrainConfig.model_validate({**config, 'stages': [frozen]}), folder, root=Path())
 
 
 def test_stage_whose_losses_reach_nothing_that_learns(
@@ -322,37 +412,61 @@ def test_weights_to_start_from(short: Content, folder: Path, tmp_path: Path) -> 
 
 
 CHANGES: list[tuple[Callable[[Content], object], str]] = [
-    (lambda c: c.update(model='resnet'), 'model: .*unknown model .*choose one of deeplab'),
-    (lambda c: c.update(learning_rat=1), 'learning_rat: Extra inputs'),
-    (lambda c: c.update(batch_size='many'), 'batch_size: .*valid integer'),
-    (lambda c: c.update(batch_size=0), 'batch_size: .*greater than or equal to 1'),
-    (lambda c: c.update(seed=-1), 'seed: .*greater than or equal to 0'),
-    (lambda c: c.update(precision='fp16'), "precision: .*'fp32' or 'bf16'"),
-    (lambda c: c.update(monitor='loss'), "monitor: .*'ap', 'miou' or 'miou\\+ap'"),
-    (lambda c: c.update(stages=[]), 'stages: .*at least 1'),
+    (
+        lambda c: c.update(model='resnet'),
+        r'model \(line \d+\): resnet is no network.*, expected deeplab',
+    ),
+    (
+        lambda c: c.update(learning_rat=1),
+        r'learning_rat \(line \d+\) is no key, expected model, .* or stages$',
+    ),
+    (
+        lambda c: c.update(batch_size='many'),
+        r'batch_size \(line \d+\) is many, expected a whole number, 1 or more$',
+    ),
+    (lambda c: c.update(batch_size=0), 'batch_size .* is 0, expected a whole number, 1 or more$'),
+    (
+        lambda c: c.update(seed=-1),
+        'seed .* is -1, expected a whole number, 0 or more, below 4294967296$',
+    ),
+    (
+        lambda c: c.update(precision='fp16'),
+        'precision .* is fp16, expected fp32 or bf16 .did you mean bf16.',
+    ),
+    (lambda c: c.update(monitor='loss'), r'monitor .* is loss, expected ap, miou or miou\+ap$'),
+    (
+        lambda c: c.update(stages=[]),
+        r'stages .* is \[\], expected a list of 1 or more, each entry',
+    ),
     (lambda c: c.update(folder='some'), 'folder goes with model mask2former, and only'),
     (lambda c: c.update(model='mask2former'), 'folder goes with model mask2former, and only'),
-    (lambda c: c.pop('val'), 'val: Field required'),
+    (lambda c: c.pop('val'), 'val is missing, expected the keys images, outliers$'),
     (
         lambda c: c['data']['images'].update(kind='video'),
-        "data.images: .*'cityscapes', .*'folder'",
+        r'data\.images\.kind .* is video, expected cityscapes, .* or folder',
     ),
-    (lambda c: c['data']['transforms'].update(zoom=[2, 1]), 'data.*zoom: .*smaller first'),
-    (lambda c: c['stages'][0].update(batch_norm='off'), "stages.0.batch_norm: .*'all', 'trained'"),
-    (lambda c: c['stages'][0].update(epochs=0), 'stages.0.epochs: .*greater'),
-    (lambda c: c['stages'][0].update(trainable=[]), 'stages.0.trainable: .*at least 1'),
-    (lambda c: c['stages'][0]['method'].update(kind='magic'), "'closed_world', 'multishift'"),
+    (
+        lambda c: c['data']['transforms'].update(zoom=[2, 1]),
+        r'data\.transforms\.zoom \(line \d+\): .*smaller first',
+    ),
+    (
+        lambda c: c['stages'][0].update(batch_norm='off'),
+        r'stages\[0\]\.batch_norm .* is off, expected all, trained or frozen',
+    ),
+    (lambda c: c['stages'][0].update(epochs=0), r'stages\[0\]\.epochs .* is 0'),
+    (lambda c: c['stages'][0].update(trainable=[]), r'stages\[0\]\.trainable .* is \[\]'),
+    (lambda c: c['stages'][0]['method'].update(kind='magic'), 'closed_world or multishift'),
     (
         lambda c: c['stages'][0]['method'].update(third_term='mine'),
-        "stages.0.method.multishift.third_term: .*'paper', 'poster' or 'code'",
+        r'stages\[0\]\.method\.third_term .* is mine, expected paper, poster or code',
     ),
     (
         lambda c: c['stages'][0]['method'].update(contrastive=0),
-        'stages.0.method.multishift: .*all losses have weight 0',
+        r'stages\[0\]\.method .*: all losses have weight 0',
     ),
     (
         lambda c: c['stages'][0]['method'].update(trusted_ratio=1.5),
-        'stages.0.method.multishift.trusted_ratio: .*less than or equal to 1',
+        r'stages\[0\]\.method\.trusted_ratio .* is 1.5, expected a number, above 0, at most 1',
     ),
     (lambda c: c['stages'][0]['method'].update(masks={}), 'loss_stride: mask losses .*set 1'),
     (
@@ -363,15 +477,18 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
         lambda c: c['stages'][0].update(
             method={'kind': 'closed_world', 'masks': {}, 'class_weights': True}
         ),
-        'stages.0.method.closed_world: .*class_weights are for the cross-entropy',
+        r'stages\[0\]\.method .*: class_weights are for the cross-entropy',
     ),
     (
         lambda c: c['stages'][0]['method'].update(masks={}, class_weights=True),
-        'stages.0.method.multishift: .*class_weights are for the cross-entropy',
+        r'stages\[0\]\.method .*: class_weights are for the cross-entropy',
     ),
-    (lambda c: c['stages'][0]['optimizer'].update(name='lion'), "'adam', 'adamw' or 'sgd'"),
-    (lambda c: c['stages'][0]['optimizer'].pop('learning_rate'), 'learning_rate: Field required'),
-    (lambda c: c['stages'][0].update(schedule={'kind': 'step'}), "'constant', 'cosine' or 'poly'"),
+    (lambda c: c['stages'][0]['optimizer'].update(name='lion'), 'adam, adamw or sgd'),
+    (
+        lambda c: c['stages'][0]['optimizer'].pop('learning_rate'),
+        r'learning_rate is missing in the block of line \d+, expected a number, above 0$',
+    ),
+    (lambda c: c['stages'][0].update(schedule={'kind': 'step'}), 'constant, cosine or poly'),
 ]
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.config import Optimizer, Stage
 from multishift_training.models import create
 from multishift_training.models.layers import conv_bn_relu
-from multishift_training.trainable import choose_trainable, set_training_mode
+from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
 
 
 def stage(trainable: list[str], batch_norm: str = 'all') -> Stage:
@@ -88,3 +89,16 @@ def test_norms_frozen_for_good_stay_so() -> None:
     names = [name for name in learning(network) if name.startswith('backbone.')]
     assert len(names) == 53
     assert all(name.endswith('convolution.weight') for name in names)
+
+
+def test_one_image_per_process_and_what_is_pooled() -> None:
+    pooled = nn.Sequential(conv_bn_relu(3, 4), nn.AdaptiveAvgPool2d(1), conv_bn_relu(4, 4))
+    before = {name: value.clone() for name, value in pooled.state_dict().items()}
+    with pytest.raises(MultishiftError, match=r'batch norm 2\.1 .* batch_size to 6 or more'):
+        check_one_image(pooled, stage(['*']), (8, 8), 3)
+    assert all(torch.equal(value, before[name]) for name, value in pooled.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in pooled.modules())
+    check_one_image(pooled, stage(['*'], 'frozen'), (8, 8), 3)
+    check_one_image(pooled[0], stage(['*']), (8, 8), 3)
+    with pytest.raises(MultishiftError, match=r'batch norm 1 '):
+        check_one_image(pooled[0], stage(['*']), (1, 1), 1)

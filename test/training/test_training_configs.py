@@ -9,16 +9,22 @@ import torch
 
 from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.typed_yaml import read_typed
 from multishift_training import trained
+from multishift_training.augmentation.config import read_config as read_augmentation
 from multishift_training.config import MultiShift, TrainConfig, read_config
 from multishift_training.datasets.sample_config import (
     DeepLabTransforms,
     Mask2FormerTransforms,
+    RuleAugPartner,
+    RuleAugTransforms,
 )
+from multishift_training.experiments import Experiment
 from multishift_training.optimizers import make_optimizer
 from multishift_training.trainable import choose_trainable
 
 CONFIGS = sorted((Path(__file__).parents[2] / 'config' / 'training').glob('*.yaml'))
+EXPERIMENTS = sorted((Path(__file__).parents[2] / 'config' / 'experiments').glob('*.yaml'))
 
 
 def config(name: str) -> TrainConfig:
@@ -46,6 +52,16 @@ def test_stages_fit_the_network(path: Path) -> None:
     uncertainty = next(stage for stage in found.stages if stage.name == 'uncertainty')
     assert uncertainty.init_uncertainty
     assert uncertainty.trainable == ['uncertainty']
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_valid(path: Path) -> None:
+    found = read_typed(path, Experiment, 'an experiment')
+    kinds = {way.data.partners.kind for way in found.fine_tuning.values() if way.data.partners}
+    assert {'generated', 'pasted_weather', 'rule_aug'} <= kinds
+    assert 'full method, RuleAug' in found.fine_tuning
+    assert found.augmentation is not None
+    assert read_augmentation(Path(__file__).parents[2] / found.augmentation).seed == 0
 
 
 def test_embedded_engine_was_trained_by_what_ships() -> None:
@@ -79,6 +95,13 @@ def test_deeplab_is_trained_as_published() -> None:
         assert stage.method.contrastive == 1
         assert stage.method.segmentation == (50, 10)
         assert stage.method.trusted_ratio == 0.8
+
+
+def test_rule_aug_takes_the_place_of_cg_aug_and_changes_nothing_else() -> None:
+    found, published = config('rule_aug_deeplab'), config('multishift_deeplab')
+    assert found.data.partners == RuleAugPartner(kind='rule_aug')
+    assert found.data.transforms == RuleAugTransforms(kind='rule_aug', color=False)
+    assert found.model_copy(update={'data': published.data}) == published
 
 
 def test_mask2former_is_trained_as_published() -> None:

@@ -24,6 +24,8 @@ class Ade20k(NamedTuple):
         palette: their colours, RGB ``uint8 [150,3]``; road and skyscraper share theirs.
         scene: index of the class that stands for each label, ``uint8 [256]``: of our classes, and
             of void, which is road, as CG-Aug has it; all others are 0.
+        label_ids: index of the class that stands for each of Cityscapes' label ids, 0 to 33; None
+            for those that no class stands for.
         of_full: index by class of ADE20K-full, for the classes that are among the 150.
         novel: indices of the classes that no road scene holds, by list: 82 to train with, and 32
             of these to validate with (MultiShiftSeg).
@@ -33,6 +35,7 @@ class Ade20k(NamedTuple):
     names: tuple[str, ...]
     palette: NDArray[np.uint8]
     scene: NDArray[np.uint8]
+    label_ids: tuple[int | None, ...]
     of_full: dict[int, int]
     novel: dict[Literal['train', 'val'], frozenset[int]]
     named: dict[str, int]
@@ -60,6 +63,7 @@ def ade20k() -> Ade20k:
         names=names,
         palette=np.array([entry['color'] for entry in table['classes']], np.uint8),
         scene=scene,
+        label_ids=tuple(None if n is None else names.index(n) for n in table['label_ids']),
         of_full=dict(table['full_index']),
         novel={'train': novel, 'val': frozenset(table['novel_val'])},
         named=named,

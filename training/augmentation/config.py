@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from multishift_perception.errors import MultishiftError, schema_faults
-from multishift_perception.files import read_yaml
+from multishift_perception.typed_yaml import read_typed
+from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
-from multishift_training.datasets.config import CocoObjects, SampleObjects
+from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -39,6 +39,9 @@ class CutoutObjects(Strict):
     """Objects of a folder: pictures with transparent ground, or masks (anything but 0).
 
     An object's class is its subfolder's name, or else its file's without trailing digits.
+
+    Attributes:
+        root: the folder; its subfolders are searched too.
     """
 
     kind: Literal['cutouts']
@@ -117,14 +120,16 @@ class ProceduralGenerator(Strict):
     _rising = field_validator('detail')(_rising)
 
 
-class RuleBasedGenerator(Strict):
-    """RuleAug: the object's own picture pasted, then weather and light by rule."""
+class PastedWeatherGenerator(Strict):
+    """The object's own picture pasted, then weather and light by rule."""
 
-    kind: Literal['rule_based']
+    kind: Literal['pasted_weather']
 
 
 GeneratorConfig = Annotated[
-    ControlNetGenerator | ProceduralGenerator | RuleBasedGenerator, Field(discriminator='kind')
+    ControlNetGenerator | ProceduralGenerator | PastedWeatherGenerator,
+    Field(discriminator='kind'),
+    BeforeValidator(refuse_renamed),
 ]
 
 
@@ -153,15 +158,41 @@ class ClassicalPresence(Strict):
 
 
 class Judge(Strict):
-    """A network that judges: an engine bundle, or a checkpoint of `multishift train`.
+    """A network that judges: an engine bundle, or a checkpoint.
 
     Attributes:
         network: its folder or file.
+        model: name of the network that a published checkpoint is of (docs/models.md); those of
+            `multishift train` say it themselves.
         least: what its figure must reach, for the sample to be accepted.
     """
 
     network: Path
+    model: str | None = None
     least: float
+
+    @field_validator('model')
+    @classmethod
+    def _known_model(cls, name: str | None) -> str | None:
+        if name is not None and name not in models.NAMES:
+            raise ValueError(f'unknown model {name!r}: choose one of {", ".join(models.NAMES)}')
+        return name
+
+
+class Detector(Judge):
+    """A network whose anomaly score judges.
+
+    Attributes:
+        score: what ``least`` is in. A bundle's is ``calibrated`` (0 to 1, 0.5 at its operating
+            point) or ``uncertainty``, the raw score that it was built with. A checkpoint's is the
+            raw ``uncertainty`` of its head, or any other that needs no fitting (see ``scores``).
+            If none, ``calibrated`` for a bundle and ``uncertainty`` for a checkpoint.
+    """
+
+    score: (
+        Literal['calibrated', 'uncertainty', 'max_softmax', 'max_logit', 'energy', 'entropy']
+        | None
+    ) = None
 
 
 class Filters(Strict):
@@ -175,8 +206,15 @@ class Filters(Strict):
     """
 
     present: Annotated[SamPresence | ClassicalPresence, Field(discriminator='kind')] | None = None
-    novel: Judge | None = None
+    novel: Detector | None = None
     labels_kept: Judge | None = None
+
+    @model_validator(mode='after')
+    def _one_reading(self) -> Filters:
+        novel, kept = self.novel, self.labels_kept
+        if novel and kept and novel.network == kept.network and novel.model != kept.model:
+            raise ValueError('novel and labels_kept are one network: give both the same model')
+        return self
 
 
 class AugmentConfig(Strict):
@@ -221,7 +259,4 @@ def read_config(path: Path) -> AugmentConfig:
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    try:
-        return AugmentConfig.model_validate(read_yaml(path, 'an augmentation configuration'))
-    except ValidationError as error:
-        raise MultishiftError(f'{path}: {schema_faults(error)}') from None
+    return read_typed(path, AugmentConfig, 'an augmentation configuration')

@@ -20,7 +20,6 @@ from diffusers import (
     UNet2DConditionModel,
 )
 import numpy as np
-from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -34,7 +33,7 @@ from multishift_training.augmentation.diffusion_weights import (
     load_model,
     readable,
 )
-from multishift_training.augmentation.parts import Bytes, Composition, Generated
+from multishift_training.augmentation.parts import Bytes, Composition, Generated, nearest
 from multishift_training.augmentation.prompts import Prompt, draw_prompt
 
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
@@ -109,7 +108,7 @@ class ControlNet:
                 f'{self._config.base} or {self._config.controlnet}: set bf16 or fp32'
             )
         return [
-            Generated(_resized(image, c.labels.shape), prompt.text, prompt.domain)
+            Generated(_resized(image, c.labels.shape), prompt.text, prompt.domain, image)
             for image, c, prompt in zip(images, compositions, prompts, strict=True)
         ]
 
@@ -180,18 +179,18 @@ def _painted_size(size: tuple[int, ...], short_side: int) -> tuple[int, int]:
 
 def _controls(compositions: Sequence[Composition], size: tuple[int, int]) -> Tensor:
     """Return what the ControlNet is told, ``float32 [B,3,h,w]``, 0..1."""
-    maps = [
-        # Fewer pixels to colour than in the whole composition, and the same result.
-        ade_color_map(c._replace(labels=_nearest(c.labels, size), mask=_nearest(c.mask, size)))
-        for c in compositions
-    ]
+    # Fewer pixels to colour than in the whole composition, and the same result.
+    maps = [ade_color_map(_shrunk(composition, size)) for composition in compositions]
     return torch.from_numpy(np.stack(maps)).permute(0, 3, 1, 2).float() / 255
 
 
-def _nearest(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Resize without mixing values; their kind is kept."""
-    resized = cv2.resize(values.view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized.view(values.dtype)
+def _shrunk(composition: Composition, size: tuple[int, int]) -> Composition:
+    """Return a composition with all that colours depend on at ``size`` (rows, columns)."""
+    scene = composition.scene
+    if scene.label_ids is not None:
+        scene = scene._replace(label_ids=nearest(scene.label_ids, size))
+    labels, mask = nearest(composition.labels, size), nearest(composition.mask, size)
+    return composition._replace(scene=scene, labels=labels, mask=mask)
 
 
 def _as_bytes(images: Tensor) -> Bytes | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from multishift_perception.classes import CITYSCAPES
-from multishift_training.augmentation.config import Filters, Judge
+from multishift_training.augmentation.config import Detector, Filters, Judge
 from multishift_training.augmentation.networks import Network, Opinion, open_network
 from multishift_training.augmentation.parts import (
     Bytes,
@@ -20,6 +20,7 @@ from multishift_training.augmentation.parts import (
     Reason,
     Rejection,
     Segmenter,
+    nearest,
 )
 from multishift_training.augmentation.segmenters import open_segmenter
 
@@ -51,12 +52,16 @@ class Jury:
             if judge is not None:
                 self.versions[name] = networks[judge.network].version
 
-    def judge(self, composition: Composition, image: Bytes) -> tuple[Mask, dict[str, float]]:
+    def judge(
+        self, composition: Composition, image: Bytes, painted: Bytes | None = None
+    ) -> tuple[Mask, dict[str, float]]:
         """Judge an image.
 
         Args:
             composition: what it was painted from.
             image: RGB ``uint8 [H,W,3]``.
+            painted: the same at the size that it was painted at, ``uint8 [h,w,3]``, which is what
+                the segmenter sees; if none, it was painted as it is.
 
         Returns:
             The object's mask ``bool [H,W]``: what an exact segmenter sees, or else the placed
@@ -66,7 +71,7 @@ class Jury:
             Rejection: it fails a filter; those after that are not asked.
         """
         figures: dict[str, float] = {}
-        mask = self._seen(composition.mask, image, figures)
+        mask = self._seen(composition.mask, image if painted is None else painted, figures)
         opinions: dict[Path, Opinion] = {}
 
         def ask(judge: Judge) -> Opinion:
@@ -86,12 +91,14 @@ class Jury:
         config = self._config.present
         if config is None or self._segmenter is None:
             return placed
-        seen = self._segmenter.segment(image, placed)
-        iou = np.count_nonzero(seen & placed) / np.count_nonzero(seen | placed)
+        there = nearest(placed, image.shape[:2])
+        # An object of less than a pixel where it was painted is seen by nobody.
+        seen = self._segmenter.segment(image, there) if there.any() else there
+        iou = np.count_nonzero(seen & there) / max(1, np.count_nonzero(seen | there))
         figures[IOU] = round(float(iou), 6)
         if iou <= config.min_iou:
             raise Rejection('object not seen', figures)
-        return seen if self._segmenter.exact else placed
+        return nearest(seen, placed.shape) if self._segmenter.exact else placed
 
 
 def open_jury(config: Filters, root: Path) -> Jury:
@@ -105,9 +112,13 @@ def open_jury(config: Filters, root: Path) -> Jury:
         MultishiftError: weights are missing or broken.
     """
     segmenter = None if config.present is None else open_segmenter(config.present, root)
-    judges = [judge for judge in (config.novel, config.labels_kept) if judge is not None]
-    paths = dict.fromkeys(judge.network for judge in judges)
-    return Jury(config, segmenter, {path: open_network(root / path, root) for path in paths})
+    networks: dict[Path, Network] = {}
+    for judge in (config.novel, config.labels_kept):  # the first says which score is wanted
+        if judge is not None and judge.network not in networks:
+            score = judge.score if isinstance(judge, Detector) else None
+            path = root / judge.network
+            networks[judge.network] = open_network(path, root, model=judge.model, score=score)
+    return Jury(config, segmenter, networks)
 
 
 def _agreement(found: Bytes, labels: Bytes, mask: Mask) -> float:

@@ -17,14 +17,17 @@ import shutil
 from pydantic import ValidationError
 import yaml
 
+from multishift_perception.destinations import Kind, check_folder
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, write_text
-from multishift_training.augmentation.config import AugmentConfig
+from multishift_training.augmentation.config import AugmentConfig, read_config
 from multishift_training.augmentation.records import Record, from_lines, to_lines
-from multishift_training.disk import room
 
 IMAGES, LABELS = 'leftImg8bit', 'gtFine'
 RECORDS, SUMMARY, SHEET = 'records.jsonl', 'summary.json', 'index.html'
+_CONFIG = 'config.yaml'
+# What a run leaves that has done no source.
+_SCRAPS = ('cache', 'records', RECORDS, SUMMARY, SHEET, 'timing_*.json')
 
 
 class AugmentFolder:
@@ -36,36 +39,42 @@ class AugmentFolder:
     """
 
     def __init__(self, path: Path, config: AugmentConfig) -> None:
-        """Claim a folder for a run, new or to be resumed.
+        """Open the folder of a run, new or to be resumed.
 
-        ``config.yaml`` holds all that decides the set; the number of processes does not.
+        The first source that is done claims it: ``config.yaml`` holds all that decides the set;
+        the number of processes does not.
 
         Raises:
-            MultishiftError: it holds a run of another configuration, or a data set of its own.
+            MultishiftError: it holds a run of another configuration, or something else.
         """
         self.path = path
         self.cache = path / 'cache'
         self._work = path / '.work'
         self._split = config.split
-        claimed = path / 'config.yaml'
+        self._claimed = path / _CONFIG
         content = config.model_dump(mode='json', exclude={'workers'})
-        text = yaml.safe_dump(content, sort_keys=False)
-        if not claimed.exists() and any((path / part).exists() for part in (IMAGES, LABELS)):
-            raise MultishiftError(
-                f'{path} holds a data set that is no run: give another folder with --out'
-            )
-        with room(path):
-            self._work.mkdir(parents=True, exist_ok=True)
+        self._text = yaml.safe_dump(content, sort_keys=False)
+        check_folder(path, _RUN, option='--out', force=True, scraps=_SCRAPS)
+        self._work.mkdir(parents=True, exist_ok=True)
         with self.locked():
-            if claimed.exists() and claimed.read_text() != text:
-                raise MultishiftError(
-                    f'{path} holds a run of another configuration ({claimed}): give another '
-                    'folder with --out'
-                )
-            for name in (claimed.name, RECORDS, SUMMARY, SHEET):
+            self._check_claim()
+            for name in (_CONFIG, RECORDS, SUMMARY, SHEET):
                 remove_leftovers(path / name)
-            if not claimed.exists():
-                self.write(claimed.name, text)
+
+    def _check_claim(self) -> None:
+        if self._claimed.exists() and self._claimed.read_text() != self._text:
+            raise MultishiftError(
+                f'{self.path} holds a run of another configuration ({self._claimed}): give '
+                'another folder with --out'
+            )
+
+    def _claim(self) -> None:
+        """Keep other configurations out from now on."""
+        with self.locked():
+            # Two runs may have begun while the folder was nobody's.
+            self._check_claim()
+            if not self._claimed.exists():
+                self.write(_CONFIG, self._text)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -91,13 +100,8 @@ class AugmentFolder:
             yield
 
     def write(self, name: str, text: str) -> None:
-        """Write a file that belongs to all, atomically, while it is ``locked``.
-
-        Raises:
-            MultishiftError: there is no room on the disk.
-        """
-        with room(self.path):
-            write_text(self.path / name, text)
+        """Write a file that belongs to all, atomically, while it is ``locked``."""
+        write_text(self.path / name, text)
 
     def is_done(self, source: str) -> bool:
         """Finish or clear what a killed process left of a source; return whether it is recorded.
@@ -105,7 +109,7 @@ class AugmentFolder:
         One that could not be read is not done: it may have been mended.
 
         Raises:
-            MultishiftError: its record is damaged, or there is no room on the disk.
+            MultishiftError: its record is damaged.
         """
         shutil.rmtree(self._work / f'{source}.part', ignore_errors=True)
         if (self._work / f'{source}.whole').is_dir():
@@ -139,26 +143,28 @@ class AugmentFolder:
             files: content by path below the folder.
 
         Raises:
-            MultishiftError: there is no room on the disk; nothing of the source is recorded.
+            MultishiftError: a run of another configuration was faster; nothing of the source is
+                recorded.
         """
+        # Sources that cannot be read may be a fault of the configuration.
+        if any(record.verdict != 'fault' for record in records):
+            self._claim()
         stage = self._work / f'{source}.part'
-        with room(self.path):
-            record = {f'records/{source}.jsonl': to_lines(records).encode()}
-            for name, content in {**files, **record}.items():
-                (stage / name).parent.mkdir(parents=True, exist_ok=True)
-                (stage / name).write_bytes(content)
-            stage.rename(stage.with_name(f'{source}.whole'))
+        record = {f'records/{source}.jsonl': to_lines(records).encode()}
+        for name, content in {**files, **record}.items():
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            (stage / name).write_bytes(content)
+        stage.rename(stage.with_name(f'{source}.whole'))
         self._publish(source)
 
     def _publish(self, source: str) -> None:
         """Move a source's files to their places, the record last."""
         stage = self._work / f'{source}.whole'
         files = [path.relative_to(stage) for path in stage.rglob('*') if path.is_file()]
-        with room(self.path):
-            for name in sorted(files, key=lambda name: name.parts[0] == 'records'):
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(stage / name, self.path / name)
-            shutil.rmtree(stage)
+        for name in sorted(files, key=lambda name: name.parts[0] == 'records'):
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(stage / name, self.path / name)
+        shutil.rmtree(stage)
 
     def image(self, record: Record) -> str:
         """Return the path of an accepted sample's image below the folder."""
@@ -167,6 +173,17 @@ class AugmentFolder:
     def labels(self, record: Record) -> str:
         """Return the path of an accepted sample's label image below the folder."""
         return f'{LABELS}/{self._split}/{_city(record)}/{record.file}_gtFine_labelTrainIds.png'
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        read_config(path / _CONFIG)
+    except MultishiftError:
+        return False
+    return True
+
+
+_RUN = Kind('an augmentation run', _is_run)
 
 
 def _city(record: Record) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from multishift_training.augmentation.config import (
     ControlNetGenerator,
     GeneratorConfig,
+    PastedWeatherGenerator,
     ProceduralGenerator,
-    RuleBasedGenerator,
 )
 from multishift_training.augmentation.parts import Generator
 
@@ -35,7 +35,7 @@ def open_generator(config: GeneratorConfig, root: Path) -> Generator:
             from multishift_training.augmentation.procedural import Procedural
 
             return Procedural(config)
-        case RuleBasedGenerator():
-            from multishift_training.augmentation.rule_based import RuleBased
+        case PastedWeatherGenerator():
+            from multishift_training.augmentation.pasted_weather import PastedWeather
 
-            return RuleBased()
+            return PastedWeather()

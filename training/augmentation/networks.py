@@ -14,8 +14,13 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.pipeline import Pipeline, score_unit
 from multishift_training.augmentation.parts import Bytes
-from multishift_training.evaluation.runners import UNCERTAINTY, NetworkRunner
+from multishift_training.checkpoints.reading import weight_files
+from multishift_training.evaluation.runners import NetworkRunner
+from multishift_training.published import open_published
+from multishift_training.score_names import UNCERTAINTY
 from multishift_training.trained import open_trained
+
+CALIBRATED = 'calibrated'
 
 
 class Opinion(NamedTuple):
@@ -44,55 +49,85 @@ class Network(Protocol):
 
 
 class EngineNetwork:
-    """An engine bundle; its score is the calibrated one, 0..1, 0.5 at the operating point."""
+    """An engine bundle; its score is calibrated (0..1, 0.5 at the operating point), or raw."""
 
-    def __init__(self, bundle: Path) -> None:
-        """Load the bundle.
+    def __init__(self, bundle: Path, score: str) -> None:
+        """Load the bundle; ``score`` is ``calibrated`` or ``uncertainty``.
 
         Raises:
-            MultishiftError: it is no whole bundle, or its classes are not Cityscapes'.
+            MultishiftError: it is no whole bundle, has no such score, or its classes are not
+                Cityscapes'.
         """
+        if score not in (CALIBRATED, UNCERTAINTY):
+            raise MultishiftError(
+                f'{bundle} is an engine, which has its score built in, and no {score}: set score '
+                f'{CALIBRATED}, or {UNCERTAINTY} for the raw one'
+            )
         engine = Engine.load(bundle)
         if tuple(c.name for c in engine.classes) != tuple(c.name for c in CITYSCAPES):
             raise MultishiftError(
                 f'{bundle}: its classes are not those of Cityscapes: judge by another engine'
             )
         self.version = f'{engine.name} {engine.digest[:12]}'
+        self._calibrated = score == CALIBRATED
         self._pipeline = Pipeline(engine)
 
     def look(self, image: Bytes) -> Opinion:
         """See ``Network``."""
         [output] = self._pipeline.run([image])
-        return Opinion(output.labels, score_unit(output.anomaly))
+        score = score_unit(output.anomaly) if self._calibrated else output.score
+        return Opinion(output.labels, score)
 
 
-class TrainedNetwork:
-    """A checkpoint of `multishift train`; its score is the raw uncertainty."""
+class CheckpointNetwork:
+    """A checkpoint, run eagerly; its score is raw, of its own head or of its logits."""
 
-    def __init__(self, path: Path, root: Path) -> None:
-        """Load the checkpoint.
+    def __init__(self, path: Path, root: Path, model: str | None, score: str) -> None:
+        """Load a checkpoint, of `multishift train`, or published if ``model`` names its network.
 
         Raises:
-            MultishiftError: it is missing, broken, or not of `multishift train`.
+            MultishiftError: it is missing, broken, or of neither, or has no such score.
         """
-        checkpoint = open_trained(path, root=root)
-        self.version = f'{path.name} {sha256(path)[:12]}'
-        self._runner = NetworkRunner(checkpoint.model, size=checkpoint.config.engine_size)
+        if score == CALIBRATED:
+            raise MultishiftError(
+                f'{path} is a checkpoint, whose scores are raw: set score {UNCERTAINTY} or '
+                'another, and least in its scale, or judge by an engine built of it'
+            )
+        if model is not None:
+            network, size = open_published(path, model)[0], None
+        else:
+            if path.is_file() and path.suffix != '.safetensors':
+                raise MultishiftError(
+                    f'{path} was not written by `multishift train`: name its network with model'
+                )
+            opened = open_trained(path, root=root)
+            network, size = opened.model, opened.config.engine_size
+        digests = ' '.join(sha256(part)[:12] for part in weight_files(path))
+        self.version = f'{path.name} {digests}'
+        self._score = score
+        self._runner = NetworkRunner(network, (score,), size=size)
 
     def look(self, image: Bytes) -> Opinion:
         """See ``Network``."""
         [output] = self._runner.run([image])
-        return Opinion(output.labels, output.scores[UNCERTAINTY])
+        return Opinion(output.labels, output.scores[self._score])
 
 
-def open_network(path: Path, root: Path) -> Network:
-    """Open an engine bundle, or a checkpoint of `multishift train`.
+def open_network(
+    path: Path, root: Path, *, model: str | None = None, score: str | None = None
+) -> Network:
+    """Open an engine bundle, or a checkpoint.
 
     Args:
         path: the bundle's folder, or the checkpoint's file.
         root: folder that relative paths in a checkpoint's configuration start from.
+        model: name of the network that a published checkpoint is of.
+        score: see ``config.Detector``.
 
     Raises:
-        MultishiftError: it is missing, broken, or of other classes than Cityscapes'.
+        MultishiftError: it is missing, broken, of other classes than Cityscapes', or has no such
+            score.
     """
-    return EngineNetwork(path) if path.is_dir() else TrainedNetwork(path, root)
+    if path.is_dir() and model is None:
+        return EngineNetwork(path, score or CALIBRATED)
+    return CheckpointNetwork(path, root, model, score or UNCERTAINTY)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
+from multishift_perception.image_files import UNREADABLE
 from multishift_perception.sample_drive import NOVEL_OBJECTS, cutout
 from multishift_training.augmentation.ade20k import ade20k
 from multishift_training.augmentation.config import AdeObjects, CutoutObjects, ObjectData
@@ -28,7 +29,6 @@ _DRAWS = 200
 _SAMPLE_ROWS = 192
 # What an object is called whose data set does not say.
 _NAMELESS = 'object'
-_UNREADABLE = (OSError, SyntaxError, ValueError)
 
 
 class Objects(Protocol):
@@ -190,7 +190,7 @@ def _cutout(path: Path) -> tuple[Mask, Bytes | None]:
                 pixels = np.array(image.convert('RGBA'))
                 return pixels[..., 3] > 127, pixels[..., :3]
             values: NDArray[np.generic] = np.array(image)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise MultishiftError(f'{path} is no readable image ({error}): copy it again') from None
     return np.asarray(values.reshape(*values.shape[:2], -1).any(2)), None
 

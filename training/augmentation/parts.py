@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,11 +50,14 @@ class Scene(NamedTuple):
         name: unique within the data set, fit for a file name.
         image: RGB ``uint8 [H,W,3]``.
         labels: ``uint8 [H,W]``: 0..C-1, 254 novel, 255 void.
+        label_ids: Cityscapes' label ids ``uint8 [H,W]``, 0..33, which tell more things apart; None
+            where there are none, or nobody asks.
     """
 
     name: str
     image: Bytes
     labels: Bytes
+    label_ids: Bytes | None = None
 
 
 class NovelObject(NamedTuple):
@@ -91,6 +95,15 @@ class Composition(NamedTuple):
     mask: Mask
 
 
+def nearest(values: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Return bytes or booleans ``[H,W]`` at ``size`` (rows, columns), none mixed with another."""
+    rows, columns = size
+    resized = cv2.resize(
+        values.view(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    return resized.view(values.dtype)
+
+
 class Generated(NamedTuple):
     """An image painted from a composition.
 
@@ -99,11 +112,13 @@ class Generated(NamedTuple):
         prompt: what a generator that reads was told; else empty.
         domain: look of the image in words, by what they say of it (weather, time, place); words
             hold letters, digits and hyphens only, so that file names may hold them.
+        painted: the image as it was painted, RGB ``uint8 [h,w,3]``; None where that is its size.
     """
 
     image: Bytes
     prompt: str
     domain: Mapping[str, str]
+    painted: Bytes | None = None
 
 
 class Generator(Protocol):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import CITYSCAPES, NOVEL
+from multishift_perception.classes import NOVEL, TrainId
 from multishift_training.augmentation.config import PerspectivePlacement, Placement
 from multishift_training.augmentation.parts import (
     Composition,
@@ -16,7 +16,6 @@ from multishift_training.augmentation.parts import (
     Scene,
 )
 
-_ROAD = next(i for i, c in enumerate(CITYSCAPES) if c.name == 'road')
 # Share of an image above which an object leaves too little of the scene.
 _LARGEST = 0.5
 # Share of an object that must lie inside the image, and how often a place is drawn for it.
@@ -85,7 +84,7 @@ def _standing(
     rows high. Rows are drawn with equal chance, which on a straight road makes near and far
     objects equally likely at any scale.
     """
-    ground = scene.labels == _ROAD
+    ground = scene.labels == TrainId.ROAD
     rows = np.flatnonzero(ground.any(1))
     least, most = _heights(config, rows, horizon_row(ground), ground.shape, novel.mask.shape)
     near = np.flatnonzero(least <= most)
@@ -133,7 +132,7 @@ def _heights(
 
 def _published(scene: Scene, novel: NovelObject, rng: np.random.Generator) -> Composition:
     """Centre the object on the road, away from the image's borders (MultiShiftSeg, CG-Aug)."""
-    ground = scene.labels == _ROAD
+    ground = scene.labels == TrainId.ROAD
     scale = ground.shape[0] / _PUBLISHED_ROWS
     row, column = _inner_pixel(ground, scale, rng)
     side = max(novel.mask.shape)

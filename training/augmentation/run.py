@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 import json
 import logging
-from multiprocessing import get_context, parent_process
 import os
 from pathlib import Path
-import signal
-import threading
 from typing import NoReturn
 
 import cv2
 import torch
 from tqdm import tqdm
 
+from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, write_text
+from multishift_perception.workers import worker_pool
 from multishift_training.augmentation import sheet
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
 from multishift_training.augmentation.filters import open_jury
@@ -31,7 +30,6 @@ from multishift_training.augmentation.objects import open_objects
 from multishift_training.augmentation.records import Summary, summarize, to_lines
 from multishift_training.augmentation.scenes import Scenes
 from multishift_training.augmentation.worker import Outcome, Worker
-from multishift_training.disk import room
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +69,11 @@ def augment(config: AugmentConfig, path: Path, *, root: Path) -> Summary:
             work on it, data or weights are missing, or the disk is full; what was recorded
             before is whole.
     """
+    with reporting_full_disk(path, resumes=True):
+        return _augment(config, path, root)
+
+
+def _augment(config: AugmentConfig, path: Path, root: Path) -> Summary:
     rank = _Rank.of_environment()
     folder = AugmentFolder(path, config)
     times = folder.path / f'timing_{rank.index}.json'
@@ -141,20 +144,12 @@ def _in_processes(
 ) -> Seconds:
     seconds: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    # Spawned, not forked: a fork of a process whose libraries run threads can hang for ever.
-    pool = ProcessPoolExecutor(
-        min(config.workers, len(todo)),
-        get_context('spawn'),
-        _begin,
-        (config, folder.path, root),
-    )
-    try:
+    count = min(config.workers, len(todo))
+    with worker_pool(count, _begin, (config, folder.path, root)) as pool:
         for done in as_completed([pool.submit(_do, index) for index in todo]):
             outcome, spent = done.result()
             seconds.update(spent)
             _show(bar, counts, outcome)
-    finally:
-        pool.shutdown(cancel_futures=True)
     return dict(seconds)
 
 
@@ -163,10 +158,8 @@ _worker: Worker | MultishiftError
 
 
 def _begin(config: AugmentConfig, path: Path, root: Path) -> None:
-    """Open what a process needs, and see that it does not outlive the one that started it."""
+    """Open what a process needs."""
     global _worker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     folder = AugmentFolder(path, config)
@@ -174,13 +167,6 @@ def _begin(config: AugmentConfig, path: Path, root: Path) -> None:
         _worker = _open_worker(config, folder, Scenes(config, root, folder.cache), root)
     except MultishiftError as error:  # raised here, it would reach nobody
         _worker = error
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _do(index: int) -> tuple[Outcome, Seconds]:
@@ -213,8 +199,7 @@ def _write_times(folder: AugmentFolder, path: Path, seconds: Seconds) -> None:
         'seconds': {step: round(spent, 3) for step, spent in sorted(seconds.items())},
         'share_outside_generator': round(outside, 4),
     }
-    with room(folder.path):
-        write_text(path, json.dumps(content, indent=2) + '\n')
+    write_text(path, json.dumps(content, indent=2) + '\n')
     spent = ', '.join(f'{step} {value:.1f} s' for step, value in seconds.items())
     logger.info('time: %s; %.1f %% outside the generator', spent, 100 * outside)
 

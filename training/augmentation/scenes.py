@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from multishift_perception.errors import MultishiftError
-from multishift_training.augmentation.config import AugmentConfig
-from multishift_training.augmentation.parts import Scene
+from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
+from multishift_training.augmentation.parts import Bytes, Scene, nearest
 from multishift_training.datasets import open_images
-from multishift_training.datasets.entries import file_name
+from multishift_training.datasets.entries import file_name, some
+from multishift_training.datasets.layouts import label_ids
+from multishift_training.datasets.reading import read_labels
+from multishift_training.datasets.tables import LABEL_IDS
 from multishift_training.datasets.transforms import resized
+
+logger = logging.getLogger(__name__)
 
 
 class Scenes:
@@ -41,6 +47,7 @@ class Scenes:
                     f'images {other} and {entry.name} would be the same file: rename one'
                 )
         self.names = tuple(by_name)
+        self._label_ids = self._find_label_ids(config)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -53,6 +60,40 @@ class Scenes:
             MultishiftError: a file is unreadable, or the two differ in size.
         """
         image, labels = self._images.read(index)
+        ids = self._read_ids(index, labels)
         if self._size is not None:
             image, labels = resized(image, labels, self._size)
-        return Scene(self.names[index], image, labels)
+            ids = None if ids is None else nearest(ids, self._size)
+        return Scene(self.names[index], image, labels, ids)
+
+    def _find_label_ids(self, config: AugmentConfig) -> dict[int, Path]:
+        """Return label images with Cityscapes' own ids, where the generator can tell more by them.
+
+        It says how many images have none: what these show as void, their control map has as road.
+        """
+        if config.images.kind != 'cityscapes':
+            return {}
+        if not isinstance(config.generator, ControlNetGenerator):
+            return {}
+        entries = self._images.entries
+        found = {i: path for i, entry in enumerate(entries) if (path := label_ids(entry))}
+        if lacking := [entry.name for i, entry in enumerate(entries) if i not in found]:
+            logger.warning(
+                'of %d images %s have no labelIds image beside their labelTrainIds: the control '
+                'maps of those are made of train ids',
+                len(entries),
+                some(lacking),
+            )
+        return found
+
+    def _read_ids(self, index: int, labels: Bytes) -> Bytes | None:
+        path = self._label_ids.get(index)
+        if path is None:
+            return None
+        ids = read_labels(path, LABEL_IDS, kind="Cityscapes' label ids")
+        if ids.shape != labels.shape:
+            raise MultishiftError(
+                f'{path} has {ids.shape} pixels, but the labelTrainIds image beside it '
+                f'{labels.shape}: copy both again from the same source'
+            )
+        return ids

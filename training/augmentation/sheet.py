@@ -15,6 +15,7 @@ from PIL import Image
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.gallery import jpeg
+from multishift_perception.image_files import UNREADABLE
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.report import environment
 from multishift_training.augmentation.config import AugmentConfig
@@ -135,7 +136,7 @@ def _read(path: Path) -> Bytes:
     try:
         with Image.open(path) as image:
             return np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise MultishiftError(
             f'{path} cannot be read ({error}): delete the record of its source in records/, and '
             'start the run again'

@@ -169,7 +169,9 @@ class Worker:
         for (job, composition, _), generated in zip(group, images, strict=True):
             try:
                 with self._timed('filter'):
-                    mask, figures = self._jury.judge(composition, generated.image)
+                    mask, figures = self._jury.judge(
+                        composition, generated.image, generated.painted
+                    )
             except Rejection as rejection:
                 self._reject(job, rejection, composition.object, composition, generated)
                 continue

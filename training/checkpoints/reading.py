@@ -50,25 +50,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file.
-
-    Raises:
-        MultishiftError: the file is missing or no whole safetensors file.
-    """
-    try:
-        with safe_open(path, framework='pt') as file:
-            return dict(file.metadata() or {})
-    except FileNotFoundError:
-        raise MultishiftError(
-            f'checkpoint {path} does not exist: give the best.safetensors of a training run'
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise MultishiftError(
-            f'{path} is no whole safetensors file ({error}): copy it again'
-        ) from None
-
-
 def weight_files(path: Path) -> list[Path]:
     """Return the files that hold the weights: ``path`` itself, or those of a folder.
 

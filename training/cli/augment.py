@@ -9,15 +9,15 @@ import click
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import read_config
 from multishift_training.augmentation.folder import SHEET
-from multishift_training.augmentation.run import augment
 from multishift_training.cli.options import data_option
+from multishift_training.presence import check_augmentation
 
 
 @click.command()
 @click.argument('config', type=click.Path(path_type=Path))
 @click.option(
     '--out',
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     help='Folder of the run; runs/CONFIG when left out. A run that was killed goes on from there.',
 )
 @data_option
@@ -29,7 +29,12 @@ def command(config: Path, out: Path | None, data: Path, as_json: bool) -> None:
     `multishift train` reads the folder as data of kind `multishift_cityscapes`.
     """
     folder = out or Path('runs') / config.stem
-    summary = augment(read_config(config), folder, root=data)
+    described = read_config(config)
+    check_augmentation(described, data)
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.augmentation.run import augment
+
+    summary = augment(described, folder, root=data)
     if not summary.complete:
         click.echo(f'{summary.recorded} of {summary.sources} sources are done', err=True)
         return  # other processes are at work, and the last one has the totals

@@ -14,9 +14,8 @@ from multishift_training.cli.bundle import (
     write_bundle,
 )
 from multishift_training.cli.options import SizeType
-from multishift_training.datasets import open_validation
 from multishift_training.export import Plan
-from multishift_training.trained import open_trained
+from multishift_training.presence import check_checkpoint, check_data
 
 
 @click.command()
@@ -27,7 +26,7 @@ from multishift_training.trained import open_trained
     metavar='HxW',
     help="Rows and columns of the engine input, in pixels; the run's engine_size when left out.",
 )
-@bundle_options
+@bundle_options('checkpoint')
 def command(
     checkpoint: Path,
     size: tuple[int, int] | None,
@@ -40,10 +39,17 @@ def command(
 
     The score is calibrated on the run's validation frames.
     """
-    model, config, metrics = open_trained(checkpoint, root=data)
+    config = check_checkpoint(checkpoint, data)
     size = size or config.engine_size
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
+    check_data(config.val, data)
+    plan.check()
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.datasets import open_validation
+    from multishift_training.trained import open_trained
+
+    model, _, metrics = open_trained(checkpoint, root=data)
     cache = checkpoint.parent / 'cache'
     frames = open_validation(config.val, root=data, cache=cache, size=size)
     calibration = calibrated(

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.engine.manifest import Artifact, Calibration
+from multishift_perception.destinations import check_bundle, check_file
+from multishift_perception.engine import Artifact, Calibration
+from multishift_perception.errors import MultishiftError
 from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
-from multishift_training.datasets.loading import ValidationSet, validation_loader
-from multishift_training.deploy import DeployGraph
 from multishift_training.export import (
     DEFAULT_TARGETS,
     PRECISIONS,
@@ -23,10 +23,12 @@ from multishift_training.export import (
     Plan,
     Precision,
     Target,
-    export_bundle,
 )
-from multishift_training.models import SegmentationModel
-from multishift_training.validate import pooled_scores
+from multishift_training.export.onnx_kind import ONNX
+
+if TYPE_CHECKING:
+    from multishift_training.datasets.loading import ValidationSet
+    from multishift_training.models import SegmentationModel
 
 _PROBES = 2
 _SAMPLES = 64
@@ -34,9 +36,9 @@ _SAMPLES = 64
 _OPTIONS = (
     click.option(
         '--out',
-        type=click.Path(path_type=Path, file_okay=False),
+        type=click.Path(path_type=Path),
         required=True,
-        help='Bundle to write.',
+        help='Bundle to write; it replaces an older one, and nothing else.',
     ),
     click.option(
         '--target',
@@ -65,9 +67,10 @@ _OPTIONS = (
     ),
     click.option(
         '--onnx',
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path),
         help='Write the network as ONNX too, in fp32, to this file.',
     ),
+    click.option('--force', is_flag=True, help='Replace the file of --onnx.'),
     click.option(
         '--batch',
         type=click.IntRange(min=1),
@@ -79,28 +82,46 @@ _OPTIONS = (
 )
 
 
-def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
+def bundle_options(weights: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options ``out``, ``plan``, ``batch`` and ``data``.
 
-    A plan that this machine cannot build is refused before the command begins.
+    Places that it may not write to are refused before the command begins. The command itself
+    checks the plan, once it has seen its files: that loads what builds it.
+
+    Args:
+        weights: the command's argument that names what it reads.
     """
 
-    @wraps(command)
-    def with_plan(
-        *,
-        targets: tuple[Target, ...],
-        precision: Precision,
-        capabilities: tuple[str, ...],
-        onnx: Path | None,
-        **others: Any,
-    ) -> None:
-        plan = Plan(targets, precision, capabilities, onnx)
-        plan.check()
-        command(plan=plan, **others)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_plan(
+            *,
+            targets: tuple[Target, ...],
+            precision: Precision,
+            capabilities: tuple[str, ...],
+            onnx: Path | None,
+            force: bool,
+            out: Path,
+            **others: Any,
+        ) -> None:
+            check_bundle(out, option='--out', reads=[others[weights]])
+            if onnx is not None:
+                _check_onnx(onnx, out, others[weights], force=force)
+            command(out=out, plan=Plan(targets, precision, capabilities, onnx), **others)
 
-    for option in reversed(_OPTIONS):
-        with_plan = option(with_plan)
-    return with_plan
+        for option in reversed(_OPTIONS):
+            with_plan = option(with_plan)
+        return with_plan
+
+    return decorate
+
+
+def _check_onnx(file: Path, bundle: Path, weights: Path, *, force: bool) -> None:
+    if file.resolve().is_relative_to(bundle.resolve()):
+        raise MultishiftError(
+            f'{file} lies in {bundle}, which is replaced as a whole: name another file'
+        )
+    check_file(file, ONNX, force=force, reads=[weights])
 
 
 def calibrated(
@@ -114,6 +135,9 @@ def calibrated(
         workers: processes that read them.
         dataset: what the frames are, in words, for the manifest.
     """
+    from multishift_training.datasets.loading import validation_loader
+    from multishift_training.validate import pooled_scores
+
     known, novel = pooled_scores(model, validation_loader(frames, workers=workers))
     return fit_calibration(known, novel, dataset=f'{len(frames)} {dataset}')
 
@@ -141,6 +165,9 @@ def write_bundle(
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
+    from multishift_training.deploy import DeployGraph
+    from multishift_training.export import export_bundle
+
     samples = min(_SAMPLES, len(frames)) if plan.precision == 'int8' else 0
     manifest = export_bundle(
         out,

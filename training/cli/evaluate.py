@@ -6,37 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from multishift_perception.engine import Engine
-from multishift_perception.engine.engine import BACKENDS
+from multishift_perception.cli.options import force_option
+from multishift_perception.destinations import EVALUATE, check_folder, report_of
+from multishift_perception.disk import reporting_full_disk
+from multishift_perception.engine import BACKENDS, EMBEDDED_BUNDLE, Engine, read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
-from multishift_perception.replay import provenance
-from multishift_perception.report import software
 from multishift_training import models
-from multishift_training.checkpoints.reading import read_metadata, weight_files
 from multishift_training.cli.options import SizeType, data_option
-from multishift_training.datasets import ValidationSet, open_validation, validation_loader
 from multishift_training.evaluation.descriptions import read_datasets
-from multishift_training.evaluation.evaluate import evaluate
-from multishift_training.evaluation.report import EvaluationReport, to_json, write_report
-from multishift_training.evaluation.runners import (
-    MAHALANOBIS,
-    UNCERTAINTY,
-    EngineRunner,
-    NetworkRunner,
-    Runner,
-    check_scores,
-)
-from multishift_training.evaluation.table import summary
-from multishift_training.published import open_published
-from multishift_training.scores import NAMES
-from multishift_training.trained import open_trained
-from multishift_training.validate import fit_mahalanobis
+from multishift_training.presence import check_data, check_subject
+from multishift_training.score_names import MAHALANOBIS, NAMES, UNCERTAINTY, check_scores
+
+if TYPE_CHECKING:
+    from multishift_training.datasets import ValidationSet
+    from multishift_training.evaluation.runners import Runner
 
 _PATH = click.Path(path_type=Path)
 _COMPONENTS = {'anomaly': ANOMALY_TRACK, 'obstacle': OBSTACLE_TRACK}
@@ -89,6 +78,7 @@ class _Subject(NamedTuple):
 )
 @data_option
 @click.option('--report', 'folder', type=_PATH, required=True, help='Folder for the report.')
+@force_option
 @click.option('--json', 'as_json', is_flag=True, help='Print the metrics as JSON.')
 def command(
     datasets: tuple[Path, ...],
@@ -102,22 +92,41 @@ def command(
     backend: str,
     data: Path,
     folder: Path,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure an engine, or a checkpoint, on labelled images.
 
     DATASET is a YAML file that describes data sets by name, such as `dusk: {kind: camvid, split:
     train, patterns: ['0001TP*'], held_out: [rider]}`.
+
+    Images that cannot be read are left out, counted and named. The same command goes on where an
+    interrupted one stopped.
     """
     _check_options(bundle, checkpoint, model, scores, fit, size, backend)
+    kind = report_of(EVALUATE)
+    reads = (bundle, checkpoint)
+    check_folder(folder, kind, option='--report', force=force, reads=reads, scraps=('cache',))
     descriptions = read_datasets(datasets)
-    _make(folder)
+    fitted = {} if fit is None else read_datasets([fit])
+    for description in (*descriptions.values(), *fitted.values()):
+        check_data(description, data)
+    if checkpoint is None:
+        read_manifest(bundle or EMBEDDED_BUNDLE)
+    else:
+        check_subject(checkpoint, model, data)
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.datasets import open_validation
+    from multishift_training.evaluation.evaluate import evaluate
+    from multishift_training.evaluation.progress import Progress
+    from multishift_training.evaluation.report import EvaluationReport, to_json, write_report
+    from multishift_training.evaluation.table import summary
+
     cache = folder / 'cache'  # of rendered frames
     opened = {
         name: open_validation(description, root=data, cache=cache)
         for name, description in descriptions.items()
     }
-    fitted = {} if fit is None else read_datasets([fit])
     to_fit = [open_validation(part, root=data, cache=cache, size=size) for part in fitted.values()]
     subject = (
         _engine(bundle, backend)
@@ -125,24 +134,28 @@ def command(
         else _network(checkpoint, model, scores or (UNCERTAINTY,), size, to_fit, root=data)
     )
     counted = None if components is None else _COMPONENTS[components]
+    described = {k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()}
     with subject as (runner, name, origin):
-        results = evaluate(opened, runner, components=counted)
-    if fit is not None:
-        origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
-            part.model_dump_json(exclude_none=True) for part in fitted.values()
-        )
+        if fit is not None:
+            origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
+                part.model_dump_json(exclude_none=True) for part in fitted.values()
+            )
+        same = {key: value for key, value in origin.items() if key != 'created'}
+        run = {'subject': same, 'scores': runner.scores, 'components': components}
+        progress = Progress(cache / 'unfinished', {**run, 'datasets': described})
+        results = evaluate(opened, runner, progress=progress, components=counted)
     report = EvaluationReport(
         subject=name,
         classes=runner.classes,
         scores=runner.scores,
         results=results,
-        descriptions={
-            k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()
-        },
+        descriptions=described,
         components=counted,
         provenance=origin,
     )
-    page = write_report(report, folder)
+    with reporting_full_disk(folder):
+        page = write_report(report, folder)
+    progress.remove()
     click.echo(to_json(report) if as_json else f'{summary(results)}\n\n{page}', nl=not as_json)
 
 
@@ -176,18 +189,11 @@ def _check_options(
         )
 
 
-def _make(folder: Path) -> None:
-    # Before the long run, not after it.
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MultishiftError(
-            f'{folder} cannot be made ({error.strerror}): give another folder with --report'
-        ) from None
-
-
 @contextmanager
 def _engine(bundle: Path | None, backend: str) -> Iterator[_Subject]:
+    from multishift_perception.provenance import provenance
+    from multishift_training.evaluation.runners import EngineRunner
+
     with Engine.load(bundle, backend=backend) as engine:
         name = f'{engine.name} ({engine.backend})'
         yield _Subject(EngineRunner(engine), name, provenance(engine))
@@ -203,8 +209,15 @@ def _network(
     *,
     root: Path,
 ) -> Iterator[_Subject]:
+    from multishift_perception.report import software
+    from multishift_training.checkpoints.reading import weight_files
+    from multishift_training.datasets import validation_loader
+    from multishift_training.evaluation.runners import NetworkRunner
+    from multishift_training.published import open_published
+    from multishift_training.trained import open_trained
+    from multishift_training.validate import fit_mahalanobis
+
     if name is None:
-        _check_trained(checkpoint)
         model = open_trained(checkpoint, root=root).model
     else:
         model, _ = open_published(checkpoint, name)
@@ -221,17 +234,3 @@ def _network(
         **software(),
     }
     yield _Subject(runner, checkpoint.resolve().name, origin)
-
-
-def _check_trained(checkpoint: Path) -> None:
-    """See that a checkpoint, if it is there, says which network it is of.
-
-    Raises:
-        MultishiftError: if not.
-    """
-    if not checkpoint.exists():
-        return  # opening it says so
-    if checkpoint.suffix != '.safetensors' or 'config' not in read_metadata(checkpoint):
-        raise MultishiftError(
-            f'{checkpoint} was not written by `multishift train`: name its network with --model'
-        )

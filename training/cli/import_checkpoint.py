@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from multishift_perception.engine.manifest import Calibration
+from multishift_perception.engine import Calibration
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training import models
-from multishift_training.checkpoints import LoadReport
-from multishift_training.checkpoints.reading import weight_files
 from multishift_training.cli.bundle import (
     Origin,
     bundle_options,
@@ -21,11 +19,14 @@ from multishift_training.cli.bundle import (
     write_bundle,
 )
 from multishift_training.cli.options import SizeType
-from multishift_training.datasets import ValidationData, open_validation
+from multishift_training.datasets import ValidationData
 from multishift_training.datasets.config import SampleDriveData
 from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.export import Plan
-from multishift_training.published import open_published
+from multishift_training.presence import check_data, check_weights
+
+if TYPE_CHECKING:
+    from multishift_training.checkpoints import LoadReport
 
 _FRAMES = 4
 _SEED = 7_000_000  # far from those of any training run
@@ -55,7 +56,7 @@ _MEND = 'fit it on frames of your own with --calibrate'
     type=click.Path(path_type=Path),
     help='YAML file that describes labelled frames, as for `multishift evaluate`.',
 )
-@bundle_options
+@bundle_options('file')
 def command(
     file: Path,
     name: str,
@@ -73,6 +74,13 @@ def command(
     is enough to try the engine, and no more: its operating point belongs to that drive.
     """
     source = _described(dataset) if dataset else _sample_drive(size)
+    check_weights(file)
+    check_data(source, data)
+    plan.check()
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.datasets import open_validation
+    from multishift_training.published import open_published
+
     model, report = open_published(file, name)
     click.echo(str(report))
     with tempfile.TemporaryDirectory() as cache:
@@ -119,6 +127,8 @@ def _provisional(calibration: Calibration) -> Calibration:
 def _provenance(
     file: Path, name: str, size: tuple[int, int], dataset: Path | None, report: LoadReport
 ) -> dict[str, Any]:
+    from multishift_training.checkpoints.reading import weight_files
+
     imported = file.resolve().name
     calibrate = f' --calibrate {dataset.name}' if dataset else ''
     return {

@@ -1,41 +1,66 @@
 """Typed, validated descriptions of data sets, told apart by ``kind``.
 
-Folders are relative to the data root, unless absolute; their defaults are the names under which
+Paths are relative to the data root, unless absolute; their defaults are the names under which
 the data sets are usually unpacked.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from multishift_perception.classes import CITYSCAPES
+from multishift_perception.label_map import CLASS, class_index
 from multishift_perception.sample_drive import CONDITIONS
+from multishift_perception.schema_words import Words, did_you_mean, one_of
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Truth = Literal['classes', 'anomaly']
 AcdcCondition = Literal['fog', 'rain', 'snow', 'night']
 
-_CLASS_NAMES = tuple(c.name for c in CITYSCAPES)
-
 
 class Strict(BaseModel):
-    """A description in which an unknown key is an error."""
+    """A description in which an unknown key is an error, and so is a number that is none."""
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
-def _known_classes(names: list[str]) -> list[str]:
-    for name in names:
-        if name not in _CLASS_NAMES:
-            raise ValueError(f'unknown class {name!r}: choose among {", ".join(_CLASS_NAMES)}')
-    return names
+def refuse_renamed(description: Any) -> Any:
+    """Return a description as it is, unless its kind has another name now.
+
+    Raises:
+        ValueError: it has.
+    """
+    if isinstance(description, dict) and description.get('kind') == 'rule_based':
+        raise ValueError(
+            'kind rule_based is called pasted_weather: set that for the same images '
+            "(the paper's RuleAug, which pastes nothing, is partners and transforms rule_aug)"
+        )
+    return description
+
+
+def _known_condition(name: str) -> str:
+    if name not in CONDITIONS:
+        hint = did_you_mean(name, CONDITIONS)
+        raise ValueError(f'{name} is no condition{hint}, expected {one_of(CONDITIONS)}')
+    return name
+
+
+ClassName = Annotated[
+    str, BeforeValidator(lambda given: CITYSCAPES[class_index(given)].name), Words(CLASS)
+]
+Condition = Annotated[str, AfterValidator(_known_condition), Words(one_of(CONDITIONS))]
 
 
 class CityscapesData(Strict):
-    """Cityscapes: ``leftImg8bit/`` and ``gtFine/`` with the ``labelTrainIds`` images."""
+    """Cityscapes: ``leftImg8bit/`` and ``gtFine/`` with the ``labelTrainIds`` images.
+
+    Attributes:
+        root: folder that holds both.
+        split: which split to take.
+    """
 
     kind: Literal['cityscapes']
     root: Path = Path('cityscapes')
@@ -43,7 +68,13 @@ class CityscapesData(Strict):
 
 
 class MultishiftCityscapesData(Strict):
-    """Generated partners of Cityscapes images, in the same folders (MultiShiftSeg's CG-Aug)."""
+    """Generated partners of Cityscapes images, in the same folders (MultiShiftSeg's CG-Aug).
+
+    Attributes:
+        root: folder that holds ``leftImg8bit/`` and ``gtFine/``: the release, or what `multishift
+            augment` wrote.
+        split: which split to take.
+    """
 
     kind: Literal['multishift_cityscapes']
     root: Path = Path('multishift_cityscapes')
@@ -51,28 +82,44 @@ class MultishiftCityscapesData(Strict):
 
 
 class RoadAnomalyData(Strict):
-    """RoadAnomaly (EPFL), as released or rearranged, with anomalies marked 2 or 1."""
+    """RoadAnomaly (EPFL), as released or rearranged, with anomalies marked 2 or 1.
+
+    Attributes:
+        root: folder of the data set.
+    """
 
     kind: Literal['road_anomaly']
     root: Path = Path('road_anomaly')
 
 
 class RoadAnomaly21Data(Strict):
-    """SegmentMeIfYouCan's anomaly track; only its validation images have labels."""
+    """SegmentMeIfYouCan's anomaly track; only its validation images have labels.
+
+    Attributes:
+        root: folder that holds ``images/`` and ``labels_masks/``.
+    """
 
     kind: Literal['road_anomaly21']
     root: Path = Path('dataset_AnomalyTrack')
 
 
 class RoadObstacle21Data(Strict):
-    """SegmentMeIfYouCan's obstacle track; only its validation images have labels."""
+    """SegmentMeIfYouCan's obstacle track; only its validation images have labels.
+
+    Attributes:
+        root: folder that holds ``images/`` and ``labels_masks/``.
+    """
 
     kind: Literal['road_obstacle21']
     root: Path = Path('dataset_ObstacleTrack')
 
 
 class FishyscapesLostFoundData(Strict):
-    """Fishyscapes Lost & Found, validation: Fishyscapes' labels on Lost & Found's images."""
+    """Fishyscapes Lost & Found, validation: Fishyscapes' labels on Lost & Found's images.
+
+    Attributes:
+        root: folder of the data set, images and labels.
+    """
 
     kind: Literal['fishyscapes_lost_found']
     root: Path = Path('fs_LostAndFound')
@@ -98,7 +145,7 @@ class AcdcPocData(Strict):
         root: folder that holds ``rgb_anon_trainvaltest/`` and ``gt_trainval/``.
         originals: ACDC, which the released differences (``.npz`` images) are added to.
         conditions: which weathers to take.
-        truth: see ``MuadData``.
+        truth: what known pixels are; see ``muad``.
     """
 
     kind: Literal['acdc_poc']
@@ -130,16 +177,14 @@ class CamvidData(Strict):
         root: folder that holds ``images/`` and ``labels/``, or ``train/`` and ``trainannot/``.
         split: which split to take.
         patterns: which images to take, as globs over file names.
-        held_out: names of classes that are novel objects; see ``FolderData``.
+        held_out: classes, by name or number, that are novel objects; see ``folder``.
     """
 
     kind: Literal['camvid']
     root: Path = Path('camvid')
     split: Literal['train', 'val', 'test']
     patterns: list[str] = Field(default=['*'], min_length=1)
-    held_out: list[str] = []
-
-    _held_out = field_validator('held_out')(_known_classes)
+    held_out: list[ClassName] = []
 
 
 class SampleDriveData(Strict):
@@ -161,15 +206,12 @@ class SampleDriveData(Strict):
     frames: int = Field(ge=1)
     seed: int = Field(ge=0)
     size: Size = (360, 640)
-    conditions: list[str] = []
+    conditions: list[Condition] = []
     learn_novel: bool = True
 
     @field_validator('conditions')
     @classmethod
-    def _known_conditions(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in CONDITIONS:
-                raise ValueError(f'unknown condition {name!r}: choose among {CONDITIONS}')
+    def _distinct(cls, names: list[str]) -> list[str]:
         if len(set(names)) < len(names):
             raise ValueError('a condition is named twice')
         return names
@@ -184,9 +226,11 @@ class FolderData(Strict):
         image_suffix: what image file names end with after the common part.
         label_suffix: what label file names end with after the common part.
         patterns: which images to take, as globs over file names.
-        label_map: YAML file from raw label values to ours; relative to the working directory.
-        held_out: names of classes that are novel objects (254) in validation and evaluation. In
-            training they are void: no network may learn from what it is to find unknown.
+        label_map: YAML file from raw label values to ours (a label map); relative to the data
+            root, as the folders are.
+        held_out: classes, by name or number, that are novel objects (254) in validation and
+            evaluation. In training they are void: no network may learn from what it is to find
+            unknown.
         learn_novel: in training, keep the pixels that the label map calls novel. If not, they
             are void there too.
     """
@@ -198,10 +242,8 @@ class FolderData(Strict):
     label_suffix: str = '.png'
     patterns: list[str] = Field(default=['*'], min_length=1)
     label_map: Path
-    held_out: list[str] = []
+    held_out: list[ClassName] = []
     learn_novel: bool = False
-
-    _held_out = field_validator('held_out')(_known_classes)
 
 
 ImageData = Annotated[
@@ -239,7 +281,11 @@ class CocoObjects(Strict):
 
 
 class SampleObjects(Strict):
-    """Novel objects of the sample drive; one to three are pasted into four images of five."""
+    """Novel objects of the sample drive; one to three are pasted into four images of five.
+
+    Attributes:
+        split: whose novel objects; no two splits share one.
+    """
 
     kind: Literal['sample_objects']
     split: Literal['train', 'val', 'demo']

@@ -9,8 +9,8 @@ from pathlib import Path
 import re
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.image_listing import list_files
 
-PICTURES = ('.jpg', '.jpeg', '.png', '.webp')
 MEND_ROOT = 'mend its folder in the configuration, or give the data root with --data'
 
 
@@ -63,8 +63,8 @@ def find(
     """List files; a missing folder has none.
 
     Args:
-        folder: where to look.
-        pattern: glob over paths below ``folder``.
+        folder: where to look; see ``list_files`` for links and for what is never listed.
+        pattern: glob over paths below ``folder``; ``**`` stands for any folders.
         ends: what a path must end with; the rest of it, without this, is its key.
         key: turns that into the key, where two data sets name their files differently.
         names: globs over file names, one of which must match.
@@ -73,11 +73,12 @@ def find(
         MultishiftError: two files have the same key, or none matches ``names``.
     """
     listed: dict[str, Path] = {}
-    for path in sorted(folder.glob(pattern)):
-        name = path.relative_to(folder).as_posix()
+    levels = pattern.split('/')
+    for path in sorted(list_files(folder, None if '**' in levels else len(levels))):
+        relative = path.relative_to(folder)
+        name = relative.as_posix()
         end = next((end for end in ends if name.lower().endswith(end.lower())), None)
-        # A leading dot marks what an operating system left in an archive.
-        if end is None or path.name.startswith('.'):
+        if end is None or not _matches(relative.parts, levels):
             continue
         own_key = name[: -len(end)] if key is None else key(name[: -len(end)])
         if own_key in listed:
@@ -151,6 +152,14 @@ def some(names: Iterable[str]) -> str:
     ordered = sorted(names)
     more = ', ...' if len(ordered) > 3 else ''
     return f'{len(ordered)} ({", ".join(ordered[:3])}{more})'
+
+
+def _matches(parts: Sequence[str], levels: Sequence[str]) -> bool:
+    if not levels:
+        return not parts
+    if levels[0] == '**':
+        return _matches(parts, levels[1:]) or (bool(parts) and _matches(parts[1:], levels))
+    return bool(parts) and fnmatch(parts[0], levels[0]) and _matches(parts[1:], levels[1:])
 
 
 def _absence(files: Files) -> str:

@@ -95,9 +95,24 @@ def open_images(
     return LabelledImages(
         config.kind,
         _entries(config, root, cache),
-        label_table(config, training=training),
+        label_table(config, root, training=training),
         has_classes=has_classes(config),
     )
+
+
+def check_images(config: ImageData, root: Path) -> None:
+    """See that a data set's files are there, without reading or rendering an image.
+
+    Args:
+        config: the data set.
+        root: folder that relative data paths start from.
+
+    Raises:
+        MultishiftError: folders or files are missing; one message names all that are.
+    """
+    if config.kind != 'sample_drive':  # which is rendered
+        _entries(config, root, Path())
+    label_table(config, root, training=False)
 
 
 def _entries(config: ImageData, root: Path, cache: Path) -> list[Entry]:

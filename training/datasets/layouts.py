@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.image_listing import PICTURES
 from multishift_training.datasets.config import (
     AcdcPocData,
     CamvidData,
@@ -24,7 +25,6 @@ from multishift_training.datasets.config import (
 )
 from multishift_training.datasets.entries import (
     MEND_ROOT,
-    PICTURES,
     Entry,
     Files,
     find,
@@ -37,6 +37,7 @@ _UNPACK = 'unpack the data set again'
 _TRAIN_IDS = 'create them with cityscapesScripts (csCreateTrainIdLabelImgs)'
 _CITY_IMAGE = ('_leftImg8bit.png',)
 _CITY_LABELS = ('_gtFine_labelTrainIds.png',)
+_CITY_LABEL_IDS = '_gtFine_labelIds.png'
 
 
 class Folders(NamedTuple):
@@ -83,6 +84,12 @@ def cityscapes(config: CityscapesData | MultishiftCityscapesData, root: Path) ->
         scene = re.match(r'.+?_\d{6}_\d{6}(?=_|$)', name)
         entries.append(Entry(image, labels, name, scene[0] if scene else name))
     return weighted(entries, base / 'records.jsonl')
+
+
+def label_ids(entry: Entry) -> Path | None:
+    """Return the image of Cityscapes' own label ids beside that of train ids, if it is there."""
+    path = entry.labels.with_name(entry.labels.name.replace(_CITY_LABELS[0], _CITY_LABEL_IDS))
+    return path if path.is_file() else None
 
 
 def road_anomaly(config: RoadAnomalyData, root: Path) -> list[Entry]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.signals import deaf_to_signals, obey_parent
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.outliers import Outliers, open_outliers, paste
 from multishift_training.datasets.sample_config import ValidationData
@@ -94,7 +95,9 @@ class OneLineLoader(DataLoader[Batch]):
             MultishiftError: a file is at fault.
         """
         try:
-            yield from super().__iter__()
+            with deaf_to_signals():  # the workers start here
+                batches = super().__iter__()
+            yield from batches
         except MultishiftError as error:
             # From a worker it comes with the worker's traceback around it; the last line is ours.
             line = str(error).strip().splitlines()[-1]
@@ -149,7 +152,7 @@ def training_loader(
         batch_sampler=batches[start:, rank::ranks].tolist(),
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_begin,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # reading must not move the global random state
     )
@@ -196,7 +199,7 @@ def validation_loader(
         batch_size,
         sampler=range(rank, len(validation), ranks),
         num_workers=workers,
-        worker_init_fn=_single_threaded,
+        worker_init_fn=_begin,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # reading must not move the global random state
     )
@@ -222,6 +225,8 @@ def class_weights(images: LabelledImages, num_classes: int) -> Tensor:
     return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
 
 
-def _single_threaded(_: int) -> None:
-    """Keep OpenCV from starting threads, which a forked process may hang in."""
+def _begin(_: int) -> None:
+    """Begin a process that reads ahead."""
+    obey_parent()
+    # OpenCV's threads are what a forked process may hang in.
     cv2.setNumThreads(0)

@@ -13,7 +13,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.datasets.entries import file_name
 from multishift_training.datasets.images import LabelledImage, LabelledImages
 from multishift_training.datasets.outliers import Outliers, paste
-from multishift_training.datasets.transforms import SharedTransforms, weather
+from multishift_training.datasets.transforms import SharedTransforms, strong_color, weather
 
 
 class Partners(Protocol):
@@ -95,7 +95,7 @@ class ImagePartners:
         return int(rng.choice(candidates, p=shares))
 
 
-class RuleBasedPartners:
+class PastedWeatherPartners:
     """Partners that are the originals in another weather or light, with novel objects pasted."""
 
     def __init__(
@@ -111,6 +111,20 @@ class RuleBasedPartners:
         image, labels = original[0].copy(), original[1].copy()
         if self._outliers is not None:
             paste(self._outliers, image, labels, rng)
+        return self._change([(image, labels)], rng)[0]
+
+
+class RuleAugPartners:
+    """Partners that are the originals in the colours of RuleAug, pixel for pixel."""
+
+    def __init__(self, originals: LabelledImages) -> None:
+        """Give every original a partner."""
+        self.paired = tuple(range(len(originals)))
+        self._change = SharedTransforms(strong_color())
+
+    def draw(self, index: int, original: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+        """Change the colours of a copy of the original."""
+        image, labels = original[0].copy(), original[1].copy()
         return self._change([(image, labels)], rng)[0]
 
 

@@ -7,20 +7,21 @@ from typing import Any
 import zipfile
 import zlib
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.label_map import UNMAPPED
+from multishift_perception.frame_errors import FrameError
+from multishift_perception.image_files import decode_file
+from multishift_perception.label_map import UNMAPPED, look_up, read_raw_labels
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.tables import Table, spans
 
 Bytes = NDArray[np.uint8]
 
-# What Pillow raises for damaged files, by where the damage is.
-_UNREADABLE = (OSError, SyntaxError, ValueError)
+
+class ForeignLabelsError(MultishiftError):
+    """Labels that can be read, but are not of the data set's kind: its description is at fault."""
 
 
 def read_image(entry: Entry) -> Bytes:
@@ -51,19 +52,19 @@ def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
         kind: name of the data set, for messages.
 
     Raises:
-        MultishiftError: the file is no readable label image, or has a value the table lacks.
+        ForeignLabelsError: the file is no label image, or has a value the table lacks.
+        MultishiftError: it cannot be read.
     """
-    raw = _array(path) if path.suffix == '.npz' else _indices(path)
+    raw = _array(path) if path.suffix == '.npz' else read_raw_labels(path)
     if raw.ndim != 2 or raw.dtype.kind not in 'iub' or raw.size == 0:
-        raise MultishiftError(
+        raise ForeignLabelsError(
             f'{path}: a label image must have one channel of integers, this one is '
             f'{raw.dtype} {raw.shape} (a colour rendering?)'
         )
-    inside = raw.astype(np.uint8)
-    labels = np.asarray(cv2.LUT(inside, table), np.uint8)
-    unmapped = (labels == UNMAPPED) | (inside != raw)
+    labels = look_up(table, raw)
+    unmapped = labels == UNMAPPED
     if unmapped.any():
-        raise MultishiftError(
+        raise ForeignLabelsError(
             f'{path}: label value {raw[unmapped][0]} is none of those {kind} uses '
             f'({spans(np.flatnonzero(table != UNMAPPED).tolist())}): mend the file, or its '
             'label map if the configuration names one'
@@ -73,24 +74,9 @@ def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
 
 def _picture(path: Path) -> Bytes:
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert('RGB'))
-    except _UNREADABLE as error:
+        return decode_file(path.read_bytes(), max_pixels=None)
+    except (FrameError, OSError) as error:
         raise MultishiftError(f'{path} is no readable image ({error}): copy it again') from None
-
-
-def _indices(path: Path) -> NDArray[Any]:
-    """Return raw label values; those of a palette are its indices, not its colours."""
-    try:
-        with Image.open(path) as image:
-            raw = np.array(image)
-    except _UNREADABLE as error:
-        raise MultishiftError(
-            f'{path} is no readable label image ({error}): copy it again'
-        ) from None
-    if raw.ndim == 3 and raw.shape[2] >= 3 and not np.ptp(raw[..., :3], axis=2).any():
-        return raw[..., 0]  # grey, stored as colour
-    return raw
 
 
 def _array(path: Path) -> NDArray[Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 import fcntl
 from functools import partial
 import hashlib
 from itertools import product
 import json
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -21,6 +19,7 @@ from multishift_perception import classes, sample_drive
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import replacing
 from multishift_perception.sample_drive import random_frame
+from multishift_perception.workers import worker_pool
 from multishift_training.datasets.config import SampleDriveData
 from multishift_training.datasets.entries import Entry, find, pair
 
@@ -41,12 +40,8 @@ def rendered(config: SampleDriveData, cache: Path) -> list[Entry]:
         cache: folder of such folders.
     """
     folder = cache / f'sample_drive-{config.split}-{_key(config)}'
-    cache.mkdir(parents=True, exist_ok=True)
-    # Of several processes that want the same frames, one renders them.
-    with folder.with_suffix('.lock').open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            _fill(folder, config)
+    if not folder.is_dir():
+        _fill(folder, config)
     pairs = pair(
         config.kind,
         find(folder, '*', ('.image.png',)),
@@ -74,9 +69,15 @@ def _key(config: SampleDriveData) -> str:
 
 def _fill(folder: Path, config: SampleDriveData) -> None:
     try:
-        with replacing(folder) as fresh:
-            fresh.mkdir()
-            _render(config, fresh)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Of several processes that want the same frames, one renders them.
+        with folder.with_suffix('.lock').open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.is_dir():
+                return
+            with replacing(folder) as fresh:
+                fresh.mkdir()
+                _render(config, fresh)
     except OSError as error:
         raise MultishiftError(
             f'cannot keep rendered frames in {folder} ({error.strerror}): '
@@ -92,10 +93,8 @@ def _render(config: SampleDriveData, folder: Path) -> None:
     if len(jobs) <= _FEW:
         _run(map(draw, jobs), config.split, len(jobs))
         return
-    # Spawned, not forked: a fork of a process whose libraries run threads can hang for ever.
-    context = get_context('spawn')
     # A process per core: OpenCV's own threads would only get in each other's way.
-    with ProcessPoolExecutor(None, context, cv2.setNumThreads, (1,)) as pool:
+    with worker_pool(None, cv2.setNumThreads, (1,)) as pool:
         _run(pool.map(draw, jobs, chunksize=8), config.split, len(jobs))
 
 

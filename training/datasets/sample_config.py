@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from multishift_training.datasets.config import (
     CityscapesData,
@@ -15,23 +15,49 @@ from multishift_training.datasets.config import (
     SampleDriveData,
     Size,
     Strict,
+    refuse_renamed,
 )
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DeepLabTransforms(Strict):
-    """The published DeepLab transforms: a random crop."""
+    """The published DeepLab transforms: a random crop.
+
+    Attributes:
+        crop: rows and columns of the crop.
+    """
 
     kind: Literal['multishift_deeplab']
     crop: Size = (700, 700)
 
 
 class Mask2FormerTransforms(Strict):
-    """The published Mask2Former transforms: strong colour changes, zoom, turn, flips, crop."""
+    """The published Mask2Former transforms: strong colour changes, zoom, turn, flips, crop.
+
+    Attributes:
+        crop: rows and columns of the crop.
+    """
 
     kind: Literal['multishift_mask2former']
     crop: Size = (700, 700)
+
+
+class RuleAugTransforms(Strict):
+    """RuleAug, the paper's baseline of fixed rules (after Schwonberg et al.; appendix A.5).
+
+    Colour jitter, blur, sharpness, contrast, equalisation, zoom and turn with probability 0.5
+    each, flips with 0.75 together, and a crop; nothing is pasted.
+
+    Attributes:
+        crop: rows and columns of the crop.
+        color: make the changes of colour, from jitter to equalisation; not where partners
+            ``rule_aug`` have some of their own.
+    """
+
+    kind: Literal['rule_aug']
+    crop: Size = (700, 700)
+    color: bool = True
 
 
 class ZoomCropTransforms(Strict):
@@ -64,19 +90,40 @@ class ZoomCropTransforms(Strict):
 
 
 TransformData = Annotated[
-    DeepLabTransforms | Mask2FormerTransforms | ZoomCropTransforms, Field(discriminator='kind')
+    DeepLabTransforms | Mask2FormerTransforms | RuleAugTransforms | ZoomCropTransforms,
+    Field(discriminator='kind'),
 ]
 
 
-class RuleBasedPartner(Strict):
+class PastedWeatherPartner(Strict):
     """The partner is the original in another weather or light, drawn by rule.
 
     Attributes:
         weather: change weather and light; if not, pasted objects are all that differs.
     """
 
-    kind: Literal['rule_based']
+    kind: Literal['pasted_weather']
     weather: bool = True
+
+
+class RuleAugPartner(Strict):
+    """The partner is the original in the colours of RuleAug; nothing is pasted into it.
+
+    What moves pixels is left to ``transforms``, which are the same for both members of a pair:
+    the method compares pixels at the same place.
+    """
+
+    kind: Literal['rule_aug']
+
+
+Partners = (
+    CityscapesData
+    | MultishiftCityscapesData
+    | SampleDriveData
+    | FolderData
+    | PastedWeatherPartner
+    | RuleAugPartner
+)
 
 
 class TrainingData(Strict):
@@ -87,19 +134,17 @@ class TrainingData(Strict):
         partners: images of the same scenes in another domain, one of which is drawn for an
             original in each epoch; if none, originals are used alone.
         mixup: largest share of the original that is blended into its partner.
-        outliers: objects to paste into originals (``anomaly_mix``), and into rule-based partners.
+        outliers: objects to paste into originals (``anomaly_mix``), and into
+            partners ``pasted_weather``.
         transforms: random changes, the same for both members of a pair.
     """
 
     images: ImageData
     partners: (
         Annotated[
-            CityscapesData
-            | MultishiftCityscapesData
-            | SampleDriveData
-            | FolderData
-            | RuleBasedPartner,
+            Partners,
             Field(discriminator='kind'),
+            BeforeValidator(refuse_renamed),
         ]
         | None
     ) = None

@@ -14,11 +14,13 @@ from multishift_training.datasets.outliers import Outliers, open_outliers, paste
 from multishift_training.datasets.partners import (
     ImagePartners,
     Partners,
-    RuleBasedPartners,
+    PastedWeatherPartners,
+    RuleAugPartners,
     mixed,
 )
 from multishift_training.datasets.sample_config import (
-    RuleBasedPartner,
+    PastedWeatherPartner,
+    RuleAugPartner,
     TrainingData,
     ZoomCropTransforms,
 )
@@ -114,7 +116,9 @@ def _open_partners(
     match config.partners:
         case None:
             return None
-        case RuleBasedPartner():
-            return RuleBasedPartners(originals, outliers, new_weather=config.partners.weather)
+        case PastedWeatherPartner():
+            return PastedWeatherPartners(originals, outliers, new_weather=config.partners.weather)
+        case RuleAugPartner():
+            return RuleAugPartners(originals)
         case images:
             return ImagePartners(originals, open_images(images, root, cache, training=True))

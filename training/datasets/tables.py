@@ -6,11 +6,13 @@ A value that a data set does not use maps to ``UNMAPPED``, which reading refuses
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
+from multishift_perception.errors import MultishiftError
 from multishift_perception.label_map import UNMAPPED, load_label_map
 from multishift_training.datasets.config import (
     AcdcPocData,
@@ -55,11 +57,16 @@ _MUAD_ANOMALY = {**dict.fromkeys(range(255), 0), **_MUAD_NOVEL, VOID: VOID}
 _CAMVID = dict(enumerate((10, 2, 5, 0, 1, 8, 7, 4, 13, 11, 12, VOID)))
 
 
-def label_table(config: ImageData, *, training: bool) -> Table:
+# All of Cityscapes' label ids as they are; licence plates have none, and are part of their cars.
+LABEL_IDS = np.where(np.arange(256) < 34, np.arange(256), UNMAPPED).astype(np.uint8)
+
+
+def label_table(config: ImageData, root: Path, *, training: bool) -> Table:
     """Return the table of a data set.
 
     Args:
         config: the data set.
+        root: folder that relative data paths start from.
         training: classes held out are void, and so is what is novel, unless the data set is made
             to learn it from; otherwise both are novel (254).
 
@@ -67,7 +74,7 @@ def label_table(config: ImageData, *, training: bool) -> Table:
         MultishiftError: the label map of a folder is missing or wrong.
     """
     if isinstance(config, FolderData):
-        table = load_label_map(config.label_map)
+        table = _label_map(root / config.label_map)
     else:
         table = _table(_values(config))
     if isinstance(config, FolderData | CamvidData):
@@ -97,6 +104,15 @@ def spans(values: Iterable[int]) -> str:
         else:
             runs.append([value, value])
     return ', '.join(str(low) if low == high else f'{low}..{high}' for low, high in runs)
+
+
+def _label_map(path: Path) -> Table:
+    if not path.is_file():
+        raise MultishiftError(
+            f'folder: the label map {path} does not exist: mend `label_map`, which starts from '
+            'the data root (--data)'
+        )
+    return load_label_map(path)
 
 
 def _learns_novel(config: ImageData) -> bool:

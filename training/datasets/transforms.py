@@ -17,6 +17,7 @@ from multishift_training.datasets.images import LabelledImage
 from multishift_training.datasets.sample_config import (
     DeepLabTransforms,
     Mask2FormerTransforms,
+    RuleAugTransforms,
     TransformData,
     ZoomCropTransforms,
 )
@@ -66,7 +67,10 @@ def steps(config: TransformData) -> list[Any]:
         case DeepLabTransforms():
             return [_crop(config.crop)]
         case Mask2FormerTransforms():
-            return [*_strong_color(), *_zoom_turn_flip(), _crop(config.crop)]
+            return [*strong_color(), *_zoom_turn_flip(), _crop(config.crop)]
+        case RuleAugTransforms():
+            color = strong_color() if config.color else []
+            return [*color, *_zoom_turn_flip(), _crop(config.crop)]
         case ZoomCropTransforms():
             low, high = config.zoom
             return [
@@ -110,7 +114,8 @@ def _crop(size: tuple[int, int]) -> Any:
     return A.RandomCrop(*size, pad_if_needed=True, fill=0, fill_mask=VOID)
 
 
-def _strong_color() -> list[Any]:
+def strong_color() -> list[Any]:
+    """Return RuleAug's changes of colour, which the published Mask2Former transforms share."""
     return [
         A.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.5),
         A.GaussianBlur((9, 9), sigma_limit=(0.1, 5.0), p=0.5),
@@ -128,7 +133,7 @@ def _zoom_turn_flip() -> list[Any]:
     return [
         A.OneOf(zooms, p=0.5),
         A.Rotate((-10, 10), fill=0, fill_mask=VOID, p=0.5),
-        A.HorizontalFlip(p=0.5),
+        A.HorizontalFlip(p=0.5),  # with the next, 0.75 that an image is flipped
         A.VerticalFlip(p=0.5),
     ]
 

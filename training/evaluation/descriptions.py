@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from multishift_perception.errors import MultishiftError, schema_faults
-from multishift_perception.files import read_yaml
+from multishift_perception.errors import MultishiftError
+from multishift_perception.typed_yaml import Document, read_document
 from multishift_training.datasets import ImageData, ValidationData
 
-_IMAGES: TypeAdapter[ImageData] = TypeAdapter(ImageData)
+# A union, which mypy takes for no type.
+_IMAGES: Any = ImageData
 _EXAMPLE = '`name: {kind: camvid, split: val}`'
 
 
@@ -32,17 +31,15 @@ def read_datasets(paths: Sequence[Path]) -> dict[str, ValidationData]:
         for name, description in _read(path).items():
             if name in found:
                 raise MultishiftError(f'{path}: {name} is described twice: rename one of them')
-            found[name] = _validated(path, name, description)
+            found[name] = _validated(name, description)
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content = read_yaml(path, 'a YAML file that describes data sets')
-    if not isinstance(content, dict) or not content:
-        raise MultishiftError(f'{path} describes no data set: expected lines such as {_EXAMPLE}')
-    if _is_description(content):
-        return {path.stem: content}
-    return {str(name): description for name, description in content.items()}
+def _read(path: Path) -> dict[str, Document]:
+    document = read_document(path, f'a file that describes data sets, in lines such as {_EXAMPLE}')
+    if _is_description(document.content):
+        return {path.stem: document}
+    return {str(name): document.at(name) for name in document.content}
 
 
 def _is_description(content: Mapping[Any, Any]) -> bool:
@@ -51,12 +48,10 @@ def _is_description(content: Mapping[Any, Any]) -> bool:
     return isinstance(inner, dict) and isinstance(inner.get('kind'), str)
 
 
-def _validated(path: Path, name: str, description: Any) -> ValidationData:
-    if not isinstance(description, dict):
-        raise MultishiftError(f'{path}: {name} is no description: expected {_EXAMPLE}')
-    try:
-        if 'images' in description and 'kind' not in description:
-            return ValidationData.model_validate(description)
-        return ValidationData(images=_IMAGES.validate_python(description))
-    except ValidationError as error:
-        raise MultishiftError(f'{path}: {name}: {schema_faults(error)}') from None
+def _validated(name: str, description: Document) -> ValidationData:
+    if not isinstance(description.content, dict):
+        where = description.where
+        raise MultishiftError(f'{where}: {name} is no description: expected {_EXAMPLE}')
+    if 'images' in description.content and 'kind' not in description.content:
+        return description.typed(ValidationData)
+    return ValidationData(images=description.typed(_IMAGES))

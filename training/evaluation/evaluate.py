@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import Curve, Sizes
 from multishift_training.datasets import LabelledImages, ValidationSet
-from multishift_training.evaluation.runners import Output, Runner
-from multishift_training.evaluation.showcase import Drawing, Showcase, Shown, drawn
+from multishift_training.evaluation.counts import Counts
+from multishift_training.evaluation.drawings import Drawing, drawn
+from multishift_training.evaluation.frames import Images
+from multishift_training.evaluation.progress import Progress
+from multishift_training.evaluation.runners import Runner
 from multishift_training.evaluation.spread import ScoreSpread
 from multishift_training.evaluation.tally import ALL, Row, Tally
 
-_FINE = 1 << 16  # thresholds among which that of the best F1 is looked for
 _RECALL = 0.95
 
 
@@ -30,6 +30,7 @@ class DatasetResult:
     Attributes:
         name: of the data set.
         images: how many there are.
+        damaged: what is wrong with those that cannot be read, by name; they are left out.
         has_classes: whether known pixels are labelled with their class.
         rows: metrics; see ``Tally.rows``.
         curves: by score and condition (``all`` among them), where there are novel pixels.
@@ -42,6 +43,7 @@ class DatasetResult:
 
     name: str
     images: int
+    damaged: Mapping[str, str]
     has_classes: bool
     rows: tuple[Row, ...]
     curves: Mapping[str, Mapping[str, Curve]]
@@ -53,7 +55,11 @@ class DatasetResult:
 
 
 def evaluate(
-    datasets: Mapping[str, ValidationSet], runner: Runner, *, components: Sizes | None = None
+    datasets: Mapping[str, ValidationSet],
+    runner: Runner,
+    *,
+    components: Sizes | None = None,
+    progress: Progress | None = None,
 ) -> tuple[DatasetResult, ...]:
     """Run over each data set once, or twice if components count.
 
@@ -61,98 +67,66 @@ def evaluate(
     SegmentMeIfYouCan has it, which is known only after a first pass.
 
     Args:
-        datasets: by name; the images at their own size.
+        datasets: by name; the images at their own size. Those that cannot be read are left out.
         runner: what is evaluated.
         components: which components count; None to count none.
+        progress: where an interrupted evaluation left what it had judged, and this one does; None
+            to keep nothing.
 
     Raises:
-        MultishiftError: a file is at fault, or the classes do not match; the message names it.
+        MultishiftError: a data set has no readable image, labels are at fault, or the classes do
+            not match; the message names what is.
     """
     for name, dataset in datasets.items():
         if dataset.images.has_classes:
             _check_classes(name, runner)
-    return tuple(_one(*item, runner, components) for item in datasets.items())
+    return tuple(_one(*item, runner, components, progress) for item in datasets.items())
 
 
 def _one(
-    name: str, dataset: ValidationSet, runner: Runner, components: Sizes | None
+    name: str,
+    dataset: ValidationSet,
+    runner: Runner,
+    components: Sizes | None,
+    progress: Progress | None,
 ) -> DatasetResult:
-    has_classes = dataset.images.has_classes
-    num_classes = len(runner.classes)
-    tally = Tally(num_classes, runner.scores, has_classes=has_classes, sizes=components)
-    spreads = {score: ScoreSpread() for score in runner.scores}
-    showcase = Showcase(num_classes, has_classes=has_classes)
-    for frame in _frames(name, dataset, runner):
-        output, truth = frame.output, frame.truth
+    counts = Counts(name, dataset.images, runner, components)
+    images = Images(name, dataset, runner)
+    if progress is not None and (state := progress.load(name, dataset.images)) is not None:
         try:
-            tally.add(output, truth, frame.condition)
+            images.damaged = counts.restore(state)
         except ValueError as error:
             raise MultishiftError(
-                f'{name}: {dataset.images.entries[frame.index].labels}: {error}: labels must be '
-                'of the classes of what is evaluated, and its scores finite'
+                f'{progress.folder} does not hold what was judged so far ({error}): remove it'
             ) from error
-        for score, spread in spreads.items():
-            spread.update(output.scores[score], truth, frame.condition)
-        showcase.offer(frame.shown(runner.scores[0]))
-    if components is not None:
-        _count_components(name, dataset, runner, tally)
-    return _result(name, dataset.images, runner, tally, spreads, showcase)
 
+    def keep() -> None:
+        if progress is not None:
+            progress.keep(name, lambda: counts.to_bytes(images.damaged))
 
-@dataclass(frozen=True)
-class _Frame:
-    index: int
-    name: str
-    condition: str
-    image: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    output: Output
-
-    def shown(self, score: str) -> Shown:
-        return Shown(
-            self.name,
-            self.condition,
-            self.image,
-            self.truth,
-            self.output.labels,
-            self.output.scores[score],
-            self.output.mask,
-        )
-
-
-def _frames(task: str, dataset: ValidationSet, runner: Runner) -> Iterator[_Frame]:
-    """Yield all images with what the runner says of them."""
-    entries = dataset.images.entries
-    with tqdm(total=len(dataset), desc=task, unit='image') as progress:
-        for start in range(0, len(dataset), runner.batch):
-            indices = range(start, min(start + runner.batch, len(dataset)))
-            images, truths = zip(*map(dataset.__getitem__, indices), strict=True)
-            outputs = runner.run([image.numpy() for image in images])
-            for i, image, truth, output in zip(indices, images, truths, outputs, strict=True):
-                entry = entries[i]
-                yield _Frame(i, entry.name, entry.condition, image.numpy(), truth.numpy(), output)
-                progress.update()
-
-
-def _count_components(name: str, dataset: ValidationSet, runner: Runner, tally: Tally) -> None:
-    curves = {score: tally.curve(score, points=_FINE) for score in runner.scores}
-    thresholds = {s: curve.best_threshold() for s, curve in curves.items() if curve is not None}
-    if not thresholds:
-        return
-    for frame in _frames(f'{name}, components', dataset, runner):
-        for score, threshold in thresholds.items():
-            mask = frame.output.scores[score] >= np.float32(threshold)
-            tally.add_components(score, mask, frame.truth, frame.condition)
+    for done, frames in images.batches(counts.done):
+        for frame in frames:
+            counts.add(frame)
+        counts.done = done
+        keep()
+    images.warn_of_damaged()
+    if components is not None and (thresholds := counts.component_thresholds()):
+        for done, frames in images.batches(counts.done_again, again=True):
+            for frame in frames:
+                counts.add_components(frame, thresholds)
+            counts.done_again = done
+            keep()
+    return _result(name, dataset.images, runner, counts, images.damaged)
 
 
 def _result(
     name: str,
     images: LabelledImages,
     runner: Runner,
-    tally: Tally,
-    spreads: Mapping[str, ScoreSpread],
-    showcase: Showcase,
+    counts: Counts,
+    damaged: Mapping[int, str],
 ) -> DatasetResult:
+    tally, spreads, showcase = counts.tally, counts.spreads, counts.showcase
     curves = {score: _curves(tally, score) for score in runner.scores}
     thresholds = {
         score: float(found[ALL].threshold[np.argmax(found[ALL].tpr >= _RECALL)])
@@ -170,6 +144,7 @@ def _result(
     return DatasetResult(
         name,
         len(images),
+        {images.entries[i].name: fault for i, fault in damaged.items()},
         images.has_classes,
         tally.rows(),
         curves,

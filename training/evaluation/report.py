@@ -1,4 +1,4 @@
-"""What an evaluation leaves: ``report.json`` for machines and ``report.html`` for people."""
+"""What an evaluation leaves: ``metrics.json`` for machines and ``report.html`` for people."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import yaml
 
 from multishift_perception import files
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
+from multishift_perception.destinations import EVALUATE, METRICS
 from multishift_perception.metrics import Curve, Sizes
 from multishift_perception.report import environment
 from multishift_training.evaluation.charts import classes_chart, conditions_chart, curves_chart
+from multishift_training.evaluation.drawings import Drawing
 from multishift_training.evaluation.evaluate import DatasetResult
-from multishift_training.evaluation.showcase import Drawing
 from multishift_training.evaluation.table import table, totals
 from multishift_training.evaluation.tally import ALL, Row
 
 HTML = 'report.html'
-JSON = 'report.json'
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def write_report(report: EvaluationReport, folder: Path) -> Path:
     Returns:
         Path of the page.
     """
-    files.write_text(folder / JSON, to_json(report))
+    files.write_text(folder / METRICS, to_json(report))
     files.write_text(folder / HTML, render(report))
     return folder / HTML
 
@@ -63,6 +63,7 @@ def write_report(report: EvaluationReport, folder: Path) -> Path:
 def to_json(report: EvaluationReport) -> str:
     """Return all numbers as JSON; fractions are 0..1, what is undefined is null."""
     content = {
+        'command': EVALUATE,
         'subject': report.subject,
         'classes': [c.name for c in report.classes],
         'scores': report.scores,
@@ -77,6 +78,7 @@ def _dataset(report: EvaluationReport, result: DatasetResult) -> dict[str, Any]:
     return {
         'description': report.descriptions[result.name],
         'images': result.images,
+        'damaged_images': dict(result.damaged),
         'has_classes': result.has_classes,
         'results': {
             score: {row.condition: _figures(row) for row in result.rows if row.score == score}

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
+from multishift_perception.pipeline import (
+    Pipeline,
+    anomaly_mask,
+    fit,
+    resize_labels,
+    resize_scores,
+)
 from multishift_training.deploy import Normalize
 from multishift_training.mahalanobis import Mahalanobis
 from multishift_training.models import Prediction, SegmentationModel
-from multishift_training.scores import NAMES, SCORES, Odin, Score
+from multishift_training.score_names import MAHALANOBIS, ODIN, UNCERTAINTY, check_scores
+from multishift_training.scores import SCORES, Odin, Score
 
-Bytes = NDArray[np.uint8]
-UNCERTAINTY = 'uncertainty'
-MAHALANOBIS, ODIN = 'mahalanobis', 'odin'
 _OPERATING_POINT = 0.5
 
 
@@ -139,14 +143,10 @@ class NetworkRunner:
             prediction = self._model(seen)
             scores |= {name: score(prediction) for name, score in self._of_prediction.items()}
         labels = prediction.logits.argmax(1).to(torch.uint8)[0].cpu().numpy()
-        size = image.shape[1], image.shape[0]
+        size = image.shape[:2]
         return Output(
-            # As the pipeline does with the outputs of engines.
-            np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8),
-            {
-                name: np.asarray(cv2.resize(scores[name][0].cpu().numpy(), size), np.float32)
-                for name in self.scores
-            },
+            resize_labels(labels, size),
+            {name: resize_scores(scores[name][0].cpu().numpy(), size) for name in self.scores},
             None,
         )
 
@@ -155,18 +155,3 @@ class NetworkRunner:
         frames = torch.from_numpy(np.ascontiguousarray(seen))[None].to(self.device)
         normalized: Tensor = self._normalize(frames)
         return normalized
-
-
-def check_scores(names: Sequence[str]) -> None:
-    """See that scores are known and each is named once.
-
-    Raises:
-        MultishiftError: if not.
-    """
-    for name in names:
-        if name not in NAMES:
-            raise MultishiftError(f'unknown score {name!r}: choose among {", ".join(NAMES)}')
-        if names.count(name) > 1:
-            raise MultishiftError(f'score {name} is named twice: name it once')
-    if not names:
-        raise MultishiftError(f'no score is named: choose among {", ".join(NAMES)}')

@@ -1,23 +1,22 @@
-"""Keeps the best and the worst images of a data set, small, and draws them in the end."""
+"""Keeps the best and the worst images of a data set, small."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+import json
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL, SemanticClass, color_table
-from multishift_perception.gallery import jpeg
+from multishift_perception.classes import NOVEL
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
-from multishift_perception.overlay import draw_overlay, draw_truth
+from multishift_perception.metrics import state as metric_state
 
 Bytes = NDArray[np.uint8]
 AP, MIOU = 'AP', 'mIoU'
 _WIDTH = 480
-_ALPHA = 0.5
+_PARTS = ('image', 'truth', 'labels', 'score', 'mask')
 # Metrics of a single image need few bins.
 _BINS = 1 << 14
 
@@ -72,29 +71,6 @@ class Ranked:
     shown: Shown
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """An image of the report; all pictures are JPEG bytes.
-
-    Attributes:
-        name: of the image.
-        condition: weather or light; empty where unknown.
-        value: the figure it was chosen by, a fraction 0..1.
-        image: as it is.
-        truth: with its true classes and novel objects.
-        overlay: with the most likely classes, and what is taken for novel.
-        score: bright where the score is high.
-    """
-
-    name: str
-    condition: str
-    value: float
-    image: bytes
-    truth: bytes
-    overlay: bytes
-    score: bytes
-
-
 class Showcase:
     """Ranks images by their own AP, or by their own mIoU if none of them has a novel pixel."""
 
@@ -132,6 +108,40 @@ class Showcase:
             segmentation.update(shown.labels, shown.truth)
             self._rankings[MIOU].offer(segmentation.result().miou, shown)
 
+    def to_bytes(self) -> bytes:
+        """Return the rankings with their images."""
+        lists = [part for r in self._rankings.values() for part in (r.best, r.worst)]
+        # An image may be in several lists, and is one and the same in all.
+        kept = {id(entry.shown): entry.shown for part in lists for entry in part}
+        places = {identity: i for i, identity in enumerate(kept)}
+        about = {
+            'names': [(shown.name, shown.condition) for shown in kept.values()],
+            'lists': [[(e.value, places[id(e.shown)]) for e in part] for part in lists],
+        }
+        arrays = {
+            f'{part}/{i}': getattr(shown, part)
+            for i, shown in enumerate(kept.values())
+            for part in _PARTS
+            if getattr(shown, part) is not None
+        }
+        return metric_state.pack('Showcase', {'about': np.array(json.dumps(about)), **arrays})
+
+    def restore(self, state: bytes) -> None:
+        """Take up, while empty, what ``to_bytes`` of another described.
+
+        Raises:
+            ValueError: it describes no showcase.
+        """
+        arrays = metric_state.unpack('Showcase', state)
+        about = json.loads(str(arrays['about']))
+        kept = [
+            Shown(*names, *(arrays.get(f'{part}/{i}') for part in _PARTS))
+            for i, names in enumerate(about['names'])
+        ]
+        lists = [[Ranked(value, kept[i]) for value, i in part] for part in about['lists']]
+        for ranking in self._rankings.values():
+            ranking.best, ranking.worst, *lists = lists
+
 
 class _Ranking:
     def __init__(self, limit: int) -> None:
@@ -148,47 +158,3 @@ class _Ranking:
             entry = Ranked(value, shown.small())
             self.best = sorted([*self.best, entry], key=lambda e: -e.value)[: self._limit]
             self.worst = sorted([*self.worst, entry], key=lambda e: e.value)[: self._limit]
-
-
-def drawn(
-    entries: Sequence[Ranked],
-    classes: Sequence[SemanticClass],
-    *,
-    has_classes: bool,
-    threshold: float | None,
-    score_range: tuple[float, float],
-) -> tuple[Drawing, ...]:
-    """Draw images for the report.
-
-    Args:
-        entries: the images.
-        classes: known classes, for their colours.
-        has_classes: whether known pixels are labelled with their class; if not, only novel
-            objects are drawn over the ground truth.
-        threshold: score from which pixels are marked where there is no mask; None marks none.
-        score_range: scores that are darkest and brightest.
-    """
-    colors = color_table(classes)
-    low, high = score_range
-    drawings = []
-    for entry in entries:
-        shown = entry.shown
-        truth = draw_truth(shown.image, shown.truth, colors, _ALPHA, has_classes=has_classes)
-        mask = shown.mask
-        if mask is None:
-            least = np.inf if threshold is None else threshold
-            mask = np.where(shown.score >= least, 255, 0).astype(np.uint8)
-        unit = np.clip((shown.score - low) / (high - low), 0, 1)
-        heat = cv2.applyColorMap(np.rint(255 * unit).astype(np.uint8), cv2.COLORMAP_INFERNO)
-        drawings.append(
-            Drawing(
-                shown.name,
-                shown.condition,
-                entry.value,
-                jpeg(shown.image),
-                jpeg(truth),
-                jpeg(draw_overlay(shown.image, shown.labels, mask, colors, _ALPHA)),
-                jpeg(np.asarray(heat[..., ::-1], np.uint8)),
-            )
-        )
-    return tuple(drawings)

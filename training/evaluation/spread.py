@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+import json
 import math
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL
+from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.histogram import ScoreHistogram
 from multishift_perception.metrics.score_keys import PIECE, to_keys, to_scores
 
@@ -35,6 +38,38 @@ class ScoreSpread:
         none = keys[:0]
         for value in np.unique(labels[labels <= NOVEL]).tolist():
             self._by_class[value].add(keys[labels == value], none)
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted; who goes on from there ends with the same histograms."""
+        histograms = [*self._by_class.values(), *self._by_condition.values()]
+        about = {'classes': list(self._by_class), 'conditions': list(self._by_condition)}
+        arrays = {
+            f'{i}/{name}': array
+            for i, histogram in enumerate(histograms)
+            for name, array in histogram.to_arrays().items()
+        }
+        return metric_state.pack('ScoreSpread', {'about': np.array(json.dumps(about)), **arrays})
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the histograms that ``to_bytes`` described.
+
+        Raises:
+            ValueError: it describes none.
+        """
+        arrays = metric_state.unpack('ScoreSpread', state)
+        about, spread = json.loads(str(arrays.pop('about'))), cls()
+        histograms = [
+            *(spread._by_class[value] for value in about['classes']),
+            *(spread._by_condition[condition] for condition in about['conditions']),
+        ]
+        parts: list[dict[str, NDArray[Any]]] = [{} for _ in histograms]
+        for name, array in arrays.items():
+            place, _, part = name.partition('/')
+            parts[int(place)][part] = array
+        for histogram, own in zip(histograms, parts, strict=True):
+            histogram.from_arrays(own)
+        return spread
 
     @property
     def classes(self) -> tuple[int, ...]:

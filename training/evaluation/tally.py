@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+import json
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from multishift_perception.metrics import (
     SegmentationResult,
     Sizes,
 )
+from multishift_perception.metrics import state as metric_state
 from multishift_training.evaluation.runners import Output
 
 ALL = 'all'
@@ -124,6 +127,44 @@ class Tally:
             for score in self.scores
             for condition in (*self.conditions, ALL)
         )
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted; who goes on from there ends with the same figures."""
+        keys = {name: list(grouped.groups) for name, grouped in self._grouped().items()}
+        about = {'images': list(self._images.items()), 'keys': keys}
+        arrays = {
+            f'{name}/{i}': metric_state.to_array(metrics.to_bytes())
+            for name, grouped in self._grouped().items()
+            for i, metrics in enumerate(grouped.groups.values())
+        }
+        return metric_state.pack(
+            'Tally', {'about': np.array(json.dumps(about)), **arrays}, compressed=False
+        )
+
+    def restore(self, state: bytes) -> None:
+        """Take up, while empty, what `to_bytes` of another of the same data set described.
+
+        Raises:
+            ValueError: it describes no tally.
+        """
+        arrays = metric_state.unpack('Tally', state)
+        about = json.loads(str(arrays['about']))
+        self._images.update(dict(about['images']))
+        for name, grouped in self._grouped().items():
+            for i, key in enumerate(about['keys'][name]):
+                group = tuple(key) if isinstance(key, list) else key
+                empty = grouped[group]
+                grouped.groups[group] = type(empty).from_bytes(arrays[f'{name}/{i}'].tobytes())
+
+    def _grouped(self) -> dict[str, Grouped[Any, Any]]:
+        """Return all metrics, by what they measure."""
+        named = {
+            'segmentation': self._segmentation,
+            'anomaly': self._anomaly,
+            'operating': self._operating,
+            'components': self._components,
+        }
+        return {name: grouped for name, grouped in named.items() if grouped is not None}
 
     def _row(self, score: str, condition: str) -> Row:
         parts = list(self._parts(condition))

@@ -1,8 +1,12 @@
-"""From a deploy graph to an engine bundle: one module for each kind of artifact."""
+"""From a deploy graph to an engine bundle: one module for each kind of artifact.
+
+Importing it loads no torch: commands offer what can be built before that takes its time.
+"""
 
 from __future__ import annotations
 
-from multishift_training.export.bundle import export_bundle
+from typing import TYPE_CHECKING, Any
+
 from multishift_training.export.targets import (
     DEFAULT_TARGETS,
     PRECISIONS,
@@ -11,6 +15,9 @@ from multishift_training.export.targets import (
     Precision,
     Target,
 )
+
+if TYPE_CHECKING:
+    from multishift_training.export.bundle import export_bundle
 
 __all__ = [
     'DEFAULT_TARGETS',
@@ -21,3 +28,12 @@ __all__ = [
     'Target',
     'export_bundle',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__} has no attribute {name}')
+    from multishift_training.export import bundle
+
+    return getattr(bundle, name)

@@ -14,14 +14,13 @@ from torch.export import ExportedProgram
 from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
 from multishift_perception.errors import MultishiftError
 from multishift_training.export.missing import require
-
-_PACKAGES = ('onnx', 'onnxscript')
+from multishift_training.export.onnx_kind import ONNX_PACKAGES
 
 
 def check_onnx() -> None:
     """Raise MultishiftError where a library is missing."""
-    for package in _PACKAGES:
-        require(package, packages=_PACKAGES, purpose='ONNX')
+    for package in ONNX_PACKAGES:
+        require(package, packages=ONNX_PACKAGES, purpose='ONNX')
 
 
 def to_onnx(program: ExportedProgram) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import errno
 from importlib.metadata import version
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +48,7 @@ def write_openvino(
         model = quantized(model, samples)
     # Afterwards, as quantised products would take these for theirs.
     speed_up_upsampling(model)
-    ov.save_model(model, file, compress_to_fp16=True)
+    _save(model, file)
     precision: Literal['fp32', 'int8'] = 'fp32' if samples is None else 'int8'
 
     def describe(prove: Prove) -> Artifact:
@@ -62,3 +64,13 @@ def write_openvino(
         )
 
     yield describe
+
+
+def _save(model: ov.Model, file: Path) -> None:
+    try:
+        ov.save_model(model, file, compress_to_fp16=True)
+    except RuntimeError as error:
+        # All that it says of a failed write; the folder was writable a moment ago.
+        if 'iostream' not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file)) from error

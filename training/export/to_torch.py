@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import version
+import io
 from pathlib import Path
 import warnings
 
@@ -18,11 +19,13 @@ from multishift_training.export.targets import Describe, Prove
 
 def write_torch(program: ExportedProgram, folder: Path) -> Iterator[Describe]:
     """Write the program."""
-    file = folder / 'torch.pt2'
+    file, content = folder / 'torch.pt2', io.BytesIO()
     with warnings.catch_warnings():
         # Channels-last weights are saved with their strides; the warning is of other devices.
         warnings.filterwarnings('ignore', 'No complete tensor found')
-        torch.export.save(program, file)
+        # Into memory: the writer ends the whole process where a write to a file fails.
+        torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
     def describe(prove: Prove) -> Artifact:
         return Artifact(

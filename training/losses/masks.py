@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from multishift_perception.classes import VOID
 from multishift_training.losses.contrastive import halves
 from multishift_training.losses.matching import (
-    MaskWeights,
     Match,
     class_masks,
     match,
     point_sample,
 )
+from multishift_training.losses.options import MaskWeights
 from multishift_training.models.prediction import MaskPrediction
 
 STRIDE = 4  # of mask logits, in pixels of the padded image

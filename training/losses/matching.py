@@ -10,14 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL
-
-
-class MaskWeights(NamedTuple):
-    """Weights of the mask losses, and of the costs of matching; defaults as published."""
-
-    classification: float = 5.0
-    mask: float = 10.0
-    dice: float = 10.0
+from multishift_training.losses.options import MaskWeights
 
 
 class Match(NamedTuple):

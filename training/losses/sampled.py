@@ -10,11 +10,11 @@ from multishift_perception.classes import NOVEL
 from multishift_training.losses.contrastive import (
     ContrastiveTerms,
     Margins,
-    ThirdTerm,
     at_least_float32,
     consistency,
     halves,
 )
+from multishift_training.losses.options import ThirdTerm
 
 
 def sampled_contrastive(

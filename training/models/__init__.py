@@ -1,16 +1,29 @@
-"""Networks by name."""
+"""Networks by name.
+
+Importing it loads no torch: what is wrong in a configuration is said before that takes its time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from multishift_training.models.prediction import MaskPrediction, Prediction, SegmentationModel
+if TYPE_CHECKING:
+    from multishift_training.models.prediction import MaskPrediction, Prediction, SegmentationModel
 
 __all__ = ['FROM_FOLDER', 'NAMES', 'MaskPrediction', 'Prediction', 'SegmentationModel', 'create']
 
-_Factory = Callable[..., SegmentationModel]
+_Factory = Callable[..., 'SegmentationModel']
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__} has no attribute {name}')
+    from multishift_training.models import prediction
+
+    return getattr(prediction, name)
 
 
 # Imports wait until a network is made: transformers alone takes seconds.

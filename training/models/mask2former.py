@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from multishift_training.models.heads import MaskHead
 from multishift_training.models.layout import Layout
 from multishift_training.models.mask2former_decoder import QueryDecoder
-from multishift_training.models.mask2former_output import join_masks
+from multishift_training.models.mask2former_output import join_classes_first, join_masks
 from multishift_training.models.prediction import MaskPrediction, Prediction, SegmentationModel
 
 _MULTIPLE = 32  # of the sides: the coarsest level's stride
@@ -23,6 +23,8 @@ class Mask2Former(SegmentationModel):
     Attributes:
         class_weight: ``float32 [C+1]``, of each class in the classification loss; less for "no
             object", which most queries find. Published files hold it.
+        classes_first: in training mode, join classes with masks before they are upsampled, as
+            published for the stage of mask losses; in evaluation mode this changes nothing.
     """
 
     class_weight: Tensor
@@ -57,6 +59,7 @@ class Mask2Former(SegmentationModel):
         weight = torch.ones(num_classes + 1)
         weight[-1] = no_object_weight
         self.register_buffer('class_weight', weight)
+        self.classes_first = False
         self._layout = layout
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
@@ -70,7 +73,8 @@ class Mask2Former(SegmentationModel):
         queries, mask_logits = self.decoder(pixels.multi_scale_features, pixels.mask_features)
         masks = MaskPrediction(self.classifier(queries), self.uncertainty(queries), mask_logits)
         stride = padded.shape[2] // mask_logits.shape[2]
-        logits, score = join_masks(masks, stride, (height, width), size)
+        join = join_classes_first if self.training and self.classes_first else join_masks
+        logits, score = join(masks, stride, (height, width), size)
         # The padding's embeddings would shift the map against the image.
         feature = pixels.mask_features[:, :, : -(-height // stride), : -(-width // stride)]
         return Prediction(logits, score, feature, masks)

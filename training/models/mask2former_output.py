@@ -1,7 +1,8 @@
 """From masks and classes of queries to maps at the image's size, without the masks at that size.
 
 One mask per query and pixel is much the largest tensor of the network: 0.8 GB for 100 queries at
-1024x2048, before the sigmoid. So the maps are made in bands of rows.
+1024x2048, before the sigmoid. So the maps are made in bands of rows; where gradients are to pass
+with mask losses beside them, classes are joined first, and there are no masks at that size.
 """
 
 from __future__ import annotations
@@ -41,6 +42,33 @@ def join_masks(
         logits.append(mask_logits_to_semantic(masks.class_logits, probabilities))
         scores.append(mask_score(masks.uncertainty_logits, probabilities))
     return torch.cat(logits, 2), torch.cat(scores, 1)
+
+
+def join_classes_first(
+    masks: MaskPrediction, stride: int, image: tuple[int, int], size: tuple[int, int] | None
+) -> tuple[Tensor, Tensor]:
+    """Return what `join_masks` does, but join at the masks' own size, then upsample.
+
+    The published training with mask losses has this order. What is kept for the gradient is a
+    fraction: masks at a quarter of the image's sides, and one index per pixel.
+    """
+    probabilities = masks.mask_logits.sigmoid()
+    small = mask_logits_to_semantic(masks.uncertainty_logits, probabilities)
+    # Unlike `amax`, this keeps an index per pixel, and not the map of all classes.
+    known = _enlarged(small, stride, image, size).max(1).values
+    logits = mask_logits_to_semantic(masks.class_logits, probabilities)
+    return _enlarged(logits, stride, image, size), 1 - known
+
+
+def _enlarged(
+    maps: Tensor, stride: int, image: tuple[int, int], size: tuple[int, int] | None
+) -> Tensor:
+    """Return maps ``[B,C,h,w]`` of the padded image at ``size``, bilinear, without the padding."""
+    if size is not None and size != image:
+        return _resampled(maps, stride, image, size)
+    whole = [stride * side for side in maps.shape[2:]]
+    large = F.interpolate(maps, whole, mode='bilinear', align_corners=False)
+    return large[:, :, : image[0], : image[1]]
 
 
 def _upsampled(logits: Tensor, stride: int, image: tuple[int, int]) -> Iterator[Tensor]:

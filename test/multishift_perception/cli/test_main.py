@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from multishift_perception import __version__
 from multishift_perception.cli import main as cli
 from multishift_perception.errors import MultishiftError
+from multishift_perception.threads import wait_asleep
 
 
 def multishift(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -61,6 +63,28 @@ def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(cli.multishift, [*command, '--help'])
     assert result.exit_code == 0, result.output
     assert 'Usage:' in result.output
+
+
+def test_threads_of_torch_sleep_while_they_wait() -> None:
+    script = (
+        'import contextlib, sys; from multishift_perception.cli.main import main\n'
+        'sys.argv = ["multishift", "--version"]\n'
+        'with contextlib.suppress(SystemExit): main()\n'
+        'import torch'
+    )
+    # OpenMP says by itself how it is set, when torch loads it.
+    env = {**os.environ, 'OMP_DISPLAY_ENV': 'verbose'}
+    for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'):
+        env.pop(name, None)
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr
+
+
+def test_what_the_environment_says_of_waiting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')
+    wait_asleep()
+    assert os.environ['OMP_WAIT_POLICY'] == 'ACTIVE'
 
 
 def test_version() -> None:

@@ -78,21 +78,89 @@ def test_metrics_latency_and_pictures_of_a_drive(
             assert (info.width, info.header.frame_id) == (SIZE[1], 'left_optical_frame')
 
 
-def test_one_camera_and_no_bags_left(drive: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / 'report'
+def test_some_cameras_whose_stamps_no_live_camera_would_set_and_no_bags_left(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    """One camera is late by half a second, one on simulated time, one sets no stamps at all."""
+    with bags.BagWriter(tmp_path / 'plain.mcap') as plain:
+        for i in range(FRAMES):
+            for camera in ('late', 'other', 'simulated', 'zero'):
+                write_frame(plain, camera, bags.EPOCH_NS + i * 1_000_000_000 // RATE, i)
+    moves = {
+        'other': lambda stamp: stamp,
+        'late': lambda stamp: stamp - 500_000_000,
+        'simulated': lambda stamp: stamp - bags.EPOCH_NS + 12_000_000_000,
+        'zero': lambda stamp: 0,
+    }
+    drive = tmp_path / 'drive.mcap'
+    with bags.BagReader(tmp_path / 'plain.mcap') as plain, bags.BagWriter(drive) as bag:
+        for topic, kind, cdr, time in plain.raw_messages():
+            if kind != bags.STRING:
+                cdr = bags.with_stamp(cdr, moves[topic.split('/')[1]](bags.read_stamp(cdr)))
+            bag.raw(topic, kind, cdr, time)
+
+    out, chosen = tmp_path / 'report', ('late', 'simulated', 'zero')
     result = demo(
-        '--bag', drive, '--engine', tiny_bundle, '--out', out, '--cameras', 'left', '--json'
+        '--bag',
+        drive,
+        '--engine',
+        tiny_bundle,
+        '--out',
+        out,
+        '--cameras',
+        ','.join(chosen),
+        '--json',
     )
+
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found == json.loads((out / 'metrics.json').read_text())
-    assert found['frames'].keys() == {'left'}
     assert {path.name for path in out.iterdir()} == {'log', 'metrics.json', 'report.html'}
+    assert found['frames'].keys() == set(chosen)
+    for camera in chosen:
+        frames = found['frames'][camera]
+        assert frames['sent'] == FRAMES == frames['received'] + sum(frames['dropped'].values())
+        assert frames['received'] >= FRAMES // 2
+        played = f'{FRAMES} messages on /{camera}/image_raw were played with the time of the bag'
+        assert any(played in warning for warning in found['warnings'])
+    # The frames without stamps have equal ones: which label is whose is not known.
+    assert found['cameras']['zero']['frames_with_truth'] == 0
+    assert found['cameras']['late']['segmentation']['miou'] == 1.0
+    assert found['cameras']['simulated']['frames_with_truth'] >= FRAMES // 2
+    assert len(found['warnings']) == 4
+    assert all(f'warning: {w}' in result.stderr.splitlines() for w in found['warnings'])
+    with pytest.raises(MultishiftError, match='holds a report of `multishift demo`: give --force'):
+        demo('--bag', drive, '--engine', tiny_bundle, '--out', out)
 
 
 def test_an_unknown_camera_is_named(drive: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(MultishiftError, match=r"no camera 'rear'; it has: front, left"):
-        demo('--bag', drive, '--engine', tiny_bundle, '--out', tmp_path, '--cameras', 'rear')
+        out = tmp_path / 'report'
+        demo('--bag', drive, '--engine', tiny_bundle, '--out', out, '--cameras', 'rear')
+
+
+def test_only_an_own_report_is_replaced(drive: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    before = drive.read_bytes()
+    other = tmp_path / 'report'
+    other.mkdir()
+    (other / 'metrics.json').write_text('{"command": "multishift replay"}')
+    for out in (drive, drive.parent, tiny_bundle, other):
+        with pytest.raises(MultishiftError, match='give another folder with --out'):
+            demo('--bag', drive, '--engine', tiny_bundle, '--out', out, '--force')
+    assert drive.read_bytes() == before
+    assert [path.name for path in other.iterdir()] == ['metrics.json']
+
+
+def test_no_error_names_a_file_that_is_gone(
+    drive: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Drawing a sample drive takes long, and what is in it does not matter here.
+    monkeypatch.setattr(
+        'multishift_perception.cli.demo.write_sample_bag',
+        lambda path, **_: path.write_bytes(drive.read_bytes()),
+    )
+    with pytest.raises(MultishiftError, match="^the sample drive: no camera 'rear'"):
+        demo('--engine', tiny_bundle, '--out', tmp_path / 'o', '--cameras', 'rear')
 
 
 def test_a_missing_engine_is_told_at_once(drive: Path, tmp_path: Path) -> None:

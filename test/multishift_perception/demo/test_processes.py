@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 import signal
 import subprocess
+import sys
+import time
 
 import pytest
 
 from multishift_perception.demo.processes import Process, Processes
+from multishift_perception.disk import FullDiskError
 from multishift_perception.errors import MultishiftError
+from multishift_perception.signals import Stopped, ended_by_signals
 
 # Modules of the standard library that a process can run: one that ends, one that stays.
 ENDS = ('timeit', '-n', '1', 'pass')
@@ -70,12 +74,12 @@ def test_ends_everything_after_an_error(tmp_path: Path, stays: tuple[str, ...]) 
 
 def test_a_signal_to_end_ends_everything(tmp_path: Path, stays: tuple[str, ...]) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as raised:
-        with Processes(logs=tmp_path, environment={'DEMO': 'on'}) as group:
+    with pytest.raises(Stopped) as raised:
+        with ended_by_signals(), Processes(logs=tmp_path, environment={'DEMO': 'on'}) as group:
             process = group.start(*stays)
             wait_for_output(process)
             signal.raise_signal(signal.SIGTERM)
-    assert raised.value.code == 128 + signal.SIGTERM
+    assert raised.value.number == signal.SIGTERM
     assert process.exit_code == 0
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -93,3 +97,56 @@ def test_a_death_ends_the_wait_and_shows_the_log(
 def test_patience_ends(processes: Processes, stays: tuple[str, ...]) -> None:
     with pytest.raises(MultishiftError, match='the stays is not done after 0 s'):
         processes.wait(processes.start(*stays), patience_s=0)
+
+
+# Starts a process that stays, says which, and waits; or ends before the other one is attached.
+STARTER = """
+import os, sys
+from pathlib import Path
+from multishift_perception.demo.processes import Processes
+with Processes(logs=Path(sys.argv[1]), environment={'DEMO': 'on'}) as group:
+    process = group.start('stays')
+    print(process._child.pid, flush=True)
+    if sys.argv[2] == 'waits':
+        sys.stdin.read()
+    os._exit(1)
+"""
+
+
+@pytest.mark.parametrize('way', ['waits', 'ends at once'])
+def test_nothing_outlives_a_starter_that_is_killed(
+    way: str, tmp_path: Path, stays: tuple[str, ...]
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, '-c', STARTER, str(tmp_path), way],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert starter.stdout is not None
+        child = int(starter.stdout.readline())
+        while way == 'waits' and not (tmp_path / 'stays.out').read_text():
+            time.sleep(0.01)
+        starter.kill()
+    while runs(child):
+        time.sleep(0.01)
+
+
+def runs(process: int) -> bool:
+    try:
+        return ') Z ' not in Path(f'/proc/{process}/stat').read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_full_disk_is_one_line(
+    processes: Processes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / 'filler.py').write_text('import errno, sys; sys.exit(errno.ENOSPC)')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    with pytest.raises(FullDiskError, match=f'{tmp_path} cannot be written: no room on the disk'):
+        processes.wait(processes.start('filler'), patience_s=30)
+    assert capsys.readouterr().err == ''

@@ -128,6 +128,18 @@ def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: FakeCuda) -
     assert cuda.emptied == 1
 
 
+@pytest.mark.parametrize(
+    'words', ['CUDA error: out of memory', 'cuDNN error: CUDNN_STATUS_ALLOC_FAILED']
+)
+def test_too_little_memory_for_kernels_and_libraries(cuda: FakeCuda, words: str) -> None:
+    with (
+        pytest.raises(MultishiftError, match=rf'too little free memory for a\.pt2 \({words}\)'),
+        gpu_faults(Path('a.pt2'), torch.device('cuda:0')),
+    ):
+        raise RuntimeError(words)
+    assert cuda.emptied == 1
+
+
 @pytest.mark.parametrize('step', ['load', 'first call'])
 def test_engine_loads_once_the_gpu_has_memory(
     cuda: FakeCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str

@@ -116,10 +116,43 @@ def test_void_parts_a_prediction_and_small_objects_count_as_void() -> None:
     assert measured('x', sizes=Sizes(truth=2, prediction=1)).result().predictions == 0
 
 
-def test_thresholds_take_their_own_value_as_a_hit() -> None:
-    f1_at = dict(zip(THRESHOLDS, measured('xxxoo').result().f1_at, strict=True))
-    assert (f1_at[0.6], f1_at[0.65]) == (1, 0)
-    assert THRESHOLDS[0] == 0.25 and THRESHOLDS[-1] == 0.75 and len(THRESHOLDS) == 11
+def test_thresholds_are_those_of_the_benchmark_to_the_last_digit() -> None:
+    assert [f'{t:.17g}' for t in THRESHOLDS] == [
+        *('0.25', '0.29999999999999999', '0.34999999999999998', '0.40000000000000002'),
+        *('0.45000000000000001', '0.5', '0.55000000000000004', '0.60000000000000009'),
+        *('0.65000000000000002', '0.69999999999999996', '0.75'),
+    ]
+
+
+@pytest.mark.parametrize('twentieths', range(5, 16))
+def test_thresholds_take_their_own_value_as_a_hit(twentieths: int) -> None:
+    """An object of which ``twentieths / 20`` are found, and a find that is novel to that part."""
+    row = twentieths * 'x' + (20 - twentieths) * 'o'
+    place = twentieths - 5
+    f1_at = measured(row).result().f1_at
+    # Found at every threshold up to its own, but for 12/20: the benchmark's is a digit above.
+    found = place + (twentieths != 12)
+    assert f1_at == (1,) * found + (0,) * (11 - found)
+    result = measured(row.replace('o', '+')).result()
+    assert (result.siou, result.ppv) == (twentieths / 20, twentieths / 20)
+    assert result.f1_at == f1_at
+
+
+def test_f1_is_the_benchmarks_to_the_last_digit() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        metrics = ComponentMetrics(ALL)
+        siou, ppv = [], []
+        for objects, finds in rng.integers(0, 20, (rng.integers(1, 6), 2)).tolist():
+            row = 'o' * (20 - objects) + 'x' * objects + '+' * finds
+            metrics.update(*drawn(row))
+            siou.append(objects / (20 + finds) if objects else 0.0)
+            ppv += [objects / (objects + finds)] if objects + finds else []
+        total = 0.0
+        for t in np.linspace(0.25, 0.75, 11):
+            hits = sum(value >= t for value in siou)
+            total += 2 * hits / (2 * hits + len(siou) - hits + sum(value < t for value in ppv))
+        assert metrics.result().f1 == total / 11
 
 
 def test_what_does_not_occur_has_no_figure() -> None:

@@ -23,6 +23,8 @@ from multishift_perception.metrics import (
     OperatingPoint,
     SegmentationMetrics,
 )
+from multishift_perception.metrics.histogram import ScoreHistogram
+from multishift_perception.metrics.score_keys import pieces
 
 
 def truth_map(rng: np.random.Generator, size: int, novel: float = 0.05) -> np.ndarray:
@@ -143,6 +145,31 @@ def test_order_and_split_do_not_matter() -> None:
 
     assert whole.result() == backwards.result() == merged.result()
     assert whole.result().error == 0
+
+
+@pytest.mark.parametrize('max_bins', [1 << 12, 1 << 20])
+def test_bins_go_on_as_if_never_interrupted(max_bins: int) -> None:
+    rng = np.random.default_rng(6)
+    straight, interrupted = (ScoreHistogram(max_bins, max_pending=1 << 17) for _ in range(2))
+    metrics, others = AnomalyMetrics(max_bins), AnomalyMetrics(max_bins)
+    for i in range(9):
+        truth = truth_map(rng, 50_000 + i)
+        score = logsumexp_scores(rng, truth)
+        for known, novel in pieces(score, truth):
+            straight.add(known, novel)
+            interrupted.add(known, novel)
+        arrays = interrupted.to_arrays()
+        interrupted = ScoreHistogram(max_bins, max_pending=1 << 17)
+        interrupted.from_arrays(arrays)
+        metrics.update(score, truth)
+        others.update(score, truth)
+        others = AnomalyMetrics.from_bytes(others.to_bytes(), max_bins)
+
+    assert others.result() == metrics.result()
+    assert (metrics.result().error > 0) == (max_bins == 1 << 12)
+    for part in ('low', 'high', 'counts'):
+        expected = getattr(straight.bins(), part)
+        np.testing.assert_array_equal(getattr(interrupted.bins(), part), expected)
 
 
 def test_different_scores_are_counted_not_their_repetitions() -> None:
@@ -267,15 +294,58 @@ def test_segmentation_agrees_with_scikit_learn() -> None:
     )
     expected = jaccard_score(truth, label, labels=classes, average=None)
     present = [c for c in classes if c != 7]
-    assert result.iou[7] is None
-    assert [result.iou[c] for c in present] == pytest.approx(expected[present])
-    assert result.miou == pytest.approx(expected[present].mean())
+    assert result.iou[7] == 0  # predicted, though
+    assert list(result.iou) == pytest.approx(expected)
+    assert result.miou == pytest.approx(expected.mean())
     assert result.pixel_accuracy == pytest.approx((truth == label).mean())
     assert result.pixels == truth.size
     recall = recall_score(truth, label, labels=classes, average=None, zero_division=0)
     assert result.class_accuracy[7] is None
     assert [result.class_accuracy[c] for c in present] == pytest.approx(recall[present])
     assert result.mean_class_accuracy == pytest.approx(recall[present].mean())
+
+
+def counted_one_by_one(
+    labels: np.ndarray, truth: np.ndarray, num_classes: int
+) -> list[float | None]:
+    """Return the IoU of each class, from a confusion matrix filled pixel by pixel."""
+    confusion = [[0] * num_classes for _ in range(num_classes)]
+    for label, true in zip(labels.ravel().tolist(), truth.ravel().tolist(), strict=True):
+        if true < num_classes:
+            confusion[true][label] += 1
+    iou: list[float | None] = []
+    for c in range(num_classes):
+        found = confusion[c][c]
+        missed = sum(confusion[c]) - found
+        wrong = sum(row[c] for row in confusion) - found
+        whole = found + missed + wrong
+        iou.append(found / whole if whole else None)
+    return iou
+
+
+def test_iou_is_that_of_the_confusion_matrix() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        seen, said = rng.permutation(6)[:3], rng.permutation(6)[:3]
+        truth = rng.choice([*seen, NOVEL, VOID], (9, 11)).astype(np.uint8)
+        labels = rng.choice(said, truth.shape).astype(np.uint8)
+        metrics = SegmentationMetrics(6)
+        metrics.update(labels, truth)
+        expected = counted_one_by_one(labels, truth, 6)
+        assert list(metrics.result().iou) == expected
+        defined = [value for value in expected if value is not None]
+        assert metrics.result().miou == pytest.approx(sum(defined) / len(defined))
+
+
+def test_class_that_is_only_predicted_counts_nothing_found() -> None:
+    metrics = SegmentationMetrics(4)
+    # Class 1 takes a known pixel from class 0; class 2 only novel and void ones.
+    metrics.update(np.uint8([0, 0, 0, 1, 2, 2]), np.uint8([0, 0, 0, 0, NOVEL, VOID]))
+    result = metrics.result()
+    assert result.iou == (3 / 4, 0, None, None)
+    assert result.miou == 3 / 8
+    assert result.class_accuracy == (3 / 4, None, None, None)
+    assert result.mean_class_accuracy == 3 / 4
 
 
 def test_segmentation_of_parts_adds_up() -> None:

@@ -13,8 +13,9 @@ from multishift_perception.node.diagnostics import (
     camera_status,
     engine_status,
 )
-from multishift_perception.node.processor import EngineReport
-from multishift_perception.node.stream_statistics import Percentiles, StreamReport
+from multishift_perception.node.engine_statistics import EngineReport
+from multishift_perception.node.recent import Percentiles
+from multishift_perception.node.stream_statistics import StreamReport
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 HEALTHY = StreamReport(

@@ -9,9 +9,12 @@ import pytest
 import rclpy
 from sensor_msgs.msg import CameraInfo
 
+from multishift_perception.node.camera import Camera
+from multishift_perception.node.engine_statistics import EngineStatistics
 from multishift_perception.node.frame_slots import Arrival
-from multishift_perception.node.processor import Camera, Processor
+from multishift_perception.node.processor import Processor
 from multishift_perception.node.stream_statistics import StreamStatistics
+from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput
 
 
@@ -60,16 +63,21 @@ def pipeline():
 @pytest.fixture
 def cameras():
     return {
-        'front': camera('front', 'labels'),
-        'left': camera('left', 'labels'),
-        'info': camera('info', 'camera_info'),
+        'front': camera('front', Output.LABELS),
+        'left': camera('left', Output.LABELS),
+        'info': camera('info', Output.CALIBRATION),
     }
 
 
 @pytest.fixture
-def processor(pipeline, cameras):
+def statistics():
+    return EngineStatistics(lambda: 0.0)
+
+
+@pytest.fixture
+def processor(pipeline, cameras, statistics):
     settings = SimpleNamespace(publish_always=False, max_frame_age_ms=200, output_size='engine')
-    return Processor(pipeline, cameras, lambda: settings, lambda: 10**12, (64, 96))
+    return Processor(pipeline, cameras, lambda: settings, lambda: 10**12, (64, 96), statistics)
 
 
 def batch(filled, *names):
@@ -78,11 +86,11 @@ def batch(filled, *names):
     return {name: Arrival(message, 0.0) for name in names}
 
 
-def test_one_call_serves_all_cameras(processor, pipeline, cameras, filled):
+def test_one_call_serves_all_cameras(processor, pipeline, cameras, statistics, filled):
     processor.process(batch(filled, 'front', 'left'))
     assert pipeline.batches == [2]
     assert all(len(cameras[name].outputs.published) == 1 for name in ('front', 'left'))
-    assert processor.report().mean_batch == 2
+    assert statistics.report().mean_batch == 2
 
 
 def test_calibration_alone_needs_no_engine_call(processor, pipeline, cameras, filled):
@@ -93,11 +101,13 @@ def test_calibration_alone_needs_no_engine_call(processor, pipeline, cameras, fi
     assert (image_size, output_size) == ((48, 64), (64, 96))
 
 
-def test_an_engine_fault_is_counted_and_survived(processor, pipeline, cameras, filled, caplog):
+def test_an_engine_fault_is_counted_and_survived(
+    processor, pipeline, cameras, statistics, filled, caplog
+):
     pipeline.fault = RuntimeError('out of memory')
     processor.process(batch(filled, 'front', 'info'))
     processor.process(batch(filled, 'front'))
-    report = processor.report()
+    report = statistics.report()
     assert (report.faults, report.recent_faults) == (2, 2)
     assert report.last_fault == 'RuntimeError: out of memory'
     assert cameras['front'].statistics.report().dropped == {'engine': 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rclpy.clock import ROSClock
 from rclpy.qos import DurabilityPolicy
@@ -11,6 +12,8 @@ from std_msgs.msg import Header
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.node import publishers
+from multishift_perception.outputs import Output
+from multishift_perception.pipeline import FrameOutput
 
 
 class LabelInfo(SimpleNamespace):
@@ -66,4 +69,25 @@ def test_without_vision_msgs_there_is_no_label_info(node, monkeypatch):
 def test_nothing_is_wanted_that_nobody_watches(node):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
     assert outputs.wanted(False) == frozenset()
-    assert 'overlay/compressed' in outputs.wanted(True)
+    assert Output.OVERLAY_JPEG in outputs.wanted(True)
+    assert {output.topic_of('front') for output in outputs.wanted(True)} == set(node.sent)
+
+
+@pytest.mark.parametrize('left_out', [frozenset(), {Output.LABELS}, {Output.ANOMALY_MASK}])
+def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, left_out):
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    settings = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
+    anomaly = np.full((4, 6), 255, np.uint8)
+    said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32))
+    frame = np.zeros((8, 12, 3), np.uint8)
+    wanted = frozenset(output for output in Output if output.is_image) - left_out
+    outputs.publish(wanted, Header(frame_id='front'), frame, said, settings)
+    sent = {
+        topic: [(type(m).__name__, getattr(m, 'encoding', '')) for m in messages]
+        for topic, messages in node.sent.items()
+        if messages
+    }
+    assert sent == {
+        output.topic_of('front'): [(output.kind.rpartition('/')[2], output.encoding)]
+        for output in wanted
+    }

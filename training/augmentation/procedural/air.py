@@ -19,7 +19,7 @@ from multishift_training.augmentation.procedural.noise import fractal, tiled
 from multishift_training.augmentation.procedural.view import Floats
 
 # How much of the snow stays on a class.
-_STAYS = {ROAD: 0.7, SIDEWALK: 1.0, BUILDING: 0.1, PLANTS: 0.45, TERRAIN: 1.15}
+_STAYS = {ROAD: 0.85, SIDEWALK: 1.0, BUILDING: 0.1, PLANTS: 0.35, TERRAIN: 1.15}
 
 
 def snowed(
@@ -30,13 +30,18 @@ def snowed(
     share[list(_STAYS)] = [s * domain.snow for s in _STAYS.values()]
     wanted = share[labels[:: place.step, :: place.step]]
     tile = fractal(rng, 256, 4, 0.7)
-    noise = cv2.remap(
-        tile, place.right * np.float32(10), place.ahead * np.float32(10),
-        cv2.INTER_LINEAR, None, cv2.BORDER_WRAP,
-    ).astype(np.float32)  # fmt: skip
+    # By where it lies on the ground; what stands upright has one place for a whole column, and
+    # is dusted evenly.
+    rows, columns = np.indices(wanted.shape, dtype=np.float32)
+    along = np.where(place.ground, place.right, columns) * np.float32(10)
+    across = np.where(place.ground, place.ahead, rows) * np.float32(10)
+    noise = cv2.remap(tile, along, across, cv2.INTER_LINEAR, None, cv2.BORDER_WRAP).astype(
+        np.float32
+    )
     lane = (place.right + np.float32(rng.uniform(0, 3.4))) % np.float32(3.4) - np.float32(1.7)
     track = np.exp(-((np.abs(lane) - np.float32(0.8)) ** 2) / np.float32(0.1)) * place.ground
-    cover = (wanted * 1.6 - 0.3 + (noise - 128) / 130 - 0.5 * track) * (wanted > 0)
+    uneven = np.where(place.ground, np.float32(1 / 180), np.float32(1 / 420)) * (noise - 128)
+    cover = (wanted * 1.5 - 0.15 + uneven - 0.35 * track) * (wanted > 0)
     alpha = np.clip(cover, 0, 0.95).astype(np.float32)
     full = _full(alpha, image)
     white = np.empty_like(image)

@@ -6,10 +6,13 @@ import cv2
 import numpy as np
 
 from multishift_training.augmentation.parts import Bytes, Mask
-from multishift_training.augmentation.procedural.labels import only, present
+from multishift_training.augmentation.procedural.labels import PLANTS, SKY, only, present
 from multishift_training.augmentation.procedural.view import Floats
 
 _COARSE = 4
+# How much brighter the sky must be than leaves, to tell it from them; and where between the two
+# a pixel is partly sky.
+_SKY_SHOWS, _GAP = 1.5, 0.3
 _FIXED = 50  # of a gain of 1
 
 
@@ -25,6 +28,7 @@ def recolored(scene: Bytes, labels: Bytes, colors: Bytes, keep: Floats) -> Bytes
         colors: wanted mean colour of every label value, RGB ``uint8 [256,3]``.
         keep: share of its own colour that each label value keeps, ``float32 [256]``.
     """
+    scene = _without_gaps(scene, labels)
     small, coarse = scene[::_COARSE, ::_COARSE], labels[::_COARSE, ::_COARSE]
     result = scene.copy()
     for label in present(labels):
@@ -38,16 +42,44 @@ def recolored(scene: Bytes, labels: Bytes, colors: Bytes, keep: Floats) -> Bytes
     return result
 
 
-def _gain(small: Bytes, inside: Mask, color: Bytes, keep: float) -> Bytes:
-    """Return the gain of a class around each coarse pixel, times ``_FIXED``."""
-    sigma = max(1.0, small.shape[0] / 12)
+def _without_gaps(scene: Bytes, labels: Bytes) -> Bytes:
+    """Return the scene with leaves where its own sky shines through what is labelled plants.
+
+    Those pixels have the light of the old sky: before a new one they would be bright speckle.
+    """
+    grey = np.asarray(cv2.cvtColor(scene, cv2.COLOR_RGB2GRAY), np.uint8)
+    small, coarse = scene[::_COARSE, ::_COARSE], labels[::_COARSE, ::_COARSE]
+    light = grey[::_COARSE, ::_COARSE]
+    plants, sky = coarse == PLANTS, coarse == SKY
+    if not (plants.any() and sky.any()):
+        return scene
+    dark, bright = float(np.percentile(light[plants], 25)), float(np.median(light[sky]))
+    if bright < _SKY_SHOWS * dark:
+        return scene
+    least = dark + _GAP * (bright - dark)
+    gaps = (labels == PLANTS) & (grey > least)
+    inside = plants & (light <= least)
+    local = _local_mean(small, inside, max(1.0, small.shape[0] / 24))
+    result = scene.copy()
+    whole = cv2.resize(local, labels.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    result[gaps] = np.clip(whole[gaps], 0, 255).astype(np.uint8)
+    return result
+
+
+def _local_mean(small: Bytes, inside: Mask, sigma: float) -> Floats:
+    """Return the mean colour around each coarse pixel of what is ``inside``."""
     weight = inside.astype(np.float32)
-    total = float(weight.sum())
-    mean = small[inside].mean(axis=0) if total else np.full(3, 128.0)
+    mean = small[inside].mean(axis=0) if inside.any() else np.full(3, 128.0)
     # A pull to the mean of the class decides where none of it is near.
     weight += np.float32(1e-4)
     masked = small * inside[..., None] + mean.astype(np.float32) * np.float32(1e-4)
     local = _smooth(masked.astype(np.float32), sigma) / _smooth(weight, sigma)[..., None]
+    return np.asarray(local, np.float32)
+
+
+def _gain(small: Bytes, inside: Mask, color: Bytes, keep: float) -> Bytes:
+    """Return the gain of a class around each coarse pixel, times ``_FIXED``."""
+    local = _local_mean(small, inside, max(1.0, small.shape[0] / 12))
     ratio = color / np.maximum(local, 8)
     gain = keep + (1 - keep) * ratio
     return np.asarray(np.clip(gain * _FIXED, 0, 255), np.uint8)

@@ -88,7 +88,7 @@ def draw(rng: np.random.Generator) -> Domain:
         haze=_haze(weather, rng),
         lamps=float({'night': 1.0, 'dusk': 0.35}.get(time, 0.0) * rng.uniform(0.6, 1.3)),
         wet=float(rng.uniform(0.4, 1)) if weather == 'rainy' else 0.0,
-        snow=float(rng.uniform(0.25, 1)) if weather == 'snowy' else 0.0,
+        snow=float(rng.uniform(0.6, 1)) if weather == 'snowy' else 0.0,
         dryness=float(rng.beta(0.8, 1.6)),
     )
 

@@ -16,6 +16,7 @@ from multishift_training.augmentation.procedural import (
     camera,
     detail,
     domain,
+    foliage,
     light,
     novel,
     sky,
@@ -24,7 +25,7 @@ from multishift_training.augmentation.procedural import (
     view,
 )
 from multishift_training.augmentation.procedural.domain import Domain
-from multishift_training.augmentation.procedural.labels import SKY, only
+from multishift_training.augmentation.procedural.labels import PLANTS, SKY, only
 from multishift_training.augmentation.procedural.things import Thing
 from multishift_training.augmentation.procedural.view import Floats, View
 
@@ -40,7 +41,7 @@ class Procedural:
         batch: one: painting several together saves nothing.
     """
 
-    version = 'procedural-1'
+    version = 'procedural-2'
     batch = 1
 
     def __init__(self, settings: config.ProceduralGenerator) -> None:
@@ -58,12 +59,15 @@ class Procedural:
 
     def _paint(self, composition: Composition, rng: np.random.Generator) -> Generated:
         drawn = domain.draw(rng)
+        composition = _without_specks(composition)
         eye = view.look(composition.scene.labels, rng)
         image, glow, placed = self._looks(composition, eye, drawn, rng)
         lit, place, depth = _lit(composition, image, glow, placed, eye, drawn, rng)
         if drawn.wet > 0:
             air.mirrored(lit, place, drawn, rng)
-        picture = camera.exposed(air.hazy(lit, depth, drawn), rng)
+        seen = air.hazy(lit, depth, drawn)
+        foliage.let_sky_through(seen, composition.labels)
+        picture = camera.exposed(seen, rng)
         air.falling(picture, drawn, rng)
         return Generated(camera.taken(picture, rng), '', drawn.words)
 
@@ -86,6 +90,14 @@ class Procedural:
         cv2.copyTo(novel.paint(composition, place, rng), place.mask, image[place.area])
         glow[composition.mask] = 0
         return image, glow, [*found, place]
+
+
+def _without_specks(composition: Composition) -> Composition:
+    """Return what is to be painted; what is written keeps its labels."""
+    scene = composition.scene
+    scene = scene._replace(labels=foliage.without_specks(scene.labels))
+    labels = np.where(composition.mask, composition.labels, scene.labels)
+    return composition._replace(scene=scene, labels=labels)
 
 
 def _detailed(
@@ -148,7 +160,7 @@ def _lit(
         whole[ground > 0] *= np.float32(1 - 0.4 * drawn.wet)
     cv2.multiply(lit, whole, dst=lit)
     if drawn.lamps > 0:
-        light.lamps(glow, eye, rng)
+        light.lamps(glow, labels, eye, rng)
         glow[composition.mask] = 0
         light.shine(lit, glow, place.step, drawn)
     return lit, place, depth
@@ -157,7 +169,7 @@ def _lit(
 def _depth(labels: Bytes, ground: Bytes, placed: Sequence[Thing], eye: View) -> Floats:
     """Return how far ahead each pixel's foot stands, metres ``float32 [H,W]``."""
     by_row = eye.ground_depth()
-    depth = by_row[view.feet(ground)]
+    depth = by_row[view.feet(ground, only(labels, PLANTS))]
     for thing in placed:
         depth[thing.area][thing.mask > 0] = by_row[thing.area[0].stop - 1]
     depth[labels == SKY] = 2 * view.FARTHEST

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from multishift_perception.classes import CITYSCAPES
+from multishift_perception.classes import TrainId
 from multishift_training.augmentation.parts import Bytes
 
-(
-    ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, PLANTS, TERRAIN,
-    SKY, PERSON, RIDER, CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE,
-) = range(len(CITYSCAPES))  # fmt: skip
+ROAD = TrainId.ROAD.value
+SIDEWALK = TrainId.SIDEWALK.value
+BUILDING = TrainId.BUILDING.value
+WALL = TrainId.WALL.value
+FENCE = TrainId.FENCE.value
+POLE = TrainId.POLE.value
+TRAFFIC_LIGHT = TrainId.TRAFFIC_LIGHT.value
+TRAFFIC_SIGN = TrainId.TRAFFIC_SIGN.value
+PLANTS = TrainId.VEGETATION.value
+TERRAIN = TrainId.TERRAIN.value
+SKY = TrainId.SKY.value
+PERSON = TrainId.PERSON.value
+RIDER = TrainId.RIDER.value
+CAR = TrainId.CAR.value
+TRUCK = TrainId.TRUCK.value
+BUS = TrainId.BUS.value
+TRAIN = TrainId.TRAIN.value
+MOTORCYCLE = TrainId.MOTORCYCLE.value
+BICYCLE = TrainId.BICYCLE.value
 
 GROUND = (ROAD, SIDEWALK, TERRAIN)
 

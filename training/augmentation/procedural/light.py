@@ -10,6 +10,7 @@ import numpy as np
 
 from multishift_training.augmentation.parts import Bytes
 from multishift_training.augmentation.procedural.domain import Domain
+from multishift_training.augmentation.procedural.labels import BUILDING, SKY
 from multishift_training.augmentation.procedural.noise import fractal
 from multishift_training.augmentation.procedural.things import Thing
 from multishift_training.augmentation.procedural.view import CAMERA_HEIGHT, Floats, View
@@ -51,8 +52,13 @@ def falling(
     return np.asarray(light * touch[..., None], np.float32)
 
 
-def lamps(glow: Bytes, view: View, rng: np.random.Generator) -> None:
-    """Draw the street's lamps into what shines, RGB ``uint8 [H,W,3]``."""
+def lamps(glow: Bytes, labels: Bytes, view: View, rng: np.random.Generator) -> None:
+    """Draw the street's lamps into what shines, RGB ``uint8 [H,W,3]``.
+
+    They hang before the sky and before houses; whatever else the labels ``uint8 [H,W]`` show at
+    their place stands before them, the crowns of trees first of all.
+    """
+    hung = np.isin(np.arange(256), (SKY, BUILDING)).astype(np.uint8)
     color = (rng.uniform((255, 170, 80), (255, 240, 230))).tolist()
     right = float(rng.uniform(4, 8))
     for ahead in np.arange(float(rng.uniform(8, 20)), 120, float(rng.uniform(14, 28))):
@@ -60,7 +66,14 @@ def lamps(glow: Bytes, view: View, rng: np.random.Generator) -> None:
             x = view.centre + view.focal * side / ahead
             y = view.horizon - view.focal * (6 - CAMERA_HEIGHT) / ahead
             radius = max(1, round(0.14 * view.focal / ahead))
-            cv2.circle(glow, (round(x), round(y)), radius, color, cv2.FILLED, cv2.LINE_AA)
+            left, top = max(0, round(x) - radius - 1), max(0, round(y) - radius - 1)
+            area = np.s_[top : max(0, round(y) + radius + 2), left : max(0, round(x) + radius + 2)]
+            if not labels[area].size:
+                continue
+            lamp = glow[area].copy()
+            middle = (round(x) - left, round(y) - top)
+            cv2.circle(lamp, middle, radius, color, cv2.FILLED, cv2.LINE_AA)
+            cv2.copyTo(lamp, cv2.LUT(labels[area], hung), glow[area])
 
 
 def _on_ground(place: Place, domain: Domain, rng: np.random.Generator) -> Floats:

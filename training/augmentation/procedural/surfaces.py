@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from multishift_training.augmentation.parts import Bytes
-from multishift_training.augmentation.procedural import street
+from multishift_training.augmentation.procedural import foliage, street
 from multishift_training.augmentation.procedural.colors import Range, between
 from multishift_training.augmentation.procedural.domain import Domain
 from multishift_training.augmentation.procedural.facades import row_of_houses
@@ -34,12 +34,12 @@ _RANGES: dict[int, Range] = {
     BUILDING: ((90, 80, 75), (200, 190, 175)),
     WALL: ((80, 75, 70), (175, 165, 150)),
     FENCE: ((45, 50, 45), (160, 150, 135)),
-    PLANTS: ((38, 52, 26), (98, 118, 62)),
+    PLANTS: ((40, 48, 35), (98, 108, 80)),
     TERRAIN: ((60, 82, 32), (150, 150, 85)),
 }
 _FILLER = ((30, 30, 30), (180, 180, 180))
 # Deviation of brightness by class, as a share of the mean.
-_CONTRAST = {ROAD: 0.09, SIDEWALK: 0.11, WALL: 0.2, FENCE: 0.4, PLANTS: 0.7, TERRAIN: 0.22}
+_CONTRAST = {ROAD: 0.09, SIDEWALK: 0.11, WALL: 0.2, FENCE: 0.25, TERRAIN: 0.22}
 
 
 def palette(rng: np.random.Generator, domain: Domain) -> Bytes:
@@ -48,7 +48,7 @@ def palette(rng: np.random.Generator, domain: Domain) -> Bytes:
     table[:] = between(rng, _FILLER)
     for label, ends in _RANGES.items():
         table[label] = between(rng, ends)
-    autumn = np.array((135, 95, 40)) * rng.uniform(0.6, 1.1)
+    autumn = np.array((124, 100, 66)) * rng.uniform(0.6, 1.1)
     for label in (PLANTS, TERRAIN):
         table[label] += (autumn - table[label]) * domain.dryness * 0.8
     sky = np.sqrt(np.clip((domain.zenith + domain.skyline) / 2, 0, 1)) * 255
@@ -74,11 +74,12 @@ def paint(
     image = np.asarray(cv2.LUT(cv2.merge([labels] * 3), colors[None]), np.uint8)
     glow = np.zeros_like(image)
     texture = np.full(labels.shape, 128, np.uint8)
-    upright = _rows(labels, (BUILDING, WALL, FENCE, PLANTS))
+    upright = _rows(labels, (BUILDING, WALL, FENCE))
     if upright is not None:
         maps = street.upright(view, upright, rng)
         _houses(image, glow, labels, maps, domain, rng)
         _rough(texture, labels, maps, rng)
+    foliage.paint(image, texture, labels, rng)
     ground = _rows(labels, GROUND)
     if ground is not None:
         _ground(texture, labels, street.ground(view, ground), rng)
@@ -117,12 +118,12 @@ def _houses(
 
 
 def _rough(texture: Bytes, labels: Bytes, maps: street.Maps, rng: np.random.Generator) -> None:
-    """Roughen walls and fences, and give plants leaves."""
+    """Roughen walls and fences."""
     scale = labels.shape[0] / 26
     area = slice(*maps.area)
-    leaves = maps.hang(fractal(rng, _TILE, 4, 0.8), scale)
-    for label in (WALL, FENCE, PLANTS):
-        _set(texture[area], labels[area], label, leaves)
+    stains = maps.hang(fractal(rng, _TILE, 4, 0.8), scale)
+    for label in (WALL, FENCE):
+        _set(texture[area], labels[area], label, stains)
 
 
 def _ground(texture: Bytes, labels: Bytes, maps: street.Maps, rng: np.random.Generator) -> None:

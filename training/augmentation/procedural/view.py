@@ -62,13 +62,24 @@ def is_ground(labels: Bytes) -> Bytes:
     return np.asarray(cv2.LUT(labels, table), np.uint8)
 
 
-def feet(ground: Bytes) -> NDArray[np.int16]:
+def feet(ground: Bytes, plants: Bytes | None = None) -> NDArray[np.int16]:
     """Return the row where what a pixel shows stands on the ground, ``int16 [H,W]``.
 
     That is the nearest ground below it in its column; where there is none, the last row.
+
+    Args:
+        ground: not 0 on ground, ``uint8 [H,W]``.
+        plants: 1 on plants, ``uint8 [H,W]``. A crown hangs over more than one column: theirs is
+            the mean of what they have around, or light and haze would part them in bands.
     """
     rows = ground.shape[0]
     index = np.arange(rows, dtype=np.int16)[:, None]
     own = np.where(ground > 0, index, np.int16(rows - 1))
     nearest = np.minimum.accumulate(own[::-1], axis=0)[::-1]
+    if plants is not None and plants.any():
+        side = ground.shape[1] // 16 | 1
+        weight = cv2.blur(plants.astype(np.float32), (side, side))
+        rows_around = cv2.blur(nearest * plants.astype(np.float32), (side, side))
+        mean = np.rint(rows_around / np.maximum(weight, np.float32(1e-6))).astype(np.int16)
+        nearest = np.where(plants > 0, mean, nearest)
     return np.asarray(nearest, np.int16)

@@ -1,0 +1,88 @@
+"""Which topics of a bag are cameras, and the names that belong to a camera."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.bags.reading import BagReader
+from multishift_perception.errors import MultishiftError
+from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
+from multishift_perception.outputs import Output
+
+# Ground truth topics, below the namespace of their camera.
+TRUTH_LABELS = '/ground_truth/labels'
+TRUTH_CONDITION = '/ground_truth/condition'
+
+# Image topics that hold the ground truth or the node's own outputs, not what a camera saw.
+_NOT_CAMERAS = (TRUTH_LABELS, *(output.topic for output in Output if output.is_image))
+
+
+def image_topics(reader: BagReader) -> dict[str, str]:
+    """Return the topics that hold what a camera saw, with their type.
+
+    Ground truth and the node's own outputs are left out. Of a raw topic and its compressed twin
+    the raw one is returned, unless only the compressed one has messages.
+
+    Raises:
+        MultishiftError: The bag has no such topic; the error names those that it has.
+    """
+    cameras = {topic: kind for topic, kind in reader.topics.items() if _of_a_camera(topic, kind)}
+    if not cameras:
+        listed = ', '.join(f'{topic} ({kind})' for topic, kind in reader.topics.items())
+        raise MultishiftError(
+            f'{reader.name}: the bag has no image topic ({IMAGE} or {COMPRESSED_IMAGE} of a '
+            f'camera); it has: {listed or "no topic at all"}'
+        )
+    chosen: dict[str, str] = {}
+    for topic in sorted(cameras, key=raw_topic):  # a raw topic comes before its twin
+        if raw_topic(topic) not in chosen:
+            chosen[topic] = cameras[topic]
+        elif not reader.count([raw_topic(topic)]) and reader.count([topic]):
+            del chosen[raw_topic(topic)]
+            chosen[topic] = cameras[topic]
+    return dict(sorted(chosen.items()))
+
+
+def raw_topic(topic: str) -> str:
+    """Return an image topic's name without the transport: ``/a/image_raw/compressed`` and raw."""
+    return topic.removesuffix('/compressed')
+
+
+def namespace_of(topic: str) -> str:
+    """Return the namespace of an image topic: ``/front`` for ``/front/image_raw``."""
+    return raw_topic(topic).rpartition('/')[0]
+
+
+def camera_of(topic: str) -> str:
+    """Return the camera's name: ``front`` for ``/front/image_raw``, ``image`` for ``/image``."""
+    return (namespace_of(topic) or raw_topic(topic)).strip('/')
+
+
+def mono8(message: Any, topic: str) -> NDArray[np.uint8]:
+    """Return the pixels ``uint8 [h,w]`` of a mono8 Image.
+
+    Raises:
+        MultishiftError: It has another encoding, or its fields contradict each other.
+    """
+    height, width, step = message.height, message.width, message.step
+    if message.encoding not in ('mono8', '8UC1'):
+        raise MultishiftError(f'{topic}: encoding is {message.encoding!r}; expected mono8')
+    if step < width or len(message.data) != step * height:
+        raise MultishiftError(
+            f'{topic}: {len(message.data)} bytes do not make {width} x {height} pixels'
+        )
+    pixels: NDArray[np.uint8] = np.frombuffer(message.data, np.uint8)
+    return pixels.reshape(height, step)[:, :width]
+
+
+def _of_a_camera(topic: str, kind: str) -> bool:
+    """Tell what a camera saw from other topics, the node's own outputs among them."""
+    others = map(_last_word, _NOT_CAMERAS)
+    return kind in (IMAGE, COMPRESSED_IMAGE) and _last_word(topic) not in others
+
+
+def _last_word(topic: str) -> str:
+    return raw_topic(topic).rpartition('/')[2]

@@ -1,0 +1,61 @@
+"""Where a camera's frames went: the causes of drops, and the counts as the diagnostics have them.
+
+The node writes them and the demo reads them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+_RECEIVED, _PROCESSED, _DROPPED = 'received', 'processed', 'dropped: '
+
+
+class Drop(StrEnum):
+    """Why a frame is dropped, in the order in which the diagnostics list it."""
+
+    STALE = 'stale'  # older than the limit
+    CLOCK = 'clock'  # its stamp is of another clock
+    SUPERSEDED = 'superseded'  # a newer one came before the engine was free
+    ENCODING = 'encoding'  # nothing here decodes it
+    BROKEN = 'broken'  # its fields contradict each other, or its bytes are damaged
+    OVERSIZED = 'oversized'  # it has more pixels than a camera's
+    ENGINE = 'engine'  # the engine call failed
+    PUBLISH = 'publish'  # the middleware did not take its outputs
+
+
+@dataclass(frozen=True)
+class FrameTally:
+    """A camera's frames since the node was configured.
+
+    Attributes:
+        received: frames that came.
+        processed: frames whose outputs were published.
+        dropped: frames dropped, by cause.
+    """
+
+    received: int
+    processed: int
+    dropped: Mapping[str, int]
+
+    @classmethod
+    def read(cls, values: Mapping[str, str]) -> FrameTally:
+        """Return the counts among the values of a camera's status."""
+        return cls(
+            int(values[_RECEIVED]),
+            int(values[_PROCESSED]),
+            {
+                key.removeprefix(_DROPPED): int(value)
+                for key, value in values.items()
+                if key.startswith(_DROPPED)
+            },
+        )
+
+    def values(self) -> dict[str, int]:
+        """Return the values of a camera's status, one for every cause."""
+        return {
+            _RECEIVED: self.received,
+            _PROCESSED: self.processed,
+            **{f'{_DROPPED}{cause}': self.dropped.get(cause, 0) for cause in Drop},
+        }

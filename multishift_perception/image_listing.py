@@ -1,0 +1,61 @@
+"""Which files under a folder are images: for bags, data sets and augmentation alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import logging
+import os
+from pathlib import Path
+
+from multishift_perception.errors import MultishiftError
+
+logger = logging.getLogger(__name__)
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.webp')
+
+# Archives made on a Mac hold a file of attributes there for each of theirs.
+_FOREIGN = '__MACOSX'
+
+
+def list_files(folder: Path, depth: int | None = None) -> Iterator[Path]:
+    """Yield the files under a folder, sorted within each folder; none where it is missing.
+
+    Links to folders are followed, except to one that the link itself lies in. What an operating
+    system or viewer left is not listed: hidden files and folders, and ``__MACOSX``. A link to a
+    file that is not there is listed, so that reading it names it.
+
+    Args:
+        folder: where to look; it may be hidden itself.
+        depth: levels to look at, 1 for the folder alone; None for all.
+
+    Raises:
+        MultishiftError: a folder cannot be read.
+    """
+    yield from _listed(folder, depth, ())
+
+
+def _listed(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise MultishiftError(
+            f'{folder}: cannot be read ({error.strerror}): mend its permissions'
+        ) from error
+    here = status.st_dev, status.st_ino
+    if here in above:
+        return
+    below = None if depth is None else depth - 1
+    for entry in entries:
+        path = folder / entry.name
+        if entry.name.startswith('.') or entry.name == _FOREIGN:
+            continue
+        # Of a link that leads to itself, an entry raises, where os.path says no.
+        if not (os.path.isdir(path) if entry.is_symlink() else entry.is_dir()):
+            if entry.is_symlink() and not path.suffix and not os.path.exists(path):
+                logger.warning('%s is a link to what is not there: left out', path)
+            yield path
+        elif below != 0:
+            yield from _listed(path, below, (*above, here))

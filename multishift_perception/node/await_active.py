@@ -1,0 +1,75 @@
+"""Waits until a lifecycle node is active.
+
+    python -m multishift_perception.node.await_active NODE
+
+Asks the node instead of listening for its transitions, which a late subscriber misses.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import sys
+from typing import Any
+
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+import rclpy
+from rclpy.executors import ExternalShutdownException
+
+from multishift_perception.errors import MultishiftError
+
+# A node may load a large engine before it answers.
+PATIENCE_S = 90.0
+
+
+def wait_until_active(node: Any, name: str, patience_s: float = PATIENCE_S) -> None:
+    """Return when the lifecycle node ``name`` is active.
+
+    A node that starts itself answers when it is done, so that its first answer counts.
+
+    Args:
+        node: a node of this process to ask with.
+        name: full name of the node to wait for.
+        patience_s: how long it may take to answer, in seconds.
+
+    Raises:
+        MultishiftError: it does not answer in time, or is in another state.
+    """
+    client = node.create_client(GetState, f'{name}/get_state')
+    answer = None
+    if client.wait_for_service(patience_s):
+        future = client.call_async(GetState.Request())
+        rclpy.spin_until_future_complete(node, future, timeout_sec=patience_s)
+        answer = future.result()
+    node.destroy_client(client)
+    if answer is None:
+        raise MultishiftError(f'{name}: does not answer within {patience_s:.0f} s; is it running?')
+    if answer.current_state.id != State.PRIMARY_STATE_ACTIVE:
+        raise MultishiftError(
+            f'{name}: is {answer.current_state.label}, not active; its log says why'
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Wait; return 0 once the node is active."""
+    parser = argparse.ArgumentParser(prog='await_active', description='Wait for a lifecycle node.')
+    parser.add_argument('name', help='full name of the node')
+    name = parser.parse_args(arguments).name
+    rclpy.init(args=[])
+    node = rclpy.create_node('await_active')
+    try:
+        wait_until_active(node, name)
+    except MultishiftError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What the node takes from rclpy past its public face, which offers nothing for it.
+
+Read in rclpy 7.1 (Jazzy) and 9.1 (Kilted): both have all of it, and mean the same by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from multishift_perception.errors import MultishiftError, one_line
+
+_OF_A_NODE = (
+    '_parameter_overrides',
+    '_service_change_state.callback',
+    '_state_machine.current_state',
+)
+
+
+def check(node: LifecycleNode) -> None:
+    """See that this rclpy has what the functions below take from it.
+
+    Args:
+        node: a node, its constructor done.
+
+    Raises:
+        MultishiftError: it lacks something; the error names it.
+    """
+    try:
+        for name in _OF_A_NODE:
+            attrgetter(name)(node)
+        _rcl_error()
+    except (AttributeError, ImportError) as error:
+        raise MultishiftError(
+            f'the rclpy in {Path(rclpy.__file__).parent} is not built as that of ROS 2 Jazzy and '
+            f'Kilted ({one_line(error)}): run the node with one of these'
+        ) from error
+
+
+def parameter_overrides(node: Node) -> Mapping[str, Parameter]:
+    """Return the parameters that were given at start, by name, declared or not."""
+    overrides: Mapping[str, Parameter] = node._parameter_overrides
+    return overrides
+
+
+def lifecycle_state(node: LifecycleNode) -> str:
+    """Return the label of the node's lifecycle state."""
+    return str(node._state_machine.current_state[1])
+
+
+def guard_transitions(node: LifecycleNode, on_refusal: Callable[[Exception], None]) -> None:
+    """Refuse transitions that the state forbids; Jazzy's rclpy lets them end the process.
+
+    Args:
+        node: the node.
+        on_refusal: called with what rclpy says of a transition that is refused.
+    """
+    service, refused = node._service_change_state, _rcl_error()
+    change_state = service.callback
+
+    def guarded(request: Any, response: Any) -> Any:
+        try:
+            return change_state(request, response)
+        except refused as error:
+            on_refusal(error)
+            response.success = False
+            return response
+
+    service.callback = guarded
+
+
+def _rcl_error() -> type[Exception]:
+    from rclpy.impl.implementation_singleton import rclpy_implementation
+
+    kind: type[Exception] = rclpy_implementation.RCLError
+    return kind

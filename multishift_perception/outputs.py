@@ -1,0 +1,59 @@
+"""What the node is called and what it publishes: one list, for all who name an output.
+
+A new output is a line of ``Output`` and, in ``node/publishers.py``, what computes it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, LABEL_INFO
+
+NODE_NAME = 'multishift_perception'
+# The node's full name where no namespace is given, as in the demo.
+NODE = f'/{NODE_NAME}'
+DIAGNOSTICS = '/diagnostics'
+
+
+class Output(Enum):
+    """An output of a camera, in the order in which a frame's are published.
+
+    Attributes:
+        topic: its topic, below ``~/<camera>/``.
+        kind: ROS message type.
+        encoding: of an Image; empty for other types.
+        stage: what reports call the time from a frame's stamp to this; empty where none lists it.
+        recorded: whether the demo records it, and waits for it where it is an image.
+    """
+
+    LABELS = 'labels', IMAGE, 'mono8', 'stamp to labels'
+    ANOMALY_SCORE = 'anomaly_score', IMAGE, '32FC1', 'stamp to anomaly score'
+    ANOMALY_MASK = 'anomaly_mask', IMAGE, 'mono8'
+    OVERLAY = 'overlay', IMAGE, 'rgb8', '', False
+    OVERLAY_JPEG = 'overlay/compressed', COMPRESSED_IMAGE, '', 'stamp to JPEG overlay'
+    CALIBRATION = 'camera_info', CAMERA_INFO
+    CLASS_NAMES = 'label_info', LABEL_INFO, '', '', False
+
+    def __init__(
+        self, topic: str, kind: str, encoding: str = '', stage: str = '', recorded: bool = True
+    ) -> None:
+        """Name the values of a line."""
+        self.topic = topic
+        self.kind = kind
+        self.encoding = encoding
+        self.stage = stage
+        self.recorded = recorded
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is computed of a frame; all images need an engine call, and nothing else."""
+        return self.kind in (IMAGE, COMPRESSED_IMAGE)
+
+    def topic_of(self, camera: str, node: str = '~') -> str:
+        """Return the topic for a camera; ``node`` is the node's full name, or ``~`` within it."""
+        return f'{node}/{camera}/{self.topic}'
+
+
+def camera_status_name(node: str, camera: str) -> str:
+    """Return the name under which the diagnostics have a camera; ``node`` without namespace."""
+    return f'{node}: camera {camera}'

@@ -1,0 +1,1 @@
+"""What makes a picture of a canvas: weather, sky, light and the lens."""

@@ -1,0 +1,1 @@
+"""Objects of no known class, each split with kinds of its own."""

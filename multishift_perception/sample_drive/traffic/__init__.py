@@ -1,0 +1,1 @@
+"""What stands and moves in a street: its items, vehicles, people, and how each is drawn."""

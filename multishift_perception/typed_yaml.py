@@ -1,0 +1,155 @@
+"""YAML files of a known form: read, validated, and every fault told by its place in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+import yaml
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.schema_faults import Source, fault_line
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Document:
+    """Content that is still to be validated, with where it comes from.
+
+    Attributes:
+        where: what names it in messages: its file, and what of it if that is not all.
+        source: the whole file.
+        content: what is to be validated.
+        within: keys under which that stands in the file.
+        mend: what to do about a fault in it, where mending the file is not the way.
+    """
+
+    where: str
+    source: Source
+    content: Any
+    within: tuple[Any, ...] = ()
+    mend: str = ''
+
+    @classmethod
+    def of_json(cls, where: str, text: str, *, mend: str) -> Document:
+        """Read JSON.
+
+        Raises:
+            MultishiftError: it is none.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise MultishiftError(f'{where} is damaged ({error}): {mend}') from None
+        return cls(where, Source(content, None), content, mend=mend)
+
+    def at(self, key: Any) -> Document:
+        """Return what stands under a key; messages say so."""
+        return replace(self, content=self.content[key], within=(*self.within, key))
+
+    def typed(self, kind: type[T]) -> T:
+        """Validate the content.
+
+        Args:
+            kind: a model, or any type that pydantic validates.
+
+        Raises:
+            MultishiftError: fields are wrong; a line for each names its place, what it holds and
+                what is accepted.
+        """
+        try:
+            return TypeAdapter(kind).validate_python(self.content)
+        except ValidationError as error:
+            faults = [fault_line(f, kind, self.source, self.within) for f in error.errors()]
+            mend = f': {self.mend}' if self.mend else ''
+            # Entries that lack in a list say the same of the whole list.
+            lines = [f'{self.where}: {fault}{mend}' for fault in dict.fromkeys(faults)]
+            raise MultishiftError('\n'.join(lines)) from None
+
+
+def read_typed(path: Path, kind: type[T], what: str) -> T:
+    """Read and validate a YAML file.
+
+    Args:
+        path: of the file.
+        kind: model of its content.
+        what: what it should be, in words, for the error.
+
+    Raises:
+        MultishiftError: it is missing, unreadable, no YAML, or fields are wrong; a line for each.
+    """
+    return read_document(path, what).typed(kind)
+
+
+def read_document(path: Path, what: str, *, mend: str = '') -> Document:
+    """Read a YAML file that holds keys.
+
+    Args:
+        path: of the file.
+        what: what it should be, in words, for the error.
+        mend: what to do about a fault; when left out, to give another file.
+
+    Raises:
+        MultishiftError: it is missing, unreadable, no YAML, empty, or holds no keys.
+    """
+    ending = mend or f'give {what}'
+    try:
+        loader = _Loader(path.read_text(encoding='utf-8'))
+        node = loader.get_single_node()
+        content = None if node is None else loader.construct_document(node)
+    except OSError as error:
+        raise MultishiftError(f'{path} cannot be read ({error.strerror}): {ending}') from None
+    except yaml.MarkedYAMLError as error:
+        raise MultishiftError(f'{path}{_yaml_fault(error)}') from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = ' '.join(str(error).split())
+        raise MultishiftError(f'{path} is not valid YAML ({reason}): {ending}') from None
+    if content is None or content == {}:
+        raise MultishiftError(f'{path} is empty: {ending}')
+    if not isinstance(content, dict):
+        found = 'a list' if isinstance(content, list) else 'a single value'
+        raise MultishiftError(
+            f'{path} holds {found} at top level, expected lines `key: value`: {ending}'
+        )
+    return Document(str(path), Source(content, node), content, mend=mend)
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader to which a key that is given twice is a fault: YAML says so, PyYAML does not."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Checked as written: what `<<` brings may be overridden.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            name = key.tag, key.value
+            if name in first:
+                raise _TwiceError(
+                    problem=f'the key {key.value} is given twice, first in line {first[name]}: '
+                    'leave one of them',
+                    problem_mark=key.start_mark,
+                )
+            first[name] = key.start_mark.line + 1
+        return node
+
+
+class _TwiceError(yaml.MarkedYAMLError):
+    """A key is given twice."""
+
+
+def _yaml_fault(error: yaml.MarkedYAMLError) -> str:
+    """Return what follows the file's name."""
+    mark = error.problem_mark or error.context_mark
+    line = f'line {mark.line + 1}: ' if mark else ''
+    problem = error.problem or error.context
+    if isinstance(error, _TwiceError):
+        return f': {line}{problem}'
+    if problem and r"'\t'" in problem:
+        problem = 'it is indented by a tab: indent by spaces'
+    return f' is not valid YAML: {line}{problem}'

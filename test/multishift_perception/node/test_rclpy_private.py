@@ -1,0 +1,53 @@
+"""An rclpy that is built otherwise, as no installed one is, and what is said of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.node import rclpy_private
+
+
+def node():
+    return SimpleNamespace(
+        _parameter_overrides={},
+        _service_change_state=SimpleNamespace(callback=lambda request, response: response),
+        _state_machine=SimpleNamespace(current_state=(1, 'unconfigured')),
+    )
+
+
+def test_what_is_there_is_accepted():
+    rclpy_private.check(node())
+    assert rclpy_private.lifecycle_state(node()) == 'unconfigured'
+
+
+@pytest.mark.parametrize(
+    'name', ['_parameter_overrides', '_service_change_state', '_state_machine']
+)
+def test_what_is_missing_is_named_in_one_line(name):
+    other = node()
+    delattr(other, name)
+    with pytest.raises(
+        MultishiftError, match=rf'rclpy in /.*{name}.*: run the node with'
+    ) as caught:
+        rclpy_private.check(other)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_nothing_private_is_taken_elsewhere():
+    """The real rclpy passes the check in every test that starts the node."""
+    package = rclpy_private.Path(rclpy_private.__file__).parents[1]
+    taken = [
+        file.name
+        for file in package.rglob('*.py')
+        for name in (
+            '_parameter_overrides',
+            '_service_change_state',
+            '_state_machine',
+            'rclpy.impl',
+        )
+        if name in file.read_text()
+    ]
+    assert set(taken) == {'rclpy_private.py'}

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from multishift_perception.frame_errors import BrokenFrame, FrameError, OversizedFrame
+from multishift_perception.frame_tally import Drop, FrameTally
+
+
+def test_what_the_node_writes_the_demo_reads() -> None:
+    values = FrameTally(9, 6, {Drop.STALE: 2, Drop.ENGINE: 1}).values()
+    assert values['dropped: stale'] == 2
+    assert values['dropped: superseded'] == 0
+    status = {'transport': 'raw', **{key: str(value) for key, value in values.items()}}
+    read = FrameTally.read(status)
+    assert (read.received, read.processed) == (9, 6)
+    assert read.dropped == {**dict.fromkeys(Drop, 0), 'stale': 2, 'engine': 1}
+
+
+def test_unusable_frames_are_counted_under_causes_that_the_diagnostics_list() -> None:
+    kinds = FrameError.__subclasses__()
+    assert {BrokenFrame, OversizedFrame} <= set(kinds)
+    assert {kind.cause for kind in kinds} <= set(Drop)

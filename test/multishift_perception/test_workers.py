@@ -1,0 +1,70 @@
+"""Pools of processes: quiet when they are stopped, and gone with the process that has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from multishift_perception.workers import worker_pool
+
+# Starts two workers that take long, says which, and waits for them.
+PARENT = """
+import multiprocessing, sys, time
+from multishift_perception.workers import worker_pool
+if __name__ == '__main__':
+    try:
+        with worker_pool(2, print, ()) as pool:
+            slow = [pool.submit(time.sleep, 600) for _ in range(5)]
+            print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+            if sys.argv[1] == 'running':
+                pool.submit(time.sleep, 0)
+                while not any(job.running() for job in slow):
+                    time.sleep(0.01)
+                time.sleep(0.2)
+            print('now', flush=True)
+            slow[0].result()
+    except KeyboardInterrupt:
+        sys.exit('stopped')
+"""
+
+
+@pytest.mark.parametrize('state', ['starting', 'running'])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
+def test_stopped(number: signal.Signals, state: str, tmp_path: Path) -> None:
+    (tmp_path / 'parent.py').write_text(PARENT)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / 'parent.py'), state],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        children = process.stdout.readline().split()
+        assert len(children) == 2
+        assert process.stdout.readline() == 'now\n'
+        # Ctrl-C goes to all of them, a kill to the one.
+        if number == signal.SIGINT:
+            subprocess.run(['kill', '-INT', '--', f'-{process.pid}'], check=True)
+        else:
+            process.kill()
+        _, errors = process.communicate()
+    assert 'Traceback' not in errors
+    if number == signal.SIGINT:
+        assert errors == 'stopped\n'
+    for child in children:
+        while Path(f'/proc/{child}').exists():
+            time.sleep(0.01)
+
+
+def test_what_waits_is_not_begun_after_a_fault() -> None:
+    with pytest.raises(RuntimeError), worker_pool(1, print, ()) as pool:
+        jobs = [pool.submit(time.sleep, 0.2) for _ in range(50)]
+        jobs[0].result()
+        raise RuntimeError
+    assert sum(job.cancelled() for job in jobs) > 40

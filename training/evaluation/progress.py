@@ -1,0 +1,91 @@
+"""How far an evaluation has come, in files that an interrupted one goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+import hashlib
+import json
+import logging
+from pathlib import Path
+import shutil
+import time
+from typing import Any
+
+from multishift_perception import files
+from multishift_training.datasets import LabelledImages
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL = 60.0  # seconds between two saves
+_SHARE = 20  # times as long as the last save took, at least
+
+
+class Progress:
+    """The folder of what is judged so far: a file for each data set.
+
+    Attributes:
+        folder: where the files are.
+    """
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        """Wrap a folder, which need not exist.
+
+        Args:
+            folder: where the files are.
+            run: all that the figures depend on besides the images, JSON-ready. What was saved
+                under something else is not taken up.
+        """
+        self.folder = folder
+        self._run = run
+        self._digests: dict[str, str] = {}
+        self._next = time.monotonic() + _INTERVAL
+
+    def load(self, name: str, images: LabelledImages) -> bytes | None:
+        """Return what was last saved of a data set; None if nothing, or not of this run.
+
+        What is kept later is of the files as they are now.
+        """
+        self._digests[name] = self._digest(name, images)
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        digest, _, state = path.read_bytes().partition(b'\n')
+        if digest != self._digests[name].encode():
+            logger.warning(
+                '%s: an evaluation of something else was interrupted here: this one begins anew',
+                name,
+            )
+            return None
+        return state
+
+    def keep(self, name: str, state: Callable[[], bytes]) -> None:
+        """Save the state of a data set that `load` was asked for, if it is time to."""
+        start = time.monotonic()
+        if start < self._next:
+            return
+        content = self._digests[name].encode() + b'\n' + state()
+        files.write_bytes(self._path(name), content)
+        end = time.monotonic()
+        self._next = end + max(_INTERVAL, _SHARE * (end - start))
+
+    def remove(self) -> None:
+        """Remove all of it, once it is reported."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # not there, or not empty
+            self.folder.parent.rmdir()
+
+    def _path(self, name: str) -> Path:
+        # Names of data sets may be anything.
+        return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:16]}.state'
+
+    def _digest(self, name: str, images: LabelledImages) -> str:
+        """Return the SHA-256 of all that a data set's figures depend on."""
+        stats = [
+            (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+            for entry in images.entries
+            for path in (entry.image, entry.labels, entry.base)
+            if path is not None and path.exists()
+        ]
+        content = json.dumps([self._run, name, stats], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
