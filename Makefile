@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 
-.PHONY: help test demo lint clean
+.PHONY: help test demo lint clean gpu gpu-pack gpu-train
 
 help:
 	@echo 'make test    check style and types, and run the tests'
 	@echo 'make demo    drive the sample bag through the node over DDS; writes demo-report/'
 	@echo 'make lint    only style and types'
 	@echo 'make clean   remove the environment and everything built'
+	@echo 'make gpu-pack, make gpu, make gpu-train   see docs/gpu.md'
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -47,5 +48,16 @@ $(VENV)/.ready: requirements.txt setup.py setup.cfg
 	@mkdir -p $(VENV)/src && ln -sfn ../../training $(VENV)/src/multishift_training
 	@touch $@
 
+# On a machine with package registries: what a GPU machine without them lacks.
+gpu-pack: $(VENV)/.ready
+	$(BIN)/python test/benchmark/gpu/pack.py $(ARGS)
+
+# With the Python that has PyTorch for the GPU: nothing is set up here, and nothing downloaded.
+gpu:
+	$(or $(PYTHON),python3) test/benchmark/gpu $(ARGS)
+
+gpu-train:
+	$(or $(PYTHON),python3) test/benchmark/gpu/train.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache demo-report
+	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache demo-report gpu-pack gpu-report

@@ -33,7 +33,8 @@ setup(
     name=NAME,
     version=VERSION,
     description='Segments the road and detects unknown objects on it, in every weather and light.',
-    long_description=__doc__,
+    long_description=(HERE / 'README.md').read_text('utf-8'),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
     maintainer='multishift_perception maintainers',
     maintainer_email='maintainers@example.com',
@@ -64,7 +65,6 @@ setup(
         'pyyaml',
         'rosbags',
         'simplejpeg',  # names what is damaged in a JPEG, which OpenCV only prints
-        'torch',
         'tqdm',
         'zstandard',
     ],
@@ -76,11 +76,15 @@ setup(
             'safetensors',
             'scipy',
             'tensorboard',
+            'torch',
             'transformers>=5.23',
         ],
-        'augment': ['diffusers', 'transformers'],
+        'augment': ['diffusers', 'torch', 'transformers'],
+        # Runs engines by PyTorch, on a GPU or for comparison; OpenVINO's need none of it.
+        'torch': ['torch'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.
-        'tensorrt': ['torch-tensorrt>=2.14; platform_system == "Linux"'],
+        # JetPack has TensorRT 10, which 2.12 is for; newer ones are for TensorRT 11.
+        'tensorrt': ['torch-tensorrt>=2.12; platform_system == "Linux"'],
         # Runs engines that were built ahead of time.
         'tensorrt-rtx': [
             'torch-tensorrt-rtx>=2.14,<2.15; '

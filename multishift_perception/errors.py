@@ -15,3 +15,8 @@ class MultishiftError(Exception):
 def one_line(error: object) -> str:
     """Return what an exception says on one line, as libraries do not always."""
     return ' '.join(str(error).split())
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that installs an extra of this package, which is on no index."""
+    return f"`pip install '.[{extra}]'` in the checkout"

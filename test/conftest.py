@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+import os
 from pathlib import Path
 import resource
+import runpy
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -18,6 +21,16 @@ from multishift_perception.engine import Calibration, ClassEntry
 from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
 from multishift_training.export import export_bundle
 from multishift_training.models import Prediction, SegmentationModel
+
+# This process and all it starts contact nobody: guard/sitecustomize.py refuses it, and what it
+# writes down fails the test that is running.
+_GUARD = Path(__file__).parent / 'guard'
+_CONTACTS = Path(tempfile.mkdtemp(prefix='contacts.')) / 'contacts.txt'
+os.environ['MULTISHIFT_TEST_CONTACTS'] = str(_CONTACTS)
+os.environ['PYTHONPATH'] = os.pathsep.join(
+    filter(None, (str(_GUARD), os.environ.get('PYTHONPATH')))
+)
+runpy.run_path(str(_GUARD / 'sitecustomize.py'))
 
 TINY_CLASSES = (
     ClassEntry(name='road', color=(128, 64, 128)),
@@ -76,6 +89,24 @@ def write_tiny_bundle(path: Path, *, batch: int = 1) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def contacts() -> Iterator[Path]:
+    """The file of contacts; whoever causes some on purpose removes it."""
+    yield _CONTACTS
+    made = _CONTACTS.read_text() if _CONTACTS.exists() else ''
+    _CONTACTS.unlink(missing_ok=True)
+    assert not made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker('gpu'):
+            item.add_marker(pytest.mark.skip(reason='needs a GPU'))
+
+
 @pytest.fixture(scope='session')
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose outputs a test can predict; tests must not change it."""
@@ -86,6 +117,28 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, for two frames per call."""
     return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_two', batch=2)
+
+
+def load_on_an_older_cpu(*bundles: Path | None) -> None:
+    """Load bundles by OpenVINO, and prove them, as on a CPU with AVX2 and no AVX-512."""
+    script = (
+        'import sys; from pathlib import Path; from multishift_perception.engine import Engine\n'
+        'for name in sys.argv[1:]:\n'
+        "    Engine.load(Path(name) if name else None, backend='openvino').close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script, *(str(bundle or '') for bundle in bundles)],
+        env={**os.environ, 'ONEDNN_MAX_CPU_ISA': 'AVX2'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def older_cpu() -> Callable[..., None]:
+    """`load_on_an_older_cpu`."""
+    return load_on_an_older_cpu
 
 
 Unshared = Callable[..., 'subprocess.CompletedProcess[str]']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email import message_from_string
 from importlib.metadata import EntryPoint, entry_points, version
 import os
 from pathlib import Path
@@ -118,8 +119,6 @@ def test_installed_command_runs(wheel_prefix: Path, tmp_path: Path) -> None:
     ],
 )
 def test_entry_points_lead_somewhere(group: str, name: str) -> None:
-    if name == 'perception_node':
-        pytest.importorskip('rclpy')
     found = [e for e in entry_points(group=group, name=name) if e.value.startswith('multishift')]
     points: set[EntryPoint] = set(found)
     assert len(points) == 1
@@ -150,3 +149,18 @@ def test_every_requirement_is_pinned() -> None:
     assert pins == sorted(pins)
     assert all('==' in pin and '://' not in pin for pin in pins)
     assert 'torch==2.13.0' in pins
+
+
+def test_readme_describes_the_package(wheel_prefix: Path) -> None:
+    [file] = wheel_prefix.glob('lib/python*/site-packages/multishift_perception-*/METADATA')
+    about = message_from_string(file.read_text())
+    assert about['Description-Content-Type'] == 'text/markdown'
+    assert about.get_payload().strip() == (ROOT / 'README.md').read_text().strip()
+
+
+def test_torch_comes_with_extras_alone(wheel_prefix: Path) -> None:
+    [file] = wheel_prefix.glob('lib/python*/site-packages/multishift_perception-*/METADATA')
+    needs = message_from_string(file.read_text()).get_all('Requires-Dist')
+    assert [n for n in needs if 'torch' in n and 'extra ==' not in n] == []
+    extras = {n.split('extra == ')[1].strip('"\'') for n in needs if n.startswith('torch;')}
+    assert extras == {'torch', 'train', 'augment'}

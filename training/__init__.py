@@ -1,1 +1,4 @@
 """Makes the networks that ``multishift_perception`` runs: data, models, training, export."""
+
+# Before any module of this package imports what that keeps offline.
+import multishift_perception  # noqa: F401

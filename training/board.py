@@ -97,9 +97,7 @@ def trusted_labels(
             for image, label in zip(torch.from_numpy(images), wanted, strict=True)
         ]
     )
-    trusted = torch.zeros(losses.shape, dtype=torch.bool)
-    trusted.view(-1)[trusted_pixels(losses, wanted < NOVEL, ratio)] = True
-    return trusted.numpy()
+    return trusted_pixels(losses, wanted < NOVEL, ratio).numpy()
 
 
 def selection_picture(image: Bytes, labels: Bytes, trusted: NDArray[np.bool_]) -> Bytes:

@@ -189,6 +189,7 @@ class TrainConfig(Strict):
         val: what to validate on after every epoch.
         batch_size: images or pairs per step, over all processes together.
         precision: ``bf16`` is mixed: weights and losses stay in 32 bits.
+        channels_last: keep images and weights with their channels last, which computes faster.
         loss_stride: losses are taken at every n-th row and column of the labels.
         monitor: what the best weights of the last stage are best by.
         engine_size: rows and columns of the engine this trains for, and of validation images; if
@@ -208,6 +209,7 @@ class TrainConfig(Strict):
     engine_size: Size | None = None
     batch_size: int = Field(ge=1)
     precision: Literal['fp32', 'bf16'] = 'fp32'
+    channels_last: bool = True
     loss_stride: int = Field(default=1, ge=1)
     monitor: Literal['ap', 'miou', 'miou+ap'] = 'ap'
     checkpoint_steps: int = Field(default=500, ge=1)

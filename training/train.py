@@ -36,16 +36,20 @@ from multishift_training.run import (
     locked,
     schedule,
 )
+from multishift_training.time_limit import TimeLimit
 from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
 from multishift_training.trained import Checkpoint
 from multishift_training.validate import check_monitor, monitored, validate
+from multishift_training.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
 
 logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
 
-def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
+def train(
+    config: TrainConfig, path: Path, *, root: Path, seconds: float = math.inf
+) -> Path | None:
     """Train a network; a run that was killed goes on after its last saved step.
 
     Args:
@@ -53,15 +57,19 @@ def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
         path: the run's folder: ``config.yaml``, ``log.jsonl``, TensorBoard events, ``last.pt`` to
             resume from, ``best.safetensors``, and rendered frames.
         root: folder that relative paths of data and weights start from.
+        seconds: time after which the run is saved and left, at the end of a step; the same call
+            goes on from there.
 
     Returns:
-        Path of the best weights of the last stage, by the configured metric.
+        Path of the best weights of the last stage, by the configured metric; None where the time
+        was over before.
 
     Raises:
         MultishiftError: the folder holds a run of another configuration, one in progress or
             something else, data or weights are at fault, the loss is not finite, or the disk is
             full; what was saved before is whole.
     """
+    limit = TimeLimit(seconds)
     keep_large_buffers()
     leave_cores_to(config.workers)
     fabric = make_fabric(config.precision)
@@ -74,8 +82,8 @@ def train(config: TrainConfig, path: Path, *, root: Path) -> Path:
         folder = RunFolder(path, config, writes=fabric.is_global_zero)
         training = _Training(config, folder, fabric, root)
         for epoch in schedule(config):
-            if epoch.number >= training.state.epoch:
-                training.run(epoch)
+            if epoch.number >= training.state.epoch and not training.run(epoch, limit):
+                return None
     return folder.best
 
 
@@ -94,13 +102,15 @@ class _Training:
         )
         check_monitor(config.monitor, self._validation)
         self._model = _make_model(config, root, self.state).to(fabric.device)
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.channels_last:
+            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalize = Normalize().to(fabric.device)
         self._board = (
             Board(folder.path, self._validation, self.state.epoch)
             if fabric.is_global_zero
             else None
         )
+        self._watch = Watch(partial(folder.keep_batch, rank=fabric.global_rank))
         self._gather = partial(gathered, fabric, members=self._samples.members)
         for stage in config.stages:  # what would stop a later stage stops the run now
             self._check(stage)
@@ -116,8 +126,16 @@ class _Training:
         if self._samples.members == 1 and self._config.batch_size == processes:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
 
-    def run(self, epoch: Epoch) -> None:
-        """Train an epoch, or what is left of it, then validate and save."""
+    def run(self, epoch: Epoch, limit: TimeLimit) -> bool:
+        """Train an epoch, or what is left of it, then validate and save.
+
+        Args:
+            epoch: which.
+            limit: of the run's time; after it, the state is saved at the next whole step.
+
+        Returns:
+            Whether the epoch is done.
+        """
         config, stage = self._config, epoch.stage
         model, optimizer = self._prepare(epoch)
         losses = losses_of(stage.method, self._class_weights(stage))
@@ -144,14 +162,21 @@ class _Training:
                 set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
                 last = self.state.step + 1 == steps
                 self._step(model, optimizer, losses, epoch, batch, last=last)
+                read = self.state.step - self._watch.is_behind
+                means = {k: v / read for k, v in self.state.sums.items()}
+                shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()}, refresh=False)
                 shown.update(config.batch_size)
-                means = {k: v / self.state.step for k, v in self.state.sums.items()}
-                shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()})
-                if last or self.state.step % (config.checkpoint_steps * stage.accumulate) == 0:
-                    self._save(optimizer)
+                whole = last or self.state.step % stage.accumulate == 0
+                due = last or self.state.step % (config.checkpoint_steps * stage.accumulate) == 0
+                over = limit.is_over(self._fabric, whole=whole, due=due)
+                if due or over:
+                    self._save(epoch, optimizer)
+                if over:
+                    return False
         self._finish(
             epoch, optimizer, {f'loss/{k}': v / steps for k, v in self.state.sums.items()}
         )
+        return True
 
     def _prepare(self, epoch: Epoch) -> tuple[_FabricModule, torch.optim.Optimizer]:
         """Choose what learns and how; the optimiser is new for a stage, or as it was saved."""
@@ -209,34 +234,34 @@ class _Training:
             _seed(*place)
             parts = losses(prediction, labels, self._gather)
             total = torch.stack(list(parts.values())).sum()
-            if not total.isfinite():
-                self._stop(epoch, batch, parts)
             if not total.requires_grad:
                 raise MultishiftError(
                     f'stage {stage.name}: no loss of its method depends on '
                     f'{", ".join(stage.trainable)}: let other parts learn'
                 )
             self._fabric.backward(total / stage.accumulate)
+        figures = {**parts, GRADIENT: gradient_norm(self._model)}
         if whole:
             if stage.clip_norm is not None:
-                self._fabric.clip_gradients(model, optimizer, max_norm=stage.clip_norm)
+                self._fabric.clip_gradients(
+                    model, optimizer, max_norm=stage.clip_norm, error_if_nonfinite=False
+                )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        for name, value in parts.items():
-            self.state.sums[name] = self.state.sums.get(name, 0.0) + value.item()
+        figures[WEIGHTS] = weights_norm(self._model)
         self.state.step = step
+        # All of this step is given to the device: it has work while the host reads the one before.
+        self._add_losses(epoch)
+        self._watch.observe(step, batch, figures)
 
-    def _stop(self, epoch: Epoch, batch: Batch, parts: dict[str, Tensor]) -> None:
-        """Keep the batch whose loss is not finite, and raise."""
-        path = self._folder.keep_batch(*batch, self._fabric.global_rank)
-        faulty = ', '.join(f'{k} {v.item()}' for k, v in parts.items() if not v.isfinite())
-        raise MultishiftError(
-            f'stage {epoch.stage.name}, epoch {epoch.in_stage + 1}, batch {self.state.step + 1}: '
-            f'the loss is not finite ({faulty}); the batch is in {path}. Lower the learning rate, '
-            'or set clip_norm, and start the run in another folder'
-        )
+    def _add_losses(self, epoch: Epoch) -> None:
+        """Add the losses of the step that was observed last; raise where one is not finite."""
+        for name, value in self._watch.read(epoch).items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
 
-    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, epoch: Epoch, optimizer: torch.optim.Optimizer) -> None:
+        """Save the state, once it is known that all of it is finite."""
+        self._add_losses(epoch)
         self.state.model = self._model.state_dict()
         self.state.optimizer = optimizer.state_dict()
         self._folder.save(self.state)
@@ -262,7 +287,7 @@ class _Training:
         shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
         logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
         state.epoch, state.step, state.sums = epoch.number + 1, 0, {}
-        self._save(optimizer)
+        self._save(epoch, optimizer)
 
 
 def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationModel:

@@ -47,7 +47,7 @@ def evaluate(
     normalize = Normalize().to(device)
     model.eval()
     for images, truth in batches:
-        prediction: Prediction = model(normalize(images.to(device)))
+        prediction: Prediction = model(normalize(images.to(device, non_blocking=True)))
         yield Evaluated(
             prediction.logits.argmax(1).to(torch.uint8).cpu().numpy(),
             prediction.score.cpu().numpy(),

@@ -23,7 +23,7 @@ from multishift_perception.cli.verbosity import notice
 from multishift_perception.destinations import DEMO, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, install_extra
 from multishift_perception.files import remove_leftovers, scratch_folder
 from multishift_perception.report import metrics, summary, write_report
 from multishift_perception.sample_bag import write_sample_bag
@@ -77,7 +77,7 @@ def command(
     if find_spec('rclpy') is None:
         raise MultishiftError(
             'the demo needs ROS 2: source its setup file, or, without an installation, run '
-            "pip install 'multishift_perception[ros]'"
+            f'{install_extra("ros")}'
         )
     # They import ROS, which --help must not need.
     from multishift_perception.demo.graph import NodeSettings, find_sources, run_graph

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 import json
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,16 @@ def _facts(timing: Timing, timings: Sequence[Timing], device: int) -> dict[str, 
 
 
 def _roofline(timing: Timing, device: int) -> dict[str, Any] | None:
-    """Return the work of a call and its share of the device's peak; None without a program."""
-    from multishift_perception.engine.roofline import peak_of, work_of
+    """Return the work of a call and its share of the device's peak.
 
+    None without the program that tells it, or without PyTorch, which reads that.
+    """
     manifest: Manifest = read_manifest(timing.bundle)
     program = manifest.artifact('torch')
-    if program is None:
+    if program is None or find_spec('torch') is None:
         return None
+    from multishift_perception.engine.roofline import peak_of, work_of
+
     work = work_of(timing.bundle / program.file, manifest.input)
     precision, seconds = timing.choice.artifact.precision, timing.percentile(50)
     name = None if timing.choice.device == 'cpu' else find_gpu(device).name
@@ -146,7 +150,7 @@ def _name(row: dict[str, Any]) -> str:
 def _roofline_line(row: dict[str, Any]) -> str:
     roofline = row['roofline']
     if roofline is None:
-        return f'{_name(row)}: FLOPs are not known, as the bundle has no torch artifact'
+        return f'{_name(row)}: FLOPs are not known: they need a torch artifact, and torch'
     share = roofline['share_of_peak']
     reach = 'its peak is not known' if share is None else f'{share:.0%} of its peak'
     return (

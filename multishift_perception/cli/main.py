@@ -22,7 +22,7 @@ from multishift_perception.cli.verbosity import (
     verbosity_options,
 )
 from multishift_perception.disk import full_disk, is_full_disk
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, install_extra
 from multishift_perception.progress import close_bars
 from multishift_perception.signals import ended_by_signals, signal_of
 from multishift_perception.threads import wait_asleep
@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
             return _with_verbosity(_load(plugin))
         raise MultishiftError(
             f'`{cmd_name}` comes from multishift_training, which is not installed: '
-            "pip install 'multishift_perception[train]'"
+            f'run {install_extra("train")}'
         )
 
     def resolve_command(
@@ -135,7 +135,7 @@ def _load(plugin: EntryPoint) -> click.Command:
             raise
         raise MultishiftError(
             f'`{plugin.name}` needs {error.name}, which is not installed: '
-            "pip install 'multishift_perception[train]'"
+            f'run {install_extra("train")}'
         ) from error
 
 

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 # Libraries choose algorithms and allocate in their first calls, which must not be captured.
 _CALLS_BEFORE_CAPTURE = 3
 
+# Words of the driver, which loads kernels, and of the libraries: their errors have no own type.
+_SHORTAGE = ('out of memory', 'ALLOC_FAILED')
+
 Network = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -88,16 +91,15 @@ def gpu_faults(file: Path, device: torch.device) -> Iterator[None]:
     """Turn what a GPU may raise while ``file`` is loaded and first run into words."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        # Else what was allocated so far would be missing at the next trial.
-        torch.cuda.empty_cache()
-        reason = one_line(error)[:200]
-        raise MultishiftError(
-            f'{device} has too little free memory for {file} ({reason}): end what else uses that '
-            'GPU, or choose another one'
-        ) from None
     except RuntimeError as error:
         reason = one_line(error)[:200]
+        if isinstance(error, torch.OutOfMemoryError) or any(w in reason for w in _SHORTAGE):
+            # Else what was allocated so far would be missing at the next trial.
+            torch.cuda.empty_cache()
+            raise MultishiftError(
+                f'{device} has too little free memory for {file} ({reason}): end what else uses '
+                'that GPU, or choose another one'
+            ) from None
         raise MultishiftError(
             f'{device} cannot run {file} ({reason}): build the bundle again on this machine'
         ) from None

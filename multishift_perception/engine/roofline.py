@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,10 +80,21 @@ def work_of(program: Path, shape: InputShape) -> Work:
         shape: of its input.
     """
     moved = move_to_device_pass(load_program(program), 'meta')
+    weights = sum(tensor.numel() for tensor in moved.state_dict.values())
+    return count_work(moved.module(check_guards=False), weights, shape)
+
+
+def count_work(network: Callable[[torch.Tensor], object], weights: int, shape: InputShape) -> Work:
+    """Count what one call of a network needs, without running it.
+
+    Args:
+        network: on the device ``meta``; takes frames ``uint8 [N,H,W,3]``.
+        weights: how many numbers it holds.
+        shape: of its input.
+    """
     size = (shape.batch, shape.height, shape.width)
     frames = torch.zeros((*size, 3), dtype=torch.uint8, device='meta')
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        moved.module(check_guards=False)(frames)
-    weights = sum(tensor.numel() for tensor in moved.state_dict.values())
+        network(frames)
     pixels = shape.batch * shape.height * shape.width
     return Work(counter.get_total_flops(), weights, pixels * _FRAME_BYTES_PER_PIXEL)

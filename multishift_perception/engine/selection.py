@@ -109,17 +109,23 @@ def check_offered(bundle: Path, manifest: Manifest, backend: str) -> None:
 
 def obstacle(artifact: Artifact, place: Place, device: int) -> str | None:
     """Say why an artifact cannot run at a place of this machine, with the mend; None if it can."""
-    if importlib.util.find_spec(artifact.backend if place == 'cpu' else 'torch') is None:
-        return f'{artifact.backend} is not installed: pip install {artifact.backend}'
     if place == 'cpu':
-        return None
+        return _missing(artifact.backend)
     try:
         gpu = find_gpu(device)
     except MultishiftError as error:
         return str(error)
+    if reason := _missing('torch'):
+        return reason
     if (needs := artifact.tensorrt) is None:
         return _cuda_fault(gpu)
     return _misfit(needs, gpu) or _cuda_fault(gpu) or _library_fault(needs)
+
+
+def _missing(library: str) -> str | None:
+    if importlib.util.find_spec(library) is None:
+        return f'{library} is not installed: pip install {library}'
+    return None
 
 
 def _misfit(needs: TensorRtNeeds, gpu: Gpu) -> str | None:

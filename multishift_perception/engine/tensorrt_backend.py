@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,8 @@ OUTPUT_NAMES = EngineOutput._fields
 class TensorRtBackend:
     """An engine file of TensorRT or TensorRT for RTX on the GPU it was built for.
 
-    Its bindings are named ``frames``, ``label``, ``score`` and ``anomaly``. That GPU and library
-    fit is for the caller to check first: see ``selection``.
+    Its bindings are named ``frames``, ``label``, ``score`` and ``anomaly``, or as its library
+    names outputs. That GPU and library fit is for the caller to check first: see ``selection``.
     """
 
     def __init__(self, file: Path, device: torch.device) -> None:
@@ -44,14 +46,24 @@ class TensorRtBackend:
 
 
 def _module(engine: bytes, device: torch.device) -> Network:
-    from torch_tensorrt import Device
-    from torch_tensorrt.dynamo import CompilationSettings
+    from torch_tensorrt import Device, dynamo
     from torch_tensorrt.runtime import TorchTensorRTModule
 
     module: Network = TorchTensorRTModule(
         engine,
         input_binding_names=[INPUT_NAME],
-        output_binding_names=list(OUTPUT_NAMES),
-        settings=CompilationSettings(device=Device(gpu_id=device.index)),
+        output_binding_names=_output_names(dynamo),
+        settings=dynamo.CompilationSettings(device=Device(gpu_id=device.index)),
     )
     return module
+
+
+def _output_names(dynamo: Any) -> list[str]:
+    """Return the names of outputs in an engine of the installed torch_tensorrt.
+
+    The very version that loads an engine has built it; before 2.14 it takes no names.
+    """
+    build = inspect.signature(dynamo.convert_exported_program_to_serialized_trt_engine)
+    if 'output_binding_names' in build.parameters:
+        return list(OUTPUT_NAMES)
+    return [f'output{i}' for i in range(len(OUTPUT_NAMES))]

@@ -7,17 +7,25 @@ from collections.abc import Sequence
 import logging
 import sys
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.logging import get_logger
-from rclpy.utilities import remove_ros_args
-
-from multishift_perception.errors import MultishiftError, one_line
+from multishift_perception.errors import MultishiftError, install_extra, one_line
 from multishift_perception.memory import keep_large_buffers
-from multishift_perception.node.log_bridge import RosHandler
-from multishift_perception.node.node import PerceptionNode
-from multishift_perception.node.parameter_specs import help_text
 from multishift_perception.outputs import NODE_NAME
+
+_no_ros: ImportError | None = None
+try:
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.logging import get_logger
+    from rclpy.utilities import remove_ros_args
+
+    from multishift_perception.node.log_bridge import RosHandler
+    from multishift_perception.node.node import PerceptionNode
+    from multishift_perception.node.parameter_specs import help_text
+except ImportError as error:
+    # Said by `main`: ROS is not sourced, or is one for another Python.
+    if (error.name or '').startswith('multishift'):
+        raise
+    _no_ros = error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 after an interrupt, 1 where the node cannot start.
     """
+    if _no_ros is not None:
+        reason = ' '.join(str(_no_ros).split())
+        print(
+            f'perception_node: needs ROS 2, which does not load ({reason}): source its setup '
+            f'file, or, without an installation, run {install_extra("ros")}',
+            file=sys.stderr,
+        )
+        return 1
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     keep_large_buffers()
     try:

@@ -31,10 +31,12 @@ class Rivals(NamedTuple):
     Attributes:
         published: image ``[B,3,H,W]`` to logits and score at its size; without a score, None.
         ours: the network.
+        network: the published one's module.
     """
 
     published: Callable[[Tensor], tuple[Tensor, Tensor | None]]
     ours: SegmentationModel
+    network: nn.Module
 
 
 class _Nothing(types.ModuleType):
@@ -111,7 +113,7 @@ def wide_resnet38(repository: Path) -> Rivals:
         score, logits = published(image)
         return logits, score
 
-    return Rivals(run, _ours('deeplabv3plus_wideresnet38', published.state_dict()))
+    return Rivals(run, _ours('deeplabv3plus_wideresnet38', published.state_dict()), published)
 
 
 def resnet50(repository: Path) -> Rivals:
@@ -137,7 +139,7 @@ def resnet50(repository: Path) -> Rivals:
     def run(image: Tensor) -> tuple[Tensor, None]:
         return published(image), None
 
-    return Rivals(run, _ours('deeplabv3plus_resnet50', published.state_dict()))
+    return Rivals(run, _ours('deeplabv3plus_resnet50', published.state_dict()), published)
 
 
 def mask2former(repository: Path, detectron2: Path) -> Rivals:
@@ -166,7 +168,7 @@ def mask2former(repository: Path, detectron2: Path) -> Rivals:
         logits = torch.stack([one['sem_seg'][:19] for one in found])
         return logits, 1 - sums[:, :, :rows, :columns].amax(1)
 
-    return Rivals(run, _ours('mask2former_resnet50', published.state_dict()))
+    return Rivals(run, _ours('mask2former_resnet50', published.state_dict()), published)
 
 
 class _Constants(nn.Module):
@@ -219,7 +221,7 @@ def segformer(variant: int) -> Rivals:
     with tempfile.TemporaryDirectory() as folder:
         published.save_pretrained(folder)
         checkpoints.load(ours, folder)
-    return Rivals(run, ours)
+    return Rivals(run, ours, published)
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ def test_a_bar_fits_the_terminal_and_is_never_wide(columns: int, width: int) -> 
         '    shown.update(9)\n'
     )
     ours, theirs = pty.openpty()
-    subprocess.run(['stty', 'cols', str(columns)], stdin=theirs, check=True)
+    subprocess.run(['stty', 'cols', str(columns), 'rows', '24'], stdin=theirs, check=True)
     environment = {k: v for k, v in os.environ.items() if k not in ('COLUMNS', 'LINES')}
     subprocess.run([sys.executable, '-c', script], stderr=theirs, check=True, env=environment)
     os.close(theirs)

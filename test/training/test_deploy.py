@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.scores import with_score
 from multishift_training.validate import fit_mahalanobis
 
+# More segments than any CPU has vector registers.
 CALIBRATION = Calibration(
-    knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
+    knots=[(2.0 * i, max(0.0, 128 + 4.0 * i)) for i in range(-32, 0)]
+    + [(2.0 * i, 128 + 3.5 * i) for i in range(33)],
     operating_point=0.0,
     rule='made up',
     dataset='none',
@@ -123,6 +126,12 @@ def test_bundle_expects_what_the_network_computes_eagerly(
             assert np.array_equal(label, expected[0])
             assert np.array_equal(score, expected[1][:, ::4, ::4])
     assert {a.backend for a in read_manifest(path).artifacts} == {'openvino', 'torch'}
+
+
+def test_compiles_without_avx512(
+    tiny: tuple[Path, np.ndarray, DeployGraph], older_cpu: Callable[..., None]
+) -> None:
+    older_cpu(tiny[0])
 
 
 def test_torch_artifact_is_fused_and_channels_last(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
+from multishift_training.losses import contrastive
 from multishift_training.losses.contrastive import (
     THIRD_TERMS,
     ContrastiveTerms,
@@ -14,13 +15,9 @@ from multishift_training.losses.contrastive import (
     ThirdTerm,
     relative_contrastive,
 )
+from multishift_training.losses.sorted_hinge import sorted_hinge_sums
 
-DEVICES = [
-    'cpu',
-    pytest.param(
-        'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-    ),
-]
+DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.gpu)]
 MARGINS = Margins(2.0, 1.0, 0.5)
 
 
@@ -102,6 +99,15 @@ def test_value_and_gradient_equal_brute_force(
         labels = random_labels(shape, (case % 9) / 8, generator)
         score = values(shape, generator).double()
         assert_equals_brute_force(score.to(device), labels.to(device), MARGINS, third_term)
+
+
+@pytest.mark.parametrize('values', [spread, tied, heavy_tailed, constant])
+def test_way_of_gpus_equals_brute_force(
+    values: Callable[[tuple[int, ...], torch.Generator], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contrastive, '_hinge_sums', sorted_hinge_sums)
+    for third_term in THIRD_TERMS:
+        test_value_and_gradient_equal_brute_force('cpu', values, third_term)
 
 
 @pytest.mark.parametrize('margins', [Margins(0, 0, 0), Margins(-1, 0.5, -0.25)])

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
+from multishift_training.losses import noise_aware
 from multishift_training.losses.noise_aware import noise_aware_cross_entropy
 from multishift_training.losses.options import MeanOver
 
@@ -65,6 +66,16 @@ def test_value_and_gradient_equal_brute_force(
         (terms.original + 3 * terms.augmented).backward()
         (expected[0] + 3 * expected[1]).backward()
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_way_of_gpus_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ratio in (0.01, 0.5, 0.95):
+        for seed in range(10):
+            logits, labels = random_batch(seed)
+            terms = noise_aware_cross_entropy(logits, labels, ratio=ratio)
+            with monkeypatch.context() as patch:
+                patch.setattr(noise_aware, '_smallest', noise_aware._smallest_by_rank)
+                assert noise_aware_cross_entropy(logits, labels, ratio=ratio) == terms
 
 
 def two_class_batch(losing: list[float]) -> tuple[Tensor, Tensor]:

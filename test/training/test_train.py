@@ -141,6 +141,27 @@ def test_says_how_to_build_the_engine(
         assert result.output.endswith(f'next: {" ".join(words)} --out street_engine\n')
 
 
+def test_options_replace_what_the_configuration_says(
+    content: Callable[..., Content], folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / 'street.yaml'
+    path.write_text(yaml.safe_dump(content(workers=1)))
+    options = ['--precision', 'bf16', '--no-channels-last', '--workers', '0']
+    limit = ['--max-minutes', '1e-9']
+    arguments = ['train', str(path), '--out', str(folder), *options, *limit]
+    result = CliRunner().invoke(multishift, arguments)
+    assert result.exit_code == 0, result.output
+    assert (
+        f'stopped after 1e-09 minutes and saved in {folder}: give the same command again to go on'
+    ) in result.output
+    claimed = read_config(folder / 'config.yaml')
+    assert (claimed.precision, claimed.channels_last, claimed.workers) == ('bf16', False, 0)
+    state = torch.load(folder / 'last.pt', weights_only=True)
+    assert (state['epoch'], state['step']) == (0, 1)
+    (weight,) = (v for k, v in state['model'].items() if k.endswith('stem.0.0.weight'))
+    assert weight.is_contiguous()
+
+
 def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     bundle = tmp_path / 'engine'
     result = CliRunner().invoke(

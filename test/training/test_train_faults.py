@@ -84,6 +84,47 @@ def test_loss_that_is_no_number(
     assert len((folder / 'log.jsonl').read_text().splitlines()) == 2
 
 
+@pytest.mark.parametrize('where', ['loss', 'gradient', 'weights'])
+def test_fault_is_laid_at_its_own_batch(
+    where: str,
+    content: Callable[..., Content],
+    stages: dict[str, Content],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Figures are read a step late, and saved states are far apart."""
+    batches = []
+    step = training._Training._step
+
+    def spoil(self: object, *arguments: object, **options: object) -> None:
+        batches.append(arguments[4])
+        weight = self._model.classifier.weight  # type: ignore[attr-defined]
+        hook = None
+        if len(batches) == 2 and where == 'loss':
+            weight.data[3, 5] = float('nan')
+        elif len(batches) == 2 and where == 'gradient':
+            hook = weight.register_hook(lambda gradient: gradient * float('inf'))
+        elif len(batches) == 2:
+            arguments[1].param_groups[0]['lr'] = float('inf')  # type: ignore[attr-defined]
+        step(self, *arguments, **options)  # type: ignore[arg-type]
+        if hook is not None:
+            hook.remove()
+
+    monkeypatch.setattr(training._Training, '_step', spoil)
+    config = content(batch_size=2, checkpoint_steps=100, stages=[stages['closed_world']])
+    message = fault(config, folder)
+    words = {
+        'loss': 'the loss is not finite (cross_entropy nan)',
+        'gradient': 'the gradient is not finite (norm of the gradient ',
+        'weights': 'the weights are not finite (norm of the weights ',
+    }
+    assert message.startswith(f'stage closed_world, epoch 1, batch 2: {words[where]}')
+    assert len(batches) == 3
+    found = load_file(folder / 'bad_batch_0.safetensors')
+    assert torch.equal(found['images'], batches[1][0])
+    assert not (folder / 'last.pt').exists()
+
+
 @contextmanager
 def full_disk(path: Path) -> Iterator[Path]:
     """Stand in for `replacing` on a disk without room: the kernel's own device for that."""
@@ -137,7 +178,7 @@ def test_full_disk(
     if where == 'bad batch':
         monkeypatch.setattr(
             'multishift_training.methods.MultiShiftLosses.__call__',
-            lambda *_: {'loss': torch.tensor(float('inf'))},
+            lambda _, prediction, *__: {'loss': prediction.score.sum() * float('inf')},
         )
     message = fault(short, folder)
     assert str(folder) in message

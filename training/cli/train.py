@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -15,18 +16,54 @@ from multishift_training.presence import check_training
 @click.argument('config', type=click.Path(path_type=Path))
 @run_option
 @data_option
-def command(config: Path, out: Path | None, data: Path) -> None:
+@click.option(
+    '--precision',
+    type=click.Choice(('fp32', 'bf16')),
+    help="In place of the configuration's; bf16 is mixed: weights and losses stay in 32 bits.",
+)
+@click.option(
+    '--channels-last/--no-channels-last',
+    default=None,
+    help="In place of the configuration's: memory format of images and weights.",
+)
+@click.option(
+    '--workers',
+    type=click.IntRange(min=0),
+    help="Processes that load data, in place of the configuration's.",
+)
+@click.option(
+    '--max-minutes',
+    type=click.FloatRange(min=0, min_open=True),
+    help='Save the run and leave it after so long, at the end of a step; it goes on from there.',
+)
+def command(
+    config: Path,
+    out: Path | None,
+    data: Path,
+    max_minutes: float | None,
+    **replaced: str | bool | int | None,
+) -> None:
     """Train a network as the YAML file CONFIG says."""
-    described, folder = read_config(config), out or Path('runs') / config.stem
-    check_training(described, data, new=not (folder / 'last.pt').exists())
+    wanted = read_config(config)
+    wanted = wanted.model_copy(update={k: v for k, v in replaced.items() if v is not None})
+    folder = out or Path('runs') / config.stem
+    check_training(wanted, data, new=not (folder / 'last.pt').exists())
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.devices import is_first_process
     from multishift_training.train import train
 
-    best = train(described, folder, root=data)
-    if is_first_process():
-        frames = '' if data == Path() else f' --data {data}'
+    seconds = math.inf if max_minutes is None else 60 * max_minutes
+    best = train(wanted, folder, root=data, seconds=seconds)
+    if not is_first_process():
+        return
+    if best is None:
         click.echo(
-            f'best weights: {best}\n'
-            f'next: multishift engine build {best}{frames} --out {config.stem}_engine'
+            f'stopped after {max_minutes:g} minutes and saved in {folder}: give the same command '
+            'again to go on'
         )
+        return
+    frames = '' if data == Path() else f' --data {data}'
+    click.echo(
+        f'best weights: {best}\n'
+        f'next: multishift engine build {best}{frames} --out {config.stem}_engine'
+    )

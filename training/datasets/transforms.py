@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import os
 import random
 from typing import Any
 
+import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,6 @@ from multishift_training.datasets.sample_config import (
     TransformData,
     ZoomCropTransforms,
 )
-
-# Without this it asks the network for a newer version of itself whenever it is imported.
-os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
-import albumentations as A  # noqa: E402
 
 Bytes = NDArray[np.uint8]
 # By pixel centres, as images are interpolated.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import logging
-import os
 from typing import Any
 
 import numpy as np
@@ -90,6 +89,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _nncf() -> Any:
-    # Else it reports its use to its makers.
-    os.environ.setdefault('NNCF_CI', '1')
     return require('nncf', packages=['nncf'], purpose='--precision int8')

@@ -76,6 +76,7 @@ def _build(program: ExportedProgram, frames: Tensor, timing_cache: Path) -> byte
             engine: bytes = dynamo.convert_exported_program_to_serialized_trt_engine(
                 moved,
                 arg_inputs=(frames.to(_DEVICE),),
+                # Ignored before 2.14, which names them by itself: see `TensorRtBackend`.
                 arg_input_binding_names=(INPUT_NAME,),
                 output_binding_names=OUTPUT_NAMES,
                 device=_DEVICE,

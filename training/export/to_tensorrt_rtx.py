@@ -17,6 +17,8 @@ from multishift_training.export.to_onnx import check_onnx
 
 _NAME = 'TensorRT for RTX'
 _BF16_SINCE = 8.0
+# Of its published support matrices. The library names 8.0 too, which they do not.
+_SUPPORTED = ('7.5', '8.6', '8.9', '12.0', '12.1')
 
 
 def check_tensorrt_rtx(capabilities: Sequence[str], precision: Precision) -> None:
@@ -139,7 +141,7 @@ def _library() -> Any:
 
 
 def _capabilities(trt: Any) -> dict[str, Any]:
-    """Return what the library builds for, by name such as ``8.9``."""
+    """Return what the library builds for and supports, by name such as ``8.9``."""
     members = trt.ComputeCapability.__members__
-    numbers = {name.removeprefix('SM'): member for name, member in members.items()}
-    return {f'{n[:-1]}.{n[-1]}': member for n, member in numbers.items() if n.isdigit()}
+    names = {capability: f'SM{capability.replace(".", "")}' for capability in _SUPPORTED}
+    return {c: members[name] for c, name in names.items() if name in members}

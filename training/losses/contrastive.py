@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL
 from multishift_training.losses.options import ThirdTerm
+from multishift_training.losses.sorted_hinge import sorted_hinge_sums
 
 # What the third term cuts at zero, of u_augmented - u_original and its margin. The paper's form
 # wants the augmented score lower by the margin; the poster's wants both equal, its margin being a
@@ -75,11 +76,10 @@ def relative_contrastive(
     """
     score = torch.stack(halves(at_least_float32(score))).flatten(1)
     known = torch.stack(halves(labels < NOVEL)).flatten(1)
-    is_novel = (labels.flatten() == NOVEL).nonzero().squeeze(1)
-    novel = score.flatten().index_select(0, is_novel).sort().values
-    margin = score.new_tensor([[margins.original], [margins.augmented]])
-    sums: Tensor = _HingeSums.apply(score + margin, known, novel)  # type: ignore[no-untyped-call]
-    pairs = known.sum(1) * len(novel)
+    is_novel = labels.flatten() == NOVEL
+    low = torch.stack([score[0] + margins.original, score[1] + margins.augmented])
+    sums = _hinge_sums(low, known, score.flatten(), is_novel)
+    pairs = known.sum(1) * is_novel.sum()
     original, augmented = (sums / pairs.clamp(min=1)).to(score.dtype).unbind()
     before, after = score.unbind()
     third = consistency(after - before, known[0] & known[1], margins.consistency, third_term)
@@ -114,6 +114,15 @@ def halves(batch: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f'a batch of originals and augmented images is even, not {len(batch)}')
     original, augmented = batch.chunk(2)
     return original, augmented
+
+
+def _hinge_sums(low: Tensor, counts: Tensor, values: Tensor, is_high: Tensor) -> Tensor:
+    """Return what `sorted_hinge_sums` does, in the way that suits the device."""
+    if values.device.type != 'cpu':
+        return sorted_hinge_sums(low, counts, values, is_high)
+    high = values.index_select(0, is_high.nonzero().squeeze(1)).sort().values
+    sums: Tensor = _HingeSums.apply(low, counts, high)  # type: ignore[no-untyped-call]
+    return sums
 
 
 class _HingeSums(torch.autograd.Function):

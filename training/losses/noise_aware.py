@@ -115,11 +115,11 @@ def _mean(losses: Tensor, valid: Tensor, mean_over: MeanOver) -> Tensor:
 def _small_losses(losses: Tensor, weighed: Tensor, valid: Tensor, ratio: float) -> Tensor:
     """Return the mean of ``weighed`` where the valid losses are smallest; 0 without any."""
     trusted = trusted_pixels(losses, valid, ratio)
-    return weighed.flatten()[trusted].sum() / max(len(trusted), 1)
+    return torch.where(trusted, weighed, 0).sum() / trusted.sum().clamp(min=1)
 
 
 def trusted_pixels(losses: Tensor, valid: Tensor, ratio: float) -> Tensor:
-    """Return which pixels' labels are trusted: flat indices of the smallest valid losses.
+    """Return whose labels are trusted, those of the smallest valid losses: ``bool [B,H,W]``.
 
     Args:
         losses: of the pixels of augmented images, ``[B,H,W]``.
@@ -127,6 +127,20 @@ def trusted_pixels(losses: Tensor, valid: Tensor, ratio: float) -> Tensor:
         ratio: share of these that is trusted.
     """
     # In float32, as released: the product may fall to the other side of a whole number.
-    kept = int(ratio * valid.sum().to(torch.float32))
-    ranked = losses.masked_fill(~valid, math.inf).flatten()
-    return ranked.topk(kept, largest=False, sorted=False).indices
+    kept = (ratio * valid.sum().to(torch.float32)).to(torch.int64)
+    ranked = losses.detach().masked_fill(~valid, math.inf).flatten()
+    return _smallest(ranked, kept).view_as(losses)
+
+
+def _smallest(values: Tensor, count: Tensor) -> Tensor:
+    """Return where the ``count`` smallest of ``values [N]`` are, ``bool [N]``."""
+    if values.device.type != 'cpu':
+        return _smallest_by_rank(values, count)
+    smallest = values.topk(int(count), largest=False, sorted=False).indices
+    return torch.zeros_like(values, dtype=torch.bool).index_fill_(0, smallest, 1)
+
+
+def _smallest_by_rank(values: Tensor, count: Tensor) -> Tensor:
+    """Return the same; several times the work, but the host never waits for the number."""
+    counted = torch.arange(len(values), device=values.device) < count
+    return torch.empty_like(counted).scatter_(0, values.argsort(), counted)

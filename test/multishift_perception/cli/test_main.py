@@ -111,7 +111,7 @@ def test_training_command_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr('importlib.metadata.EntryPoint.load', missing)
     with pytest.raises(
-        MultishiftError, match=r'needs safetensors.*multishift_perception\[train\]'
+        MultishiftError, match=r"needs safetensors.*`pip install '\.\[train\]'` in the checkout"
     ):
         cli.multishift.get_command(None, 'train')
 

@@ -128,6 +128,18 @@ def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: FakeCuda) -
     assert cuda.emptied == 1
 
 
+@pytest.mark.parametrize(
+    'words', ['CUDA error: out of memory', 'cuDNN error: CUDNN_STATUS_ALLOC_FAILED']
+)
+def test_too_little_memory_for_kernels_and_libraries(cuda: FakeCuda, words: str) -> None:
+    with (
+        pytest.raises(MultishiftError, match=rf'too little free memory for a\.pt2 \({words}\)'),
+        gpu_faults(Path('a.pt2'), torch.device('cuda:0')),
+    ):
+        raise RuntimeError(words)
+    assert cuda.emptied == 1
+
+
 @pytest.mark.parametrize('step', ['load', 'first call'])
 def test_engine_loads_once_the_gpu_has_memory(
     cuda: FakeCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -161,21 +173,36 @@ def test_engine_loads_once_the_gpu_has_memory(
 
 
 class TestTensorRt:
-    @pytest.fixture(autouse=True)
-    def library(self, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The three names of torch_tensorrt that we use."""
+    @pytest.fixture(autouse=True, params=['2.12', '2.14'])
+    def library(
+        self, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> None:
+        """The names of torch_tensorrt that we use, in both versions."""
+
+        def build_2_12(exported_program, *, arg_inputs, **kwargs): ...
+
+        def build_2_14(exported_program, *, arg_inputs, output_binding_names): ...
+
+        build = build_2_12 if request.param == '2.12' else build_2_14
+        outputs = {
+            '2.12': ['output0', 'output1', 'output2'],
+            '2.14': ['label', 'score', 'anomaly'],
+        }
+        dynamo = SimpleNamespace(
+            CompilationSettings=lambda device: device,
+            convert_exported_program_to_serialized_trt_engine=build,
+        )
 
         def module(engine, *, input_binding_names, output_binding_names, settings):
             assert input_binding_names == ['frames']
-            assert output_binding_names == ['label', 'score', 'anomaly']
+            assert output_binding_names == outputs[request.param]
             assert settings == 0
             if engine != b'whole':
                 raise RuntimeError('Unable to\ndeserialize the TensorRT engine')
             return cuda.run
 
         for name, content in {
-            'torch_tensorrt': {'Device': lambda gpu_id: gpu_id},
-            'torch_tensorrt.dynamo': {'CompilationSettings': lambda device: device},
+            'torch_tensorrt': {'Device': lambda gpu_id: gpu_id, 'dynamo': dynamo},
             'torch_tensorrt.runtime': {'TorchTensorRTModule': module},
         }.items():
             fake = ModuleType(name)

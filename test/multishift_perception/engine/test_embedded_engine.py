@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,10 @@ def test_fits_in_8_megabytes() -> None:
 def test_every_artifact_passes_its_probe(backend: str) -> None:
     with Engine.load(None, backend=backend) as engine:
         assert engine.backend == backend
+
+
+def test_compiles_without_avx512(older_cpu: Callable[..., None]) -> None:
+    older_cpu(None)
 
 
 def test_says_where_it_comes_from(engine: Engine) -> None:

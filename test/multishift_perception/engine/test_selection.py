@@ -170,6 +170,23 @@ def test_missing_openvino(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -
         choose(BUNDLE, manifest, 'openvino')
 
 
+def test_missing_torch(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    choice = choose(BUNDLE, manifest)
+    assert choice.artifact.backend == 'openvino'
+    # Without a GPU it would help nobody.
+    assert 'no NVIDIA driver' in str(choice) and 'pip install' not in str(choice)
+    with pytest.raises(MultishiftError, match='torch is not installed: pip install torch'):
+        choose(BUNDLE, manifest, 'torch')
+
+
+def test_missing_torch_beside_a_gpu(
+    manifest: Manifest, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'torch', None)
+    assert 'cannot run on the GPU: torch is not installed' in str(choose(BUNDLE, manifest))
+
+
 def test_place_of_one_artifact(manifest: Manifest) -> None:
     by_torch = manifest.artifact('torch')
     assert by_torch is not None

@@ -1,0 +1,1 @@
+"""The proof of the GPU path, part by part."""
