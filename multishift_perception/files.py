@@ -56,8 +56,11 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     try:
         yield scratch
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        lock.close()
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)
+        finally:  # a signal that ends the command may have come in the middle
+            shutil.rmtree(scratch, ignore_errors=True)
+            lock.close()
 
 
 def remove_leftovers(path: Path) -> None:

@@ -74,8 +74,10 @@ def test_node_without_ros(missing: str) -> None:
     assert missing in line and "`pip install '.[ros]'` in the checkout" in line
 
 
-def test_training_without_torch() -> None:
-    done = run(COMMAND, 'torch', arguments=('train', '--help'))
+def test_training_without_torch(tmp_path: Path) -> None:
+    config = Path(__file__).parents[1] / 'config' / 'training' / 'sample.yaml'
+    done = run(COMMAND, 'torch', arguments=('train', config, '--out', tmp_path / 'run'))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "`train` needs torch, which is not installed: run `pip install '.[train]'`" in line
+    assert list(tmp_path.iterdir()) == []

@@ -110,6 +110,11 @@ class LazyGroup(click.Group):
                 err=True,
             )
             ctx.exit(128 + number)
+        except ModuleNotFoundError as error:  # commands import what takes long when they run
+            name = ctx.invoked_subcommand or ''
+            if name in self._modules or name in self.commands:
+                raise
+            raise _missing(name, error) from error
         except MultishiftError as error:
             if ctx.parent is None:
                 tell_origin(ctx, error)
@@ -131,12 +136,16 @@ def _load(plugin: EntryPoint) -> click.Command:
     try:
         return cast(click.Command, plugin.load())
     except ModuleNotFoundError as error:
-        if error.name and error.name.startswith('multishift'):
-            raise
-        raise MultishiftError(
-            f'`{plugin.name}` needs {error.name}, which is not installed: '
-            f'run {install_extra("train")}'
-        ) from error
+        raise _missing(plugin.name, error) from error
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> Exception:
+    """Return what to say of a library that a training command lacks; a fault of ours as it is."""
+    if error.name and error.name.startswith('multishift'):
+        return error
+    return MultishiftError(
+        f'`{command}` needs {error.name}, which is not installed: run {install_extra("train")}'
+    )
 
 
 engine_group = LazyGroup(

@@ -18,7 +18,7 @@ import multiprocessing, sys, time
 from multishift_perception.workers import worker_pool
 if __name__ == '__main__':
     try:
-        with worker_pool(2, print, ()) as pool:
+        with worker_pool(2, dict, ()) as pool:
             slow = [pool.submit(time.sleep, 600) for _ in range(5)]
             print(*(p.pid for p in multiprocessing.active_children()), flush=True)
             if sys.argv[1] == 'running':
