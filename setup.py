@@ -122,7 +122,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            'multishift = multishift_perception.cli.main:main',
+            'multishift = multishift_perception.cli:run',
             'perception_node = multishift_perception.node.main:main',
         ],
         'multishift.commands': [

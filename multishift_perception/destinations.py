@@ -13,17 +13,21 @@ from fnmatch import fnmatch
 import json
 import os
 from pathlib import Path
+import struct
 import tempfile
+
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
 
 from multishift_perception.disk import is_full_disk, reporting_full_disk
 from multishift_perception.engine.manifest import MANIFEST, read_manifest
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import WRITTEN_BY
 
 # The numbers of every report, which say what command they are of.
 METRICS = 'metrics.json'
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
 
-_MCAP = b'\x89MCAP0\r\n'
 _SHOWN = 3
 
 
@@ -54,10 +58,16 @@ def report_of(command: str) -> Kind:
 
 
 def _is_bag(path: Path) -> bool:
+    """Whether a file is a bag that we wrote: a recording may not exist a second time."""
     if not path.is_file():
         return False
-    with path.open('rb') as file:
-        return file.read(len(_MCAP)) == _MCAP
+    try:
+        with path.open('rb') as file:
+            records = list(make_reader(file).iter_metadata())
+    except (McapError, ValueError, struct.error):
+        return False
+    written_by = ': '.join(WRITTEN_BY)
+    return any(written_by in record.metadata.get('serialized_metadata', '') for record in records)
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -70,7 +80,7 @@ def _is_bundle(folder: Path) -> bool:
     return all(p.name in known or p.name.startswith(f'.{MANIFEST}.') for p in folder.iterdir())
 
 
-BAG = Kind('a bag', _is_bag)
+BAG = Kind('a bag that was made here', _is_bag)
 BUNDLE = Kind('an engine bundle with nothing beside it', _is_bundle)
 
 
@@ -96,6 +106,7 @@ def check_file(path: Path, kind: Kind, *, force: bool, reads: Iterable[Path | No
         if os.path.lexists(path):
             if not kind.is_own(path):
                 raise MultishiftError(f'{path} exists: only {kind.name} is replaced; {mend}')
+            _refuse_link(path, mend)
             if not force:
                 raise MultishiftError(f'{path} exists: give --force to replace it, or {mend}')
         _try_writing(path.parent)
@@ -151,8 +162,15 @@ def check_bundle(path: Path, *, option: str, reads: Iterable[Path | None]) -> No
             raise MultishiftError(
                 f'{path} is the current folder, one above it, or a disk: {mend}, a new one'
             )
+        _refuse_link(path, mend)
         _check_content(path, _names(path), BUNDLE, mend, force=True)
         _try_writing(path.parent)
+
+
+def _refuse_link(path: Path, mend: str) -> None:
+    """Refuse a link, which would be replaced while what it leads to stays as it is."""
+    if path.is_symlink():
+        raise MultishiftError(f'{path} is a link to {path.readlink()}: {mend}, or name that')
 
 
 def _check_place(path: Path, reads: Iterable[Path | None], mend: str) -> None:

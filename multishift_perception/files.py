@@ -18,6 +18,8 @@ from multishift_perception.disk import reporting_full_disk
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+# A key and its value in the metadata of what we write: who may replace it goes by that.
+WRITTEN_BY = ('written_by', 'multishift_perception')
 # In every scratch folder; locked as long as the process that fills it lives.
 _LOCK = '.replacing'
 

@@ -119,6 +119,11 @@ def close_bars() -> None:
 class Handler(logging.StreamHandler[Any]):
     """Writes records to the standard error stream, above the bars that are shown there."""
 
+    def __init__(self) -> None:
+        """Make tqdm's lock now: were it made on first use, Ctrl-C there would end in a fault."""
+        super().__init__()
+        tqdm.get_lock()  # type: ignore[no-untyped-call]
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one."""
         self.setStream(sys.stderr)

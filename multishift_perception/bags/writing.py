@@ -150,6 +150,7 @@ def _new_bag(path: Path) -> Iterator[Writer]:
         with Writer(
             folder, version=Writer.VERSION_LATEST, storage_plugin=StoragePlugin.MCAP
         ) as writer:
+            writer.set_custom_data(*files.WRITTEN_BY)
             yield writer
         os.replace(folder / 'bag.mcap', fresh)
 

@@ -74,7 +74,7 @@ def test_what_is_no_bag_stays(tmp_path: Path, papers: Path, force: bool) -> None
     pipe = tmp_path / 'pipe.mcap'
     os.mkfifo(pipe)
     for path in (text, dangling, pipe):
-        assert 'exists: only a bag is replaced; name another file' in fault(
+        assert 'exists: only a bag that was made here is replaced; name another file' in fault(
             check_file, path, BAG, force=force
         )
     assert f'{papers} is a folder' in fault(check_file, papers, BAG, force=force)
@@ -166,6 +166,16 @@ def test_bundle_is_not_the_current_folder_nor_above_what_matters(
     # A link to the current folder is the current folder.
     (tmp_path / 'link').symlink_to(empty)
     assert 'current folder' in fault(check_bundle, tmp_path / 'link', option='--out', reads=[])
+
+
+def test_links_are_not_replaced(tmp_path: Path, tiny_bundle: Path) -> None:
+    bag = write_bag(tmp_path / 'v3.mcap')
+    for name, target in (('now.mcap', bag), ('current', tiny_bundle)):
+        (tmp_path / name).symlink_to(target)
+    said = fault(check_file, tmp_path / 'now.mcap', BAG, force=True)
+    assert said.endswith(f'is a link to {bag}: name another file, or name that')
+    said = fault(check_bundle, tmp_path / 'current', option='--out', reads=[])
+    assert f'is a link to {tiny_bundle}: ' in said
 
 
 def test_bundle_is_not_a_disk() -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import numpy as np
 from PIL import Image
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
@@ -105,6 +106,18 @@ def test_bags_are_replaced_by_force_only(tmp_path: Path) -> None:
         CliRunner().invoke(multishift, words, catch_exceptions=False)
     (tmp_path / 'notes.mcap').write_text('notes')
     words = ['make-bag', str(images), str(tmp_path / 'notes.mcap'), '--force']
-    with pytest.raises(MultishiftError, match='only a bag is replaced'):
+    with pytest.raises(MultishiftError, match='only a bag that was made here is replaced'):
         CliRunner().invoke(multishift, words, catch_exceptions=False)
     assert (tmp_path / 'notes.mcap').read_text() == 'notes'
+
+
+def test_recordings_are_never_replaced(tmp_path: Path) -> None:
+    recording = tmp_path / 'recording'
+    with Writer(recording, version=9, storage_plugin=StoragePlugin.MCAP):
+        pass
+    file = recording / 'recording.mcap'
+    before = file.read_bytes()
+    words = ['sample-drive', str(file), '--seconds', '0.1', *SMALL, '--force']
+    with pytest.raises(MultishiftError, match='only a bag that was made here is replaced'):
+        CliRunner().invoke(multishift, words, catch_exceptions=False)
+    assert file.read_bytes() == before
