@@ -27,7 +27,8 @@ if __name__ == '__main__':
                     time.sleep(0.01)
                 time.sleep(0.2)
             print('now', flush=True)
-            slow[0].result()
+            while not slow[0].done():  # Python itself loses a signal as it begins to wait
+                time.sleep(0.01)
     except KeyboardInterrupt:
         sys.exit('stopped')
 """
