@@ -26,6 +26,10 @@ _quiet = False
 class Bar(tqdm):  # type: ignore[type-arg]  # what it iterates over, `track` knows
     """Says how far work has come; make it with ``bar``."""
 
+    # Of one whose making Ctrl-C cuts short: there is nothing to close.
+    disable = True
+    _in_log = False
+
     def __init__(self, *, quiet: bool, **options: Any) -> None:
         """Begin on the standard error stream."""
         self._in_log = not sys.stderr.isatty()
@@ -57,7 +61,7 @@ class Bar(tqdm):  # type: ignore[type-arg]  # what it iterates over, `track` kno
         elif not self.disable:
             self.disable = True
             self._decr_instances(self)  # type: ignore[attr-defined]
-            if self.leave:
+            if self.leave and hasattr(self, 'start_t'):
                 self._tell()
 
     def _tell(self) -> None:

@@ -96,3 +96,8 @@ def test_every_bar_is_ours() -> None:
     modules = [*ROOT.glob('multishift_perception/**/*.py'), *ROOT.glob('training/**/*.py')]
     users = {p.name for p in modules if re.search(r'(from|import) tqdm', p.read_text())}
     assert users == {'progress.py'}
+
+
+def test_bar_whose_making_is_cut_short_is_closed_in_silence() -> None:
+    progress.Bar.__new__(progress.Bar).close()
+    progress.close_bars()
