@@ -37,7 +37,12 @@ from multishift_training.run import (
     schedule,
 )
 from multishift_training.time_limit import TimeLimit
-from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
+from multishift_training.trainable import (
+    check_one_image,
+    check_reach,
+    choose_trainable,
+    set_training_mode,
+)
 from multishift_training.trained import Checkpoint
 from multishift_training.validate import check_monitor, monitored, validate
 from multishift_training.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
@@ -91,19 +96,23 @@ class _Training:
     """A run in progress: its data, its network, and how far it is."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder, fabric: Fabric, root: Path) -> None:
-        """Open the data, make the network, and take up what a killed run saved."""
+        """Make the network or take up what a killed run saved, check the stages, open the data."""
         self.state = folder.load()
         self._config = config
         self._folder = folder
         self._fabric = fabric
+        self._model = _make_model(config, root, self.state).to(fabric.device)
+        if config.channels_last:
+            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for stage in config.stages:  # what would stop a later stage stops the run before its data
+            self._check(stage)
         self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
         self._validation = open_validation(
             config.val, root=root, cache=folder.cache, size=config.engine_size
         )
         check_monitor(config.monitor, self._validation)
-        self._model = _make_model(config, root, self.state).to(fabric.device)
-        if config.channels_last:
-            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for stage in config.stages:  # reads the labels now, where classes are weighed by rarity
+            self._class_weights(stage)
         self._normalize = Normalize().to(fabric.device)
         self._board = (
             Board(folder.path, self._validation, self.state.epoch)
@@ -112,19 +121,19 @@ class _Training:
         )
         self._watch = Watch(partial(folder.keep_batch, rank=fabric.global_rank))
         self._gather = partial(gathered, fabric, members=self._samples.members)
-        for stage in config.stages:  # what would stop a later stage stops the run now
-            self._check(stage)
 
     def _check(self, stage: Stage) -> None:
         choose_trainable(self._model, stage)
-        self._class_weights(stage)
-        if isinstance(stage.method, MultiShift) and self._samples.members != 2:
+        of_masks = self._mask_weights(stage)
+        members = self._config.data.members
+        if isinstance(stage.method, MultiShift) and members != 2:
             raise MultishiftError(
                 f'stage {stage.name}: method multishift learns from pairs: set data.partners'
             )
         processes = self._fabric.world_size
-        if self._samples.members == 1 and self._config.batch_size == processes:
+        if members == 1 and self._config.batch_size == processes:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
+        check_reach(self._model, stage, losses_of(stage.method, of_masks))
 
     def run(self, epoch: Epoch, limit: TimeLimit) -> bool:
         """Train an epoch, or what is left of it, then validate and save.
@@ -193,9 +202,11 @@ class _Training:
         return model, wrapped
 
     def _class_weights(self, stage: Stage) -> Tensor | None:
-        method = stage.method
-        if method.masks is None:
-            return self._rarity if method.class_weights else None
+        return self._rarity if stage.method.class_weights else self._mask_weights(stage)
+
+    def _mask_weights(self, stage: Stage) -> Tensor | None:
+        if stage.method.masks is None:
+            return None
         of_masks = getattr(self._model, 'class_weight', None)
         if not isinstance(of_masks, Tensor):
             raise MultishiftError(
@@ -234,11 +245,6 @@ class _Training:
             _seed(*place)
             parts = losses(prediction, labels, self._gather)
             total = torch.stack(list(parts.values())).sum()
-            if not total.requires_grad:
-                raise MultishiftError(
-                    f'stage {stage.name}: no loss of its method depends on '
-                    f'{", ".join(stage.trainable)}: let other parts learn'
-                )
             self._fabric.backward(total / stage.accumulate)
         figures = {**parts, GRADIENT: gradient_norm(self._model)}
         if whole:

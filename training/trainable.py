@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
+from multishift_perception.schema_words import did_you_mean
 from multishift_training.config import Stage
+from multishift_training.methods import Losses
+from multishift_training.models import SegmentationModel
 from multishift_training.models.mask2former import Mask2Former
+
+# Rows and columns of an image that every network takes.
+_SMALL = (64, 64)
 
 
 def choose_trainable(model: nn.Module, stage: Stage) -> None:
@@ -23,9 +32,10 @@ def choose_trainable(model: nn.Module, stage: Stage) -> None:
     for prefix in stage.trainable:
         if not any(_under(name, prefix) for name in names):
             parts = sorted({name.split('.')[0] for name in names})
+            every = {p for name in names for p in accumulate(name.split('.'), '{}.{}'.format)}
             raise MultishiftError(
-                f'stage {stage.name}: trainable {prefix!r} is no part of the network: it has '
-                f'{", ".join(parts)} (or * for all)'
+                f'stage {stage.name}: trainable {prefix!r} is no part of the network'
+                f'{did_you_mean(prefix, sorted(every))}: it has {", ".join(parts)} (or * for all)'
             )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(_under(name, prefix) for prefix in stage.trainable))
@@ -83,6 +93,34 @@ def check_one_image(
             f'stage {stage.name}: batch_size {processes} gives each process one image, of which '
             f'batch norm {starved[0]} gets one value per channel: set batch_size to '
             f'{2 * processes} or more, or batch_norm to frozen'
+        )
+
+
+def check_reach(model: SegmentationModel, stage: Stage, losses: Losses) -> None:
+    """See that the losses of a stage depend on something that learns.
+
+    The network is run once, on two small images of noise, which stand for a pair where the method
+    wants one. Nothing of it changes but its training mode, and torch's random state is kept.
+
+    Args:
+        model: the network, with the parameters of the stage let learn (`choose_trainable`).
+        stage: decides what learns.
+        losses: of its method.
+
+    Raises:
+        MultishiftError: they depend on nothing that learns.
+    """
+    device = next(model.parameters()).device
+    model.eval()  # batch norms keep their statistics
+    with torch.random.fork_rng([device] if device.type == 'cuda' else []), torch.enable_grad():
+        images = torch.rand(2, 3, *_SMALL, device=device)
+        labels = torch.zeros(2, *_SMALL, dtype=torch.int64, device=device)
+        labels[:, ::2] = NOVEL  # pairs of known and novel pixels, for whatever loss wants them
+        parts = losses(model(images), labels, lambda values: values)
+    if not any(part.requires_grad for part in parts.values()):
+        raise MultishiftError(
+            f'stage {stage.name}: no loss of its method depends on '
+            f'{", ".join(stage.trainable)}: let other parts learn'
         )
 
 

@@ -309,13 +309,24 @@ def test_process_that_only_reads_writes_nothing(short: Content, tmp_path: Path) 
 
 
 def test_later_stage_that_cannot_run_is_found_at_once(
-    short: Content, stages: dict[str, Content], folder: Path
+    short: Content, stages: dict[str, Content], tmp_path: Path
 ) -> None:
+    folder = tmp_path / 'run'  # without rendered frames
     for change, message in (
         (
             {'trainable': ['aspp', 'neck']},
             "stage features: trainable 'neck' is no part of the network: "
             'it has aspp, backbone, classifier, decoder, low, uncertainty (or * for all)',
+        ),
+        (
+            {'trainable': ['uncertanty']},
+            "stage features: trainable 'uncertanty' is no part of the network (did you mean "
+            'uncertainty?): it has aspp, backbone, classifier, decoder, low, uncertainty (or * '
+            'for all)',
+        ),
+        (
+            {'method': {'kind': 'closed_world'}, 'trainable': ['uncertainty']},
+            'stage features: no loss of its method depends on uncertainty: let other parts learn',
         ),
         (
             {'method': {'kind': 'closed_world', 'masks': {}}},
@@ -333,6 +344,7 @@ def test_later_stage_that_cannot_run_is_found_at_once(
         assert fault(config, folder) == message
         assert not (folder / 'last.pt').exists()
         assert not (folder / 'config.yaml').exists()
+        assert not (folder / 'cache').exists()
 
 
 def test_method_of_pairs_needs_partners(
@@ -424,6 +436,16 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
         lambda c: c.update(batch_size='many'),
         r'batch_size \(line \d+\) is many, expected a whole number, 1 or more$',
     ),
+    (lambda c: c.update(batch_size=True), 'batch_size .* is true, expected a whole number, 1 or'),
+    (
+        lambda c: c['data']['images'].update(frames=True),
+        r'data\.images\.frames \(line \d+\) is true, expected a whole number, 1 or more$',
+    ),
+    (
+        lambda c: c.update(engine_size=[True, 160]),
+        r'engine_size .* is \[True, 160\], expected a list of 2 entries, each a whole number',
+    ),
+    (lambda c: c['stages'][0].update(clip_norm=True), 'clip_norm .* is true, expected a number'),
     (lambda c: c.update(batch_size=0), 'batch_size .* is 0, expected a whole number, 1 or more$'),
     (
         lambda c: c.update(seed=-1),

@@ -6,9 +6,15 @@ from torch import nn
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.config import Optimizer, Stage
+from multishift_training.methods import losses_of
 from multishift_training.models import create
 from multishift_training.models.layers import conv_bn_relu
-from multishift_training.trainable import check_one_image, choose_trainable, set_training_mode
+from multishift_training.trainable import (
+    check_one_image,
+    check_reach,
+    choose_trainable,
+    set_training_mode,
+)
 
 
 def stage(trainable: list[str], batch_norm: str = 'all') -> Stage:
@@ -53,6 +59,8 @@ def test_unknown_part(network: nn.Module) -> None:
     with pytest.raises(MultishiftError, match="stage some: trainable 'lo' is no part") as caught:
         choose_trainable(network, stage(['low', 'lo']))
     assert 'low, lower, rest (or * for all)' in str(caught.value)
+    with pytest.raises(MultishiftError, match=r'did you mean rest\.2\.bias\?'):
+        choose_trainable(network, stage(['rest.2.bia']))
 
 
 def modes(network: nn.Module) -> dict[str, bool]:
@@ -102,3 +110,46 @@ def test_one_image_per_process_and_what_is_pooled() -> None:
     check_one_image(pooled[0], stage(['*']), (8, 8), 3)
     with pytest.raises(MultishiftError, match=r'batch norm 1 '):
         check_one_image(pooled[0], stage(['*']), (1, 1), 1)
+
+
+METHODS: dict[str, dict[str, object]] = {
+    'closed_world': {'kind': 'closed_world'},
+    'closed_masks': {'kind': 'closed_world', 'masks': {}},
+    'contrastive': {'kind': 'multishift', 'margins': [1, 1, 1], 'segmentation': [0, 0]},
+    'sampled': {
+        'kind': 'multishift',
+        'margins': [1, 1, 1],
+        'segmentation': [0, 0],
+        'pairs': 'sampled',
+    },
+    'masks': {'kind': 'multishift', 'margins': [1, 1, 1], 'masks': {}},
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'method', 'part', 'reaches'),
+    [
+        ('deeplabv3plus_compact', 'closed_world', 'uncertainty', False),
+        ('deeplabv3plus_compact', 'closed_world', 'classifier', True),
+        ('deeplabv3plus_compact', 'sampled', 'classifier', False),
+        ('deeplabv3plus_compact', 'sampled', 'uncertainty', True),
+        ('segformer_b0', 'contrastive', 'backbone', True),
+        ('mask2former_resnet50', 'closed_masks', 'uncertainty', False),
+        ('mask2former_resnet50', 'masks', 'uncertainty', True),
+    ],
+)
+def test_reach_of_losses_changes_nothing(name: str, method: str, part: str, reaches: bool) -> None:
+    network = create(name)
+    wanted = Stage.model_validate({**stage([part]).model_dump(), 'method': METHODS[method]})
+    choose_trainable(network, wanted)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    random = torch.get_rng_state()
+    losses = losses_of(wanted.method, getattr(network, 'class_weight', None))
+    if reaches:
+        check_reach(network, wanted, losses)
+    else:
+        with pytest.raises(MultishiftError, match=f'no loss of its method depends on {part}'):
+            check_reach(network, wanted, losses)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())

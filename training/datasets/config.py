@@ -7,14 +7,24 @@ the data sets are usually unpacked.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.label_map import CLASS, class_index
 from multishift_perception.sample_drive import CONDITIONS
-from multishift_perception.schema_words import Words, did_you_mean, one_of
+from multishift_perception.schema_words import Accepted, Words, did_you_mean, one_of
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Truth = Literal['classes', 'anomaly']
@@ -25,6 +35,41 @@ class Strict(BaseModel):
     """A description in which an unknown key is an error, and so is a number that is none."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode='before')
+    @classmethod
+    def _no_truth_for_number(cls, given: Any) -> Any:
+        # Pydantic takes true for 1. A field's own validator could not stand before the kind's.
+        faults = [
+            InitErrorDetails(type=_TRUTH, loc=(name,), input=given[name])
+            for name, field in cls.model_fields.items()
+            if isinstance(given, dict)
+            and name in given
+            and _is_truth_for_number(given[name], Accepted.of(field))
+        ]
+        if faults:
+            raise ValidationError.from_exception_data(cls.__name__, faults)
+        return given
+
+
+_TRUTH = PydanticCustomError('number_type', 'true and false are no numbers')
+
+
+def _is_truth_for_number(given: Any, accepted: Accepted) -> bool:
+    """Return whether a value is true or false where a number is wanted, or holds such an entry."""
+    members = [Accepted.of(member).kind for member in accepted.members]
+    if isinstance(given, bool):
+        return bool not in members and (int in members or float in members)
+    entries = list(given.values()) if isinstance(given, dict) else given
+    if not isinstance(entries, list | tuple):
+        return False
+    # Of a dict, the values; a list has one type for all entries, a tuple one for each.
+    kinds = [get_args(m) for m in members if get_origin(m) in (list, tuple, dict)]
+    return any(
+        _is_truth_for_number(entry, Accepted.of(inner[min(i, len(inner) - 1)]))
+        for inner in (k[-1:] if isinstance(given, dict) else k for k in kinds)
+        for i, entry in enumerate(entries)
+    )
 
 
 def refuse_renamed(description: Any) -> Any:

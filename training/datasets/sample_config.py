@@ -152,6 +152,11 @@ class TrainingData(Strict):
     outliers: OutlierData | None = None
     transforms: TransformData
 
+    @property
+    def members(self) -> int:
+        """Images of a sample: 1, or 2 for pairs."""
+        return 1 if self.partners is None else 2
+
 
 class ValidationData(Strict):
     """What a network is validated and calibrated on.

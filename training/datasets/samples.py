@@ -55,7 +55,7 @@ class Samples:
         self.originals = open_images(config.images, root, cache, training=True)
         self._outliers = open_outliers(config.outliers, root) if config.outliers else None
         self._partners = _open_partners(config, self.originals, self._outliers, root, cache)
-        self.members = 1 if self._partners is None else 2
+        self.members = config.members
         every = range(len(self.originals))
         self._indices = tuple(every) if self._partners is None else self._partners.paired
         left_out = sorted(set(every) - set(self._indices))
