@@ -350,7 +350,8 @@ def test_losses_are_taken_at_every_nth_pixel(
     stage = {**stages['closed_world'], 'epochs': 1}
     config = content(loss_stride=stride, stages=[stage])
     train(TrainConfig.model_validate(config), folder, root=Path())
-    assert set(seen) == {{1: (8, 64, 96), 3: (8, 22, 32)}[stride]}
+    assert set(seen[:3]) == {(2, 64, 64)}  # the stage is checked first, on small images
+    assert set(seen[3:]) == {{1: (8, 64, 96), 3: (8, 22, 32)}[stride]}
 
 
 def test_head_starts_from_the_classifier(
@@ -450,10 +451,11 @@ def test_mask_network(
         stages=[closed_world, head, everything],
     )
     best = train(TrainConfig.model_validate(config), folder, root=mask2former.parent)
+    # The stages are checked in evaluation mode, with masks upsampled first.
     # As published: mask losses go with classes joined first; validation, and the stage of the
     # head alone, with masks upsampled first.
     first, upsampled = 'join_classes_first', 'join_masks'
-    assert orders == [first, upsampled, *5 * (first, upsampled)]
+    assert orders == [upsampled, first, upsampled, *5 * (first, upsampled)]
     heads = {'uncertainty.classifier.weight', 'uncertainty.classifier.bias'}
     assert not heads & moved(seen[0, 1], seen[1, 0])
     assert moved(seen[1, 0], seen[2, 0]) == heads

@@ -63,7 +63,7 @@ def _is_truth_for_number(given: Any, accepted: Accepted) -> bool:
     entries = list(given.values()) if isinstance(given, dict) else given
     if not isinstance(entries, list | tuple):
         return False
-    # Of a dict, the values; a list has one type for all entries, a tuple one for each.
+    # Of a dict, the type of its values; a list has one for all entries, a tuple one for each.
     kinds = [get_args(m) for m in members if get_origin(m) in (list, tuple, dict)]
     return any(
         _is_truth_for_number(entry, Accepted.of(inner[min(i, len(inner) - 1)]))
