@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import ctypes
 import os
 import signal
+import threading
+from types import FrameType
 
 # Without a handler they would leave scratch files and processes behind.
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -47,6 +49,37 @@ def _stop(number: int, frame: object) -> None:
 def signal_of(stop: KeyboardInterrupt) -> signal.Signals:
     """Return the signal that an interrupt came of."""
     return signal.Signals(stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+@contextmanager
+def waiting_for_block() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP interrupt this process only when the block has ended.
+
+    Whichever thread the kernel gives the signal to, which blocking it in one would not hold back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal interrupts it
+        return
+    before = {n: handler for n in _HEARD if callable(handler := signal.getsignal(n))}
+    came: list[int] = []
+    ended = False
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if ended:  # this one came while handlers were put back
+            before[number](number, frame)
+        else:
+            came.append(number)
+
+    try:
+        for number in before:
+            signal.signal(number, wait)
+        yield
+    finally:
+        ended = True
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came[:1]:
+        before[number](number, None)
 
 
 @contextmanager

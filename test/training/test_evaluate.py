@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 import re
 import shutil
+import signal
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -25,12 +26,15 @@ from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import OBSTACLE_TRACK, ComponentMetrics
+from multishift_perception.metrics import state as metric_state
 from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
+from multishift_perception.signals import ended_by_signals
 from multishift_training import models
 from multishift_training.config import read_config
 from multishift_training.deploy import Normalize
 from multishift_training.evaluation import progress
 from multishift_training.evaluation.runners import EngineRunner, NetworkRunner, Output
+from multishift_training.evaluation.tally import Tally
 from multishift_training.mahalanobis import MahalanobisFit
 from multishift_training.models import SegmentationModel
 from multishift_training.scores import with_score
@@ -426,6 +430,12 @@ def saving_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, '_SHARE', 0)
 
 
+def assert_same_datasets(found: Path, expected: Path) -> None:
+    """All figures are the same, to the last digit."""
+    ours, theirs = (json.loads((f / 'metrics.json').read_text()) for f in (found, expected))
+    assert ours['datasets'] == theirs['datasets']
+
+
 def street_options(data: Path, bundle: Path) -> tuple[object, ...]:
     """What the report of ``street`` is of."""
     options = ('--engine', bundle, '--backend', 'torch', '--data', data)
@@ -459,6 +469,115 @@ def test_interrupted_evaluation_goes_on_to_the_same_figures(
     assert re.findall('data:image/jpeg[^"]*', others) == re.findall(
         'data:image/jpeg[^"]*', pictures
     )
+
+
+@pytest.mark.parametrize('at', [4, 8])  # in the first pass and in the second, within a minute
+def test_interrupt_between_two_saves_loses_nothing(
+    at: int,
+    data: Path,
+    bundle: Path,
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = street_options(data, bundle)
+    with monkeypatch.context() as patch:
+        interrupt(patch, at, by=KeyboardInterrupt)
+        assert invoke(*options, '--out', tmp_path).exit_code == 130
+    runs = counted(monkeypatch)
+    evaluated(*options, out=tmp_path)
+    assert len(runs) == 10 - (at - 1)
+    assert_same_datasets(tmp_path, street)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('again', [False, True])
+def test_signal_while_an_image_is_counted(
+    again: bool,
+    number: signal.Signals,
+    data: Path,
+    bundle: Path,
+    street: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The image is counted whole, not in part and then once more."""
+    options, calls = street_options(data, bundle), iter(range(1, 1000))
+    name = 'add_components' if again else 'add'
+    count = getattr(Tally, name)
+
+    def count_and_signal(self: Tally, *arguments: Any) -> None:
+        count(self, *arguments)
+        if next(calls) == 3:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patch, ended_by_signals():
+        patch.setattr(Tally, name, count_and_signal)
+        assert invoke(*options, '--out', tmp_path).exit_code == 128 + number
+    runs = counted(monkeypatch)
+    evaluated(*options, out=tmp_path)
+    assert len(runs) == (2 if again else 7)
+    assert_same_datasets(tmp_path, street)
+
+
+def test_interrupt_while_a_damaged_image_waits_for_its_batch(
+    data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found of images that the saved ones do not reach is not saved."""
+    start = EngineRunner.__init__
+
+    def start_with_pairs(self: EngineRunner, engine: Engine, threshold: float) -> None:
+        start(self, engine, threshold)
+        self.batch = 2
+
+    monkeypatch.setattr(EngineRunner, '__init__', start_with_pairs)
+    root = shutil.copytree(data, tmp_path / 'data')
+    victim = root / f'camvid/images/val/{NAMES[2]}.png'
+    victim.write_bytes(b'')
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, by=KeyboardInterrupt)
+        invoke(*street_options(root, bundle), '--out', tmp_path / 'out')
+    (file,) = (tmp_path / 'out/cache/unfinished').iterdir()
+    state = file.read_bytes().partition(b'\n')[2]
+    about = json.loads(str(metric_state.unpack('evaluation', state)['about']))
+    assert about == {'done': 2, 'done_again': 0, 'damaged': []}
+    evaluated(*street_options(root, bundle), out=tmp_path / 'out')
+    evaluated(*street_options(root, bundle), out=tmp_path / 'expected')
+    assert_same_datasets(tmp_path / 'out', tmp_path / 'expected')
+
+
+def test_data_sets_that_are_done_are_not_judged_anew(
+    data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the process is killed, and has no time to save anything."""
+    sets = described(tmp_path / 'two.yaml', {'a': DESCRIPTION, 'b': DESCRIPTION})
+    options = (sets, '--engine', bundle, '--backend', 'torch', '--data', data)
+    evaluated(*options, '--components', 'obstacle', out=tmp_path / 'expected')
+    # In the second pass of the first set, and in the first of the second.
+    for at, left in ((8, 15), (13, 10)):
+        out = tmp_path / str(at)
+        with monkeypatch.context() as patch:
+            interrupt(patch, at, by=SystemExit)
+            invoke(*options, '--components', 'obstacle', '--out', out)
+        with monkeypatch.context() as patch:
+            runs = counted(patch)
+            evaluated(*options, '--components', 'obstacle', out=out)
+        assert len(runs) == left
+        assert_same_datasets(out, tmp_path / 'expected')
+
+
+def test_files_of_others_beside_what_was_judged_stay(
+    data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, out = street_options(data, bundle), tmp_path / 'out'
+    with monkeypatch.context() as patch:
+        interrupt(patch, 3, by=KeyboardInterrupt)
+        invoke(*options, '--out', out)
+    unfinished = out / 'cache/unfinished'
+    for name in ('notes.txt', 'my.state'):
+        (unfinished / name).write_text('mine')
+    evaluated(*options, out=out)
+    assert {path.name for path in unfinished.iterdir()} == {'notes.txt', 'my.state'}
 
 
 @pytest.mark.usefixtures('saving_often')
@@ -529,9 +648,26 @@ def test_damaged_images_are_left_out_counted_and_named(
     assert f'{NAMES[1]}.png is no readable image' in damaged[NAMES[1]]
     (warning,) = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
     named = f'street: of 5 images 2 ({NAMES[1]}, {NAMES[3]}) cannot be read and are left out: '
-    assert warning == named + damaged[NAMES[1]]
+    assert warning == f'{named}{damaged[NAMES[1]]}; {damaged[NAMES[3]]}'
     page = (tmp_path / 'out/report.html').read_text()
     assert f'2 of 5 images cannot be read and are left out:</b> {NAMES[1]}, {NAMES[3]}.' in page
+
+
+def test_of_many_damaged_images_a_few_are_named(
+    data: Path, bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    for name in NAMES[:4]:
+        (root / f'camvid/images/val/{name}.png').write_bytes(b'')
+    content = evaluated(*street_options(root, bundle), out=tmp_path / 'out')
+    damaged = content['datasets']['street']['damaged_images']
+    assert list(damaged) == list(NAMES[:4])
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == 'WARNING']
+    reasons = '; '.join(damaged[name] for name in NAMES[:3])
+    assert warning == (
+        f'street: of 5 images 4 ({", ".join(NAMES[:3])}, ...) cannot be read and are left out: '
+        f'{reasons}; ...'
+    )
 
 
 def test_without_a_readable_image_there_is_no_report(
@@ -670,7 +806,7 @@ def test_full_disk(
     options = (data / 'street.yaml', '--engine', bundle, '--data', data, '--backend', 'torch')
     with small_files(20_000):
         fails('out cannot be written: no room on the disk', *options, out=tmp_path / 'out')
-    assert {path.name for path in (tmp_path / 'out').glob('*')} <= {'metrics.json'}
+    assert {path.name for path in (tmp_path / 'out').glob('*')} <= {'metrics.json', 'cache'}
 
 
 def test_report_that_cannot_be_written(data: Path, bundle: Path, tmp_path: Path) -> None:

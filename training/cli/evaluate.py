@@ -154,7 +154,8 @@ def command(
         same = {key: value for key, value in origin.items() if key != 'created'}
         run = {'subject': same, 'scores': runner.scores, 'components': components}
         progress = Progress(cache / 'unfinished', {**run, 'datasets': described})
-        results = evaluate(opened, runner, progress=progress, components=counted)
+        with reporting_full_disk(out):  # what is judged so far is kept there
+            results = evaluate(opened, runner, progress=progress, components=counted)
     report = EvaluationReport(
         subject=name,
         classes=runner.classes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import Sizes
 from multishift_perception.metrics import state as metric_state
+from multishift_perception.signals import waiting_for_block
 from multishift_training.datasets import LabelledImages
-from multishift_training.evaluation.frames import Frame
+from multishift_training.evaluation.frames import Frame, Images
 from multishift_training.evaluation.runners import Runner
 from multishift_training.evaluation.showcase import Showcase
 from multishift_training.evaluation.spread import ScoreSpread
@@ -107,3 +109,35 @@ class Counts:
         for score in self.spreads:
             self.spreads[score] = ScoreSpread.from_bytes(arrays[f'spread/{score}'].tobytes())
         return {int(index): fault for index, fault in about['damaged']}
+
+
+def judge(images: Images, counts: Counts, keep: Callable[[bool], None], *, again: bool) -> None:
+    """Count all images, and again their components.
+
+    An interrupt finds all of a batch counted, or nothing of it.
+
+    Args:
+        images: those of the data set.
+        counts: what is judged so far.
+        keep: called after every batch, and with True where a pass ends.
+        again: whether components are counted, in a second pass.
+
+    Raises:
+        MultishiftError: see `Images.batches`, `Images.warn_of_damaged` and `Counts.add`.
+    """
+    for done, frames in images.batches(counts.done):
+        with waiting_for_block():
+            for frame in frames:
+                counts.add(frame)
+            counts.done = done
+        keep(False)
+    images.warn_of_damaged()
+    keep(True)
+    if again and (thresholds := counts.component_thresholds()):
+        for done, frames in images.batches(counts.done_again, again=True):
+            with waiting_for_block():
+                for frame in frames:
+                    counts.add_components(frame, thresholds)
+                counts.done_again = done
+            keep(False)
+        keep(True)

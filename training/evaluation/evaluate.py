@@ -12,7 +12,7 @@ from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import Curve, Sizes
 from multishift_training.datasets import LabelledImages, ValidationSet
-from multishift_training.evaluation.counts import Counts
+from multishift_training.evaluation.counts import Counts, judge
 from multishift_training.evaluation.drawings import Drawing, drawn
 from multishift_training.evaluation.frames import Images
 from multishift_training.evaluation.progress import Progress
@@ -100,22 +100,22 @@ def _one(
                 f'{progress.folder} does not hold what was judged so far ({error}): remove it'
             ) from error
 
-    def keep() -> None:
-        if progress is not None:
-            progress.keep(name, lambda: counts.to_bytes(images.damaged))
+    kept = (counts.done, counts.done_again)
 
-    for done, frames in images.batches(counts.done):
-        for frame in frames:
-            counts.add(frame)
-        counts.done = done
-        keep()
-    images.warn_of_damaged()
-    if components is not None and (thresholds := counts.component_thresholds()):
-        for done, frames in images.batches(counts.done_again, again=True):
-            for frame in frames:
-                counts.add_components(frame, thresholds)
-            counts.done_again = done
-            keep()
+    def keep(now: bool) -> None:
+        nonlocal kept
+        place = (counts.done, counts.done_again)
+        if progress is not None and place != kept and (now or progress.due()):
+            # Those of a batch that was not finished are read again.
+            damaged = {i: fault for i, fault in images.damaged.items() if i < counts.done}
+            progress.keep(name, lambda: counts.to_bytes(damaged))
+            kept = place
+
+    try:
+        judge(images, counts, keep, again=components is not None)
+    except KeyboardInterrupt:
+        keep(True)
+        raise
     return _result(name, dataset.images, runner, counts, images.damaged)
 
 

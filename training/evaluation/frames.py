@@ -20,6 +20,7 @@ from multishift_training.evaluation.showcase import Shown
 logger = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
+_REASONS = 3  # that are said; `some` names as many images
 
 
 @dataclass(frozen=True)
@@ -88,20 +89,24 @@ class Images:
                 shown.update(len(indices))
 
     def warn_of_damaged(self) -> None:
-        """Name the images that cannot be read, after all have been tried.
+        """Name the images that cannot be read, and why, after all have been tried.
 
         Raises:
             MultishiftError: none can be read.
         """
         if not self.damaged:
             return
-        count, fault = len(self._dataset), next(iter(self.damaged.values()))
-        if len(self.damaged) == count:
-            raise MultishiftError(f'{self._name}: none of {count} images can be read: {fault}')
-        entries = self._dataset.images.entries
-        names = some(entries[i].name for i in self.damaged)
+        count, entries = len(self._dataset), self._dataset.images.entries
+        # In the order in which `some` has the names.
+        places = sorted(self.damaged, key=lambda i: entries[i].name)
+        faults = '; '.join(self.damaged[i] for i in places[:_REASONS])
+        if len(places) > _REASONS:
+            faults += '; ...'
+        if len(places) == count:
+            raise MultishiftError(f'{self._name}: none of {count} images can be read: {faults}')
+        names = some(entries[i].name for i in places)
         message = '%s: of %d images %s cannot be read and are left out: %s'
-        logger.warning(message, self._name, count, names, fault)
+        logger.warning(message, self._name, count, names, faults)
 
     def _judged(self, indices: range, again: bool) -> list[Frame]:
         read = [(i, *pair) for i in indices if (pair := self._read(i, again)) is not None]

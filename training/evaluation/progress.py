@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from pathlib import Path
-import shutil
 import time
 from typing import Any
 
@@ -19,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL = 60.0  # seconds between two saves
 _SHARE = 20  # times as long as the last save took, at least
+_OWN = '[0-9a-f]' * 16 + '.state'
 
 
 class Progress:
@@ -59,20 +59,26 @@ class Progress:
             return None
         return state
 
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() >= self._next
+
     def keep(self, name: str, state: Callable[[], bytes]) -> None:
-        """Save the state of a data set that `load` was asked for, if it is time to."""
+        """Save the state of a data set that `load` was asked for."""
         start = time.monotonic()
-        if start < self._next:
-            return
         content = self._digests[name].encode() + b'\n' + state()
         files.write_bytes(self._path(name), content)
         end = time.monotonic()
         self._next = end + max(_INTERVAL, _SHARE * (end - start))
 
     def remove(self) -> None:
-        """Remove all of it, once it is reported."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all of it, once it is reported; what others put there stays."""
+        for name in self._digests:
+            files.remove_leftovers(self._path(name))
+        for path in self.folder.glob(_OWN):
+            path.unlink(missing_ok=True)
         with suppress(OSError):  # not there, or not empty
+            self.folder.rmdir()
             self.folder.parent.rmdir()
 
     def _path(self, name: str) -> Path:
