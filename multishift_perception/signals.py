@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import ctypes
 import os
@@ -60,7 +60,9 @@ def waiting_for_block() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # no signal interrupts it
         return
-    before = {n: handler for n in _HEARD if callable(handler := signal.getsignal(n))}
+    before: dict[int, Callable[[int, FrameType | None], object]] = {
+        number: handler for number in _HEARD if callable(handler := signal.getsignal(number))
+    }
     came: list[int] = []
     ended = False
 
@@ -71,15 +73,15 @@ def waiting_for_block() -> Iterator[None]:
             came.append(number)
 
     try:
-        for number in before:
-            signal.signal(number, wait)
+        for own in before:
+            signal.signal(own, wait)
         yield
     finally:
         ended = True
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for number in came[:1]:
-        before[number](number, None)
+        for own, handler in before.items():
+            signal.signal(own, handler)
+    for first in came[:1]:
+        before[first](first, None)
 
 
 @contextmanager
