@@ -183,8 +183,9 @@ def read_manifest(bundle: Path) -> Manifest:
     """
     path = bundle / MANIFEST
     if not bundle.is_dir():
+        fault = 'is a file' if bundle.exists() else 'does not exist'
         raise MultishiftError(
-            f'engine bundle {bundle} does not exist: give the path of a bundle directory, '
+            f'engine bundle {bundle} {fault}: give the path of a bundle directory, '
             'or leave it out for the embedded engine'
         )
     if not path.exists():

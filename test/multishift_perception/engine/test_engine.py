@@ -86,6 +86,9 @@ def test_wrong_frame_shape(tiny_bundle: Path) -> None:
 def test_missing_bundle(tmp_path: Path) -> None:
     with pytest.raises(MultishiftError, match='nowhere does not exist'):
         Engine.load(tmp_path / 'nowhere')
+    with pytest.raises(MultishiftError, match='file is a file: give the path of a bundle'):
+        (tmp_path / 'file').touch()
+        Engine.load(tmp_path / 'file')
 
 
 def test_folder_without_manifest(tmp_path: Path) -> None:
