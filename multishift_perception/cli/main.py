@@ -110,6 +110,11 @@ class LazyGroup(click.Group):
                 err=True,
             )
             ctx.exit(128 + number)
+        except click.NoSuchOption as error:
+            from multishift_perception.cli.options import without_older_names
+
+            names = without_older_names(error)
+            raise click.NoSuchOption(error.option_name, None, names, error.ctx) from None
         except ModuleNotFoundError as error:  # commands import what takes long when they run
             name = ctx.invoked_subcommand or ''
             if name in self._modules or name in self.commands:

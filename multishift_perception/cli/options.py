@@ -35,6 +35,13 @@ class Renamed(click.Option):
         return shown
 
 
+def without_older_names(error: click.NoSuchOption) -> list[str]:
+    """Return what to suggest for a mistyped option: no older name of one."""
+    params = error.ctx.command.params if error.ctx else ()
+    older = {name for param in params if isinstance(param, Renamed) for name in param.opts[1:]}
+    return [name for name in error.possibilities or () if name not in older]
+
+
 def report_option(files: str, **settings: Any) -> Callable[[Command], Command]:
     """Return the option for the folder of a report.
 

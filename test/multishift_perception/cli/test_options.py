@@ -117,6 +117,7 @@ def test_a_missing_option_is_called_by_its_newest_name() -> None:
         (['engine', 'biuld'], "Did you mean 'build'?"),
         (['replay', '--treshold', '1'], "Did you mean '--threshold'?"),
         (['--quit'], "Did you mean '--quiet'?"),
+        (['replay', '--ot', 'x'], "(Did you mean one of: '--json', '--out'?)"),
     ],
 )
 def test_a_mistyped_word_is_mended(mistyped: list[str], meant: str) -> None:
