@@ -27,7 +27,7 @@ else:
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.parameter import Parameter as RclpyParameter
     from rclpy.qos import QoSProfile, ReliabilityPolicy
-    from sensor_msgs.msg import Image
+    from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
 
 # Workers of pytest-xdist, and most runs of different people on one host, do not hear each other;
@@ -125,14 +125,21 @@ class Peer:
     def now(self) -> Time:
         return self.node.get_clock().now().to_msg()
 
-    def ask(self, topic: str, message: Any, inbox: Inbox) -> Any:
-        """Publish a frame with a fresh stamp until its output comes, and return that."""
+    def ask(self, topic: str, message: Any, inbox: Inbox, info: CameraInfo | None = None) -> Any:
+        """Publish a frame with a fresh stamp until its output comes, and return that.
+
+        With ``info`` beside each frame, as cameras do: one that is sent before the node knows its
+        sender is lost.
+        """
         publisher = self.publisher(topic, type(message))
+        beside = topic.rpartition('/')[0] + '/camera_info'
         stamps = []
 
         def answered() -> Any:
             message.header.stamp = self.now()
             stamps.append(message.header.stamp)
+            if info is not None:
+                self.publisher(beside, CameraInfo).publish(info)
             publisher.publish(message)
             self.spin(0.1)
             return next((m for m in inbox.messages if m.header.stamp in stamps), None)

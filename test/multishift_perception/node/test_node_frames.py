@@ -171,8 +171,7 @@ def test_camera_info_has_the_stamp_of_the_frame(peer, filled):
     info = CameraInfo(height=48, width=64)
     info.k = [60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0]
     with peer.listen(f'{OUT}/camera_info', CameraInfo) as inbox:
-        peer.publisher('/front/camera_info', CameraInfo).publish(info)
-        found = peer.ask(FRONT, filled(RED), inbox)
+        found = peer.ask(FRONT, filled(RED), inbox, info)
     assert found.header.frame_id == 'front_optical'
     assert (found.height, found.width) == (48, 64)
     np.testing.assert_array_equal(found.k, info.k)

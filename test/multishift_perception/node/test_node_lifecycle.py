@@ -55,8 +55,7 @@ def test_a_failed_configuration_is_said_and_can_be_mended(peer, filled, node, ti
     info = CameraInfo(height=48, width=64)
     info.k = [60.0, 0.0, 32.0, 0.0, 60.0, 24.0, 0.0, 0.0, 1.0]
     with peer.listen('/multishift_perception/camera/camera_info', CameraInfo) as inbox:
-        peer.publisher('/camera/camera_info', CameraInfo).publish(info)
-        scaled = peer.ask(CAMERA, filled((0, 0, 255)), inbox)
+        scaled = peer.ask(CAMERA, filled((0, 0, 255)), inbox, info)
     assert (scaled.height, scaled.width) == (64, 96)
     np.testing.assert_allclose(scaled.k, [90, 0, 48, 0, 80, 32, 0, 0, 1])
 
