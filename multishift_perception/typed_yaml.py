@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 import yaml
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.schema_faults import Source, fault_line
 
 T = TypeVar('T')
@@ -106,7 +106,7 @@ def read_document(path: Path, what: str, *, mend: str = '') -> Document:
     except yaml.MarkedYAMLError as error:
         raise MultishiftError(f'{path}{_yaml_fault(error)}') from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise MultishiftError(f'{path} is not valid YAML ({reason}): {ending}') from None
     if content is None or content == {}:
         raise MultishiftError(f'{path} is empty: {ending}')

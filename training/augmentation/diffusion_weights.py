@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 import torch
 from transformers import PreTrainedModel
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.files import sha256
 
 _WEIGHTS = 'diffusion_pytorch_model'
@@ -100,7 +100,7 @@ def readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise MultishiftError(f'{folder} cannot be loaded ({reason}): copy it again') from None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.files import sha256
 from multishift_training.augmentation.config import ClassicalPresence, SamPresence
 from multishift_training.augmentation.parts import Bytes, Mask, Segmenter
@@ -72,7 +72,7 @@ class Sam:
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-            reason = ' '.join(str(error).split())
+            reason = one_line(error)
             raise MultishiftError(f'{folder} is no SAM ({reason}): download it again') from None
         if lacking := sorted(found['missing_keys']):
             raise MultishiftError(

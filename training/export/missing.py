@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import importlib
 from typing import Any
 
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 
 
 def require(module: str, *, packages: Sequence[str], purpose: str) -> Any:
@@ -23,7 +23,7 @@ def require(module: str, *, packages: Sequence[str], purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: a shared library that it loads
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise MultishiftError(
             f'{purpose} needs {module} ({reason}): pip install {" ".join(packages)}'
         ) from None
