@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import ctypes
 import fcntl
 import glob
@@ -22,6 +22,8 @@ _RENAME_EXCHANGE = 2
 WRITTEN_BY = ('written_by', 'multishift_perception')
 # In every scratch folder; locked as long as the process that fills it lives.
 _LOCK = '.replacing'
+# How the names of scratch folders end.
+_PART = '.part'
 
 
 @contextmanager
@@ -59,9 +61,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         yield scratch
     finally:
         try:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove_scratch(scratch)
         finally:  # a signal that ends the command may have come in the middle
-            shutil.rmtree(scratch, ignore_errors=True)
+            _remove_scratch(scratch)
             lock.close()
 
 
@@ -70,24 +72,44 @@ def remove_leftovers(path: Path) -> None:
 
     What living processes write there stays.
     """
-    for lock_file in path.parent.glob(f'.{glob.escape(path.name)}.*/{_LOCK}'):
-        if lock := _locked(lock_file):
+    for scratch in path.parent.glob(f'.{glob.escape(path.name)}.*{_PART}'):
+        if lock := _locked(scratch / _LOCK):
             with lock:
-                shutil.rmtree(lock_file.parent)
+                _remove_scratch(scratch)
+        else:
+            # Killed before it had a lock, or after; empty then. One in use is not.
+            with suppress(OSError):
+                scratch.rmdir()
 
 
 def _new_scratch(path: Path) -> tuple[Path, IO[bytes]]:
     """Return a new folder beside ``path`` and the lock that is held while it is in use."""
     while True:
-        scratch = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+        scratch = Path(tempfile.mkdtemp(_PART, f'.{path.name}.', path.parent))
+        # Another process may take the folder for a leftover before it is locked.
         try:
             (scratch / _LOCK).touch()
+        except FileNotFoundError:
+            continue
         except OSError:
             scratch.rmdir()
             raise
-        # Another process may have taken the folder for a leftover just now.
         if lock := _locked(scratch / _LOCK):
             return scratch, lock
+
+
+def _remove_scratch(scratch: Path) -> None:
+    """Remove a scratch folder; the lock last, so that a kill leaves nothing that nobody finds."""
+    with suppress(OSError):
+        for path in scratch.iterdir():
+            if path.name == _LOCK:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        (scratch / _LOCK).unlink(missing_ok=True)
+        scratch.rmdir()
 
 
 def _locked(file: Path) -> IO[bytes] | None:

@@ -66,6 +66,24 @@ def test_kill_leaves_the_old_directory(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {'bundle', '.other.half', '.bundle.settings'}
 
 
+@pytest.mark.parametrize('moment', ['touch', 'unlink', 'rmdir'])
+def test_kill_around_the_lock_leaves_nothing_for_good(tmp_path: Path, moment: str) -> None:
+    script = (
+        'import os, signal, sys; from pathlib import Path\n'
+        'from multishift_perception import files\n'
+        'def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n'
+        'setattr(Path, sys.argv[2], die)\n'
+        'with files.replacing(Path(sys.argv[1])) as fresh:\n'
+        '    fresh.write_text("new"); (fresh.parent / "more").write_text("more")\n'
+    )
+    path = tmp_path / 'a.txt'
+    done = subprocess.run([sys.executable, '-c', script, str(path), moment], env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob('.a.txt.*'))) == 1
+    files.remove_leftovers(path)
+    assert not list(tmp_path.glob('.a.txt.*'))
+
+
 def test_folder_taken_for_a_leftover_as_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,14 +241,14 @@ def test_folder_of_something_else_is_refused(short: Content, tmp_path: Path) -> 
 
 def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> None:
     for name in ('last.pt', 'best.safetensors', 'log.jsonl', 'config.yaml'):
-        (folder / f'.{name}.half').mkdir()
-        (folder / f'.{name}.half' / name).write_bytes(b'half')
+        (folder / f'.{name}.half.part').mkdir()
+        (folder / f'.{name}.half.part' / name).write_bytes(b'half')
         # The mark of what was being written.
-        (folder / f'.{name}.half' / '.replacing').touch()
+        (folder / f'.{name}.half.part' / '.replacing').touch()
     (folder / '.mine').write_text('kept')
     config = TrainConfig.model_validate(short)
     RunFolder(folder, config, writes=False)
-    assert len(list(folder.glob('.*.half'))) == 4
+    assert len(list(folder.glob('.*.half.part'))) == 4
     RunFolder(folder, config, writes=True)
     assert {path.name for path in folder.iterdir()} == {'.mine', 'cache'}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+import sys
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -228,5 +230,17 @@ def class_weights(images: LabelledImages, num_classes: int) -> Tensor:
 def _begin(_: int) -> None:
     """Begin a process that reads ahead."""
     obey_parent()
+    sys.excepthook = _report_fault
     # OpenCV's threads are what a forked process may hang in.
     cv2.setNumThreads(0)
+
+
+def _report_fault(
+    kind: type[BaseException], fault: BaseException, trace: TracebackType | None
+) -> None:
+    """Report a fault of a thread that hands batches over, unless the parent hung up in the middle.
+
+    The parent was told to stop then, and says so itself. Faults in reading take another way.
+    """
+    if not isinstance(fault, EOFError | ConnectionError):
+        sys.__excepthook__(kind, fault, trace)
