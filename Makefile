@@ -44,8 +44,6 @@ $(VENV)/.ready: requirements.txt setup.py setup.cfg
 	        --no-deps --no-build-isolation --editable . \
 	    || { echo 'make: the installation failed; its error is above. Mend it and run make again.' >&2; \
 	         exit 1; }
-	@# mypy knows nothing of package_dir: it finds the training package by this link.
-	@mkdir -p $(VENV)/src && ln -sfn ../../training $(VENV)/src/multishift_training
 	@touch $@
 
 # On a machine with package registries: what a GPU machine without them lacks.

@@ -39,12 +39,8 @@ setup(
     maintainer='multishift_perception maintainers',
     maintainer_email='maintainers@example.com',
     python_requires='>=3.11',
-    packages=[
-        *find_packages(include=[NAME, f'{NAME}.*']),
-        TRAINING,
-        *(f'{TRAINING}.{package}' for package in find_packages('training')),
-    ],
-    package_dir={TRAINING: 'training'},
+    packages=[*find_packages(include=[NAME, f'{NAME}.*']), *find_packages('training')],
+    package_dir={TRAINING: f'training/{TRAINING}'},
     package_data={
         NAME: ['py.typed', 'templates/*.j2', 'data/**/*'],
         TRAINING: ['py.typed', 'augmentation/tables/*', 'templates/*.j2'],

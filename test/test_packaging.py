@@ -74,7 +74,7 @@ def test_every_ros_import_is_a_dependency() -> None:
 
 def test_wheel_holds_both_packages_and_their_data(wheel_prefix: Path) -> None:
     [site] = wheel_prefix.glob('lib/python*/site-packages')
-    for package, folder in ((NAME, NAME), ('multishift_training', 'training')):
+    for package, folder in ((NAME, NAME), ('multishift_training', 'training/multishift_training')):
         expected = {
             p.relative_to(ROOT / folder)
             for p in (ROOT / folder).rglob('*')

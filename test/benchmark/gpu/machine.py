@@ -26,10 +26,7 @@ def prepare(pack: Path = PACK, site: Path = SITE) -> list[str]:
         What was done, in lines.
     """
     site.mkdir(parents=True, exist_ok=True)
-    link = site / 'multishift_training'  # lies in training/, and is imported by this name
-    if not link.is_symlink():
-        link.symlink_to(ROOT / 'training')
-    places = [str(site), str(ROOT)]
+    places = [str(site), str(ROOT), str(ROOT / 'training')]
     sys.path[:0] = [place for place in places if place not in sys.path]
     inherited = os.environ.get('PYTHONPATH', '').split(os.pathsep)
     os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [*places, *inherited]))
