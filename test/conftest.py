@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from multishift_perception.engine import Calibration, ClassEntry
-from multishift_training.deploy import IMAGENET_MEAN, IMAGENET_STD, DeployGraph
 from multishift_training.export import export_bundle
+from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.models.input_scale import IMAGENET
 
 # This process and all it starts contact nobody: guard/sitecustomize.py refuses it, and what it
 # writes down fails the test that is running.
@@ -45,10 +46,12 @@ class ColorModel(SegmentationModel):
     The score is the mean of the three channels, 0..1.
     """
 
+    input_scale = IMAGENET
+
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer('mean', torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer('std', torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.register_buffer('mean', torch.tensor(IMAGENET.mean).view(1, 3, 1, 1))
+        self.register_buffer('std', torch.tensor(IMAGENET.std).view(1, 3, 1, 1))
         # Exporters want at least one weight.
         self.gain = torch.nn.Parameter(torch.ones(1))
 

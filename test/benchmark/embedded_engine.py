@@ -18,9 +18,9 @@ from tqdm import tqdm
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.metrics import AnomalyMetrics, Grouped, SegmentationMetrics
 from multishift_perception.sample_drive import CAMERAS, CONDITIONS, Drive
-from multishift_training import trained
+from multishift_training.checkpoints import trained
 from multishift_training.datasets.transforms import resized
-from multishift_training.validate import evaluate
+from multishift_training.loop.validate import evaluate
 
 SEED, SECONDS, RATE = 7, 48.0, 2.0
 

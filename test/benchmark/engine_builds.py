@@ -20,8 +20,8 @@ import torch
 from multishift_perception.engine.manifest import Calibration
 from multishift_training import models
 from multishift_training.cli.options import SizeType
-from multishift_training.deploy import DeployGraph
 from multishift_training.export import Precision
+from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
 from multishift_training.export.to_onnx import to_onnx

@@ -20,7 +20,7 @@ from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_training import models
 from multishift_training.cli.options import SizeType
-from multishift_training.deploy import DeployGraph
+from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
 

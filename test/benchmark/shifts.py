@@ -22,13 +22,13 @@ from multishift_perception.files import write_text
 from multishift_perception.typed_yaml import read_typed
 from multishift_training.augmentation.config import read_config
 from multishift_training.augmentation.run import augment
-from multishift_training.config import TrainConfig
+from multishift_training.checkpoints.trained import open_trained
 from multishift_training.datasets import open_validation
 from multishift_training.evaluation.evaluate import evaluate
 from multishift_training.evaluation.runners import NetworkRunner
-from multishift_training.experiments import Experiment, GeneratedPartners
-from multishift_training.train import train
-from multishift_training.trained import open_trained
+from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.experiments import Experiment, GeneratedPartners
+from multishift_training.loop.train import train
 
 # Of the closed world, whose uncertainty head was never trained.
 POST_HOC = ('max_softmax', 'energy')

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from multishift_training.config import TrainConfig
 from multishift_training.datasets import Samples, open_validation
+from multishift_training.loop.config import TrainConfig
 
 Content = dict[str, Any]
 

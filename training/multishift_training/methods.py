@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL
-from multishift_training.config import ClosedWorld, MaskLosses, Method, MultiShift
+from multishift_training.loop.config import ClosedWorld, MaskLosses, Method, MultiShift
 from multishift_training.losses.contrastive import Margins, halves, relative_contrastive
 from multishift_training.losses.masks import mask_losses
 from multishift_training.losses.noise_aware import noise_aware_mean, pixel_cross_entropy

@@ -14,11 +14,11 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_perception.pipeline import Pipeline, score_unit
 from multishift_training.augmentation.parts import Bytes
+from multishift_training.checkpoints.published import open_published
 from multishift_training.checkpoints.reading import weight_files
+from multishift_training.checkpoints.trained import open_trained
 from multishift_training.evaluation.runners import NetworkRunner
-from multishift_training.published import open_published
-from multishift_training.score_names import UNCERTAINTY
-from multishift_training.trained import open_trained
+from multishift_training.scores.names import UNCERTAINTY
 
 CALIBRATED = 'calibrated'
 

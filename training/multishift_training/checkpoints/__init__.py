@@ -1,6 +1,23 @@
-"""Published weights, as they are, into our networks."""
+"""Networks from files: published weights as they are, and what `multishift train` leaves.
 
-from multishift_training.checkpoints.loading import load
-from multishift_training.checkpoints.report import LoadReport
+Importing it loads no torch: what a file says of itself is read without.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from multishift_training.checkpoints.loading import load
+    from multishift_training.checkpoints.report import LoadReport
 
 __all__ = ['LoadReport', 'load']
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__} has no attribute {name}')
+    module = 'loading' if name == 'load' else 'report'
+    return getattr(import_module(f'{__name__}.{module}'), name)

@@ -12,7 +12,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import read_config
 from multishift_training.augmentation.folder import SHEET
 from multishift_training.cli.options import data_option, run_option
-from multishift_training.presence import check_augmentation
+from multishift_training.cli.presence import check_augmentation
 
 
 @click.command()

@@ -14,8 +14,8 @@ from multishift_training.cli.bundle import (
     write_bundle,
 )
 from multishift_training.cli.options import SizeType
+from multishift_training.cli.presence import check_checkpoint, check_data
 from multishift_training.export import Plan
-from multishift_training.presence import check_checkpoint, check_data
 
 
 @click.command()
@@ -47,8 +47,8 @@ def command(
     check_data(config.val, data)
     plan.check()
     # What is wrong is said by now: torch takes seconds.
+    from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation
-    from multishift_training.trained import open_trained
 
     model, _, metrics = open_trained(checkpoint, root=data)
     cache = checkpoint.parent / 'cache'

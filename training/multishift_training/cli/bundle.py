@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from multishift_perception.destinations import check_bundle, check_file
 from multishift_perception.engine import Artifact, Calibration
 from multishift_perception.errors import MultishiftError
-from multishift_training.calibration import fit_calibration
 from multishift_training.cli.options import data_option
 from multishift_training.export import (
     DEFAULT_TARGETS,
@@ -24,6 +23,7 @@ from multishift_training.export import (
     Precision,
     Target,
 )
+from multishift_training.export.calibration import fit_calibration
 from multishift_training.export.onnx_kind import ONNX
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def calibrated(
         dataset: what the frames are, in words, for the manifest.
     """
     from multishift_training.datasets.loading import validation_loader
-    from multishift_training.validate import pooled_scores
+    from multishift_training.loop.validate import pooled_scores
 
     known, novel = pooled_scores(model, validation_loader(frames, workers=workers))
     return fit_calibration(known, novel, dataset=f'{len(frames)} {dataset}')
@@ -162,8 +162,8 @@ def write_bundle(
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
-    from multishift_training.deploy import DeployGraph
     from multishift_training.export import export_bundle
+    from multishift_training.export.deploy_graph import DeployGraph
 
     samples = min(_SAMPLES, len(frames)) if plan.precision == 'int8' else 0
     manifest = export_bundle(

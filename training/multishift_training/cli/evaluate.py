@@ -28,9 +28,9 @@ from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
+from multishift_training.cli.presence import check_data, check_subject
 from multishift_training.evaluation.descriptions import read_datasets
-from multishift_training.presence import check_data, check_subject
-from multishift_training.score_names import MAHALANOBIS, NAMES, UNCERTAINTY, check_scores
+from multishift_training.scores.names import MAHALANOBIS, NAMES, UNCERTAINTY, check_scores
 
 if TYPE_CHECKING:
     from multishift_training.datasets import ValidationSet
@@ -229,12 +229,12 @@ def _network(
     device: int,
 ) -> Iterator[_Subject]:
     from multishift_perception.report import software
+    from multishift_training.checkpoints.published import open_published
     from multishift_training.checkpoints.reading import weight_files
+    from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import validation_loader
     from multishift_training.evaluation.runners import NetworkRunner
-    from multishift_training.published import open_published
-    from multishift_training.trained import open_trained
-    from multishift_training.validate import fit_mahalanobis
+    from multishift_training.loop.validate import fit_mahalanobis
 
     if name is None:
         model = open_trained(checkpoint, root=root).model

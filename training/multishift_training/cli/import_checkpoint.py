@@ -19,11 +19,11 @@ from multishift_training.cli.bundle import (
     write_bundle,
 )
 from multishift_training.cli.options import SizeType
+from multishift_training.cli.presence import check_data, check_weights
 from multishift_training.datasets import ValidationData
 from multishift_training.datasets.config import SampleDriveData
 from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.export import Plan
-from multishift_training.presence import check_data, check_weights
 
 if TYPE_CHECKING:
     from multishift_training.checkpoints import LoadReport
@@ -77,8 +77,8 @@ def command(
     check_data(source, data)
     plan.check()
     # What is wrong is said by now: torch takes seconds.
+    from multishift_training.checkpoints.published import open_published
     from multishift_training.datasets import open_validation
-    from multishift_training.published import open_published
 
     model, report = open_published(file, name)
     click.echo(str(report))

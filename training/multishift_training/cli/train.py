@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from multishift_training.cli.options import data_option, run_option
-from multishift_training.config import read_config
-from multishift_training.presence import check_training
+from multishift_training.cli.presence import check_training
+from multishift_training.loop.config import read_config
 
 
 @click.command()
@@ -49,8 +49,8 @@ def command(
     folder = out or Path('runs') / config.stem
     check_training(wanted, data, new=not (folder / 'last.pt').exists())
     # What is wrong is said by now: torch takes seconds.
-    from multishift_training.devices import is_first_process
-    from multishift_training.train import train
+    from multishift_training.loop.devices import is_first_process
+    from multishift_training.loop.train import train
 
     seconds = math.inf if max_minutes is None else 60 * max_minutes
     best = train(wanted, folder, root=data, seconds=seconds)

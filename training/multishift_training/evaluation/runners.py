@@ -21,11 +21,11 @@ from multishift_perception.pipeline import (
     resize_labels,
     resize_scores,
 )
-from multishift_training.deploy import Normalize
-from multishift_training.mahalanobis import Mahalanobis
 from multishift_training.models import Prediction, SegmentationModel
-from multishift_training.score_names import MAHALANOBIS, ODIN, UNCERTAINTY, check_scores
-from multishift_training.scores import SCORES, Odin, Score
+from multishift_training.models.input_scale import Normalize
+from multishift_training.scores.mahalanobis import Mahalanobis
+from multishift_training.scores.names import MAHALANOBIS, ODIN, UNCERTAINTY, check_scores
+from multishift_training.scores.posthoc import SCORES, Odin, Score
 
 
 class Output(NamedTuple):
@@ -128,7 +128,7 @@ class NetworkRunner:
         self.device = _device(device)
         self._size = size
         self._model = model.eval().to(self.device)
-        self._normalize = Normalize().to(self.device)
+        self._normalize = Normalize(model.input_scale).to(self.device)
         self._odin = Odin(self._model).to(self.device) if ODIN in scores else None
         self._of_prediction: dict[str, Score] = {n: SCORES[n] for n in scores if n in SCORES}
         if mahalanobis is not None:

@@ -27,7 +27,7 @@ from multishift_perception.engine.manifest import (
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.files import remove_leftovers, replacing, sha256, write_bytes
-from multishift_training.deploy import DeployGraph
+from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.precision import typed
 from multishift_training.export.program import export_program
 from multishift_training.export.targets import Describe, Plan, Target

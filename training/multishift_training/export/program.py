@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from multishift_training.deploy import DeployGraph
-from multishift_training.fusion import optimize
+from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.export.fusion import optimize
 
 
 def export_program(graph: DeployGraph, frames: Tensor) -> ExportedProgram:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from multishift_training.models.input_scale import InputScale
 from multishift_training.models.layout import Layout
 
 
@@ -52,11 +53,13 @@ class Backbone(nn.Module):
         low_channels: of the low-level feature.
         high_channels: of the high-level feature.
         decoder: the decoder published with this backbone.
+        input_scale: of the images it takes.
     """
 
     low_channels: int
     high_channels: int
     decoder: DecoderConfig
+    input_scale: InputScale
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published DeepLabs over this backbone, heads included."""

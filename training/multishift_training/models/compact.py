@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layers import conv_bn_relu
 
 
@@ -31,6 +32,7 @@ class CompactBackbone(Backbone):
 
     low_channels = 40
     high_channels = 112
+    input_scale = IMAGENET
     decoder = DecoderConfig(
         rates=(3, 6, 9), channels=96, low_channels=32, separable=True, classifier_bias=False
     )

@@ -52,6 +52,7 @@ class DeepLabV3Plus(SegmentationModel):
         """Make the network with the decoder that ``backbone`` was published with."""
         super().__init__()
         config = backbone.decoder
+        self.input_scale = backbone.input_scale
         conv = separable if config.separable else conv_bn_relu
         self.backbone = backbone
         self.aspp = Aspp(backbone.high_channels, config)

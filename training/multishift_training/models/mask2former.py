@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_training.models.heads import MaskHead
+from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.mask2former_decoder import QueryDecoder
 from multishift_training.models.mask2former_output import join_classes_first, join_masks
@@ -27,6 +28,7 @@ class Mask2Former(SegmentationModel):
             published for the stage of mask losses; in evaluation mode this changes nothing.
     """
 
+    input_scale = IMAGENET
     class_weight: Tensor
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from multishift_training.models.input_scale import InputScale
 from multishift_training.models.layout import Layout
 
 
@@ -46,8 +47,13 @@ class Prediction(NamedTuple):
 class SegmentationModel(nn.Module):
     """A network with an uncertainty head.
 
-    Input is ImageNet-normalised RGB ``float32 [B,3,H,W]`` of any size.
+    Input is RGB ``float32 [B,3,H,W]`` of any size, in its own scale.
+
+    Attributes:
+        input_scale: that scale; `Normalize` brings bytes to it.
     """
+
+    input_scale: InputScale
 
     @abstractmethod
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:

@@ -11,6 +11,7 @@ from transformers import ResNetBackbone, ResNetConfig
 
 from multishift_training.models import deeplab_layouts
 from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layers import conv_bn_relu
 from multishift_training.models.layout import Layout
 
@@ -26,6 +27,7 @@ class ResNet(Backbone):
 
     low_channels = 256
     high_channels = 2048
+    input_scale = IMAGENET
     decoder = DecoderConfig()
 
     def __init__(self, depth: Literal[50, 101], *, deep_stem: bool = False) -> None:

@@ -14,6 +14,7 @@ from transformers import SegformerConfig, SegformerModel
 from multishift_perception.errors import MultishiftError
 from multishift_training.models import segformer_layouts
 from multishift_training.models.heads import EnergyHead
+from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.prediction import Prediction, SegmentationModel
 from multishift_training.models.segformer_layouts import Form
@@ -127,6 +128,8 @@ class SegFormer(SegmentationModel):
     Two forms of it were published under one name (`Form`). A new network has Hugging Face's; the
     layout of a checkpoint of the other form changes it.
     """
+
+    input_scale = IMAGENET
 
     def __init__(self, variant: Variant, num_classes: int = 19) -> None:
         """Make a randomly initialised network."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from multishift_training.models import deeplab_layouts
 from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 
 
@@ -82,6 +83,7 @@ class WideResNet38(Backbone):
 
     low_channels = 128
     high_channels = 4096
+    input_scale = IMAGENET
     decoder = DecoderConfig(
         rates=(12, 24, 36), normalised_projections=False, classifier_bias=False
     )

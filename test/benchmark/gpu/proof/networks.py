@@ -12,7 +12,7 @@ from multishift_perception.engine.cuda_runner import CudaRunner
 from multishift_perception.engine.manifest import Calibration, InputShape
 from multishift_perception.engine.roofline import Work, count_work
 from multishift_training import models
-from multishift_training.deploy import DeployGraph
+from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.models import SegmentationModel
 
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}

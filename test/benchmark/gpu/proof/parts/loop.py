@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from multishift_training import train as training
-from multishift_training.config import TrainConfig
+from multishift_training.loop import train as training
+from multishift_training.loop.config import TrainConfig
 from proof.settings import Note, Settings
 
 _STAGE: dict[str, Any] = {

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from multishift_training.export.calibration import fit_calibration
+from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.models.input_scale import IMAGENET
+
+
+def scores(center: float, count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(center, 2, count).astype(np.float32)
+
+
+class ScoreIsInput(SegmentationModel):
+    """Puts out given scores whatever the frames."""
+
+    input_scale = IMAGENET
+
+    def __init__(self, score: np.ndarray) -> None:
+        super().__init__()
+        self.score = torch.from_numpy(score)
+
+    def forward(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> Prediction:
+        return Prediction(image[:, :2], self.score, image)
+
+    def init_uncertainty_from_classifier(self) -> None:
+        raise NotImplementedError
+
+
+def calibrated(calibration, values: list[float]) -> list[int]:
+    """Run scores through the deploy graph."""
+    score = np.array(values, np.float32).reshape(1, 1, -1)
+    frames = torch.zeros(1, 1, len(values), 3, dtype=torch.uint8)
+    return DeployGraph(ScoreIsInput(score), calibration)(frames)[2].flatten().tolist()
+
+
+def test_operating_point_reaches_95_percent_of_novel_pixels() -> None:
+    novel = scores(5, 20000, 1)
+    calibration = fit_calibration(scores(0, 50000, 0), novel, dataset='made up')
+    assert np.mean(novel >= calibration.operating_point) == pytest.approx(0.95, abs=1e-3)
+    anomaly = calibrated(calibration, novel[:2000].tolist())
+    assert np.mean(np.array(anomaly) >= 128) == pytest.approx(0.95, abs=0.02)
+
+
+def test_without_novel_pixels_the_false_positive_rate_rules() -> None:
+    known = scores(0, 50000, 0)
+    calibration = fit_calibration(known, np.zeros(0, np.float32), dataset='made up')
+    assert np.mean(known >= calibration.operating_point) == pytest.approx(0.05, abs=1e-3)
+    assert 'no novel pixels' in calibration.rule
+
+
+def test_scale_is_monotone_and_uses_its_range() -> None:
+    known, novel = scores(0, 50000, 0), scores(5, 20000, 1)
+    calibration = fit_calibration(known, novel, dataset='made up')
+    values = np.linspace(-20, 20, 801).tolist()
+    anomaly = calibrated(calibration, values)
+    assert anomaly[0] == 0
+    assert anomaly[-1] == 255
+    assert anomaly == sorted(anomaly)
+    point = calibration.operating_point
+    assert calibrated(calibration, [point - 0.01, point, point + 0.01]) == [127, 128, 128]
+
+
+def test_separated_scores() -> None:
+    """Nothing between known and novel, and all equal: still a valid, increasing map."""
+    known, novel = np.full(100, -3, np.float32), np.full(100, 7, np.float32)
+    calibration = fit_calibration(known, novel, dataset='made up')
+    assert calibrated(calibration, [-3, 6.9, 7, 9]) == [0, 126, 128, 255]
+
+
+def test_nothing_known() -> None:
+    with pytest.raises(ValueError, match='known pixels'):
+        fit_calibration(np.zeros(0, np.float32), scores(0, 5, 0), dataset='made up')

@@ -1,0 +1,105 @@
+"""Several processes do what one does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from multishift_training.checkpoints import trained
+from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.devices import leave_cores_to
+from multishift_training.loop.train import train
+
+Content = dict[str, object]
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+def torchrun(config: Path, folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
+    launcher = ['-m', 'torch.distributed.run', '--nproc-per-node', str(processes)]
+    command = ['-m', 'multishift_perception.cli.main', 'train', str(config), '--out', str(folder)]
+    return subprocess.run(
+        [sys.executable, *launcher, *command],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+@pytest.fixture
+def plan(content: Callable[..., Content], stages: dict[str, Content]) -> Content:
+    """Both methods, accumulation and clipping; batch norms frozen.
+
+    SGD, since Adam makes full steps of gradients that are nothing but rounding.
+    """
+    common = {'batch_norm': 'frozen', 'optimizer': {'name': 'sgd', 'learning_rate': 0.02}}
+    closed_world = {**stages['closed_world'], **common, 'accumulate': 2, 'clip_norm': 1.0}
+    # Each process has one sample of a batch, so that the pixels keep their order and the sampled
+    # pairs are the same ones.
+    method = {'kind': 'multishift', 'margins': [10, 5, 5], 'pairs': 'sampled'}
+    features = {**stages['features'], **common, 'trainable': ['*'], 'clip_norm': 1.0}
+    features['method'] = method
+    return content(
+        batch_size=2,
+        stages=[{**closed_world, 'epochs': 1}, {**stages['uncertainty'], **common}, features],
+    )
+
+
+def test_two_processes_do_what_one_does(
+    plan: Content, new_folder: Callable[[], Path], tmp_path: Path
+) -> None:
+    one, two = new_folder(), new_folder()
+    train(TrainConfig.model_validate(plan), one, root=Path())
+    path = tmp_path / 'config.yaml'
+    path.write_text(yaml.safe_dump(plan))
+    done = torchrun(path, two, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    logs = [
+        [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
+        for run in (one, two)
+    ]
+    assert [entry['stage'] for entry in logs[1]] == ['closed_world', 'uncertainty', 'features']
+    for first, second in zip(*logs, strict=True):
+        assert first.pop('stage') == second.pop('stage')
+        assert second == pytest.approx(first, rel=1e-4, abs=1e-6)
+    torch.manual_seed(0)
+    start = trained.new_model(TrainConfig.model_validate(plan), Path()).state_dict()
+    first, second = (torch.load(run / 'last.pt', weights_only=True)['model'] for run in (one, two))
+    for key in start:
+        assert torch.allclose(first[key], second[key], rtol=0, atol=1e-5), key
+    for part in ('backbone', 'aspp', 'low', 'decoder', 'classifier', 'uncertainty'):
+        weights = [key for key in start if key.startswith(f'{part}.')]
+        assert max((first[key] - start[key]).abs().max() for key in weights) > 1e-3
+
+    # One of them talks and writes.
+    assert done.stdout.count('best weights: ') == 1
+    for epoch in range(3):
+        assert done.stderr.count(f'epoch {epoch} (') == 1
+    written = {path.name.partition('.')[0] for path in two.iterdir()}
+    assert written == {'best', 'cache', 'config', 'events', 'last', 'lock', 'log'}
+    assert len(list(two.glob('events.*'))) == 1
+
+
+@pytest.mark.parametrize(
+    ('cores', 'before', 'loaders', 'after'),
+    [(8, 8, 2, 6), (8, 4, 2, 4), (2, 2, 4, 1), (8, 1, 0, 1)],
+)
+def test_loaders_have_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, cores: int, before: int, loaders: int, after: int
+) -> None:
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(cores)))
+    torch.set_num_threads(before)
+    for _ in range(2):
+        leave_cores_to(loaders)
+        assert torch.get_num_threads() == after

@@ -1,0 +1,130 @@
+"""The configurations that ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from multishift_perception.engine import EMBEDDED_BUNDLE
+from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.typed_yaml import read_typed
+from multishift_training.augmentation.config import read_config as read_augmentation
+from multishift_training.checkpoints import trained
+from multishift_training.datasets.sample_config import (
+    DeepLabTransforms,
+    Mask2FormerTransforms,
+    RuleAugPartner,
+    RuleAugTransforms,
+)
+from multishift_training.loop.config import MultiShift, TrainConfig, read_config
+from multishift_training.loop.experiments import Experiment
+from multishift_training.loop.optimizers import make_optimizer
+from multishift_training.loop.trainable import choose_trainable
+
+CONFIGS = sorted((Path(__file__).parents[3] / 'config' / 'training').glob('*.yaml'))
+EXPERIMENTS = sorted((Path(__file__).parents[3] / 'config' / 'experiments').glob('*.yaml'))
+
+
+def config(name: str) -> TrainConfig:
+    return read_config(next(path for path in CONFIGS if path.stem == name))
+
+
+def test_all_are_here() -> None:
+    names = {path.stem for path in CONFIGS}
+    assert names >= {'camvid', 'multishift_deeplab', 'multishift_mask2former', 'sample'}
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_stages_fit_the_network(path: Path) -> None:
+    found = read_config(path)
+    # Without memory for weights: only names and shapes matter.
+    with torch.device('meta'):
+        model = trained.new_model(found, Path())
+    for stage in found.stages:
+        choose_trainable(model, stage)
+        assert make_optimizer(model, stage.optimizer).param_groups
+        if isinstance(stage.method, MultiShift):
+            assert found.data.partners is not None
+            assert stage.method.masks is None or hasattr(model, 'class_weight')
+    assert isinstance(found.stages[-1].method, MultiShift)
+    uncertainty = next(stage for stage in found.stages if stage.name == 'uncertainty')
+    assert uncertainty.init_uncertainty
+    assert uncertainty.trainable == ['uncertainty']
+
+
+@pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiments_are_valid(path: Path) -> None:
+    found = read_typed(path, Experiment, 'an experiment')
+    kinds = {way.data.partners.kind for way in found.fine_tuning.values() if way.data.partners}
+    assert {'generated', 'pasted_weather', 'rule_aug'} <= kinds
+    assert 'full method, RuleAug' in found.fine_tuning
+    assert found.augmentation is not None
+    assert read_augmentation(Path(__file__).parents[3] / found.augmentation).seed == 0
+
+
+def test_embedded_engine_was_trained_by_what_ships() -> None:
+    provenance = read_manifest(EMBEDDED_BUNDLE).provenance
+    its = TrainConfig.model_validate(provenance['configuration'])
+    # Processes that read data change nothing of what is read.
+    assert its.model_copy(update={'workers': 0}) == config('sample').model_copy(
+        update={'workers': 0}
+    )
+
+
+def test_deeplab_is_trained_as_published() -> None:
+    found = config('multishift_deeplab')
+    assert found.model == 'deeplabv3plus_wideresnet38'
+    assert found.batch_size == 8
+    assert found.data.mixup == 0.3
+    assert found.data.transforms == DeepLabTransforms(kind='multishift_deeplab', crop=(700, 700))
+    first, second = found.stages
+    assert (first.epochs, second.epochs) == (9, 40)
+    assert second.trainable == ['aspp', 'low', 'uncertainty']
+    for stage, rate in ((first, 1e-4), (second, 1e-6)):
+        assert stage.optimizer.name == 'adam'
+        assert stage.optimizer.learning_rate == rate
+        assert stage.optimizer.weight_decay == 1e-4
+        assert stage.schedule.kind == 'constant'
+        assert stage.batch_norm == 'all'
+        assert stage.clip_norm is None
+        assert isinstance(stage.method, MultiShift)
+        assert stage.method.margins == (10, 5, 5)
+        assert stage.method.third_term == 'code'
+        assert stage.method.contrastive == 1
+        assert stage.method.segmentation == (50, 10)
+        assert stage.method.trusted_ratio == 0.8
+
+
+def test_rule_aug_takes_the_place_of_cg_aug_and_changes_nothing_else() -> None:
+    found, published = config('rule_aug_deeplab'), config('multishift_deeplab')
+    assert found.data.partners == RuleAugPartner(kind='rule_aug')
+    assert found.data.transforms == RuleAugTransforms(kind='rule_aug', color=False)
+    assert found.model_copy(update={'data': published.data}) == published
+
+
+def test_mask2former_is_trained_as_published() -> None:
+    found = config('multishift_mask2former')
+    assert found.model == 'mask2former_resnet50'
+    assert found.batch_size == 8
+    assert found.data.transforms == Mask2FormerTransforms(
+        kind='multishift_mask2former', crop=(700, 700)
+    )
+    first, second = found.stages
+    assert (first.epochs, second.epochs) == (4, 45)
+    assert (first.optimizer.name, first.optimizer.learning_rate) == ('adam', 1e-4)
+    assert (second.optimizer.name, second.optimizer.learning_rate) == ('adamw', 1e-5)
+    assert second.optimizer.weight_decay == 0.05
+    assert second.optimizer.decay == 'weights'
+    assert second.optimizer.backbone_factor == 0.1
+    assert second.clip_norm == 0.01
+    assert second.trainable == ['*']
+    for stage in found.stages:
+        assert isinstance(stage.method, MultiShift)
+        assert stage.method.margins == (0.7, 0.5, 0.2)
+        assert stage.method.segmentation == (0, 0)
+    method = second.method
+    assert isinstance(method, MultiShift)
+    assert method.masks is not None
+    assert method.masks.model_dump() == {'classification': 5, 'mask': 10, 'dice': 10}

@@ -1,0 +1,92 @@
+"""Reading validation images for metrics and calibration, and what can be measured on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from multishift_perception.classes import NOVEL
+from multishift_perception.errors import MultishiftError
+from multishift_training.cli.bundle import calibrated
+from multishift_training.datasets import (
+    LabelledImages,
+    ValidationSet,
+    validation_loader,
+)
+from multishift_training.datasets.entries import Entry
+from multishift_training.loop.validate import check_monitor
+from multishift_training.models import create
+
+
+class NoObjects:
+    """A source of objects that has none."""
+
+    before_transforms = True
+    sky = 0.0
+
+    def count(self, rng: np.random.Generator) -> int:
+        return 0
+
+    def draw(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        return None
+
+
+IDENTITY = np.arange(256, dtype=np.uint8)
+
+
+def labelled(folder: Path, count: int, *, has_classes: bool = True) -> LabelledImages:
+    """Write images whose grey is their number, all road; 254 is novel."""
+    entries = []
+    for i in range(count):
+        entry = Entry(folder / f'{i}.png', folder / f'{i}_labels.png', str(i), str(i))
+        cv2.imwrite(str(entry.image), np.full((16, 24, 3), i, np.uint8))
+        cv2.imwrite(str(entry.labels), np.zeros((16, 24), np.uint8))
+        entries.append(entry)
+    return LabelledImages('folder', entries, IDENTITY, has_classes=has_classes)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_processes_share_the_images(workers: int, tmp_path: Path) -> None:
+    images = ValidationSet(labelled(tmp_path, 5))
+    shares = [
+        [int(image.max()) for image, _ in validation_loader(images, workers=workers, **share)]
+        for share in ({}, {'rank': 0, 'ranks': 2}, {'rank': 1, 'ranks': 2})
+    ]
+    assert shares == [[0, 1, 2, 3, 4], [0, 2, 4], [1, 3]]
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> None:
+    images = labelled(tmp_path, 3)
+    (tmp_path / '1.png').write_bytes(b'no image')
+    with pytest.raises(MultishiftError) as caught:
+        calibrated(
+            create('deeplabv3plus_compact'),
+            ValidationSet(images),
+            workers=workers,
+            dataset='frames',
+        )
+    assert str(caught.value).startswith(f'{tmp_path / "1.png"} ')
+    assert '\n' not in str(caught.value)
+
+
+def test_monitor_wants_labels_to_measure_with(tmp_path: Path) -> None:
+    table = np.where(IDENTITY == NOVEL, 255, IDENTITY).astype(np.uint8)
+    both = ValidationSet(labelled(tmp_path, 1))
+    anomaly = ValidationSet(labelled(tmp_path, 1, has_classes=False))
+    closed = LabelledImages('folder', both.images.entries, table)
+    pasted = ValidationSet(closed, outliers=NoObjects())
+    for names in ('miou', 'ap', 'miou+ap'):
+        check_monitor(names, both)
+        check_monitor(names, pasted)
+    check_monitor('ap', anomaly)
+    check_monitor('miou', ValidationSet(closed))
+    for names in ('miou', 'miou+ap'):
+        with pytest.raises(MultishiftError, match='monitor: .* no known classes .* miou with'):
+            check_monitor(names, anomaly)
+    for names in ('ap', 'miou+ap'):
+        with pytest.raises(MultishiftError, match='monitor: .* no novel pixels .* ap with'):
+            check_monitor(names, ValidationSet(closed))

@@ -1,0 +1,143 @@
+"""What a training run shows in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
+
+from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
+from multishift_perception.overlay import draw_overlay, draw_truth
+from multishift_training.datasets import Samples
+from multishift_training.datasets.loading import ValidationSet
+from multishift_training.loop.config import Method, MultiShift
+from multishift_training.loop.validate import evaluate
+from multishift_training.losses.noise_aware import pixel_cross_entropy, trusted_pixels
+from multishift_training.models import SegmentationModel
+from multishift_training.models.input_scale import Normalize
+
+_SAMPLES = 4
+_ALPHA = 0.6
+_DISTRUSTED = (255, 40, 40)
+_TINT = 0.7
+
+Bytes = NDArray[np.uint8]
+
+
+class Board:
+    """Curves of losses and metrics, and a few images with what is made of them."""
+
+    def __init__(self, folder: Path, validation: ValidationSet, epoch: int) -> None:
+        """Write into the run's folder, from ``epoch`` on: what was there of it no longer shows."""
+        self._writer = SummaryWriter(str(folder), purge_step=epoch)
+        chosen = np.linspace(0, len(validation) - 1, min(_SAMPLES, len(validation)))
+        self._samples = Subset(validation, sorted({int(i) for i in chosen}))
+
+    def add(
+        self, epoch: int, values: Mapping[str, float | None], model: SegmentationModel
+    ) -> None:
+        """Add an epoch."""
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, epoch)
+        for i, batch in enumerate(evaluate(model, DataLoader(self._samples))):
+            image = self._samples[i][0].numpy()
+            panels = picture(image, batch.truth[0], batch.labels[0], batch.score[0])
+            self._writer.add_image(f'validation/{i}', panels, epoch, dataformats='HWC')
+        self._writer.flush()
+
+    def add_selection(
+        self, epoch: int, method: Method, samples: Samples, model: SegmentationModel
+    ) -> None:
+        """Add whose labels a method trusts in a few augmented images, the same in each epoch.
+
+        Nothing is added for a method that trusts all, or takes no cross-entropy.
+        """
+        if not isinstance(method, MultiShift) or method.masks is not None:
+            return
+        if method.trusted_ratio == 1 or not method.segmentation[1]:
+            return
+        chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples)))
+        pairs = [samples.sample(0, i) for i in sorted({int(i) for i in chosen})]
+        images, labels = np.stack([p[0][1] for p in pairs]), np.stack([p[1][1] for p in pairs])
+        trusted = trusted_labels(model, images, labels, method.trusted_ratio)
+        for i, shown in enumerate(zip(images, labels, trusted, strict=True)):
+            panels = selection_picture(*shown)
+            self._writer.add_image(f'trusted/{i}', panels, epoch, dataformats='HWC')
+        self._writer.flush()
+
+
+@torch.inference_mode()
+def trusted_labels(
+    model: SegmentationModel, images: Bytes, labels: Bytes, ratio: float
+) -> NDArray[np.bool_]:
+    """Return where noise-aware training trusts the labels of augmented images, ``bool [B,H,W]``.
+
+    It chooses among the images given as it does among those of a batch.
+
+    Args:
+        model: the network, which is put into evaluation mode.
+        images: RGB ``uint8 [B,H,W,3]``.
+        labels: ``uint8 [B,H,W]``.
+        ratio: share of the known pixels that is trusted.
+    """
+    device = next(model.parameters()).device
+    normalize = Normalize(model.input_scale).to(device)
+    model.eval()
+    wanted = torch.from_numpy(labels).long()
+    losses = torch.cat(
+        [  # one at a time, as in validation
+            pixel_cross_entropy(model(normalize(image[None].to(device))).logits.cpu(), label[None])
+            for image, label in zip(torch.from_numpy(images), wanted, strict=True)
+        ]
+    )
+    return trusted_pixels(losses, wanted < NOVEL, ratio).numpy()
+
+
+def selection_picture(image: Bytes, labels: Bytes, trusted: NDArray[np.bool_]) -> Bytes:
+    """Return an augmented image, its labels, and whose of them are trusted, side by side.
+
+    In the third panel labels that are not trusted are red, and what has no known class is dark.
+
+    Args:
+        image: RGB ``uint8 [H,W,3]``.
+        labels: ``uint8 [H,W]``.
+        trusted: ``bool [H,W]``.
+
+    Returns:
+        RGB ``uint8 [H,3W,3]``.
+    """
+    known = labels < NOVEL
+    panel = image.astype(np.float32)
+    red = known & ~trusted
+    panel[red] += _TINT * (np.array(_DISTRUSTED, np.float32) - panel[red])
+    panel[~known] *= 1 - _TINT
+    of_labels = draw_truth(image, labels, color_table(CITYSCAPES), _ALPHA)
+    return np.concatenate([image, of_labels, np.rint(panel).astype(np.uint8)], axis=1)
+
+
+def picture(
+    image: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    score: NDArray[np.float32],
+) -> NDArray[np.uint8]:
+    """Return truth, classes and score of an image side by side, RGB ``uint8 [H,3W,3]``.
+
+    The score goes from blue, its lowest percentile in the image, to red, its highest.
+    """
+    colors = color_table(CITYSCAPES)
+    low, high = np.percentile(score, (1, 99))
+    heat = np.clip((score - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    panels: list[NDArray[np.uint8]] = [
+        draw_truth(image, truth, colors, _ALPHA),
+        draw_overlay(image, labels, np.zeros_like(labels), colors, _ALPHA),
+        np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_JET), np.uint8)[..., ::-1],
+    ]
+    return np.concatenate(panels, axis=1)

@@ -1,0 +1,212 @@
+"""The folder of a training run: what is in it, and how far the run is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import fcntl
+import json
+import math
+from pathlib import Path
+import pickle
+import struct
+from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+import safetensors.torch
+import torch
+from torch import Tensor
+import yaml
+
+from multishift_perception.destinations import Kind, check_folder
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
+from multishift_training.loop.config import Stage, TrainConfig, read_config
+
+# What a file that is no whole state makes its readers raise.
+_DAMAGED = (
+    BadZipFile,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+
+
+_CONFIG = 'config.yaml'
+# What a run leaves that fails before it has saved a state.
+_SCRAPS = ('cache', 'lock', 'events.out.tfevents.*', 'bad_batch_*.safetensors')
+
+
+class Epoch(NamedTuple):
+    """Where an epoch lies: its number in the run, its stage, and its number in the stage."""
+
+    number: int
+    stage: Stage
+    in_stage: int
+
+
+def schedule(config: TrainConfig) -> Iterator[Epoch]:
+    """Yield the epochs of a run in order."""
+    number = 0
+    for stage in config.stages:
+        for in_stage in range(stage.epochs):
+            yield Epoch(number, stage, in_stage)
+            number += 1
+
+
+@dataclass
+class State:
+    """How far a run is.
+
+    Attributes:
+        epoch: number of the epoch it is in.
+        step: batches of that epoch that are done.
+        best: largest quality in the stage so far.
+        sums: sums of the losses over the epoch so far, by part.
+        history: what was found after each epoch that is done.
+        model: state dict.
+        optimizer: state dict, or None before the first step of a stage.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    model: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+
+
+class RunFolder:
+    """``config.yaml``, ``log.jsonl``, ``last.pt``, ``best.safetensors``, ``cache/``, ``lock``."""
+
+    def __init__(self, path: Path, config: TrainConfig, *, writes: bool) -> None:
+        """Open the folder of a run, new or to be resumed; `locked` keeps other runs out.
+
+        The first state that is saved claims it: a run that fails before that leaves it to any
+        configuration.
+
+        Args:
+            path: the folder.
+            config: of the run.
+            writes: whether this process is the one that writes; the others read.
+
+        Raises:
+            MultishiftError: it holds a run of another configuration.
+        """
+        self.path = path
+        self.best = path / 'best.safetensors'
+        self.cache = path / 'cache'
+        self._last = path / 'last.pt'
+        self._log = path / 'log.jsonl'
+        self._writes = writes
+        self._claimed = path / _CONFIG
+        self._text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
+        if self._claimed.exists() and read_config(self._claimed) != config:
+            raise MultishiftError(
+                f'{path} holds a run of another configuration ({self._claimed}): give another '
+                'folder with --out'
+            )
+        if writes:
+            for file in (self._claimed, self._log, self._last, self.best):
+                remove_leftovers(file)
+
+    def load(self) -> State:
+        """Return the newest state, or that of a new run.
+
+        Raises:
+            MultishiftError: the file was damaged after it was written.
+        """
+        if not self._last.exists():
+            return State()
+        try:
+            # torch reads wrong bytes without a word: the file's checksums are checked first.
+            with ZipFile(self._last) as file:
+                if member := file.testzip():
+                    raise BadZipFile(f'{member} is damaged')
+            return State(**torch.load(self._last, map_location='cpu', weights_only=True))
+        except (*_DAMAGED, OSError) as error:
+            raise MultishiftError(
+                f'{self._last} cannot be read ({str(error).partition(chr(10))[0]}): delete it to '
+                'start the run anew'
+            ) from None
+
+    def save(self, state: State) -> None:
+        """Write the state, atomically: a run killed at any moment finds the last whole one.
+
+        Raises:
+            MultishiftError: there is no room; what was written before is whole.
+        """
+        if not self._writes:
+            return
+        with self._claiming(), replacing(self._last) as fresh, fresh.open('wb') as file:
+            torch.save(vars(state), file)
+
+    @contextmanager
+    def _claiming(self) -> Iterator[None]:
+        """Keep other configurations out from the first state on that the block writes."""
+        if self._last.exists():
+            write_text(self._claimed, self._text)  # resolved, whatever defaults were left out
+            yield
+        elif self._claimed.exists():
+            yield  # the user's own
+        else:
+            write_text(self._claimed, self._text)
+            try:
+                yield
+            except BaseException:
+                self._claimed.unlink()
+                raise
+
+    def write_log(self, history: list[dict[str, Any]]) -> None:
+        """Write one line for each epoch."""
+        write_text(self._log, ''.join(json.dumps(h) + '\n' for h in history))
+
+    def keep_batch(self, images: Tensor, labels: Tensor, rank: int) -> Path:
+        """Write a batch to be looked into, of a process by its rank; return its path."""
+        path = self.path / f'bad_batch_{rank}.safetensors'
+        write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
+        return path
+
+
+def check_run_folder(path: Path) -> None:
+    """See that a folder can be that of a run.
+
+    Raises:
+        MultishiftError: something else is in it, or it cannot be written.
+    """
+    kind = Kind('a training run', _is_run)
+    check_folder(path, kind, option='--out', force=True, scraps=_SCRAPS)
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        read_config(path / _CONFIG)
+    except MultishiftError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes' runs out of a folder, until this process ends in whatever way.
+
+    Raises:
+        MultishiftError: another run is in it.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / 'lock').open('ab') as file:
+        try:
+            # Not flock: workers that read data would inherit it and outlive a killed process.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise MultishiftError(
+                f'{path} is in use by another run: wait for its end, or give another folder with '
+                '--out'
+            ) from None
+        yield

@@ -1,0 +1,313 @@
+"""The training loop: stages of epochs on any number of devices, resumable after any step."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import cached_property, partial
+import logging
+import math
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
+import numpy as np
+import torch
+from torch import Tensor
+
+from multishift_perception.classes import CITYSCAPES
+from multishift_perception.disk import reporting_full_disk
+from multishift_perception.errors import MultishiftError
+from multishift_perception.memory import keep_large_buffers
+from multishift_perception.progress import bar
+from multishift_training import checkpoints
+from multishift_training.checkpoints import trained
+from multishift_training.checkpoints.trained import Checkpoint
+from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
+from multishift_training.loop.board import Board
+from multishift_training.loop.config import MultiShift, Stage, TrainConfig
+from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric
+from multishift_training.loop.folder import (
+    Epoch,
+    RunFolder,
+    State,
+    check_run_folder,
+    locked,
+    schedule,
+)
+from multishift_training.loop.optimizers import make_optimizer, set_learning_rate
+from multishift_training.loop.time_limit import TimeLimit
+from multishift_training.loop.trainable import (
+    check_one_image,
+    check_reach,
+    choose_trainable,
+    set_training_mode,
+)
+from multishift_training.loop.validate import check_monitor, monitored, validate
+from multishift_training.loop.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
+from multishift_training.methods import Losses, losses_of
+from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.models.input_scale import Normalize
+
+logger = logging.getLogger(__name__)
+
+Batch = tuple[Tensor, Tensor]
+
+
+def train(
+    config: TrainConfig, path: Path, *, root: Path, seconds: float = math.inf
+) -> Path | None:
+    """Train a network; a run that was killed goes on after its last saved step.
+
+    Args:
+        config: the configuration.
+        path: the run's folder: ``config.yaml``, ``log.jsonl``, TensorBoard events, ``last.pt`` to
+            resume from, ``best.safetensors``, and rendered frames.
+        root: folder that relative paths of data and weights start from.
+        seconds: time after which the run is saved and left, at the end of a step; the same call
+            goes on from there.
+
+    Returns:
+        Path of the best weights of the last stage, by the configured metric; None where the time
+        was over before.
+
+    Raises:
+        MultishiftError: the folder holds a run of another configuration, one in progress or
+            something else, data or weights are at fault, the loss is not finite, or the disk is
+            full; what was saved before is whole.
+    """
+    limit = TimeLimit(seconds)
+    keep_large_buffers()
+    leave_cores_to(config.workers)
+    fabric = make_fabric(config.precision)
+    if fabric.is_global_zero:
+        check_run_folder(path)
+    with (
+        reporting_full_disk(path, resumes=True),
+        locked(path) if fabric.is_global_zero else nullcontext(),
+    ):
+        folder = RunFolder(path, config, writes=fabric.is_global_zero)
+        training = _Training(config, folder, fabric, root)
+        for epoch in schedule(config):
+            if epoch.number >= training.state.epoch and not training.run(epoch, limit):
+                return None
+    return folder.best
+
+
+class _Training:
+    """A run in progress: its data, its network, and how far it is."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, fabric: Fabric, root: Path) -> None:
+        """Make the network or take up what a killed run saved, check the stages, open the data."""
+        self.state = folder.load()
+        self._config = config
+        self._folder = folder
+        self._fabric = fabric
+        self._model = _make_model(config, root, self.state).to(fabric.device)
+        if config.channels_last:
+            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for stage in config.stages:  # what would stop a later stage stops the run before its data
+            self._check(stage)
+        self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
+        self._validation = open_validation(
+            config.val, root=root, cache=folder.cache, size=config.engine_size
+        )
+        check_monitor(config.monitor, self._validation)
+        for stage in config.stages:  # reads the labels now, where classes are weighed by rarity
+            self._class_weights(stage)
+        self._normalize = Normalize(self._model.input_scale).to(fabric.device)
+        self._board = (
+            Board(folder.path, self._validation, self.state.epoch)
+            if fabric.is_global_zero
+            else None
+        )
+        self._watch = Watch(partial(folder.keep_batch, rank=fabric.global_rank))
+        self._gather = partial(gathered, fabric, members=self._samples.members)
+
+    def _check(self, stage: Stage) -> None:
+        choose_trainable(self._model, stage)
+        of_masks = self._mask_weights(stage)
+        members = self._config.data.members
+        if isinstance(stage.method, MultiShift) and members != 2:
+            raise MultishiftError(
+                f'stage {stage.name}: method multishift learns from pairs: set data.partners'
+            )
+        processes = self._fabric.world_size
+        if members == 1 and self._config.batch_size == processes:
+            check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
+        check_reach(self._model, stage, losses_of(stage.method, of_masks))
+
+    def run(self, epoch: Epoch, limit: TimeLimit) -> bool:
+        """Train an epoch, or what is left of it, then validate and save.
+
+        Args:
+            epoch: which.
+            limit: of the run's time; after it, the state is saved at the next whole step.
+
+        Returns:
+            Whether the epoch is done.
+        """
+        config, stage = self._config, epoch.stage
+        model, optimizer = self._prepare(epoch)
+        losses = losses_of(stage.method, self._class_weights(stage))
+        loader = training_loader(
+            self._samples,
+            epoch.number,
+            batch_size=config.batch_size,
+            workers=config.workers,
+            start=self.state.step,
+            rank=self._fabric.global_rank,
+            ranks=self._fabric.world_size,
+        )
+        steps = self.state.step + len(loader)
+        updates = math.ceil(steps / stage.accumulate)
+        with bar(
+            f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
+            steps * config.batch_size,
+            initial=self.state.step * config.batch_size,
+            unit='sample',
+            disable=not self._fabric.is_global_zero,
+        ) as shown:
+            for batch in loader:
+                position = epoch.in_stage * updates + self.state.step // stage.accumulate
+                set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
+                last = self.state.step + 1 == steps
+                self._step(model, optimizer, losses, epoch, batch, last=last)
+                read = self.state.step - self._watch.is_behind
+                means = {k: v / read for k, v in self.state.sums.items()}
+                shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()}, refresh=False)
+                shown.update(config.batch_size)
+                whole = last or self.state.step % stage.accumulate == 0
+                due = last or self.state.step % (config.checkpoint_steps * stage.accumulate) == 0
+                over = limit.is_over(self._fabric, whole=whole, due=due)
+                if due or over:
+                    self._save(epoch, optimizer)
+                if over:
+                    return False
+        self._finish(
+            epoch, optimizer, {f'loss/{k}': v / steps for k, v in self.state.sums.items()}
+        )
+        return True
+
+    def _prepare(self, epoch: Epoch) -> tuple[_FabricModule, torch.optim.Optimizer]:
+        """Choose what learns and how; the optimiser is new for a stage, or as it was saved."""
+        stage = epoch.stage
+        begins = epoch.in_stage == 0 and self.state.step == 0
+        if begins and stage.init_uncertainty:
+            self._model.init_uncertainty_from_classifier()
+        choose_trainable(self._model, stage)
+        set_training_mode(self._model, stage)
+        optimizer = make_optimizer(self._model, stage.optimizer)
+        if not begins and self.state.optimizer is not None:
+            optimizer.load_state_dict(self.state.optimizer)
+        model, wrapped = self._fabric.setup(self._model, optimizer)
+        return model, wrapped
+
+    def _class_weights(self, stage: Stage) -> Tensor | None:
+        return self._rarity if stage.method.class_weights else self._mask_weights(stage)
+
+    def _mask_weights(self, stage: Stage) -> Tensor | None:
+        if stage.method.masks is None:
+            return None
+        of_masks = getattr(self._model, 'class_weight', None)
+        if not isinstance(of_masks, Tensor):
+            raise MultishiftError(
+                f'stage {stage.name}: method.masks is for mask networks, which '
+                f'{self._config.model} is not: leave it out'
+            )
+        return of_masks
+
+    @cached_property
+    def _rarity(self) -> Tensor:
+        weights = class_weights(self._samples.originals, len(CITYSCAPES))
+        return weights.to(self._fabric.device)
+
+    def _step(
+        self,
+        model: _FabricModule,
+        optimizer: torch.optim.Optimizer,
+        losses: Losses,
+        epoch: Epoch,
+        batch: Batch,
+        *,
+        last: bool,
+    ) -> None:
+        """Take a batch, and a step of the optimiser if it is the last of those it accumulates."""
+        stage, step = epoch.stage, self.state.step + 1
+        whole = last or step % stage.accumulate == 0
+        images, labels = (self._fabric.to_device(x) for x in batch)
+        stride = self._config.loss_stride
+        labels = labels[:, ::stride, ::stride].long()
+        # Dropout and sampled pairs depend on the place in the run alone, so that runs resume
+        # exactly; dropout differs between processes.
+        place = (self._config.seed, epoch.number, step)
+        _seed(*place, self._fabric.global_rank)
+        with self._fabric.no_backward_sync(model, enabled=not whole):
+            prediction: Prediction = model(self._normalize(images), tuple(labels.shape[1:]))
+            _seed(*place)
+            parts = losses(prediction, labels, self._gather)
+            total = torch.stack(list(parts.values())).sum()
+            self._fabric.backward(total / stage.accumulate)
+        figures = {**parts, GRADIENT: gradient_norm(self._model)}
+        if whole:
+            if stage.clip_norm is not None:
+                self._fabric.clip_gradients(
+                    model, optimizer, max_norm=stage.clip_norm, error_if_nonfinite=False
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        figures[WEIGHTS] = weights_norm(self._model)
+        self.state.step = step
+        # All of this step is given to the device: it has work while the host reads the one before.
+        self._add_losses(epoch)
+        self._watch.observe(step, batch, figures)
+
+    def _add_losses(self, epoch: Epoch) -> None:
+        """Add the losses of the step that was observed last; raise where one is not finite."""
+        for name, value in self._watch.read(epoch).items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+
+    def _save(self, epoch: Epoch, optimizer: torch.optim.Optimizer) -> None:
+        """Save the state, once it is known that all of it is finite."""
+        self._add_losses(epoch)
+        self.state.model = self._model.state_dict()
+        self.state.optimizer = optimizer.state_dict()
+        self._folder.save(self.state)
+
+    def _finish(
+        self, epoch: Epoch, optimizer: torch.optim.Optimizer, losses: dict[str, float]
+    ) -> None:
+        """Validate, record, keep the best weights, and go on to the next epoch."""
+        state, config = self.state, self._config
+        found = validate(self._model, self._validation, self._fabric, workers=config.workers)
+        quality = monitored(config.monitor, found)
+        # A stage's first epoch always counts: earlier stages optimise something else.
+        state.best = quality if epoch.in_stage == 0 else max(state.best, quality)
+        record = {'epoch': epoch.number, 'stage': epoch.stage.name, **losses, **found}
+        state.history.append(record)
+        if self._board is not None:
+            if state.best == quality:
+                trained.save(self._folder.best, Checkpoint(self._model, config, found))
+            self._folder.write_log(state.history)
+            self._board.add(epoch.number, {**losses, **found}, self._model)
+            method = epoch.stage.method
+            self._board.add_selection(epoch.number, method, self._samples, self._model)
+        shown = ', '.join(f'{k} {v:.3f}' for k, v in found.items() if v is not None)
+        logger.info('epoch %d (%s): %s', epoch.number, epoch.stage.name, shown)
+        state.epoch, state.step, state.sums = epoch.number + 1, 0, {}
+        self._save(epoch, optimizer)
+
+
+def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationModel:
+    """Return the network: as a killed run left it, from a checkpoint, or new."""
+    torch.manual_seed(config.seed)
+    model = trained.new_model(config, root)
+    if state.model is not None:
+        model.load_state_dict(state.model)
+    elif config.weights is not None:
+        logger.info('%s', checkpoints.load(model, root / config.weights))
+    return model
+
+
+def _seed(*place: int) -> None:
+    """Set torch's random state for a place in the run."""
+    torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))

@@ -1,0 +1,132 @@
+"""Reads the figures of each training step while the next one computes.
+
+A host that reads a number of a GPU waits until all that the GPU was given is done; meanwhile the
+GPU gets nothing new to do. Read a step later, the number is there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from multishift_perception.engine.cuda_runner import pinned
+from multishift_perception.errors import MultishiftError
+from multishift_training.loop.folder import Epoch
+
+GRADIENT, WEIGHTS = 'norm of the gradient', 'norm of the weights'
+_NORMS = {GRADIENT: 'the gradient is', WEIGHTS: 'the weights are'}
+
+
+class _Observed(NamedTuple):
+    """A step whose figures are on their way to the host.
+
+    Attributes:
+        step: its number in the epoch, from 1.
+        batch: images and labels that it was taken on, as they were loaded.
+        names: of its figures.
+        values: ``float32 [F]`` on the host, right once `wait` has returned.
+        wait: returns as soon as the values are there.
+    """
+
+    step: int
+    batch: tuple[Tensor, Tensor]
+    names: tuple[str, ...]
+    values: Tensor
+    wait: Callable[[], None]
+
+
+class Watch:
+    """Reads a step's figures once the next one is given to the device; none is ever left out.
+
+    Attributes:
+        is_behind: whether a step was observed whose figures are not read yet.
+    """
+
+    def __init__(self, keep_batch: Callable[[Tensor, Tensor], Path]) -> None:
+        """Take what writes a batch to be looked into, and returns its path."""
+        self._keep_batch = keep_batch
+        self._observed: _Observed | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """See the class."""
+        return self._observed is not None
+
+    def observe(
+        self, step: int, batch: tuple[Tensor, Tensor], figures: Mapping[str, Tensor]
+    ) -> None:
+        """Send the figures of a step to the host, and wait for nothing.
+
+        Args:
+            step: number of the step in the epoch.
+            batch: images and labels that it was taken on.
+            figures: scalars by name, norms of gradient and weights among them.
+        """
+        values = torch.stack([figure.detach().float() for figure in figures.values()])
+        self._observed = _Observed(step, batch, tuple(figures), *to_host(values))
+
+    def read(self, epoch: Epoch) -> dict[str, float]:
+        """Return the losses of the step observed last, by name; none where they were read before.
+
+        Raises:
+            MultishiftError: one of the step's figures is not finite; its batch is kept.
+        """
+        seen, self._observed = self._observed, None
+        if seen is None:
+            return {}
+        seen.wait()
+        figures = dict(zip(seen.names, seen.values.tolist(), strict=True))
+        if found := _faults(figures):
+            path = self._keep_batch(*seen.batch)
+            raise MultishiftError(
+                f'stage {epoch.stage.name}, epoch {epoch.in_stage + 1}, batch {seen.step}: '
+                f'{found}; the batch is in {path}. Lower the learning rate, or set clip_norm, and '
+                'start the run in another folder'
+            )
+        return _losses(figures)
+
+
+def to_host(values: Tensor) -> tuple[Tensor, Callable[[], None]]:
+    """Return where on the host the values will be, and what waits until they are."""
+    if not values.is_cuda:
+        return values, lambda: None
+    arriving = pinned(values.shape, values.dtype)
+    arriving.copy_(values, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+    return arriving, arrived.synchronize
+
+
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the norm of the whole gradient, a scalar: not finite if any number of it is not."""
+    return get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+@torch.no_grad()
+def weights_norm(model: nn.Module) -> Tensor:
+    """Return the norm of all that is saved of a network: not finite if any number is not."""
+    return get_total_norm([x for x in model.state_dict().values() if x.is_floating_point()])
+
+
+def _losses(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name not in (GRADIENT, WEIGHTS)}
+
+
+def _faults(figures: Mapping[str, float]) -> str:
+    """Say which figures of a step are not finite; nothing where all are.
+
+    A loss that is not finite spoils gradient and weights too: it alone is named then.
+    """
+    losses = [f'{k} {v}' for k, v in _losses(figures).items() if not math.isfinite(v)]
+    if losses:
+        return f'the loss is not finite ({", ".join(losses)})'
+    for name, words in _NORMS.items():
+        if not math.isfinite(figures[name]):
+            return f'{words} not finite ({name} {figures[name]})'
+    return ''
