@@ -17,13 +17,13 @@ from multishift_perception.bags import BagReader
 from multishift_perception.destinations import REPLAY
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.evaluation import Evaluation, JudgedFrame
-from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
 from multishift_perception.progress import track
-from multishift_perception.provenance import provenance
-from multishift_perception.report import FrameCount, Latency, Report
+from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
+from multishift_perception.report.drive_report import FrameCount, Latency, Report
+from multishift_perception.report.gallery import Gallery
+from multishift_perception.report.provenance import provenance
 from multishift_perception.truth_join import BagFrame, TruthJoin
 
 logger = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError, install_extra
 from multishift_perception.files import remove_leftovers, scratch_folder
-from multishift_perception.report import metrics, summary, write_report
+from multishift_perception.report.drive_report import metrics, summary, write_report
 from multishift_perception.sample_bag import write_sample_bag
 
 _PATH = click.Path(path_type=Path)

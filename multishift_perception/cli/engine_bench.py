@@ -18,6 +18,7 @@ from multishift_perception.engine.gpu import find_gpu
 from multishift_perception.engine.selection import choose
 from multishift_perception.engine.timing import Timing, measure
 from multishift_perception.errors import MultishiftError
+from multishift_perception.report.text import align_columns
 
 _PATH = click.Path(path_type=Path)
 _TITLES = ('engine', 'batch', 'p50 ms', 'p99 ms', 'frames/s', 'MB', 'GPU MB', 'times torch')
@@ -54,7 +55,10 @@ def command(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    for line in (*_table(rows), *(_roofline_line(row) for row in rows)):
+    for line in (
+        *align_columns([_TITLES, *map(_cells, rows)]),
+        *(_roofline_line(row) for row in rows),
+    ):
         click.echo(line)
 
 
@@ -118,14 +122,6 @@ def _roofline(timing: Timing, device: int) -> dict[str, Any] | None:
         'device': name or 'CPU',
         'share_of_peak': peak and peak.seconds(work, precision) / seconds,
     }
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    lines = [_TITLES, *(_cells(row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *others in lines:
-        padded = (c.rjust(w) for c, w in zip(others, widths[1:], strict=True))
-        yield '  '.join((first.ljust(widths[0]), *padded))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def command(
     check_folder(out, report_of(REPLAY), option='--out', force=force, reads=reads)
     # What is wrong with the paths is said by now: reports and engines take seconds to load.
     from multishift_perception.replay import replay
-    from multishift_perception.report import metrics, summary, write_report
+    from multishift_perception.report.drive_report import metrics, summary, write_report
 
     with Engine.load(bundle, backend=backend, device=device) as engine:
         report = replay(bag, engine, topics=chosen, threshold=threshold)

@@ -20,13 +20,13 @@ from multishift_perception.demo.results import (
 from multishift_perception.destinations import DEMO
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.evaluation import Evaluation, JudgedFrame
-from multishift_perception.gallery import Gallery
 from multishift_perception.image_codec import FrameError, decode
 from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
 from multishift_perception.progress import track
-from multishift_perception.provenance import provenance
-from multishift_perception.report import FrameCount, Latency, Report
+from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
+from multishift_perception.report.drive_report import FrameCount, Latency, Report
+from multishift_perception.report.gallery import Gallery
+from multishift_perception.report.provenance import provenance
 from multishift_perception.truth_join import BagFrame, TruthJoin
 
 _STAGES = {output: output.stage for output in Output if output.stage}

@@ -19,7 +19,7 @@ from multishift_perception.cli.replay import command
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.replay import replay
-from multishift_perception.report import metrics
+from multishift_perception.report.drive_report import metrics
 
 SIZE = (64, 96)
 STEP = 200_000_000

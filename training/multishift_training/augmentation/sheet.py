@@ -14,10 +14,10 @@ from PIL import Image
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
-from multishift_perception.gallery import jpeg
 from multishift_perception.image_files import UNREADABLE
 from multishift_perception.overlay import OUTLINE_COLOR
-from multishift_perception.report import environment
+from multishift_perception.report.gallery import jpeg
+from multishift_perception.report.page import environment
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.augmentation.folder import AugmentFolder
 from multishift_training.augmentation.parts import Bytes, Mask

@@ -208,7 +208,7 @@ def _check_options(
 def _engine(
     bundle: Path | None, backend: str, device: int, threshold: float
 ) -> Iterator[_Subject]:
-    from multishift_perception.provenance import provenance
+    from multishift_perception.report.provenance import provenance
     from multishift_training.evaluation.runners import EngineRunner
 
     with Engine.load(bundle, backend=backend, device=device) as engine:
@@ -228,7 +228,7 @@ def _network(
     root: Path,
     device: int,
 ) -> Iterator[_Subject]:
-    from multishift_perception.report import software
+    from multishift_perception.report.provenance import software
     from multishift_training.checkpoints.published import open_published
     from multishift_training.checkpoints.reading import weight_files
     from multishift_training.checkpoints.trained import open_trained

@@ -10,9 +10,9 @@ import matplotlib.style
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.charts import COLORS, STYLE, svg
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, SemanticClass
 from multishift_perception.metrics import Curve
+from multishift_perception.report.charts import COLORS, STYLE, svg
 from multishift_training.evaluation.spread import KNOWN_ROW, NOVEL_ROW, ScoreSpread
 from multishift_training.evaluation.tally import ALL
 

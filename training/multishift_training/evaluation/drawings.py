@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from multishift_perception.classes import SemanticClass, color_table
-from multishift_perception.gallery import jpeg
 from multishift_perception.overlay import draw_overlay, draw_truth
+from multishift_perception.report.gallery import jpeg
 from multishift_training.evaluation.showcase import Ranked
 
 _ALPHA = 0.5

@@ -16,7 +16,7 @@ from multishift_perception import files
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
 from multishift_perception.destinations import EVALUATE, METRICS
 from multishift_perception.metrics import Curve, Sizes
-from multishift_perception.report import environment
+from multishift_perception.report.page import environment
 from multishift_training.evaluation.charts import classes_chart, conditions_chart, curves_chart
 from multishift_training.evaluation.drawings import Drawing
 from multishift_training.evaluation.evaluate import DatasetResult

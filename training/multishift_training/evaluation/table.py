@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from multishift_perception.report import aligned
+from multishift_perception.report.text import align_columns
 from multishift_training.evaluation.evaluate import DatasetResult
 from multishift_training.evaluation.tally import ALL, Row
 
@@ -88,5 +88,6 @@ def totals(result: DatasetResult) -> list[bool]:
 def summary(results: Sequence[DatasetResult]) -> str:
     """Return all tables for a terminal."""
     return '\n\n'.join(
-        '\n'.join([f'{result.name} (figures in %)', *aligned(table(result))]) for result in results
+        '\n'.join([f'{result.name} (figures in %)', *align_columns(table(result))])
+        for result in results
     )

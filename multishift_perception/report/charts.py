@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import matplotlib.style
 import numpy as np
 
-from multishift_perception.evaluation import Scores
+from multishift_perception.report.drive_evaluation import Scores
 
 STYLE = {
     'svg.hashsalt': 'multishift',  # the same data give the same text

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.gallery import Gallery, Picture
 from multishift_perception.metrics import (
     AnomalyMetrics,
     AnomalyResult,
@@ -17,6 +16,7 @@ from multishift_perception.metrics import (
     SegmentationMetrics,
     SegmentationResult,
 )
+from multishift_perception.report.gallery import Gallery, Picture
 
 _Key = tuple[str, str]  # camera, condition
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 import json
 from pathlib import Path
-import platform
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 import numpy as np
 
-from multishift_perception import __version__, files
-from multishift_perception.charts import condition_chart, latency_chart
+from multishift_perception import files
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
 from multishift_perception.destinations import METRICS
-from multishift_perception.evaluation import Scores
-from multishift_perception.gallery import Picture
+from multishift_perception.report.charts import condition_chart, latency_chart
+from multishift_perception.report.drive_evaluation import Scores
+from multishift_perception.report.gallery import Picture
+from multishift_perception.report.page import environment
+from multishift_perception.report.text import align_columns, percent
 
 HTML = 'report.html'
 
@@ -140,23 +138,13 @@ def summary(report: Report) -> str:
         shares = (s.segmentation.miou, s.anomaly.auroc, s.anomaly.ap, s.anomaly.fpr95)
         rates = (percent(s.operating.tpr), percent(s.operating.fpr, 2))
         rows.append((s.name, str(s.frames), *map(percent, shares), *rates))
-    lines = [*aligned(rows), ''] if report.overall.frames_with_truth else []
+    lines = [*align_columns(rows), ''] if report.overall.frames_with_truth else []
     times: list[tuple[str, ...]] = [('', 'count', 'p50 ms', 'p99 ms')]
     for latency in report.latencies:
         spread = latency.summary()
         ends = [f'{spread[key]:.1f}' if latency.ms else '–' for key in ('p50', 'p99')]
         times.append((latency.stage, str(spread['count']), *ends))
-    return '\n'.join([*lines, *aligned(times)])
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table whose first column is text and whose others are numbers."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        row[0].ljust(widths[0])
-        + ''.join('  ' + c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    ]
+    return '\n'.join([*lines, *align_columns(times)])
 
 
 def render(report: Report) -> str:
@@ -165,7 +153,7 @@ def render(report: Report) -> str:
     rated = tuple(s for s in report.conditions if s.frames_with_truth)
     return (
         environment()
-        .get_template('report.html.j2')
+        .get_template('drive_report.html.j2')
         .render(
             report=report,
             provenance=report.provenance,
@@ -177,43 +165,3 @@ def render(report: Report) -> str:
             ),
         )
     )
-
-
-def environment(*folders: jinja2.BaseLoader) -> jinja2.Environment:
-    """Return what renders the pages: ``page.html.j2`` and ``parts.html.j2`` are for all of them.
-
-    Args:
-        folders: where templates are, besides those of this package.
-    """
-    made = jinja2.Environment(
-        loader=jinja2.ChoiceLoader([*folders, jinja2.PackageLoader('multishift_perception')]),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    made.filters.update(percent=percent, jpeg=_jpeg_uri, rgb=_rgb)
-    return made
-
-
-def software() -> dict[str, str]:
-    """Return the versions and the machine that a report states, and the time."""
-    return {
-        'multishift_perception': __version__,
-        'Python': platform.python_version(),
-        'machine': f'{platform.machine()}, {platform.system()}',
-        'created': datetime.now(UTC).strftime('%Y-%m-%d %H:%M UTC'),
-    }
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a fraction in percent; a dash where it is undefined."""
-    return '–' if value is None else f'{100 * value:.{digits}f} %'
-
-
-def _jpeg_uri(data: bytes) -> str:
-    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode()
-
-
-def _rgb(color: tuple[int, int, int]) -> str:
-    return 'rgb({}, {}, {})'.format(*color)

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import NOVEL, VOID, SemanticClass
-from multishift_perception.evaluation import Evaluation, JudgedFrame
-from multishift_perception.gallery import Gallery
-from multishift_perception.report import (
+from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
+from multishift_perception.report.drive_report import (
     FrameCount,
     Latency,
     Report,
@@ -24,6 +23,7 @@ from multishift_perception.report import (
     summary,
     write_report,
 )
+from multishift_perception.report.gallery import Gallery
 
 CLASSES = (SemanticClass('road', (128, 64, 128)), SemanticClass('sky', (70, 130, 180)))
 

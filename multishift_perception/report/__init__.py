@@ -1,0 +1,1 @@
+"""What commands leave for people to read: pages, charts, pictures and tables."""
