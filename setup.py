@@ -49,6 +49,7 @@ setup(
     zip_safe=False,
     install_requires=[
         'click',
+        'filelock>=4.2',  # forked processes do not keep its locks
         'jinja2',
         'lz4',
         'matplotlib',

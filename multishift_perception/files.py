@@ -1,18 +1,18 @@
-"""File writes that are whole or absent, and content hashes."""
+"""File writes that are whole or absent, locks, and content hashes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 import ctypes
-import fcntl
 import glob
 import hashlib
 import os
 from pathlib import Path
 import shutil
 import tempfile
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from multishift_perception.disk import reporting_full_disk
 
@@ -24,6 +24,20 @@ WRITTEN_BY = ('written_by', 'multishift_perception')
 _LOCK = '.replacing'
 # How the names of scratch folders end.
 _PART = '.part'
+
+
+def file_lock(path: Path) -> FileLock:
+    """Return a lock by which one process keeps others out: in use between acquire and release.
+
+    It ends with the process, in whatever way that ends; processes that were forked meanwhile do
+    not keep it. The file stays. Not to be waited for by the thread that has it.
+
+    Args:
+        path: the lock's file, made where there is none.
+    """
+    # Where a file system has no locks, that is an error: a file that stands for one instead
+    # would outlive a process that is killed.
+    return FileLock(path, thread_local=False, fallback_to_soft=False)
 
 
 @contextmanager
@@ -64,7 +78,7 @@ def scratch_folder(path: Path) -> Iterator[Path]:
             _remove_scratch(scratch)
         finally:  # a signal that ends the command may have come in the middle
             _remove_scratch(scratch)
-            lock.close()
+            lock.release()
 
 
 def remove_leftovers(path: Path) -> None:
@@ -73,8 +87,8 @@ def remove_leftovers(path: Path) -> None:
     What living processes write there stays.
     """
     for scratch in path.parent.glob(f'.{glob.escape(path.name)}.*{_PART}'):
-        if lock := _locked(scratch / _LOCK):
-            with lock:
+        if (scratch / _LOCK).exists():
+            with suppress(Timeout), file_lock(scratch / _LOCK).acquire(blocking=False):
                 _remove_scratch(scratch)
         else:
             # Killed before it had a lock, or after; empty then. One in use is not.
@@ -82,20 +96,19 @@ def remove_leftovers(path: Path) -> None:
                 scratch.rmdir()
 
 
-def _new_scratch(path: Path) -> tuple[Path, IO[bytes]]:
+def _new_scratch(path: Path) -> tuple[Path, FileLock]:
     """Return a new folder beside ``path`` and the lock that is held while it is in use."""
     while True:
         scratch = Path(tempfile.mkdtemp(_PART, f'.{path.name}.', path.parent))
-        # Another process may take the folder for a leftover before it is locked.
+        lock = file_lock(scratch / _LOCK)
         try:
-            (scratch / _LOCK).touch()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            scratch.rmdir()
+            lock.acquire(blocking=False)
+        except (Timeout, FileNotFoundError):
+            continue  # another process took the folder for a leftover before it was locked
+        except BaseException:
+            _remove_scratch(scratch)
             raise
-        if lock := _locked(scratch / _LOCK):
-            return scratch, lock
+        return scratch, lock
 
 
 def _remove_scratch(scratch: Path) -> None:
@@ -110,23 +123,6 @@ def _remove_scratch(scratch: Path) -> None:
                 path.unlink(missing_ok=True)
         (scratch / _LOCK).unlink(missing_ok=True)
         scratch.rmdir()
-
-
-def _locked(file: Path) -> IO[bytes] | None:
-    """Return an open file with its lock; None where another process has it, or removes it."""
-    try:
-        lock = file.open('rb+')
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        return None
-    if not file.exists():
-        lock.close()
-        return None
-    return lock
 
 
 def _exchange(first: Path, second: Path) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
 
+from filelock import Timeout
 import pytest
 
 from multishift_perception import files
@@ -66,18 +68,24 @@ def test_kill_leaves_the_old_directory(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {'bundle', '.other.half', '.bundle.settings'}
 
 
-@pytest.mark.parametrize('moment', ['touch', 'unlink', 'rmdir'])
-def test_kill_around_the_lock_leaves_nothing_for_good(tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize(
+    ('owner', 'moment'),
+    [('FileLock', 'acquire'), ('fcntl', 'flock'), ('Path', 'unlink'), ('Path', 'rmdir')],
+)
+def test_kill_around_the_lock_leaves_nothing_for_good(
+    tmp_path: Path, owner: str, moment: str
+) -> None:
     script = (
-        'import os, signal, sys; from pathlib import Path\n'
+        'import fcntl, os, signal, sys; from pathlib import Path\n'
+        'from filelock import FileLock\n'
         'from multishift_perception import files\n'
         'def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)\n'
-        'setattr(Path, sys.argv[2], die)\n'
+        f'{owner}.{moment} = die\n'
         'with files.replacing(Path(sys.argv[1])) as fresh:\n'
         '    fresh.write_text("new"); (fresh.parent / "more").write_text("more")\n'
     )
     path = tmp_path / 'a.txt'
-    done = subprocess.run([sys.executable, '-c', script, str(path), moment], env=dict(os.environ))
+    done = subprocess.run([sys.executable, '-c', script, str(path)], env=dict(os.environ))
     assert done.returncode == -signal.SIGKILL
     assert len(list(tmp_path.glob('.a.txt.*'))) == 1
     files.remove_leftovers(path)
@@ -88,18 +96,52 @@ def test_folder_taken_for_a_leftover_as_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process removes leftovers between the making of a folder and its lock."""
-    touch = Path.touch
+    flock = fcntl.flock
 
-    def touch_slowly(file: Path) -> None:
-        touch(file)
-        monkeypatch.setattr(Path, 'touch', touch)
+    def flock_late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, 'flock', flock)
+        [file] = tmp_path.glob('.a.txt.*/*')
         files.remove_leftovers(tmp_path / 'a.txt')
         assert not file.exists()
+        flock(descriptor, operation)
 
-    monkeypatch.setattr(Path, 'touch', touch_slowly)
+    monkeypatch.setattr(fcntl, 'flock', flock_late)
     files.write_text(tmp_path / 'a.txt', 'new')
     assert (tmp_path / 'a.txt').read_text() == 'new'
     assert [p.name for p in tmp_path.iterdir()] == ['a.txt']
+
+
+# Holds a lock, as a forked process would that goes on living; says so, and waits.
+HOLDER = """
+import os, sys
+from pathlib import Path
+from multishift_perception.files import file_lock
+with file_lock(Path(sys.argv[1])):
+    if os.fork() != 0:
+        print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_lock_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
+    file = tmp_path / 'lock'
+    with subprocess.Popen(
+        [sys.executable, '-c', HOLDER, str(file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(Timeout):
+            files.file_lock(file).acquire(blocking=False)
+        holder.kill()
+        holder.wait()
+        with files.file_lock(file).acquire(blocking=False):
+            assert holder.poll() is not None
+            with pytest.raises(Timeout):
+                files.file_lock(file).acquire(blocking=False)
+    assert file.exists()
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-import fcntl
 import os
 from pathlib import Path
 import shutil
 
+from filelock import Timeout
 from pydantic import ValidationError
 import yaml
 
 from multishift_perception.destinations import Kind, check_folder
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import remove_leftovers, write_text
+from multishift_perception.files import file_lock, remove_leftovers, write_text
 from multishift_training.augmentation.config import AugmentConfig, read_config
 from multishift_training.augmentation.records import Record, from_lines, to_lines
 
@@ -79,8 +79,7 @@ class AugmentFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Wait until no other process writes what belongs to all."""
-        with (self._work / 'lock').open('w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(self._work / 'lock'):
             yield
 
     @contextmanager
@@ -90,13 +89,13 @@ class AugmentFolder:
         Raises:
             MultishiftError: one is at work.
         """
-        with (self._work / f'{rank}.lock').open('w') as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MultishiftError(
-                    f'another process is at work on {self.path}: wait for its end, or end it'
-                ) from None
+        try:
+            held = file_lock(self._work / f'{rank}.lock').acquire(blocking=False)
+        except Timeout:
+            raise MultishiftError(
+                f'another process is at work on {self.path}: wait for its end, or end it'
+            ) from None
+        with held:
             yield
 
     def write(self, name: str, text: str) -> None:

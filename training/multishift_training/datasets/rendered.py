@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-import fcntl
 from functools import partial
 import hashlib
 from itertools import product
@@ -16,7 +15,7 @@ from PIL import Image
 
 from multishift_perception import classes, sample_drive
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import replacing
+from multishift_perception.files import file_lock, replacing
 from multishift_perception.progress import track
 from multishift_perception.sample_drive import random_frame
 from multishift_perception.workers import worker_pool
@@ -71,8 +70,7 @@ def _fill(folder: Path, config: SampleDriveData) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Of several processes that want the same frames, one renders them.
-        with folder.with_suffix('.lock').open('w') as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(folder.with_suffix('.lock')):
             if folder.is_dir():
                 return
             with replacing(folder) as fresh:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-import fcntl
 import json
 import math
 from pathlib import Path
@@ -14,6 +13,7 @@ import struct
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
+from filelock import Timeout
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -21,7 +21,13 @@ import yaml
 
 from multishift_perception.destinations import Kind, check_folder
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import remove_leftovers, replacing, write_bytes, write_text
+from multishift_perception.files import (
+    file_lock,
+    remove_leftovers,
+    replacing,
+    write_bytes,
+    write_text,
+)
 from multishift_training.loop.config import Stage, TrainConfig, read_config
 
 # What a file that is no whole state makes its readers raise.
@@ -200,13 +206,11 @@ def locked(path: Path) -> Iterator[None]:
         MultishiftError: another run is in it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    with (path / 'lock').open('ab') as file:
-        try:
-            # Not flock: workers that read data would inherit it and outlive a killed process.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise MultishiftError(
-                f'{path} is in use by another run: wait for its end, or give another folder with '
-                '--out'
-            ) from None
+    try:
+        held = file_lock(path / 'lock').acquire(blocking=False)
+    except Timeout:
+        raise MultishiftError(
+            f'{path} is in use by another run: wait for its end, or give another folder with --out'
+        ) from None
+    with held:
         yield
