@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
+from multishift_perception.bags.truth_join import BagFrame, TruthJoin
 from multishift_perception.destinations import REPLAY
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_codec import FrameError, decode
+from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
 from multishift_perception.progress import track
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
-from multishift_perception.truth_join import BagFrame, TruthJoin
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class Replay:
         """Prepare a run.
 
         Args:
-            reader: Opened bag.
-            engine: Loaded engine.
-            threshold: Of the anomaly mask, 0..1 on the calibrated scale.
+            reader: opened bag.
+            engine: loaded engine.
+            threshold: of the anomaly mask, 0..1 on the calibrated scale.
         """
         self._reader = reader
         self._engine = engine
@@ -76,7 +76,7 @@ class Replay:
         Frames that cannot be decoded are counted and skipped, as the node does.
 
         Raises:
-            MultishiftError: No such topic, no usable frame, or ground truth that does not fit.
+            MultishiftError: no such topic, no usable frame, or ground truth that does not fit.
         """
         chosen = list(bags.choose_topics(self._reader, topics=topics))
         self._dropped = {topic: Counter() for topic in chosen}

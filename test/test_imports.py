@@ -1,4 +1,4 @@
-"""Who may import whom: folders stand on floors, and none imports from its own floor or above."""
+"""Who may import whom: folders and modules stand on floors; none imports from its own or above."""
 
 from __future__ import annotations
 
@@ -10,13 +10,36 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# The folders of a package from the ground up. Those of one floor do not know each other; modules
-# beside them stand above all floors.
+# The folders of a package, and the modules beside them, from the ground up. Those of one floor do
+# not know each other. The package's face, ``__init__``, stands above all where no floor has it.
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
+    'multishift_perception': (
+        (
+            'arrays',
+            'classes',
+            'errors',
+            'frame_tally',
+            'message_types',
+            'offline',
+            'process',
+            'progress',
+            'stamps',
+        ),
+        ('__init__', 'disk', 'outputs', 'overlay', 'sample_drive', 'schema'),
+        ('files', 'images'),
+        ('bags', 'engine', 'metrics'),
+        ('destinations', 'pipeline'),
+        ('node', 'report'),
+        ('demo', 'replay'),
+        ('cli',),
+    ),
     'multishift_perception.sample_drive': (
         ('paint',),
         ('street', 'novel'),
         ('traffic', 'light'),
+        ('cutouts', 'render'),
+        ('drive',),
+        ('random_frames',),
     ),
 }
 
@@ -34,31 +57,110 @@ def imported(module: Path, package: str) -> Iterator[str]:
             yield from (f'{base}.{alias.name}' for alias in node.names)
 
 
+def modules(folder: Path, package: str) -> Iterator[tuple[Path, str]]:
+    """Yield every module of a package, with the package that it is in."""
+    for module in sorted(folder.rglob('*.py')):
+        yield module, '.'.join([package, *module.parent.relative_to(folder).parts])
+
+
+def is_of(name: str, package: str) -> bool:
+    """Return whether a dotted name is the package's or of something in it."""
+    return name == package or name.startswith(f'{package}.')
+
+
+def rooms(folder: Path) -> set[str]:
+    """Return the names of a package's folders and of the modules beside them, face included."""
+    return {path.stem for path in folder.glob('*.py')} | {
+        path.parent.name for path in folder.glob('*/*.py')
+    }
+
+
 def climbs(folder: Path, package: str, floors: tuple[tuple[str, ...], ...]) -> list[str]:
-    """Return every import, ``MODULE -> NAME``, that is not of the own folder or a lower floor."""
+    """Return every import, ``MODULE -> NAME``, that is not of the own room or a lower floor."""
     found = []
-    for floor, names in enumerate(floors):
-        below = {name for lower in floors[:floor] for name in lower}
-        for name in names:
-            for module in sorted((folder / name).rglob('*.py')):
-                own = '.'.join([package, *module.parent.relative_to(folder).parts])
-                for target in imported(module, own):
-                    inside = target == package or target.startswith(f'{package}.')
-                    room = target.removeprefix(package).lstrip('.').partition('.')[0]
-                    if inside and room not in below | {name}:
-                        found.append(f'{module.relative_to(folder)} -> {target}')
+    known = rooms(folder)
+    below: set[str] = set()
+    for names in floors:
+        for module, own in modules(folder, package):
+            name = module.relative_to(folder).parts[0].removesuffix('.py')
+            if name not in names:
+                continue
+            for target in imported(module, own):
+                room = target.removeprefix(package).lstrip('.').partition('.')[0]
+                # What is no module comes from the face.
+                room = room if room in known else '__init__'
+                if is_of(target, package) and room not in below | {name}:
+                    found.append(f'{module.relative_to(folder)} -> {target}')
+        below |= set(names)
+    return found
+
+
+def reached(start: tuple[str, ...], package: str) -> dict[str, str]:
+    """Return the names of all that is imported, in turn, from some modules of a package.
+
+    Args:
+        start: names of folders and modules of the package.
+        package: in ``ROOT``.
+
+    Returns:
+        Dotted names, with the module that imports each.
+    """
+    found: dict[str, str] = {}
+    waiting = [f'{package}.{name}' for name in start]
+    files = {}
+    for module, own in modules(ROOT / package, package):
+        name = own if module.stem == '__init__' else f'{own}.{module.stem}'
+        files[name] = module, own
+    waiting = [name for name in files for root in waiting if is_of(name, root)]
+    seen = set(waiting)
+    while waiting:
+        name = waiting.pop()
+        for target in imported(*files[name]):
+            found.setdefault(target, name)
+            # Importing a module runs the faces of the packages that it is in, too.
+            parts = target.split('.')
+            for length in range(1, len(parts) + 1):
+                inner = '.'.join(parts[:length])
+                if inner in files and inner not in seen:
+                    seen.add(inner)
+                    waiting.append(inner)
     return found
 
 
 @pytest.mark.parametrize('package', FLOORS)
-def test_no_folder_imports_from_its_own_floor_or_above(package: str) -> None:
+def test_nothing_imports_from_its_own_floor_or_above(package: str) -> None:
     assert climbs(ROOT / package.replace('.', '/'), package, FLOORS[package]) == []
 
 
 @pytest.mark.parametrize('package', FLOORS)
-def test_every_folder_stands_on_a_floor(package: str) -> None:
-    folders = {init.parent.name for init in (ROOT / package.replace('.', '/')).glob('*/*.py')}
-    assert sorted(folders) == sorted(name for names in FLOORS[package] for name in names)
+def test_everything_stands_on_a_floor(package: str) -> None:
+    named = [name for names in FLOORS[package] for name in names]
+    assert sorted({*named, '__init__'}) == sorted(rooms(ROOT / package.replace('.', '/')))
+    assert len(named) == len(set(named))
+
+
+def test_what_drives_knows_nothing_of_what_trains() -> None:
+    folder = ROOT / 'multishift_perception'
+    assert [
+        f'{module.relative_to(folder)} -> {target}'
+        for module, own in modules(folder, 'multishift_perception')
+        for target in imported(module, own)
+        if is_of(target, 'multishift_training')
+    ] == []
+
+
+@pytest.mark.parametrize(
+    'absent', ['multishift_perception.sample_drive', 'matplotlib', 'jinja2', 'rosbags', 'click']
+)
+def test_the_vehicle_does_without(absent: str) -> None:
+    found = reached(('node', 'engine', 'pipeline'), 'multishift_perception')
+    assert [f'{by} -> {name}' for name, by in found.items() if is_of(name, absent)] == []
+
+
+def test_what_is_imported_in_turn_is_found() -> None:
+    found = reached(('replay',), 'multishift_perception')
+    assert found['jinja2'] == 'multishift_perception.report.page'
+    assert found['matplotlib.figure.Figure'] == 'multishift_perception.report.charts'
 
 
 @pytest.mark.parametrize(
@@ -87,3 +189,29 @@ def test_an_import_upwards_is_found(tmp_path: Path, line: str) -> None:
     (tmp_path / 'ground/cellar.py').write_text(line + '\n')
     [found] = climbs(tmp_path, 'house', floors)
     assert found.startswith('ground/cellar.py -> house')
+
+
+def test_modules_beside_the_folders_stand_on_floors_too(tmp_path: Path) -> None:
+    (tmp_path / 'room').mkdir()
+    (tmp_path / 'room/wall.py').write_text('from house.stone import mortar\n')
+    (tmp_path / 'stone.py').write_text('import os\n')
+    (tmp_path / 'roof.py').write_text('from house.room import wall\n')
+    floors = (('stone',), ('room',), ('roof',))
+    assert climbs(tmp_path, 'house', floors) == []
+    (tmp_path / 'stone.py').write_text('from house.room.wall import height\n')
+    (tmp_path / 'room/wall.py').write_text('from house import roof\n')
+    assert climbs(tmp_path, 'house', floors) == [
+        'stone.py -> house.room.wall.height',
+        'room/wall.py -> house.roof',
+    ]
+
+
+def test_the_face_may_stand_on_a_floor(tmp_path: Path) -> None:
+    (tmp_path / '__init__.py').write_text('from house.door import key\n')
+    (tmp_path / 'door.py').write_text('')
+    (tmp_path / 'attic.py').write_text('from house import version\n')
+    assert climbs(tmp_path, 'house', (('door',), ('__init__',), ('attic',))) == []
+    assert climbs(tmp_path, 'house', (('door',), ('attic',))) == ['attic.py -> house.version']
+    (tmp_path / 'door.py').write_text('from house import version\n')
+    found = climbs(tmp_path, 'house', (('door',), ('__init__',), ('attic',)))
+    assert found == ['door.py -> house.version']

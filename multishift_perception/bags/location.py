@@ -44,7 +44,7 @@ def locate(path: Path) -> Location:
     """Return the files of the bag at ``path``: a file, or a rosbag2 directory.
 
     Raises:
-        MultishiftError: There is no bag; the error names what there is, and the way to a bag.
+        MultishiftError: there is no bag; the error names what there is, and the way to a bag.
     """
     if not path.exists():
         raise MultishiftError(f'{path}: no such bag; check the path')

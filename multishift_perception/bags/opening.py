@@ -24,8 +24,8 @@ def open_storage(path: Path, stack: ExitStack) -> Storage:
         stack: closes the file, and removes what was decompressed.
 
     Raises:
-        MultishiftError: It is of ROS 1, or its messages are in a file beside it.
-        ValueError: It is of no known format. Damaged files may raise anything.
+        MultishiftError: it is of ROS 1, or its messages are in a file beside it.
+        ValueError: it is of no known format. Damaged files may raise anything.
     """
     real = _decompressed(path, stack) if path.suffix == COMPRESSED else path
     with real.open('rb') as file:

@@ -40,7 +40,7 @@ class BagReader:
         warnings: what of the bag is not read, or read with doubts; a line each.
 
     Raises:
-        MultishiftError: The bag is missing, empty, damaged or of another format.
+        MultishiftError: the bag is missing, empty, damaged or of another format.
     """
 
     def __init__(self, path: Path, *, name: str | None = None) -> None:
@@ -108,10 +108,10 @@ class BagReader:
         """Yield ``(topic, message, bag time in ns)`` in order of time.
 
         Args:
-            topics: Only these (default: all). An unknown topic is an error.
+            topics: only these (default: all). An unknown topic is an error.
 
         Raises:
-            MultishiftError: Unknown topic, unknown message type, or a damaged bag.
+            MultishiftError: unknown topic, unknown message type, or a damaged bag.
         """
         for topic, kind, data, time in self.raw_messages(topics):
             if kind not in TYPES.types:
@@ -177,7 +177,7 @@ class BagReader:
         """Say how much of a recording there is; refuse one that holds nothing for us.
 
         Raises:
-            MultishiftError: Nothing was recorded, or only messages of ROS 1.
+            MultishiftError: nothing was recorded, or only messages of ROS 1.
         """
         cut = [file for file in self._files if not file.storage.is_complete]
         if cut and not self.count():

@@ -28,7 +28,7 @@ def image_topics(reader: BagReader) -> dict[str, str]:
     the raw one is returned, unless only the compressed one has messages.
 
     Raises:
-        MultishiftError: The bag has no such topic; the error names those that it has.
+        MultishiftError: the bag has no such topic; the error names those that it has.
     """
     cameras = {topic: kind for topic, kind in reader.topics.items() if _of_a_camera(topic, kind)}
     if not cameras:
@@ -100,7 +100,7 @@ def mono8(message: Any, topic: str) -> NDArray[np.uint8]:
     """Return the pixels ``uint8 [h,w]`` of a mono8 Image.
 
     Raises:
-        MultishiftError: It has another encoding, or its fields contradict each other.
+        MultishiftError: it has another encoding, or its fields contradict each other.
     """
     height, width, step = message.height, message.width, message.step
     if message.encoding not in ('mono8', '8UC1'):

@@ -97,14 +97,14 @@ class BagWriter:
         """Write a CameraInfo of a pinhole camera without distortion.
 
         Args:
-            topic: Topic, by convention ``camera_info`` beside the image.
-            stamp_ns: Stamp of the image that it belongs to.
-            frame_id: Optical frame of the camera.
-            width: Width of the image in pixels.
-            height: Height of the image in pixels.
-            focal: Focal lengths (fx, fy) in pixels; None means uncalibrated, which REP 104
+            topic: topic, by convention ``camera_info`` beside the image.
+            stamp_ns: stamp of the image that it belongs to.
+            frame_id: optical frame of the camera.
+            width: width of the image in pixels.
+            height: height of the image in pixels.
+            focal: focal lengths (fx, fy) in pixels; None means uncalibrated, which REP 104
                 expresses by a matrix K of zeros.
-            centre: Principal point (cx, cy) in pixels.
+            centre: principal point (cx, cy) in pixels.
         """
         calibrated = focal is not None
         (fx, fy), (cx, cy) = focal or (0.0, 0.0), centre

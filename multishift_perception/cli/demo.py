@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from multishift_perception.bags import BagReader
+from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.cli.options import (
     backend_option,
     device_option,
@@ -26,7 +27,6 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError, install_extra
 from multishift_perception.files import remove_leftovers, scratch_folder
 from multishift_perception.report.drive_report import metrics, summary, write_report
-from multishift_perception.sample_bag import write_sample_bag
 
 _PATH = click.Path(path_type=Path)
 

@@ -23,9 +23,9 @@ from multishift_perception.cli.verbosity import (
 )
 from multishift_perception.disk import full_disk, is_full_disk
 from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.process.signals import ended_by_signals, signal_of
+from multishift_perception.process.threads import wait_asleep
 from multishift_perception.progress import close_bars
-from multishift_perception.signals import ended_by_signals, signal_of
-from multishift_perception.threads import wait_asleep
 
 _NAMES = {signal.SIGINT: 'Ctrl-C'}
 _ANEW = 'nothing is half-written, and it begins anew when it is started again'

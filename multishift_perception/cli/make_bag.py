@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.bags.from_images import make_bag
 from multishift_perception.cli.options import force_option
 from multishift_perception.destinations import BAG, check_file
-from multishift_perception.label_map import load_label_map, own_labels
-from multishift_perception.make_bag import make_bag
+from multishift_perception.images.label_map import load_label_map, own_labels
 
 _PATH = click.Path(path_type=Path)
 

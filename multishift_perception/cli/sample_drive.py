@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.cli.options import force_option
 from multishift_perception.destinations import BAG, check_file
-from multishift_perception.sample_bag import write_sample_bag
 
 
 @click.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-from multishift_perception.signals import end_with_parent
+from multishift_perception.process.signals import end_with_parent
 
 
 def main() -> None:

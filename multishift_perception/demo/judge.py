@@ -8,6 +8,7 @@ from pathlib import Path
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
+from multishift_perception.bags.truth_join import BagFrame, TruthJoin
 from multishift_perception.demo.graph import GraphRun, Source
 from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.demo.results import (
@@ -20,14 +21,13 @@ from multishift_perception.demo.results import (
 from multishift_perception.destinations import DEMO
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_codec import FrameError, decode
+from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
 from multishift_perception.progress import track
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
-from multishift_perception.truth_join import BagFrame, TruthJoin
 
 _STAGES = {output: output.stage for output in Output if output.stage}
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from multishift_perception import bags
 from multishift_perception.bags import BagReader
+from multishift_perception.bags.truth_join import BagFrame, TruthJoin
 from multishift_perception.demo.graph import GraphRun
 from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.errors import MultishiftError
 from multishift_perception.frame_tally import FrameTally
 from multishift_perception.outputs import DIAGNOSTICS, NODE, Output
-from multishift_perception.truth_join import BagFrame, TruthJoin
 
 # What is waited for, and of that what is judged by its pixels.
 TIMED = frozenset(output for output in Output if output.recorded and output.is_image)

@@ -11,7 +11,7 @@ import yaml
 from multishift_perception.classes import SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
-from multishift_perception.typed_yaml import read_document
+from multishift_perception.schema.yaml_files import read_document
 
 MANIFEST = 'manifest.yaml'
 SCHEMA_VERSION = 1

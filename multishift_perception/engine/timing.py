@@ -19,8 +19,8 @@ from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.selection import Choice, choose
 from multishift_perception.errors import MultishiftError
+from multishift_perception.process.workers import WorkerProcess
 from multishift_perception.progress import track
-from multishift_perception.workers import WorkerProcess
 
 # Between them the engines take turns, so that a machine that slows down slows all of them.
 _ROUNDS = 10

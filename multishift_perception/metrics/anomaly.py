@@ -20,18 +20,18 @@ class AnomalyResult:
     """How well the score tells novel from known pixels.
 
     Attributes:
-        auroc: Area under the ROC curve; a tie counts one half.
-        ap: Average precision (area under the precision-recall steps).
+        auroc: area under the ROC curve; a tie counts one half.
+        ap: average precision (area under the precision-recall steps).
         fpr95: False-positive rate at the first threshold with a true-positive rate >= 95 %.
-        novel_pixels: Positives counted.
-        known_pixels: Negatives counted.
-        error: Bound on the error of each of the three that binning may cause; 0 where exact.
+        novel_pixels: positives counted.
+        known_pixels: negatives counted.
+        error: bound on the error of each of the three that binning may cause; 0 where exact.
         fpr95_nearest: False-positive rate at the recall nearest to 95 %, be it below or above, as
             the published MultiShiftSeg code has it.
-        auroc_bounds: Lowest and highest value the exact AUROC can have.
-        ap_bounds: The same for the average precision.
-        fpr95_bounds: The same for FPR95.
-        fpr95_nearest_bounds: The same for its variant.
+        auroc_bounds: lowest and highest value the exact AUROC can have.
+        ap_bounds: the same for the average precision.
+        fpr95_bounds: the same for FPR95.
+        fpr95_nearest_bounds: the same for its variant.
     """
 
     auroc: float | None
@@ -68,10 +68,10 @@ class AnomalyMetrics:
 
         Args:
             score: ``uint8`` or float (compared as float32), larger is more anomalous.
-            truth: Ground truth, ``uint8`` of the same shape.
+            truth: ground truth, ``uint8`` of the same shape.
 
         Raises:
-            ValueError: The shapes differ, or a score is NaN, infinite or of another kind than
+            ValueError: the shapes differ, or a score is NaN, infinite or of another kind than
                 before. Then nothing is counted.
         """
         self._kind = common_kind(self._kind, kind_of(score))
@@ -94,7 +94,7 @@ class AnomalyMetrics:
         """Return the metrics that ``to_bytes`` described.
 
         Raises:
-            ValueError: It describes no anomaly metrics.
+            ValueError: it describes no anomaly metrics.
         """
         arrays = metric_state.unpack('AnomalyMetrics', state)
         metrics = cls(max_bins)
@@ -129,7 +129,7 @@ class AnomalyMetrics:
         """Return true- and false-positive rate and precision over thresholds, for charts.
 
         Args:
-            points: Thresholds at most, spread evenly along the ROC curve.
+            points: thresholds at most, spread evenly along the ROC curve.
 
         Returns:
             None where known or novel pixels are missing.

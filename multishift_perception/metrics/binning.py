@@ -26,7 +26,7 @@ class Binned(NamedTuple):
 
     Attributes:
         codes: ``int64 [B]``.
-        counts: Known (row 0) and novel (row 1) pixels, ``uint32`` or ``int64 [2,B]``.
+        counts: known (row 0) and novel (row 1) pixels, ``uint32`` or ``int64 [2,B]``.
     """
 
     codes: NDArray[np.int64]
@@ -37,9 +37,9 @@ class Resolution(NamedTuple):
     """How many pixels may share a bin.
 
     Attributes:
-        tolerance: Part of the pixels above the bin; zero where all keys stay exact.
-        share: Part of all pixels, if that is less.
-        exact_novel: Whether the keys of novel pixels stay exact, and known pixels on either side
+        tolerance: part of the pixels above the bin; zero where all keys stay exact.
+        share: part of all pixels, if that is less.
+        exact_novel: whether the keys of novel pixels stay exact, and known pixels on either side
             of one apart.
     """
 
@@ -133,10 +133,10 @@ def _coarsened(
     """Widen the bins of a block.
 
     Args:
-        block: The bins.
-        pixels: How many there are in all, and above the block.
-        limits: The nearest keys below and above that no bin may reach.
-        resolution: How many pixels may share a bin.
+        block: the bins.
+        pixels: how many there are in all, and above the block.
+        limits: the nearest keys below and above that no bin may reach.
+        resolution: how many pixels may share a bin.
     """
     codes, counts = block
     if not codes.size:

@@ -39,12 +39,12 @@ class ComponentResult:
     """Figures over all components of all images; None where there is no such component.
 
     Attributes:
-        siou: Mean sIoU of the components in the ground truth.
-        ppv: Mean positive predictive value of the predicted components.
-        f1: Mean of the F1 scores at the thresholds, the benchmark's F1*.
+        siou: mean sIoU of the components in the ground truth.
+        ppv: mean positive predictive value of the predicted components.
+        f1: mean of the F1 scores at the thresholds, the benchmark's F1*.
         f1_at: F1 score at each of ``THRESHOLDS``.
-        truths: Components in the ground truth.
-        predictions: Components in the prediction.
+        truths: components in the ground truth.
+        predictions: components in the prediction.
     """
 
     siou: float | None
@@ -84,12 +84,12 @@ class ComponentMetrics:
         """Add an image.
 
         Args:
-            mask: Not zero where an anomaly is reported, ``[h,w]``. The benchmark's own masks are
+            mask: not zero where an anomaly is reported, ``[h,w]``. The benchmark's own masks are
                 at the threshold of the best F1 by pixel (``AnomalyMetrics.curve``).
-            truth: Ground truth, ``uint8 [h,w]``.
+            truth: ground truth, ``uint8 [h,w]``.
 
         Raises:
-            ValueError: The shapes differ.
+            ValueError: the shapes differ.
         """
         check_shapes(mask, truth)
         objects, small = _components(truth == NOVEL, self.sizes.truth)
@@ -106,7 +106,7 @@ class ComponentMetrics:
         """Add what another object has counted.
 
         Raises:
-            ValueError: It has other least sizes.
+            ValueError: it has other least sizes.
         """
         if other.sizes != self.sizes:
             raise ValueError(f'cannot merge components of {other.sizes} into {self.sizes}')
@@ -131,7 +131,7 @@ class ComponentMetrics:
         """Return the metrics that ``to_bytes`` described.
 
         Raises:
-            ValueError: It describes no component metrics.
+            ValueError: it describes no component metrics.
         """
         arrays = metric_state.unpack('ComponentMetrics', state)
         metrics = cls(Sizes(*arrays['sizes'].tolist()))

@@ -21,7 +21,7 @@ class Curve:
         threshold: ``float32 [K]``, falling.
         tpr: True-positive rate, also called recall, ``float64 [K]``.
         fpr: False-positive rate, ``float64 [K]``.
-        precision: Share of novel pixels among the reported ones, ``float64 [K]``.
+        precision: share of novel pixels among the reported ones, ``float64 [K]``.
     """
 
     threshold: NDArray[np.float32]

@@ -47,12 +47,12 @@ class ExactAnomalyMetrics:
         """Start empty.
 
         Args:
-            folder: Where the files go, empty or new; by default a temporary one, removed with
+            folder: where the files go, empty or new; by default a temporary one, removed with
                 this object.
-            max_pending: Pixels that are sorted at a time, 2^16 at least.
+            max_pending: pixels that are sorted at a time, 2^16 at least.
 
         Raises:
-            MultishiftError: The folder has the scores of another evaluation.
+            MultishiftError: the folder has the scores of another evaluation.
         """
         if folder is None:
             self._temporary = [tempfile.TemporaryDirectory(prefix='multishift-scores-')]
@@ -74,7 +74,7 @@ class ExactAnomalyMetrics:
         """Return metrics of what another object has written to its folder.
 
         Raises:
-            MultishiftError: The folder has no scores, or a file is cut off.
+            MultishiftError: the folder has no scores, or a file is cut off.
         """
         metrics = cls()
         metrics._files = sorted(folder.glob('*' + _SUFFIX))
@@ -94,12 +94,12 @@ class ExactAnomalyMetrics:
 
         Args:
             score: ``uint8`` or float (compared as float32), larger is more anomalous.
-            truth: Ground truth, ``uint8`` of the same shape.
+            truth: ground truth, ``uint8`` of the same shape.
 
         Raises:
-            ValueError: The shapes differ, or a score is NaN, infinite or of another kind than
+            ValueError: the shapes differ, or a score is NaN, infinite or of another kind than
                 before. Then nothing is counted.
-            MultishiftError: The folder cannot be written.
+            MultishiftError: the folder cannot be written.
         """
         self._kind = common_kind(self._kind, kind_of(score))
         for known, novel in pieces(score, truth):
@@ -119,7 +119,7 @@ class ExactAnomalyMetrics:
         """Write what is pending, so that ``open`` finds all scores so far.
 
         Raises:
-            MultishiftError: The folder cannot be written.
+            MultishiftError: the folder cannot be written.
         """
         for row, keys in enumerate(self._buffer.empty()):
             if keys.size:
@@ -129,7 +129,7 @@ class ExactAnomalyMetrics:
         """Return the metrics of all images so far.
 
         Raises:
-            MultishiftError: The folder cannot be written.
+            MultishiftError: the folder cannot be written.
         """
         self.flush()
         known, novel = self._pixels.tolist()

@@ -21,7 +21,7 @@ class Grouped(Generic[K, M]):
     """Metrics per group, such as per camera and weather, and over any choice of groups.
 
     Attributes:
-        groups: The metrics of every group asked for so far, in that order.
+        groups: the metrics of every group asked for so far, in that order.
     """
 
     def __init__(self, new: Callable[[], M]) -> None:

@@ -28,9 +28,9 @@ class Bins:
     disjoint or nested: a bin within another holds pixels that were counted more finely.
 
     Attributes:
-        low: Key of the lowest score a pixel of the bin may have, ``uint32 [B]``.
-        high: Key of the highest, ``uint32 [B]``; equal to ``low`` where the score is exact.
-        counts: Known (row 0) and novel (row 1) pixels, ``uint32`` or ``int64 [2,B]``.
+        low: key of the lowest score a pixel of the bin may have, ``uint32 [B]``.
+        high: key of the highest, ``uint32 [B]``; equal to ``low`` where the score is exact.
+        counts: known (row 0) and novel (row 1) pixels, ``uint32`` or ``int64 [2,B]``.
     """
 
     low: Keys

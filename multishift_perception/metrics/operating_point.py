@@ -49,7 +49,7 @@ class OperatingPoint:
         """Return the rates that ``to_bytes`` described.
 
         Raises:
-            ValueError: It describes no operating point.
+            ValueError: it describes no operating point.
         """
         point = cls()
         point._counts += metric_state.unpack('OperatingPoint', state)['counts']

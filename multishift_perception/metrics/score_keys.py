@@ -60,7 +60,7 @@ def kind_of(score: Score) -> str:
     """Return ``'uint8'`` or ``'float'``.
 
     Raises:
-        ValueError: The scores are neither.
+        ValueError: the scores are neither.
     """
     if score.dtype == np.uint8:
         return 'uint8'
@@ -73,7 +73,7 @@ def common_kind(kind: str, other: str) -> str:
     """Return the kind of scores of two sources, of which one may have none yet (``''``).
 
     Raises:
-        ValueError: The kinds differ.
+        ValueError: the kinds differ.
     """
     if kind and other and kind != other:
         raise ValueError(f'cannot mix {other} scores with {kind} scores')
@@ -84,7 +84,7 @@ def pieces(score: Score, truth: NDArray[np.uint8]) -> Iterator[tuple[Keys, Keys]
     """Yield the keys of known (below 254) and of novel (254) pixels, some 10^4 at a time.
 
     Raises:
-        ValueError: The shapes differ, or the score of a known or novel pixel is NaN or infinite.
+        ValueError: the shapes differ, or the score of a known or novel pixel is NaN or infinite.
     """
     check_shapes(score, truth)
     scores, labels = score.reshape(-1), truth.reshape(-1)

@@ -18,16 +18,16 @@ class SegmentationResult:
     """How well known classes are told apart.
 
     Attributes:
-        miou: Mean of ``iou`` over the classes that have one.
-        iou: Intersection over union per class, ``TP / (TP + FP + FN)`` over known pixels; None
+        miou: mean of ``iou`` over the classes that have one.
+        iou: intersection over union per class, ``TP / (TP + FP + FN)`` over known pixels; None
             where the class occurs neither in the ground truth nor in the prediction. So a class
             that is predicted, but absent from the ground truth, has 0, as MMSegmentation and
             cityscapesScripts count it.
-        pixel_accuracy: Share of known pixels with the right class.
-        pixels: Known pixels counted.
-        class_accuracy: Share of a class's pixels that are found, also called recall; None where
+        pixel_accuracy: share of known pixels with the right class.
+        pixels: known pixels counted.
+        class_accuracy: share of a class's pixels that are found, also called recall; None where
             the class does not occur in the ground truth.
-        mean_class_accuracy: Its mean over the classes that occur.
+        mean_class_accuracy: its mean over the classes that occur.
     """
 
     miou: float | None
@@ -50,11 +50,11 @@ class SegmentationMetrics:
         """Add an image.
 
         Args:
-            labels: Predicted class per pixel, ``uint8 [...]``, ``0..C-1``.
-            truth: Ground truth, ``uint8`` of the same shape.
+            labels: predicted class per pixel, ``uint8 [...]``, ``0..C-1``.
+            truth: ground truth, ``uint8`` of the same shape.
 
         Raises:
-            ValueError: The shapes differ, or a value is neither a class, novel nor void.
+            ValueError: the shapes differ, or a value is neither a class, novel nor void.
         """
         joint = _joint(truth, labels)
         _check_values('ground truth', joint.sum(1), self.num_classes, allowed=(NOVEL, VOID))
@@ -79,7 +79,7 @@ class SegmentationMetrics:
         """Return the metrics that ``to_bytes`` described.
 
         Raises:
-            ValueError: It describes no segmentation metrics.
+            ValueError: it describes no segmentation metrics.
         """
         arrays = metric_state.unpack('SegmentationMetrics', state)
         metrics = cls(int(arrays['num_classes']))

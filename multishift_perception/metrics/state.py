@@ -30,7 +30,7 @@ def unpack(kind: str, state: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of a state; nothing in it is executed.
 
     Raises:
-        ValueError: It is no state of metrics of this kind.
+        ValueError: it is no state of metrics of this kind.
     """
     try:
         with np.load(io.BytesIO(state), allow_pickle=False) as archive:

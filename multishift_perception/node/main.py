@@ -8,8 +8,8 @@ import logging
 import sys
 
 from multishift_perception.errors import MultishiftError, install_extra, one_line
-from multishift_perception.memory import keep_large_buffers
 from multishift_perception.outputs import NODE_NAME
+from multishift_perception.process.memory import keep_large_buffers
 
 _no_ros: ImportError | None = None
 try:

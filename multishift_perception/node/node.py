@@ -46,7 +46,7 @@ class PerceptionNode(LifecycleNode):
 
     @property
     def settings(self) -> Settings:
-        """The parameters' values of the moment."""
+        """The parameters' current values."""
         return self._node_parameters.settings
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ import rclpy
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.frame_tally import Drop
-from multishift_perception.image_codec import FrameError, decode
+from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.engine_statistics import EngineStatistics
 from multishift_perception.node.frame_age import judge
@@ -54,7 +54,7 @@ class Processor:
         Args:
             pipeline: the inference.
             cameras: the cameras by name.
-            settings: returns the settings of the moment.
+            settings: returns the current settings.
             now_ns: the node's clock in nanoseconds.
             engine_size: height and width of the network's input.
             statistics: where the engine calls are counted.

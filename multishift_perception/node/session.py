@@ -37,7 +37,7 @@ class Session:
 
         Args:
             node: the node.
-            settings: returns the settings of the moment.
+            settings: returns the current settings.
 
         Raises:
             MultishiftError: the engine cannot be loaded, or a QoS override has a bad value.

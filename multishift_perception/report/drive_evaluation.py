@@ -26,14 +26,14 @@ class JudgedFrame:
     """A frame with its outputs, all of the same height and width.
 
     Attributes:
-        camera: Name of the camera.
-        condition: Light and weather; empty where unknown.
-        time: Seconds since the start of the drive.
+        camera: name of the camera.
+        condition: light and weather; empty where unknown.
+        time: seconds since the start of the drive.
         image: RGB ``uint8 [h,w,3]``.
-        labels: Predicted class, ``uint8 [h,w]``.
-        mask: Not zero where an anomaly is reported, ``uint8 [h,w]``.
-        score: Larger is more anomalous, ``uint8`` or float ``[h,w]``.
-        truth: Labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+        labels: predicted class, ``uint8 [h,w]``.
+        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
+        score: larger is more anomalous, ``uint8`` or float ``[h,w]``.
+        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
     """
 
     camera: str
@@ -51,9 +51,9 @@ class Scores:
     """Metrics over a group of frames; undefined ones are None.
 
     Attributes:
-        name: Name of the condition or camera; ``all`` for the whole drive.
-        frames: Frames in the group.
-        frames_with_truth: Those that the metrics count.
+        name: name of the condition or camera; ``all`` for the whole drive.
+        frames: frames in the group.
+        frames_with_truth: those that the metrics count.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Evaluation:
         """Count a frame.
 
         Raises:
-            ValueError: Outputs and ground truth differ in shape, or a label is out of range.
+            ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
         self._groups[frame.camera, frame.condition].add(frame)
         self._gallery.offer(

@@ -28,8 +28,8 @@ class Latency:
     """Durations of one stage.
 
     Attributes:
-        stage: What was timed, in words.
-        ms: One value per frame or call, milliseconds.
+        stage: what was timed, in words.
+        ms: one value per frame or call, milliseconds.
     """
 
     stage: str
@@ -54,10 +54,10 @@ class FrameCount:
     """Where the frames of a camera went.
 
     Attributes:
-        camera: Name or topic.
-        sent: Frames in the bag, or published.
-        received: Frames with outputs.
-        dropped: Frames without, by cause.
+        camera: name or topic.
+        sent: frames in the bag, or published.
+        received: frames with outputs.
+        dropped: frames without, by cause.
     """
 
     camera: str
@@ -71,19 +71,19 @@ class Report:
     """All that a report shows.
 
     Attributes:
-        command: That made it, by which a later one knows it for its own.
-        title: Heading.
-        subtitle: One line below it: what ran over what.
-        classes: Known classes, in order of their label values.
-        threshold: Operating threshold of the anomaly mask, 0..1 on the calibrated scale.
-        overall: Metrics over all frames.
-        conditions: Metrics per condition; empty where unknown.
-        cameras: Metrics per camera.
-        latencies: Stages in order; the last one is the whole, and is the one at the top.
-        counts: Frame counts per camera.
-        pictures: Rows of the gallery.
-        provenance: What is needed to repeat the run: names, hashes, versions.
-        warnings: What was not read or not judged, a line each.
+        command: that made it, by which a later one knows it for its own.
+        title: heading.
+        subtitle: one line below it: what ran over what.
+        classes: known classes, in order of their label values.
+        threshold: operating threshold of the anomaly mask, 0..1 on the calibrated scale.
+        overall: metrics over all frames.
+        conditions: metrics per condition; empty where unknown.
+        cameras: metrics per camera.
+        latencies: stages in order; the last one is the whole, and is the one at the top.
+        counts: frame counts per camera.
+        pictures: rows of the gallery.
+        provenance: what is needed to repeat the run: names, hashes, versions.
+        warnings: what was not read or not judged, a line each.
     """
 
     command: str

@@ -26,8 +26,8 @@ class Picture:
 
     Attributes:
         truth: None where there is no ground truth.
-        found: Share of the novel pixels that the mask covers; None where there is none.
-        false_alarms: Share of the known pixels that the mask covers; None without ground truth.
+        found: share of the novel pixels that the mask covers; None where there is none.
+        false_alarms: share of the known pixels that the mask covers; None without ground truth.
     """
 
     camera: str
@@ -51,8 +51,8 @@ class Gallery:
         """Start empty.
 
         Args:
-            classes: Known classes, for their colours.
-            limit: Pictures at most, or one for every camera and condition if those are more.
+            classes: known classes, for their colours.
+            limit: pictures at most, or one for every camera and condition if those are more.
         """
         self._colors = color_table(classes)
         self._limit = limit

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from multishift_perception.engine import EMBEDDED_BUNDLE, Engine
 from multishift_perception.engine.probe import ProbeSet
-from multishift_perception.memory import keep_large_buffers
+from multishift_perception.process.memory import keep_large_buffers
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.models import create
 

@@ -16,7 +16,7 @@ import time
 import numpy as np
 import torch
 
-from multishift_perception.memory import keep_large_buffers
+from multishift_perception.process.memory import keep_large_buffers
 from multishift_training import models
 
 ROUNDS, STEPS = 7, 12

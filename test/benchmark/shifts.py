@@ -19,7 +19,7 @@ import click
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
-from multishift_perception.typed_yaml import read_typed
+from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.augmentation.config import read_config
 from multishift_training.augmentation.run import augment
 from multishift_training.checkpoints.trained import open_trained

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from multishift_perception.frame_errors import BrokenFrame, FrameError, OversizedFrame
 from multishift_perception.frame_tally import Drop, FrameTally
+from multishift_perception.images.frame_errors import BrokenFrame, FrameError, OversizedFrame
 
 
 def test_what_the_node_writes_the_demo_reads() -> None:

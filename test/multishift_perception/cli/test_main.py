@@ -11,7 +11,7 @@ import pytest
 from multishift_perception import __version__
 from multishift_perception.cli import main as cli
 from multishift_perception.errors import MultishiftError
-from multishift_perception.threads import wait_asleep
+from multishift_perception.process.threads import wait_asleep
 
 
 def multishift(*arguments: object) -> subprocess.CompletedProcess[str]:

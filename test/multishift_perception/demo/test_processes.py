@@ -12,7 +12,7 @@ import pytest
 from multishift_perception.demo.processes import Process, Processes
 from multishift_perception.disk import FullDiskError
 from multishift_perception.errors import MultishiftError
-from multishift_perception.signals import Stopped, ended_by_signals
+from multishift_perception.process.signals import Stopped, ended_by_signals
 
 # Modules of the standard library that a process can run: one that ends, one that stays.
 ENDS = ('timeit', '-n', '1', 'pass')

@@ -6,7 +6,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from multishift_perception.image_codec import decode
+from multishift_perception.images.codec import decode
 from multishift_perception.node.messages import (
     image_message,
     jpeg_message,

@@ -8,7 +8,7 @@ import re
 from pydantic import BaseModel
 import pytest
 
-from multishift_perception.schema_words import tag_of
+from multishift_perception.schema.words import tag_of
 from multishift_training.cli import reference
 
 FILE = Path(__file__).parents[3] / 'docs' / 'configuration.md'

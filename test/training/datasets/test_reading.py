@@ -14,9 +14,9 @@ import pytest
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.frame_errors import OversizedFrame
-from multishift_perception.image_codec import decode_compressed
-from multishift_perception.label_map import UNMAPPED
+from multishift_perception.images.codec import decode_compressed
+from multishift_perception.images.frame_errors import OversizedFrame
+from multishift_perception.images.label_map import UNMAPPED
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.images import LabelledImages
 from multishift_training.datasets.reading import read_image, read_labels

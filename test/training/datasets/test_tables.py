@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 import pytest
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.label_map import UNMAPPED
+from multishift_perception.images.label_map import UNMAPPED
 from multishift_training.datasets import ImageData, TrainingData
 from multishift_training.datasets.tables import label_table, spans
 

@@ -28,7 +28,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import OBSTACLE_TRACK, ComponentMetrics
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
-from multishift_perception.signals import ended_by_signals
+from multishift_perception.process.signals import ended_by_signals
 from multishift_training import models
 from multishift_training.checkpoints.trained import Checkpoint, save
 from multishift_training.evaluation import progress

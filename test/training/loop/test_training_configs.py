@@ -9,7 +9,7 @@ import torch
 
 from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
-from multishift_perception.typed_yaml import read_typed
+from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.augmentation.config import read_config as read_augmentation
 from multishift_training.checkpoints import trained
 from multishift_training.datasets.sample_config import (

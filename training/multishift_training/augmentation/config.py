@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from multishift_perception.typed_yaml import read_typed
+from multishift_perception.schema.yaml_files import read_typed
 from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
 from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed

@@ -13,7 +13,7 @@ from PIL import Image
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_files import UNREADABLE
+from multishift_perception.images.decoding import UNREADABLE
 from multishift_perception.sample_drive import NOVEL_OBJECTS, cutout
 from multishift_training.augmentation.ade20k import ade20k
 from multishift_training.augmentation.config import AdeObjects, CutoutObjects, ObjectData

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from multishift_perception.pipeline import resize_labels
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -97,11 +98,7 @@ class Composition(NamedTuple):
 
 def nearest(values: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     """Return bytes or booleans ``[H,W]`` at ``size`` (rows, columns), none mixed with another."""
-    rows, columns = size
-    resized = cv2.resize(
-        values.view(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT
-    )
-    return resized.view(values.dtype)
+    return resize_labels(values.view(np.uint8), size).view(values.dtype)
 
 
 class Generated(NamedTuple):

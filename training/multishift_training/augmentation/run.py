@@ -18,8 +18,8 @@ import torch
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, write_text
+from multishift_perception.process.workers import worker_pool
 from multishift_perception.progress import Bar, bar
-from multishift_perception.workers import worker_pool
 from multishift_training.augmentation import sheet
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
 from multishift_training.augmentation.filters import open_jury

@@ -14,7 +14,7 @@ from PIL import Image
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_files import UNREADABLE
+from multishift_perception.images.decoding import UNREADABLE
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.report.gallery import jpeg
 from multishift_perception.report.page import environment

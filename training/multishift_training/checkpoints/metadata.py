@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.typed_yaml import Document
+from multishift_perception.schema.yaml_files import Document
 from multishift_training.loop.config import TrainConfig
 
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from multishift_perception.files import write_text
-from multishift_perception.label_map import Label, RawValue
-from multishift_perception.schema_words import Accepted, one_of, tag_of, words
+from multishift_perception.images.label_map import Label, RawValue
+from multishift_perception.schema.words import Accepted, one_of, tag_of, words
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.datasets import ValidationData
 from multishift_training.loop.config import TrainConfig

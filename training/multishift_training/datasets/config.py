@@ -22,9 +22,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from multishift_perception.classes import CITYSCAPES
-from multishift_perception.label_map import CLASS, class_index
+from multishift_perception.images.label_map import CLASS, class_index
 from multishift_perception.sample_drive import CONDITIONS
-from multishift_perception.schema_words import Accepted, Words, did_you_mean, one_of
+from multishift_perception.schema.words import Accepted, Words, did_you_mean, one_of
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Truth = Literal['classes', 'anomaly']

@@ -9,7 +9,7 @@ from pathlib import Path
 import re
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_listing import list_files
+from multishift_perception.images.listing import list_files
 
 MEND_ROOT = 'mend its folder in the configuration, or give the data root with --data'
 

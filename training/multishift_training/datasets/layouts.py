@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_listing import PICTURES
+from multishift_perception.images.listing import PICTURES
 from multishift_training.datasets.config import (
     AcdcPocData,
     CamvidData,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.signals import deaf_to_signals, obey_parent
+from multishift_perception.process.signals import deaf_to_signals, obey_parent
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.outliers import Outliers, open_outliers, paste
 from multishift_training.datasets.sample_config import ValidationData

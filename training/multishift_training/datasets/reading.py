@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.frame_errors import FrameError
-from multishift_perception.image_files import decode_file
-from multishift_perception.label_map import UNMAPPED, look_up, read_raw_labels
+from multishift_perception.images.decoding import decode_file
+from multishift_perception.images.frame_errors import FrameError
+from multishift_perception.images.label_map import UNMAPPED, look_up, read_raw_labels
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.tables import Table, spans
 

@@ -16,9 +16,9 @@ from PIL import Image
 from multishift_perception import classes, sample_drive
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import file_lock, replacing
+from multishift_perception.process.workers import worker_pool
 from multishift_perception.progress import track
 from multishift_perception.sample_drive import random_frame
-from multishift_perception.workers import worker_pool
 from multishift_training.datasets.config import SampleDriveData
 from multishift_training.datasets.entries import Entry, find, pair
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.label_map import UNMAPPED, load_label_map
+from multishift_perception.images.label_map import UNMAPPED, load_label_map
 from multishift_training.datasets.config import (
     AcdcPocData,
     CamvidData,

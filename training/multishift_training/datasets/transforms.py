@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import VOID
-from multishift_perception.pipeline import fit
+from multishift_perception.pipeline import fit, resize_labels
 from multishift_training.datasets.images import LabelledImage
 from multishift_training.datasets.sample_config import (
     DeepLabTransforms,
@@ -104,10 +104,7 @@ def weather() -> list[Any]:
 
 def resized(image: Bytes, labels: Bytes, size: tuple[int, int]) -> LabelledImage:
     """Return image and labels stretched to ``size`` (rows, columns), as the pipeline does."""
-    rows, columns = size
-    # By pixel centres, as the image; the plain one is off by up to half a pixel of the result.
-    nearest = cv2.resize(labels, (columns, rows), interpolation=cv2.INTER_NEAREST_EXACT)
-    return fit(image, size), np.asarray(nearest, np.uint8)
+    return fit(image, size), resize_labels(labels, size)
 
 
 def _crop(size: tuple[int, int]) -> Any:

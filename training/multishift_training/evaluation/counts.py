@@ -10,7 +10,7 @@ import numpy as np
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import Sizes
 from multishift_perception.metrics import state as metric_state
-from multishift_perception.signals import waiting_for_block
+from multishift_perception.process.signals import waiting_for_block
 from multishift_training.datasets import LabelledImages
 from multishift_training.evaluation.frames import Frame, Images
 from multishift_training.evaluation.runners import Runner

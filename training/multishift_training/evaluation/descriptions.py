@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.typed_yaml import Document, read_document
+from multishift_perception.schema.yaml_files import Document, read_document
 from multishift_training.datasets import ImageData, ValidationData
 
 # A union, which mypy takes for no type.

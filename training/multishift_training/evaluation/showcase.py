@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multishift_perception.classes import NOVEL
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.metrics import state as metric_state
+from multishift_perception.pipeline import resize_labels
 
 Bytes = NDArray[np.uint8]
 AP, MIOU = 'AP', 'mIoU'
@@ -48,18 +49,14 @@ class Shown:
         height, width = self.truth.shape
         columns = min(width, _WIDTH)
         size = (columns, max(1, round(height * columns / width)))
-        nearest = [
-            None if part is None else cv2.resize(part, size, interpolation=cv2.INTER_NEAREST_EXACT)
-            for part in (self.truth, self.labels, self.mask)
-        ]
         return Shown(
             self.name,
             self.condition,
             np.asarray(cv2.resize(self.image, size, interpolation=cv2.INTER_AREA), np.uint8),
-            np.asarray(nearest[0], np.uint8),
-            np.asarray(nearest[1], np.uint8),
+            resize_labels(self.truth, size[::-1]),
+            resize_labels(self.labels, size[::-1]),
             np.asarray(cv2.resize(self.score, size, interpolation=cv2.INTER_AREA), np.float32),
-            None if nearest[2] is None else np.asarray(nearest[2], np.uint8),
+            None if self.mask is None else resize_labels(self.mask, size[::-1]),
         )
 
 

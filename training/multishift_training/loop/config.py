@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from multishift_perception.schema_words import Words, did_you_mean, one_of
-from multishift_perception.typed_yaml import read_typed
+from multishift_perception.schema.words import Words, did_you_mean, one_of
+from multishift_perception.schema.yaml_files import read_typed
 from multishift_training import models
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
 from multishift_training.losses.options import MaskWeights, MeanOver, ThirdTerm

@@ -17,7 +17,7 @@ from torch import Tensor
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
-from multishift_perception.memory import keep_large_buffers
+from multishift_perception.process.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
-from multishift_perception.schema_words import did_you_mean
+from multishift_perception.schema.words import did_you_mean
 from multishift_training.loop.config import Stage
 from multishift_training.methods import Losses
 from multishift_training.models import SegmentationModel

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 import simplejpeg
 
-from multishift_perception.frame_errors import BrokenFrame, OversizedFrame, UnsupportedEncoding
+from multishift_perception.images.frame_errors import (
+    BrokenFrame,
+    OversizedFrame,
+    UnsupportedEncoding,
+)
 
 # Quoted: array.array takes no subscript at run time before Python 3.12.
 Buffer: TypeAlias = 'bytes | bytearray | memoryview | array[int]'

@@ -20,12 +20,12 @@ class BagFrame:
     """A camera frame of a bag with what belongs to it.
 
     Attributes:
-        topic: Image topic.
-        message: Image or CompressedImage.
-        kind: Type of the message.
-        time_ns: Bag time.
-        truth: Ground truth labels (Image) with the same stamp, if there are.
-        condition: The condition at that time; empty where unknown.
+        topic: image topic.
+        message: image or CompressedImage.
+        kind: type of the message.
+        time_ns: bag time.
+        truth: ground truth labels (Image) with the same stamp, if there are.
+        condition: the condition at that time; empty where unknown.
     """
 
     topic: str

@@ -21,11 +21,11 @@ def write_sample_bag(
     """Render a drive into a bag; the same arguments give the same bytes.
 
     Args:
-        out: Bag to write, ``.mcap``.
-        seed: Stands for the whole drive, >= 0.
-        seconds: Duration, > 0.
-        rate: Frames per second of each camera, > 0; all cameras have the same stamps.
-        size: Height and width of the frames in pixels.
+        out: bag to write, ``.mcap``.
+        seed: stands for the whole drive, >= 0.
+        seconds: duration, > 0.
+        rate: frames per second of each camera, > 0; all cameras have the same stamps.
+        size: height and width of the frames in pixels.
 
     Returns:
         Frames per camera.

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from multishift_perception.workers import worker_pool
+from multishift_perception.process.workers import worker_pool
 
 # Starts two workers that take long, says which, and waits for them.
 PARENT = """
 import multiprocessing, sys, time
-from multishift_perception.workers import worker_pool
+from multishift_perception.process.workers import worker_pool
 if __name__ == '__main__':
     try:
         with worker_pool(2, dict, ()) as pool:

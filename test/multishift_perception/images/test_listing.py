@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from multishift_perception.bags.from_images import find_images
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_listing import list_files
-from multishift_perception.make_bag import find_images
+from multishift_perception.images.listing import list_files
 
 
 def touch(*paths: Path) -> None:

@@ -10,7 +10,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
-from multishift_perception.signals import deaf_to_signals, end_with_parent, obey_parent
+from multishift_perception.process.signals import deaf_to_signals, end_with_parent, obey_parent
 
 
 class WorkerProcess(SpawnProcess):

@@ -18,9 +18,9 @@ from pydantic import BeforeValidator, Field
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.image_files import UNREADABLE
-from multishift_perception.schema_words import Words, did_you_mean
-from multishift_perception.typed_yaml import read_typed
+from multishift_perception.images.decoding import UNREADABLE
+from multishift_perception.schema.words import Words, did_you_mean
+from multishift_perception.schema.yaml_files import read_typed
 
 # Stands in a look-up table for raw values that the map does not list.
 UNMAPPED = 253
@@ -72,7 +72,7 @@ def load_label_map(path: Path) -> NDArray[np.uint8]:
         Look-up table ``uint8 [256]`` from raw value to ours; ``UNMAPPED`` where none is given.
 
     Raises:
-        MultishiftError: The file is missing, is no YAML mapping, or has an entry out of range.
+        MultishiftError: the file is missing, is no YAML mapping, or has an entry out of range.
     """
     table = np.full(256, UNMAPPED, np.uint8)
     what = 'a label map, of lines such as `0: sky` or `0: 10`'
@@ -85,8 +85,8 @@ def look_up(table: NDArray[np.uint8], raw: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the labels ``uint8 [h,w]`` of raw values, ``UNMAPPED`` where the table has none.
 
     Args:
-        table: From ``load_label_map`` or ``own_labels``.
-        raw: Values of any integer type, ``[h,w]``.
+        table: from ``load_label_map`` or ``own_labels``.
+        raw: values of any integer type, ``[h,w]``.
     """
     inside = raw.astype(np.uint8)
     labels = np.asarray(cv2.LUT(inside, table), np.uint8)
@@ -104,7 +104,7 @@ def read_raw_labels(path: Path) -> NDArray[Any]:
         Integers ``[h,w]``.
 
     Raises:
-        MultishiftError: The file is missing, damaged, or has colours.
+        MultishiftError: the file is missing, damaged, or has colours.
     """
     try:
         with Image.open(path) as image:
@@ -132,12 +132,12 @@ def apply_label_map(
     """Return the labels ``uint8 [h,w]`` of raw values.
 
     Args:
-        table: From ``load_label_map`` or ``own_labels``.
-        raw: Values of any integer type, ``[h,w]``.
-        source: File they came from, named in the error.
+        table: from ``load_label_map`` or ``own_labels``.
+        raw: values of any integer type, ``[h,w]``.
+        source: file they came from, named in the error.
 
     Raises:
-        MultishiftError: A value is not in the map.
+        MultishiftError: a value is not in the map.
     """
     labels = look_up(table, raw)
     if (labels == UNMAPPED).any():
@@ -156,7 +156,7 @@ def read_labels(path: Path, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
         Labels ``uint8 [h,w]``.
 
     Raises:
-        MultishiftError: The file is missing, no label image, or has a value the map lacks.
+        MultishiftError: the file is missing, no label image, or has a value the map lacks.
     """
     return apply_label_map(table, read_raw_labels(path), path)
 

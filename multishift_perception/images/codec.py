@@ -16,10 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Users of this module catch FrameError.
-from multishift_perception.frame_errors import BrokenFrame, UnsupportedEncoding
-from multishift_perception.frame_errors import FrameError as FrameError
-from multishift_perception.image_files import (
+from multishift_perception.images.decoding import (
     MAX_PIXELS,
     Buffer,
     decode_file,
@@ -27,6 +24,10 @@ from multishift_perception.image_files import (
     read_header,
     refuse_oversized,
 )
+
+# Users of this module catch FrameError.
+from multishift_perception.images.frame_errors import BrokenFrame, UnsupportedEncoding
+from multishift_perception.images.frame_errors import FrameError as FrameError
 
 # Bytes per pixel and conversion to RGB (None: the bytes are RGB already).
 # OpenCV names a Bayer pattern after the second pixel of the second row, ROS after the first of

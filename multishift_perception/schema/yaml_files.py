@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 import yaml
 
 from multishift_perception.errors import MultishiftError, one_line
-from multishift_perception.schema_faults import Source, fault_line
+from multishift_perception.schema.faults import Source, fault_line
 
 T = TypeVar('T')
 

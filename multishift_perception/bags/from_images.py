@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
-from multishift_perception.frame_errors import FrameError
-from multishift_perception.image_files import decode_file
-from multishift_perception.image_listing import PICTURES, list_files
-from multishift_perception.label_map import read_labels
+from multishift_perception.images.decoding import decode_file
+from multishift_perception.images.frame_errors import FrameError
+from multishift_perception.images.label_map import read_labels
+from multishift_perception.images.listing import PICTURES, list_files
 from multishift_perception.progress import track
 
 _TOPIC = re.compile(r'(/[A-Za-z][A-Za-z0-9_]*)+')
@@ -34,19 +34,19 @@ def make_bag(
     there are labels.
 
     Args:
-        images: Folder that is searched with all its folders, linked ones too.
-        out: Bag to write, ``.mcap``.
-        topic: Image topic; the others have names beside it.
-        rate: Frames per second, > 0.
-        labels: Folder of label images named as the frames are, ``.png``: in the same folders, or
+        images: folder that is searched with all its folders, linked ones too.
+        out: bag to write, ``.mcap``.
+        topic: image topic; the others have names beside it.
+        rate: frames per second, > 0.
+        labels: folder of label images named as the frames are, ``.png``: in the same folders, or
             all in one. None writes no ground truth.
-        label_map: Look-up table ``uint8 [256]`` for the values of the label images.
+        label_map: look-up table ``uint8 [256]`` for the values of the label images.
 
     Returns:
         Number of frames.
 
     Raises:
-        MultishiftError: No image, an unreadable one, or labels that are missing or do not fit.
+        MultishiftError: no image, an unreadable one, or labels that are missing or do not fit.
     """
     if not _TOPIC.fullmatch(topic):
         raise MultishiftError(f'{topic!r} is no absolute topic name, such as /camera/image_raw')
@@ -78,7 +78,7 @@ def find_images(folder: Path) -> list[Path]:
     """Return the images under a folder, numbers in their names in the order of their values.
 
     Raises:
-        MultishiftError: The folder is missing or holds no image.
+        MultishiftError: the folder is missing or holds no image.
     """
     if not folder.is_dir():
         raise MultishiftError(f'{folder}: no such folder of images')

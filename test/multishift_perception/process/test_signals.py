@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from multishift_perception.signals import Stopped, ended_by_signals, waiting_for_block
+from multishift_perception.process.signals import Stopped, ended_by_signals, waiting_for_block
 
 
 @pytest.mark.parametrize(

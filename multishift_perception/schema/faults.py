@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 import yaml
 
-from multishift_perception.schema_words import Accepted, did_you_mean, one_of, tag_of, words
+from multishift_perception.schema.words import Accepted, did_you_mean, one_of, tag_of, words
 
 _SHOWN = 60  # characters of a value
 _TEXT = 'string_type'

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 import pytest
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.typed_yaml import Document, read_document, read_typed
+from multishift_perception.schema.yaml_files import Document, read_document, read_typed
 
 
 class Strict(BaseModel):

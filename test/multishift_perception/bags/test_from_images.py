@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 
 from multishift_perception import bags
+from multishift_perception.bags.from_images import find_images, make_bag
+from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.cli.make_bag import command as make_bag_command
 from multishift_perception.cli.sample_drive import command as sample_drive_command
 from multishift_perception.errors import MultishiftError
-from multishift_perception.label_map import (
+from multishift_perception.images.label_map import (
     UNMAPPED,
     apply_label_map,
     load_label_map,
     own_labels,
     read_labels,
 )
-from multishift_perception.make_bag import find_images, make_bag
-from multishift_perception.sample_bag import write_sample_bag
 
-CAMVID_MAP = Path(__file__).parents[2] / 'config' / 'labels' / 'camvid.yaml'
+CAMVID_MAP = Path(__file__).parents[3] / 'config' / 'labels' / 'camvid.yaml'
 
 
 def write_image(path: Path, value: object, size: tuple[int, int] = (4, 6)) -> None:

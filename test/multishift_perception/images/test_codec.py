@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from multishift_perception import image_codec
-from multishift_perception.frame_errors import OversizedFrame
-from multishift_perception.image_codec import (
+from multishift_perception.images import codec
+from multishift_perception.images.codec import (
     BrokenFrame,
     FrameError,
     UnsupportedEncoding,
     decode_compressed,
     decode_image,
 )
+from multishift_perception.images.frame_errors import OversizedFrame
 
 HEIGHT, WIDTH = 8, 12
 
@@ -152,7 +152,7 @@ def test_contradicting_fields_are_broken(rgb, encoding, fields, said):
     assert caught.value.cause == 'broken'
 
 
-@pytest.mark.parametrize('encoding', image_codec.ENCODINGS)
+@pytest.mark.parametrize('encoding', codec.ENCODINGS)
 @pytest.mark.parametrize('size', [(1, 1), (1, 2), (2, 1), (2, 2), (3, 5)])
 def test_tiny_images_decode_or_are_refused(encoding, size):
     height, width = size
@@ -299,7 +299,7 @@ def test_a_compressed_mosaic_is_decoded_as_the_raw_one(scene, pattern, format):
     _, data = cv2.imencode('.png', mosaic)
     message = SimpleNamespace(format=format.format(encoding), data=data.tobytes())
     raw = decode_image(encoding, 480, 640, 640, False, mosaic.tobytes())
-    np.testing.assert_array_equal(image_codec.decode(message), raw)
+    np.testing.assert_array_equal(codec.decode(message), raw)
     assert np.ptp(raw.astype(int), axis=2).any()
 
 
@@ -351,8 +351,8 @@ def test_an_oversized_image_is_refused_from_its_header(extension):
     _, data = cv2.imencode(extension, np.zeros((16, 16, 3), np.uint8))
     whole = SimpleNamespace(format=extension, data=data.tobytes())
     with pytest.raises(OversizedFrame):
-        image_codec.decode(whole, max_pixels=255)
-    assert image_codec.decode(whole, max_pixels=256).shape == (16, 16, 3)
+        codec.decode(whole, max_pixels=255)
+    assert codec.decode(whole, max_pixels=256).shape == (16, 16, 3)
 
 
 def test_a_header_alone_is_enough_to_refuse():
@@ -374,8 +374,8 @@ def test_an_oversized_mosaic_or_raw_image_is_refused(rgb):
     )
     message.data = rgb.tobytes()
     with pytest.raises(OversizedFrame):
-        image_codec.decode(message, max_pixels=HEIGHT * WIDTH - 1)
-    np.testing.assert_array_equal(image_codec.decode(message), rgb)
+        codec.decode(message, max_pixels=HEIGHT * WIDTH - 1)
+    np.testing.assert_array_equal(codec.decode(message), rgb)
 
 
 def test_an_orientation_tag_is_not_obeyed():

@@ -1,0 +1,1 @@
+"""Files of a known form: what they may hold, in the words in which faults are told."""
