@@ -107,7 +107,7 @@ def _from_summary(file: BinaryIO) -> Index | None:
     ):
         return None
     return Index(
-        channels={i: _listed(c, summary.schemas) for i, c in summary.channels.items()},
+        channels={i: _topic_and_kind(c, summary.schemas) for i, c in summary.channels.items()},
         counts=counts,
         pieces=[
             Piece(
@@ -191,10 +191,10 @@ class _Scan:
             self._schemas[schema.id] = schema
         elif opcode == Opcode.CHANNEL:
             channel = Channel.read(stream)
-            self.index.channels[channel.id] = _listed(channel, self._schemas)
+            self.index.channels[channel.id] = _topic_and_kind(channel, self._schemas)
 
 
-def _listed(channel: Channel, schemas: dict[int, Schema]) -> tuple[str, str]:
+def _topic_and_kind(channel: Channel, schemas: dict[int, Schema]) -> tuple[str, str]:
     schema = schemas.get(channel.schema_id)
     name = '' if schema is None else schema.name
     return channel.topic, kind_of(name, channel.message_encoding)

@@ -13,7 +13,7 @@ from multishift_perception.demo.graph import GraphRun, Source
 from multishift_perception.demo.restamp import PlayStamps
 from multishift_perception.demo.results import (
     Outputs,
-    judged,
+    frames_with_outputs,
     last_status,
     score_of,
     where_frames_went,
@@ -59,7 +59,9 @@ class Judge:
         join, stamps = TruthJoin(source, topics), PlayStamps()
         with BagReader(self._run.results, name='the outputs of the node') as results:
             count = source.count(topics)
-            frames = track(judged(join, stamps, results, self._run), 'judge', count, unit='frame')
+            frames = track(
+                frames_with_outputs(join, stamps, results, self._run), 'judge', count, unit='frame'
+            )
             for camera, frame, outputs in frames:
                 start_ns = frame.time_ns if start_ns is None else start_ns
                 if outputs is not None:

@@ -86,7 +86,7 @@ class OutputReader:
         return True
 
 
-def judged(
+def frames_with_outputs(
     join: TruthJoin, stamps: PlayStamps, results: BagReader, run: GraphRun
 ) -> Iterator[tuple[str, BagFrame, Outputs | None]]:
     """Yield camera name, frame with ground truth, and outputs (None if dropped), by frame."""

@@ -31,10 +31,10 @@ def list_files(folder: Path, depth: int | None = None) -> Iterator[Path]:
     Raises:
         MultishiftError: a folder cannot be read.
     """
-    yield from _listed(folder, depth, ())
+    yield from _walk(folder, depth, ())
 
 
-def _listed(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+def _walk(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -58,4 +58,4 @@ def _listed(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...])
                 logger.warning('%s is a link to what is not there: left out', path)
             yield path
         elif below != 0:
-            yield from _listed(path, below, (*above, here))
+            yield from _walk(path, below, (*above, here))

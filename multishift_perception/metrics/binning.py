@@ -61,7 +61,7 @@ def intervals(codes: NDArray[np.int64]) -> tuple[Keys, Keys]:
     return low.astype(np.uint32), (low + free).astype(np.uint32)
 
 
-def thinned(keys: Keys, row: int, resolution: Resolution) -> Binned:
+def thin(keys: Keys, row: int, resolution: Resolution) -> Binned:
     """Put sorted keys of known (row 0) or of novel pixels (row 1) into bins.
 
     A bin takes up to some three times as many keys as the resolution has it for these keys alone.
@@ -70,14 +70,14 @@ def thinned(keys: Keys, row: int, resolution: Resolution) -> Binned:
         return NOTHING
     exact = resolution.tolerance == 0 or (row == 1 and resolution.exact_novel)
     slices = [(0, keys.size, 1)] if exact else list(_slices(keys.size, resolution))[::-1]
-    parts = [_thinned_slice(keys, *piece) for piece in slices]
+    parts = [_thin_slice(keys, *piece) for piece in slices]
     codes = np.concatenate([codes for codes, _ in parts])
     counts = np.zeros((2, codes.size), np.uint32)
     np.concatenate([pixels for _, pixels in parts], out=counts[row], casting='unsafe')
     return Binned(codes, counts)
 
 
-def combined(parts: Sequence[Binned], resolution: Resolution) -> Binned:
+def combine(parts: Sequence[Binned], resolution: Resolution) -> Binned:
     """Return all pixels in one set of different bins, as wide as the resolution lets them be."""
     largest = max((part.codes for part in parts), key=len, default=NOTHING.codes)
     cuts = largest[_BLOCK::_BLOCK] >> 5  # the first key of each block but the first
@@ -95,13 +95,13 @@ def combined(parts: Sequence[Binned], resolution: Resolution) -> Binned:
             NOTHING,
             *((p.codes[s], p.counts[:, s]) for p, s in zip(parts, spans, strict=True)),
         ]
-        block = _united(
+        block = _unite(
             np.concatenate([piece[0] for piece in pieces]),
             np.concatenate([piece[1] for piece in pieces], axis=1),
         )
         if resolution.tolerance:
             above -= int(block.counts.sum())
-            block = _coarsened(block, (total, above), limits, resolution)
+            block = _coarsen(block, (total, above), limits, resolution)
         codes.append(block.codes)
         counts.append(np.asarray(block.counts, dtype))
     merged = np.concatenate(codes)
@@ -116,7 +116,7 @@ def run_starts(values: NDArray[np.integer]) -> NDArray[np.intp]:
     return np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
 
 
-def _united(codes: NDArray[np.int64], counts: Counts) -> Binned:
+def _unite(codes: NDArray[np.int64], counts: Counts) -> Binned:
     """Sort bins and add up those of the same code."""
     order = np.argsort(codes, kind='stable')  # fast on the sorted runs that it gets
     codes = codes.take(order)
@@ -127,7 +127,7 @@ def _united(codes: NDArray[np.int64], counts: Counts) -> Binned:
     return Binned(codes[starts], np.diff(sums.take(np.append(starts, codes.size), axis=1)))
 
 
-def _coarsened(
+def _coarsen(
     block: Binned, pixels: tuple[int, int], limits: tuple[int, int], resolution: Resolution
 ) -> Binned:
     """Widen the bins of a block.
@@ -161,7 +161,7 @@ def _coarsened(
     preceding = np.where(np.append(True, alone[:-1]), last[1:-1], last[:-2])
     near = np.minimum(low ^ np.repeat(following, sizes), low ^ np.repeat(preceding, sizes))
     free = np.where(kept, level, np.maximum(level, _highest_bit(near)))
-    return _united((low >> free << free) << 5 | free, counts)
+    return _unite((low >> free << free) << 5 | free, counts)
 
 
 def _units(
@@ -200,7 +200,7 @@ def _slices(size: int, resolution: Resolution) -> Iterator[tuple[int, int, int]]
         stop -= length
 
 
-def _thinned_slice(
+def _thin_slice(
     keys: Keys, start: int, stop: int, unit: int
 ) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """Put ``keys[start:stop]`` into bins, units of so many keys at a time.

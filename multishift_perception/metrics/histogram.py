@@ -125,7 +125,7 @@ class ScoreHistogram:
         if not self._parts:  # later ones are but a part of all pixels, their bins narrow anyway
             resolution = resolution.finer(2)
         self._parts += [
-            binning.thinned(part, row, resolution) for row, part in enumerate(keys) if part.size
+            binning.thin(part, row, resolution) for row, part in enumerate(keys) if part.size
         ]
 
     def _limit(self) -> None:
@@ -135,11 +135,11 @@ class ScoreHistogram:
     def _combine(self) -> None:
         """Make one part of all, with no more bins than allowed."""
         if len(self._parts) != 1 or self._size() > self._max_bins:
-            self._parts = [binning.combined(self._parts, self._resolution(self._pixels()))]
+            self._parts = [binning.combine(self._parts, self._resolution(self._pixels()))]
         while self._size() > self._max_bins:
             self._widening *= 1.0 if self._exact else 1.25
             self._exact = False
-            self._parts = [binning.combined(self._parts, self._resolution(self._pixels()))]
+            self._parts = [binning.combine(self._parts, self._resolution(self._pixels()))]
 
     def _resolution(self, pixels: NDArray[np.int64]) -> Resolution:
         """Return the resolution at which so many known and novel pixels get along."""

@@ -61,7 +61,7 @@ class _Pictures:
     @cached_property
     def overlay(self) -> Bytes:
         labels = self.output.labels
-        base = _resized(self._frame, labels.shape)
+        base = _resize(self._frame, labels.shape)
         return draw_overlay(base, labels, self.mask, self._colors, self._settings.overlay_alpha)
 
 
@@ -185,7 +185,7 @@ def _image(header: Any, output: Output, pixels: NDArray[Any]) -> Image | Compres
     return image_message(header, output.encoding, pixels)
 
 
-def _resized(frame: Bytes, shape: tuple[int, ...]) -> Bytes:
+def _resize(frame: Bytes, shape: tuple[int, ...]) -> Bytes:
     if frame.shape[:2] == shape:
         return frame
     size = (shape[1], shape[0])

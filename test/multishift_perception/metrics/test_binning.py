@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multishift_perception.metrics.binning import Binned, Resolution, combined, intervals, thinned
+from multishift_perception.metrics.binning import Binned, Resolution, combine, intervals, thin
 
 Keys = np.ndarray
 
@@ -25,8 +25,8 @@ def tied(rng: np.random.Generator, size: int) -> Keys:
 
 def exact(known: Keys, novel: Keys) -> Binned:
     keep = Resolution(0, 1, False)
-    parts = [thinned(np.sort(keys), row, keep) for row, keys in enumerate((known, novel))]
-    return combined(parts, keep)
+    parts = [thin(np.sort(keys), row, keep) for row, keys in enumerate((known, novel))]
+    return combine(parts, keep)
 
 
 @pytest.mark.parametrize('keys', [normal, clustered, tied])
@@ -35,7 +35,7 @@ def test_shared_bins_hold_no_more_than_the_resolution_allows(keys) -> None:
     known, novel = keys(rng, 90_000), keys(rng, 10_000)
     tolerance, share = 1e-3, 2e-4
 
-    binned = combined([exact(known, novel)], Resolution(tolerance, share, False))
+    binned = combine([exact(known, novel)], Resolution(tolerance, share, False))
 
     low, high = intervals(binned.codes)
     assert (binned.counts.sum(1) == (90_000, 10_000)).all()
@@ -59,7 +59,7 @@ def test_shared_bins_hold_no_more_than_the_resolution_allows(keys) -> None:
 def test_thinned_keys_are_few_and_in_bins_around_them(keys) -> None:
     rng = np.random.default_rng(1)
     pixels = np.sort(keys(rng, 100_000))
-    codes, counts = thinned(pixels, 1, Resolution(1e-3, 1e-3, False))
+    codes, counts = thin(pixels, 1, Resolution(1e-3, 1e-3, False))
 
     assert (np.diff(codes) >= 0).all()
     assert counts.sum(1).tolist() == [0, 100_000]
@@ -79,19 +79,19 @@ def test_novel_keys_stay_exact_and_part_known_ones_where_asked() -> None:
     rng = np.random.default_rng(2)
     known, novel = normal(rng, 50_000), normal(rng, 50)
 
-    binned = combined([exact(known, novel)], Resolution(1e-2, 1e-2, True))
+    binned = combine([exact(known, novel)], Resolution(1e-2, 1e-2, True))
 
     low, high = intervals(binned.codes)
     shared = low < high
     assert binned.codes.size < 10_000
     assert binned.counts[1, ~shared].sum() == 50
     assert not ((low[shared] <= novel[:, None]) & (novel[:, None] <= high[shared])).any()
-    few = thinned(np.sort(novel), 1, Resolution(0.5, 0.5, True))
+    few = thin(np.sort(novel), 1, Resolution(0.5, 0.5, True))
     assert (intervals(few.codes)[0] == np.unique(novel)).all()
 
 
 def test_counts_beyond_32_bits_are_kept() -> None:
     many = Binned(np.array([5 << 5]), np.array([[2**32 - 1], [7]], np.uint32))
-    total = combined([many, many], Resolution(0, 1, False))
+    total = combine([many, many], Resolution(0, 1, False))
     assert total.codes.tolist() == [5 << 5]
     assert total.counts.tolist() == [[2**33 - 2], [14]]
