@@ -266,7 +266,7 @@ def test_all_scores_without_a_fit_can_be_named() -> None:
     field = get_args(get_args(Detector.model_fields['score'].annotation)[0])
     assert set(field) == {
         'calibrated',
-        *(s.name for s in SCORES.values() if not (s.is_fitted or s.has_own_passes)),
+        *(name for name, score in SCORES.items() if score.needs_only_prediction),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 import json
+import os
 from pathlib import Path
 import re
 import shutil
@@ -299,6 +300,47 @@ def test_scores_of_a_checkpoint_are_those_of_pooled_pixels(
     page = (tmp_path / 'out/report.html').read_text()
     assert 'curves of all images, by score' in page
     assert page.count('<svg') == 1 + len(scores) * 3
+
+
+def test_interrupted_evaluation_keeps_what_was_fitted(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    options = (
+        *(root / 'street.yaml', '--fit', root / 'street.yaml', '--data', root),
+        *('--checkpoint', weights, '--model', 'deeplabv3plus_compact', '--score', 'mahalanobis'),
+        *('--size', '32x48', '--out', tmp_path / 'out'),
+    )
+    fits = []
+    update = MahalanobisFit.update
+
+    def update_and_count(self: MahalanobisFit, *batch: Any) -> None:
+        fits.append(len(batch))
+        update(self, *batch)
+
+    monkeypatch.setattr(MahalanobisFit, 'update', update_and_count)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_and_count() -> int:
+        fits.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(NetworkRunner, 'run', interrupted)
+            assert invoke(*options).exit_code == 130
+        return len(fits)
+
+    assert interrupt_and_count() == len(frames())
+    assert interrupt_and_count() == 0
+    # Other labels make other statistics.
+    labels = next((root / 'camvid/labels').rglob('*.png'))
+    os.utime(labels, ns=(0, 0))
+    assert interrupt_and_count() == len(frames())
+    fits.clear()
+    assert invoke(*options).exit_code == 0
+    assert not fits
+    found = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert found == {'report.html', 'metrics.json'}
 
 
 def test_checkpoint_of_a_training_run_needs_no_name(

@@ -30,6 +30,11 @@ class Score:
     has_own_passes: bool = False
     obstacle: str | None = None
 
+    @property
+    def needs_only_prediction(self) -> bool:
+        """Whether it is read off a prediction, without anything else."""
+        return not (self.is_fitted or self.has_own_passes)
+
     def implementation(self) -> Any:
         """Import and return what computes it."""
         return pkgutil.resolve_name(self.source)
