@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 import json
+import os
 from pathlib import Path
 import re
 import shutil
@@ -32,13 +33,13 @@ from multishift_perception.process.signals import ended_by_signals
 from multishift_training import models
 from multishift_training.checkpoints.trained import Checkpoint, save
 from multishift_training.evaluation import progress
-from multishift_training.evaluation.runners import EngineRunner, NetworkRunner, Output
 from multishift_training.evaluation.tally import Tally
+from multishift_training.inference.runners import EngineRunner, NetworkRunner, Output
 from multishift_training.loop.config import read_config
 from multishift_training.models import SegmentationModel
 from multishift_training.models.input_scale import IMAGENET, Normalize
 from multishift_training.scores.mahalanobis import MahalanobisFit
-from multishift_training.scores.posthoc import with_score
+from multishift_training.scores.rescored import with_score
 
 SIZE = (40, 60)
 # Road, sidewalk, building and pedestrian in CamVid's files, and void.
@@ -288,10 +289,9 @@ def test_scores_of_a_checkpoint_are_those_of_pooled_pixels(
     with torch.no_grad():
         for pixels, truth in zip(inputs, truths, strict=True):
             fitting.update(network(pixels), torch.from_numpy(truth)[None])
-    fitting.result().save(tmp_path / 'fitted')
     for score in scores:
-        statistics = tmp_path / 'fitted' if score == 'mahalanobis' else None
-        scored = with_score(network, score, statistics=statistics).eval()
+        fitted = fitting.result() if score == 'mahalanobis' else None
+        scored = with_score(network, score, fitted=fitted).eval()
         with torch.no_grad():
             expected = [scored(pixels).score.numpy() for pixels in inputs]
         found = results(tmp_path / 'out', score=score)['all']
@@ -300,6 +300,47 @@ def test_scores_of_a_checkpoint_are_those_of_pooled_pixels(
     page = (tmp_path / 'out/report.html').read_text()
     assert 'curves of all images, by score' in page
     assert page.count('<svg') == 1 + len(scores) * 3
+
+
+def test_interrupted_evaluation_keeps_what_was_fitted(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(data, tmp_path / 'data')
+    options = (
+        *(root / 'street.yaml', '--fit', root / 'street.yaml', '--data', root),
+        *('--checkpoint', weights, '--model', 'deeplabv3plus_compact', '--score', 'mahalanobis'),
+        *('--size', '32x48', '--out', tmp_path / 'out'),
+    )
+    fits = []
+    update = MahalanobisFit.update
+
+    def update_and_count(self: MahalanobisFit, *batch: Any) -> None:
+        fits.append(len(batch))
+        update(self, *batch)
+
+    monkeypatch.setattr(MahalanobisFit, 'update', update_and_count)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def interrupt_and_count() -> int:
+        fits.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(NetworkRunner, 'run', interrupted)
+            assert invoke(*options).exit_code == 130
+        return len(fits)
+
+    assert interrupt_and_count() == len(frames())
+    assert interrupt_and_count() == 0
+    # Other labels make other statistics.
+    labels = next((root / 'camvid/labels').rglob('*.png'))
+    os.utime(labels, ns=(0, 0))
+    assert interrupt_and_count() == len(frames())
+    fits.clear()
+    assert invoke(*options).exit_code == 0
+    assert not fits
+    found = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert found == {'report.html', 'metrics.json'}
 
 
 def test_checkpoint_of_a_training_run_needs_no_name(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from multishift_perception.schema.yaml_files import read_typed
 from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
 from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
+from multishift_training.scores import SCORES
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -179,6 +180,15 @@ class Judge(Strict):
         return name
 
 
+if TYPE_CHECKING:
+    _DetectorScore = str
+else:
+    _DetectorScore = Literal[
+        'calibrated',
+        *(score.name for score in SCORES.values() if score.needs_only_prediction),
+    ]
+
+
 class Detector(Judge):
     """A network whose anomaly score judges.
 
@@ -189,10 +199,7 @@ class Detector(Judge):
             If none, ``calibrated`` for a bundle and ``uncertainty`` for a checkpoint.
     """
 
-    score: (
-        Literal['calibrated', 'uncertainty', 'max_softmax', 'max_logit', 'energy', 'entropy']
-        | None
-    ) = None
+    score: _DetectorScore | None = None
 
 
 class Filters(Strict):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -30,13 +31,14 @@ from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
 from multishift_training.cli.presence import check_data, check_subject
 from multishift_training.evaluation.descriptions import read_datasets
-from multishift_training.scores.names import MAHALANOBIS, NAMES, UNCERTAINTY, check_scores
+from multishift_training.scores import SCORES, UNCERTAINTY, check_scores, fitted_scores
 
 if TYPE_CHECKING:
-    from multishift_training.datasets import ValidationSet
-    from multishift_training.evaluation.runners import Runner
+    from multishift_training.datasets import ValidationData
+    from multishift_training.inference.runners import Runner
 
 _PATH = click.Path(path_type=Path)
+_FITTED = 'fitted'
 _COMPONENTS = {'anomaly': ANOMALY_TRACK, 'obstacle': OBSTACLE_TRACK}
 
 
@@ -63,10 +65,12 @@ class _Subject(NamedTuple):
     'scores',
     multiple=True,
     show_default=UNCERTAINTY,
-    help=f'Score of a checkpoint; may be given several times: {", ".join(NAMES)}.',
+    help=f'Score of a checkpoint; may be given several times: {", ".join(SCORES)}.',
 )
 @click.option(
-    '--fit', type=_PATH, help=f'Labelled images to fit the {MAHALANOBIS} score on, YAML.'
+    '--fit',
+    type=_PATH,
+    help=f'Labelled images to fit the {" or ".join(fitted_scores())} score on, YAML.',
 )
 @click.option(
     '--size',
@@ -136,21 +140,23 @@ def command(
         name: open_validation(description, root=data, cache=cache)
         for name, description in descriptions.items()
     }
-    to_fit = [open_validation(part, root=data, cache=cache, size=size) for part in fitted.values()]
     subject = (
         _engine(bundle, backend, device, threshold)
         if checkpoint is None
         else _network(
-            checkpoint, model, scores or (UNCERTAINTY,), size, to_fit, root=data, device=device
+            checkpoint,
+            model,
+            scores or (UNCERTAINTY,),
+            size,
+            list(fitted.values()),
+            root=data,
+            device=device,
+            cache=cache,
         )
     )
     counted = None if components is None else _COMPONENTS[components]
     described = {k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()}
     with subject as (runner, name, origin):
-        if fit is not None:
-            origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
-                part.model_dump_json(exclude_none=True) for part in fitted.values()
-            )
         same = {key: value for key, value in origin.items() if key != 'created'}
         run = {'subject': same, 'scores': runner.scores, 'components': components}
         progress = Progress(cache / 'unfinished', {**run, 'datasets': described})
@@ -167,6 +173,7 @@ def command(
     )
     with reporting_full_disk(out):
         page = write_report(report, out)
+    rmtree(cache / _FITTED, ignore_errors=True)
     progress.remove()
     click.echo(to_json(report) if as_json else f'{summary(results)}\n\n{page}', nl=not as_json)
 
@@ -198,9 +205,11 @@ def _check_options(
         )
     if scores:
         check_scores(scores)
-    if (MAHALANOBIS in scores) != (fit is not None):
+    wanted = fitted_scores(scores)
+    if bool(wanted) != (fit is not None):
+        name = ' or '.join(wanted or fitted_scores())
         raise MultishiftError(
-            f'--score {MAHALANOBIS} and --fit DATASET.yaml, which it is fitted on, go together'
+            f'--score {name} and --fit DATASET.yaml, which it is fitted on, go together'
         )
 
 
@@ -209,7 +218,7 @@ def _engine(
     bundle: Path | None, backend: str, device: int, threshold: float
 ) -> Iterator[_Subject]:
     from multishift_perception.report.provenance import provenance
-    from multishift_training.evaluation.runners import EngineRunner
+    from multishift_training.inference.runners import EngineRunner
 
     with Engine.load(bundle, backend=backend, device=device) as engine:
         name = f'{engine.name} ({engine.backend})'
@@ -223,27 +232,33 @@ def _network(
     name: str | None,
     scores: tuple[str, ...],
     size: tuple[int, int] | None,
-    to_fit: list[ValidationSet],
+    to_fit: list[ValidationData],
     *,
     root: Path,
     device: int,
+    cache: Path,
 ) -> Iterator[_Subject]:
     from multishift_perception.report.provenance import software
     from multishift_training.checkpoints.published import open_published
     from multishift_training.checkpoints.reading import weight_files
     from multishift_training.checkpoints.trained import open_trained
-    from multishift_training.datasets import validation_loader
-    from multishift_training.evaluation.runners import NetworkRunner
-    from multishift_training.loop.validate import fit_mahalanobis
+    from multishift_training.datasets import open_validation, validation_loader
+    from multishift_training.evaluation.progress import digest_of
+    from multishift_training.inference.fitting import fit_scores
+    from multishift_training.inference.runners import NetworkRunner
 
+    opened = [open_validation(part, root=root, cache=cache, size=size) for part in to_fit]
     if name is None:
         model = open_trained(checkpoint, root=root).model
     else:
         model, _ = open_published(checkpoint, name)
-    batches = chain.from_iterable(validation_loader(images) for images in to_fit)
-    fitted = fit_mahalanobis(model, batches) if MAHALANOBIS in scores else None
-    runner = NetworkRunner(model, scores, size=size, mahalanobis=fitted, device=device)
+    batches = chain.from_iterable(validation_loader(images) for images in opened)
     hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
+    # An interrupted evaluation goes on with the very statistics that it began with.
+    described = '; '.join(part.model_dump_json(exclude_none=True) for part in to_fit)
+    digest = digest_of([hashes, name, size, described], *(part.images for part in opened))
+    fitted = fit_scores(model, scores, batches, kept=cache / _FITTED / digest[:16])
+    runner = NetworkRunner(model, scores, size=size, fitted=fitted, device=device)
     origin = {
         'checkpoint': checkpoint.resolve().name,
         'SHA-256': hashes,
@@ -251,5 +266,6 @@ def _network(
         'input': "each image's own size" if size is None else f'{size[0]} x {size[1]}',
         'device': str(runner.device),
         **software(),
+        **{f'{score} fitted on': described for score in fitted},
     }
     yield _Subject(runner, checkpoint.resolve().name, origin)

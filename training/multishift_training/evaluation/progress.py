@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 import hashlib
 import json
@@ -46,7 +46,7 @@ class Progress:
 
         What is kept later is of the files as they are now.
         """
-        self._digests[name] = self._digest(name, images)
+        self._digests[name] = digest_of([self._run, name], images)
         path = self._path(name)
         if not path.is_file():
             return None
@@ -85,13 +85,20 @@ class Progress:
         # Names of data sets may be anything.
         return self.folder / f'{hashlib.sha256(name.encode()).hexdigest()[:16]}.state'
 
-    def _digest(self, name: str, images: LabelledImages) -> str:
-        """Return the SHA-256 of all that a data set's figures depend on."""
-        stats = [
-            (str(path), path.stat().st_size, path.stat().st_mtime_ns)
-            for entry in images.entries
-            for path in (entry.image, entry.labels, entry.base)
-            if path is not None and path.exists()
-        ]
-        content = json.dumps([self._run, name, stats], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+
+def digest_of(about: Sequence[Any], *sets: LabelledImages) -> str:
+    """Return the SHA-256 of what figures depend on.
+
+    Args:
+        about: all that matters besides the images, JSON-ready.
+        sets: the images, which are told apart by their files' sizes and times.
+    """
+    stats = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for images in sets
+        for entry in images.entries
+        for path in (entry.image, entry.labels, entry.base)
+        if path is not None and path.exists()
+    ]
+    content = json.dumps([*about, stats], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
