@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import CITYSCAPES, SemanticClass
+from multishift_perception.classes import CITYSCAPES, SemanticClass, color_table
 from multishift_perception.label_map import class_index
 
 
@@ -64,6 +64,14 @@ def with_groups(
 ) -> dict[int, SemanticClass]:
     """Return name and colour of each label value; a group has the colour of its first class."""
     shown = dict(enumerate(classes))
-    for value, (name, inside) in zip(members(groups), groups, strict=True):
-        shown[value] = SemanticClass(name, CITYSCAPES[class_index(inside[0])].color)
+    for (value, indices), group in zip(members(groups).items(), groups, strict=True):
+        shown[value] = SemanticClass(group.name, CITYSCAPES[indices[0]].color)
     return shown
+
+
+def label_colors(classes: Sequence[SemanticClass], groups: Sequence[Group]) -> NDArray[np.uint8]:
+    """Return the look-up table ``uint8 [256,3]`` of `color_table`, with colours of groups."""
+    table = color_table(classes)
+    for value, shown in with_groups(classes, groups).items():
+        table[value] = shown.color
+    return table

@@ -15,6 +15,7 @@ from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.progress import track
+from multishift_training.datasets.groups import members
 from multishift_training.datasets.loading import ValidationSet, validation_loader
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
@@ -63,7 +64,7 @@ def validate(
 
     Each process takes its share of the images.
     """
-    segmentation = SegmentationMetrics(len(CITYSCAPES))
+    segmentation = SegmentationMetrics(len(CITYSCAPES), members(validation.images.groups))
     anomaly, softmax = AnomalyMetrics(), AnomalyMetrics()
     loader = validation_loader(
         validation, workers=workers, rank=fabric.global_rank, ranks=fabric.world_size

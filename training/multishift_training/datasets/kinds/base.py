@@ -18,11 +18,8 @@ class ImageSet(Strict, ABC):
 
     A kind declares as fields what a configuration may say, ``kind`` as a ``Literal`` of its name
     first, and defines every abstract member below, a constant as a ``ClassVar``. ``register``
-    refuses one that lacks any.
-
-    Attributes:
-        kind: name of the data set.
-        groups: what its coarse labels stand for; no class is in two of them.
+    refuses one that lacks any. Where labels are coarser than classes, ``groups`` says what they
+    stand for; no class is in two of them, and none that is a label of its own.
     """
 
     kind: str

@@ -14,11 +14,11 @@ from multishift_training.datasets.tables import Table, table_of
 
 
 class IddLiteData(ImageSet):
-    """IDD-Lite (Varma et al., WACV 2019), with its seven coarse classes as groups of ours.
+    """IDD-Lite, with its seven coarse classes as groups of ours.
 
-    Walls, fences, kerbs, hoardings and all that stands by the road are roadside objects, bridges
-    are far ones; muddy verges and parking places count as drivable, auto rickshaws as vehicles,
-    and animals as living things. Its test images have no labels.
+    It is the small form of the Indian Driving Dataset (Varma et al., WACV 2019). Walls, kerbs,
+    hoardings and all that stands by the road are roadside objects, flyovers are far ones; bare
+    verges count as drivable. Its test images have no labels.
 
     Attributes:
         root: folder that holds ``leftImg8bit/`` and ``gtFine/``.

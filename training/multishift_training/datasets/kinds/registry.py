@@ -33,7 +33,8 @@ def register(kind: T) -> T:
             f'data set {kind.__name__} ({name}) lacks {", ".join(lacking)}: define them in its '
             'class, as ImageSet says'
         )
-    if not isinstance(kind.may_be_partner, bool):
+    may_be_partner: object = kind.may_be_partner
+    if not isinstance(may_be_partner, bool):
         raise TypeError(
             f'data set {kind.__name__} ({name}): may_be_partner is the same for all its '
             'descriptions: make it a ClassVar, true or false'
