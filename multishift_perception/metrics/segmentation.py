@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,7 +23,10 @@ class SegmentationResult:
         iou: intersection over union per class, ``TP / (TP + FP + FN)`` over known pixels; None
             where the class occurs neither in the ground truth nor in the prediction. So a class
             that is predicted, but absent from the ground truth, has 0, as MMSegmentation and
-            cityscapesScripts count it.
+            cityscapesScripts count it. Where labels stand for groups of classes: of the units of
+            ``SegmentationMetrics.units``, and None too for a class that is in no group and does
+            not occur in the ground truth, which then has no word for it: that it is predicted is
+            an error of the unit that the pixel is of, and of no other.
         pixel_accuracy: share of known pixels with the right class.
         pixels: known pixels counted.
         class_accuracy: share of a class's pixels that are found, also called recall; None where
@@ -39,11 +43,35 @@ class SegmentationResult:
 
 
 class SegmentationMetrics:
-    """Confusion matrix over the known classes."""
+    """Confusion matrix over the known classes, or over groups of them where labels are coarser.
 
-    def __init__(self, num_classes: int) -> None:
-        """Start empty for classes ``0..num_classes-1``."""
+    With groups, a class counts as the group that it is in, in the prediction and in the ground
+    truth: any class of the group is right.
+
+    Attributes:
+        num_classes: known classes.
+        units: label values that figures are of: the classes in no group, then the groups.
+    """
+
+    def __init__(
+        self, num_classes: int, groups: Mapping[int, Iterable[int]] | None = None
+    ) -> None:
+        """Start empty for classes ``0..num_classes-1``.
+
+        Args:
+            num_classes: known classes.
+            groups: classes that each further label value of the ground truth stands for.
+
+        Raises:
+            ValueError: a class is in two groups.
+        """
         self.num_classes = num_classes
+        self._groups = {value: sorted(inside) for value, inside in sorted((groups or {}).items())}
+        grouped = [c for inside in self._groups.values() for c in inside]
+        if len(set(grouped)) < len(grouped):
+            raise ValueError('a class is in two groups')
+        alone = [c for c in range(num_classes) if c not in grouped]
+        self.units = (*alone, *self._groups)
         self._joint = np.zeros((256, 256), np.int64)
 
     def update(self, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
@@ -54,10 +82,11 @@ class SegmentationMetrics:
             truth: ground truth, ``uint8`` of the same shape.
 
         Raises:
-            ValueError: the shapes differ, or a value is neither a class, novel nor void.
+            ValueError: the shapes differ, or a value is neither a class, a group, novel nor void.
         """
         joint = _joint(truth, labels)
-        _check_values('ground truth', joint.sum(1), self.num_classes, allowed=(NOVEL, VOID))
+        allowed = (*self._groups, NOVEL, VOID)
+        _check_values('ground truth', joint.sum(1), self.num_classes, allowed)
         _check_values('prediction', joint.sum(0), self.num_classes)
         self._joint += joint
 
@@ -65,13 +94,19 @@ class SegmentationMetrics:
         """Add what another object has counted."""
         if other.num_classes != self.num_classes:
             raise ValueError(f'cannot merge {other.num_classes} into {self.num_classes} classes')
+        if other._groups != self._groups:
+            raise ValueError('cannot merge what is counted by other groups of classes')
         self._joint += other._joint
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""
         return metric_state.pack(
             'SegmentationMetrics',
-            {'num_classes': np.array(self.num_classes), 'joint': self._joint},
+            {
+                'num_classes': np.array(self.num_classes),
+                'joint': self._joint,
+                **{f'group/{value}': np.array(c) for value, c in self._groups.items()},
+            },
         )
 
     @classmethod
@@ -82,20 +117,40 @@ class SegmentationMetrics:
             ValueError: it describes no segmentation metrics.
         """
         arrays = metric_state.unpack('SegmentationMetrics', state)
-        metrics = cls(int(arrays['num_classes']))
+        groups = {
+            int(name.removeprefix('group/')): inside.tolist()
+            for name, inside in arrays.items()
+            if name.startswith('group/')
+        }
+        metrics = cls(int(arrays['num_classes']), groups)
         metrics._joint += arrays['joint']
         return metrics
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """Pixels by true (row) and predicted (column) class, ``int64 [C, C]``."""
-        return self._joint[: self.num_classes, : self.num_classes]
+        """Pixels by true (row) and predicted (column) unit, ``int64 [U, U]``.
+
+        Without groups the units are the classes.
+        """
+        if not self._groups:
+            return self._joint[: self.num_classes, : self.num_classes]
+        unit_of = {value: value for value in self.units}
+        unit_of |= {c: value for value, inside in self._groups.items() for c in inside}
+        # Which label values are of each unit; novel and void are of none.
+        of_unit = np.zeros((len(self.units), 256), np.int64)
+        for value, unit in unit_of.items():
+            of_unit[self.units.index(unit), value] = 1
+        return of_unit @ self._joint @ of_unit.T
 
     def result(self) -> SegmentationResult:
         """Return the metrics of all images so far."""
         hits = np.diag(self.confusion)
         truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
-        iou = _per_class(hits, truth + predicted - hits)
+        whole = truth + predicted - hits
+        if self._groups:
+            is_class = np.array([unit not in self._groups for unit in self.units])
+            whole[is_class & (truth == 0)] = 0
+        iou = _per_class(hits, whole)
         accuracy = _per_class(hits, truth)
         pixels = int(truth.sum())
         return SegmentationResult(

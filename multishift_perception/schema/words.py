@@ -13,6 +13,8 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from multishift_perception.open_union import OpenUnion
+
 _TYPES = {
     bool: 'true or false',
     int: 'a whole number',
@@ -47,24 +49,26 @@ class Accepted(NamedTuple):
     def of(cls, annotation: Any) -> Accepted:
         """Return what an annotation, or a field of a model, accepts."""
         if isinstance(annotation, FieldInfo):
-            inner = cls.of(annotation.annotation)
-            tag = annotation.discriminator
-            return cls(
-                inner.kind,
-                (*inner.limits, *annotation.metadata),
-                tag if isinstance(tag, str) else inner.tag,
-            )
+            return cls.of(annotation.annotation)._narrowed(annotation)
         if get_origin(annotation) is not Annotated:
             return cls(annotation)
         kind, *metadata = get_args(annotation)
         found = cls.of(kind)
         for part in metadata:
-            if isinstance(part, FieldInfo):
-                tag = part.discriminator if isinstance(part.discriminator, str) else found.tag
-                found = found._replace(limits=(*found.limits, *part.metadata), tag=tag)
-            else:
-                found = found._replace(limits=(*found.limits, part))
+            found = found._narrowed(part)
         return found
+
+    def _narrowed(self, part: Any) -> Accepted:
+        """Return the same with a part of its metadata."""
+        if isinstance(part, OpenUnion):
+            return self._replace(kind=part.union, tag=part.tag)
+        if not isinstance(part, FieldInfo):
+            return self._replace(limits=(*self.limits, part))
+        found = self
+        for inner in part.metadata:
+            found = found._narrowed(inner)
+        tag = part.discriminator
+        return found._replace(tag=tag) if isinstance(tag, str) else found
 
     @property
     def members(self) -> tuple[Any, ...]:

@@ -36,17 +36,21 @@ class Losses(Protocol):
         """
 
 
-def losses_of(method: Method, class_weights: Tensor | None) -> Losses:
+def losses_of(
+    method: Method, class_weights: Tensor | None, groups: Tensor | None = None
+) -> Losses:
     """Return the losses that a configuration asks for.
 
     Args:
         method: the configuration.
         class_weights: weights of the classes ``float32 [C]`` for the cross-entropy; of mask
             networks' classes, with "no object", ``[C+1]`` for their losses.
+        groups: classes that the labels ``C..C+G-1`` stand for, ``bool [G,C]``; not for mask
+            losses.
     """
     if isinstance(method, ClosedWorld):
-        return ClosedWorldLosses(method, class_weights)
-    return MultiShiftLosses(method, class_weights)
+        return ClosedWorldLosses(method, class_weights, groups)
+    return MultiShiftLosses(method, class_weights, groups)
 
 
 class ClosedWorldLosses:
@@ -55,10 +59,13 @@ class ClosedWorldLosses:
     All images of a batch are treated alike, and all labels trusted.
     """
 
-    def __init__(self, config: ClosedWorld, class_weights: Tensor | None) -> None:
-        """Take the settings, and the weights of the classes."""
+    def __init__(
+        self, config: ClosedWorld, class_weights: Tensor | None, groups: Tensor | None = None
+    ) -> None:
+        """Take the settings, the weights of the classes, and groups of them."""
         self._config = config
         self._class_weights = class_weights
+        self._groups = groups
 
     def __call__(
         self, prediction: Prediction, labels: Tensor, gather: Gather
@@ -68,7 +75,9 @@ class ClosedWorldLosses:
             return _mask_parts(
                 prediction, labels, self._config.masks, self._class_weights, ratio=None
             )
-        losses = gather(_pixel_losses(prediction.logits, labels, self._class_weights))
+        losses = gather(
+            _pixel_losses(prediction.logits, labels, self._class_weights, self._groups)
+        )
         known = (gather(labels) < NOVEL).sum()
         return {'cross_entropy': losses.sum() / known.clamp(min=1)}
 
@@ -79,10 +88,13 @@ class MultiShiftLosses:
     Batches are ``[originals; augmented]``.
     """
 
-    def __init__(self, config: MultiShift, class_weights: Tensor | None) -> None:
-        """Take the settings, and the weights of the classes."""
+    def __init__(
+        self, config: MultiShift, class_weights: Tensor | None, groups: Tensor | None = None
+    ) -> None:
+        """Take the settings, the weights of the classes, and groups of them."""
         self._config = config
         self._class_weights = class_weights
+        self._groups = groups
 
     def __call__(
         self, prediction: Prediction, labels: Tensor, gather: Gather
@@ -98,7 +110,7 @@ class MultiShiftLosses:
                 prediction, labels, config.masks, self._class_weights, ratio=config.trusted_ratio
             )
         elif any(config.segmentation):
-            losses = _pixel_losses(prediction.logits, labels)
+            losses = _pixel_losses(prediction.logits, labels, groups=self._groups)
             parts |= self._segmentation(gather(losses), all_labels)
         return parts
 
@@ -150,9 +162,15 @@ def _mask_parts(
     }
 
 
-def _pixel_losses(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def _pixel_losses(
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    groups: Tensor | None = None,
+) -> Tensor:
     """Return the cross-entropy of each pixel, NaN in images with a logit that is not finite."""
-    return pixel_cross_entropy(logits, labels, weights) + _health(logits)[:, None, None]
+    losses = pixel_cross_entropy(logits, labels, weights, groups)
+    return losses + _health(logits)[:, None, None]
 
 
 def _health(outputs: Tensor) -> Tensor:

@@ -362,6 +362,44 @@ def test_segmentation_of_parts_adds_up() -> None:
         parts.merge(SegmentationMetrics(3))
 
 
+@pytest.mark.parametrize('by_bytes', [False, True])
+def test_classes_count_as_the_groups_that_labels_stand_for(by_bytes: bool) -> None:
+    # Of six classes 0 and 1 are labels, 2 and 3 are group 21, 4 is group 20, and 5 has no word.
+    groups = {21: (2, 3), 20: (4,)}
+    rng = np.random.default_rng(3)
+    truth = rng.choice([0, 1, 20, 21, NOVEL, VOID], 2000).astype(np.uint8)
+    labels = rng.integers(0, 6, 2000, np.uint8)
+    metrics = SegmentationMetrics(6, groups)
+    metrics.update(labels, truth)
+    if by_bytes:
+        whole = SegmentationMetrics(6, groups)
+        whole.merge(SegmentationMetrics.from_bytes(metrics.to_bytes()))
+        metrics = whole
+    assert metrics.units == (0, 1, 5, 20, 21)
+    known = truth < NOVEL
+    predicted = np.array([0, 1, 21, 21, 20, 5])[labels[known]]
+    expected = jaccard_score(truth[known], predicted, labels=[0, 1, 20, 21], average=None)
+    result = metrics.result()
+    assert result.iou[2] is None  # predicted, but a class that no label can be
+    found = [result.iou[place] for place in (0, 1, 3, 4)]
+    assert found == pytest.approx(expected.tolist())
+    assert result.miou == pytest.approx(expected.mean())
+    assert result.pixel_accuracy == pytest.approx((truth[known] == predicted).mean())
+    assert result.pixels == known.sum()
+
+
+def test_groups_of_classes_must_fit() -> None:
+    with pytest.raises(ValueError, match='a class is in two groups'):
+        SegmentationMetrics(6, {20: (1, 2), 21: (2, 3)})
+    metrics = SegmentationMetrics(6, {20: (1, 2)})
+    with pytest.raises(ValueError, match='ground truth has the value 21'):
+        metrics.update(np.uint8([1]), np.uint8([21]))
+    with pytest.raises(ValueError, match='prediction has the value 20'):
+        metrics.update(np.uint8([20]), np.uint8([20]))
+    with pytest.raises(ValueError, match='other groups'):
+        metrics.merge(SegmentationMetrics(6, {20: (1, 3)}))
+
+
 def test_segmentation_without_known_pixels_is_undefined() -> None:
     metrics = SegmentationMetrics(2)
     metrics.update(np.zeros(3, np.uint8), np.uint8([NOVEL, VOID, VOID]))

@@ -17,7 +17,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.augmentation.run import augment
 from multishift_training.datasets import Samples, TrainingData, open_images
-from multishift_training.datasets.config import MultishiftCityscapesData
+from multishift_training.datasets.kinds import MultishiftCityscapesData
 
 Bytes = NDArray[np.uint8]
 SIZE = (48, 64)

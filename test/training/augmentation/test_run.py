@@ -515,3 +515,8 @@ def test_faults_of_workers_are_one_line(tmp_path: Path, out: Path) -> None:
     changes = {'filters': {'novel': {'network': 'no_engine', 'least': 0.5}}, 'workers': 2}
     with pytest.raises(MultishiftError, match='no_engine'):
         augment(data, out, **changes)
+
+
+def test_labels_of_several_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match='images: labels of idd_lite stand for groups of classes'):
+        AugmentConfig.model_validate(CONFIG | {'images': {'kind': 'idd_lite'}})

@@ -12,7 +12,7 @@ import pytest
 from multishift_perception import sample_drive
 from multishift_perception.sample_drive import random_frame
 from multishift_training.datasets import open_images, rendered
-from multishift_training.datasets.config import SampleDriveData
+from multishift_training.datasets.kinds import SampleDriveData
 
 SIZE = (48, 80)
 

@@ -28,8 +28,8 @@ from multishift_training.datasets import (
     training_loader,
     validation_loader,
 )
-from multishift_training.datasets.config import CityscapesData
 from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.kinds import CityscapesData
 from multishift_training.datasets.partners import ImagePartners, mixed
 
 Bytes = NDArray[np.uint8]

@@ -12,7 +12,8 @@ import pytest
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.images.label_map import UNMAPPED
 from multishift_training.datasets import ImageData, TrainingData
-from multishift_training.datasets.tables import label_table, spans
+from multishift_training.datasets.images import label_table
+from multishift_training.datasets.tables import spans
 
 DRIVE = {'split': 'train', 'frames': 1, 'seed': 0}
 

@@ -418,6 +418,46 @@ def test_classes_are_left_out_where_the_data_set_has_none(
     assert page.count('<svg') == 2
 
 
+def test_coarse_labels_are_measured_by_groups_of_classes(
+    data: Path, bundle: Path, tmp_path: Path
+) -> None:
+    # The frames of the street, with road, sidewalk and building as IDD-Lite has them, and sky.
+    raw = np.array([0, 1, 5, 6, 255], np.uint8)
+    truths, predicted = [], []
+    with Engine.load(bundle, backend='torch') as engine:
+        for seed in range(len(NAMES)):
+            image, index = make_frame(seed)
+            for part, name, array in (
+                ('leftImg8bit', f'{seed}_image.png', image),
+                ('gtFine', f'{seed}_label.png', raw[index]),
+            ):
+                folder = tmp_path / 'idd_lite' / part / 'val/7'
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(folder / name)
+            truths.append(raw[index].ravel())
+            [output] = EngineRunner(engine, 0.5).run([image])
+            predicted.append(output.labels.ravel())
+    sets = described(tmp_path / 'one.yaml', {'lite': {'kind': 'idd_lite', 'split': 'val'}})
+    options = (sets, '--engine', bundle, '--backend', 'torch', '--data', tmp_path)
+    content = evaluated(*options, out=tmp_path / 'out')
+    truth, found = np.concatenate(truths), np.concatenate(predicted)
+    known = truth != 255
+    matrix = confusion_matrix(
+        truth[known], np.array([0, 1, 5])[found[known]], labels=[0, 1, 2, 3, 4, 5, 6]
+    )
+    whole = matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
+    expected = [h / w if w else None for h, w in zip(matrix.diagonal(), whole, strict=True)]
+    figures = results(tmp_path / 'out', 'lite')['all']['segmentation']
+    assert figures['iou'] == pytest.approx(expected)
+    assert figures['iou'][6] == 0  # sky, which this engine does not know
+    lite = content['datasets']['lite']
+    assert lite['groups']['non-drivable'] == ['sidewalk', 'terrain']
+    assert lite['iou_of'][:3] == ['drivable', 'non-drivable', 'living thing']
+    page = (tmp_path / 'out/report.html').read_text()
+    for text in ('lite: classes', '<span>far object</span>', 'vehicle (car, truck, bus, train'):
+        assert text in page
+
+
 def test_without_novel_pixels_figures_are_dashes(data: Path, bundle: Path, tmp_path: Path) -> None:
     # As a class the engine does not have, pedestrians would be an error: they are void here.
     root = tmp_path / 'known'

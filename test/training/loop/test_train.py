@@ -410,6 +410,28 @@ def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_masks_cannot_learn_from_groups_of_classes(
+    content: Callable[..., Content], folder: Path, mask2former: Path
+) -> None:
+    stage = {
+        'name': 'first',
+        'epochs': 1,
+        'trainable': ['*'],
+        'method': {'kind': 'closed_world', 'masks': {}},
+        'optimizer': {'learning_rate': 1e-4},
+    }
+    data = {**content()['data'], 'images': {'kind': 'idd_lite'}, 'partners': None}  # type: ignore[dict-item]
+    config = content(
+        model='mask2former', folder=mask2former.name, data=data, loss_stride=1, stages=[stage]
+    )
+    with pytest.raises(MultishiftError) as fault:  # before the images are looked for
+        train(TrainConfig.model_validate(config), folder, root=mask2former.parent)
+    assert str(fault.value) == (
+        'stage first: the masks of method.masks are of one class each, but some labels of the '
+        'data stand for several (drivable, ...): leave masks out, or train on other images'
+    )
+
+
 def test_mask_network(
     content: Callable[..., Content],
     folder: Path,

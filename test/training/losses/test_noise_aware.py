@@ -6,7 +6,7 @@ from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses import noise_aware
-from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.noise_aware import noise_aware_cross_entropy, pixel_cross_entropy
 from multishift_training.losses.options import MeanOver
 
 
@@ -161,3 +161,61 @@ def test_a_ratio_that_is_no_share_is_refused(ratio: float) -> None:
     logits, labels = random_batch(3)
     with pytest.raises(ValueError, match='ratio'):
         noise_aware_cross_entropy(logits, labels, ratio=ratio)
+
+
+GROUPS = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]], dtype=torch.bool)
+
+
+def random_groups(seed: int) -> tuple[Tensor, Tensor]:
+    """A batch in which half of the known pixels are labelled with groups."""
+    logits, labels = random_batch(seed)
+    coarse = torch.randint(5, 8, labels.shape, generator=torch.Generator().manual_seed(seed))
+    chosen = (labels < 5) & (coarse.cumsum(2) % 2 == 0)
+    return logits, torch.where(chosen, coarse, labels)
+
+
+@pytest.mark.parametrize('weights', [None, torch.rand(8, dtype=torch.float64) + 0.5])
+def test_a_group_is_as_likely_as_its_classes_together(weights: Tensor | None) -> None:
+    for seed in range(5):
+        logits, labels = random_groups(seed)
+        assert {5, 6, 7, NOVEL, VOID} < set(labels.unique().tolist())
+        ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        p = theirs.softmax(1)
+        expected = torch.zeros(labels.shape, dtype=torch.float64)
+        for b, y, x in (labels < NOVEL).nonzero().tolist():
+            label = int(labels[b, y, x])
+            inside = [label] if label < 5 else GROUPS[label - 5].nonzero().flatten().tolist()
+            weight = 1 if weights is None else weights[label]
+            expected[b, y, x] = -weight * sum(p[b, c, y, x] for c in inside).log()
+        found = pixel_cross_entropy(ours, labels, weights, GROUPS)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        uneven = torch.rand(found.shape, dtype=torch.float64)
+        (found * uneven).sum().backward()
+        (expected * uneven).sum().backward()
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_pixels_of_single_classes_are_as_without_groups() -> None:
+    logits, labels = random_batch(1)
+    torch.testing.assert_close(
+        pixel_cross_entropy(logits, labels, groups=GROUPS), pixel_cross_entropy(logits, labels)
+    )
+
+
+def test_a_group_that_the_network_rules_out_still_has_a_gradient() -> None:
+    logits = torch.tensor([200.0, -200, -200, 0, 0]).view(1, 5, 1, 1).requires_grad_()
+    loss = pixel_cross_entropy(logits, torch.tensor([[[6]]]), groups=GROUPS)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(400)
+    assert logits.grad is not None
+    assert logits.grad.flatten().tolist() == pytest.approx([1, 0, -1, 0, 0])
+
+
+def test_noise_aware_means_are_over_groups_too() -> None:
+    logits, labels = random_groups(3)
+    losses = pixel_cross_entropy(logits, labels, groups=GROUPS)
+    terms = noise_aware_cross_entropy(logits, labels, ratio=0.5, groups=GROUPS, mean_over='valid')
+    known = labels < NOVEL
+    torch.testing.assert_close(terms.original, losses[:2][known[:2]].mean())
+    ranked = losses[2:][known[2:]].sort().values
+    torch.testing.assert_close(terms.augmented, ranked[: len(ranked) // 2].mean())

@@ -257,6 +257,11 @@ class AugmentConfig(Strict):
     def _fitting(self) -> AugmentConfig:
         if self.workers > 1 and isinstance(self.generator, ControlNetGenerator):
             raise ValueError('workers: controlnet runs in one process for each GPU: set 1')
+        if self.images.groups:
+            raise ValueError(
+                f'images: labels of {self.images.kind} stand for groups of classes, of which no '
+                'generator knows the look: start from other images'
+            )
         return self
 
 

@@ -10,9 +10,8 @@ from multishift_training.augmentation.config import AugmentConfig, ControlNetGen
 from multishift_training.augmentation.parts import Bytes, Scene, nearest
 from multishift_training.datasets import open_images
 from multishift_training.datasets.entries import file_name, some
-from multishift_training.datasets.layouts import label_ids
+from multishift_training.datasets.kinds.cityscapes import LABEL_IDS, label_ids
 from multishift_training.datasets.reading import read_labels
-from multishift_training.datasets.tables import LABEL_IDS
 from multishift_training.datasets.transforms import resized
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from multishift_training.cli.bundle import (
 from multishift_training.cli.options import SizeType
 from multishift_training.cli.presence import check_data, check_weights
 from multishift_training.datasets import ValidationData
-from multishift_training.datasets.config import SampleDriveData
+from multishift_training.datasets.kinds import SampleDriveData
 from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.export import Plan
 

@@ -81,7 +81,7 @@ def reference() -> str:
 def _reached(model: type[BaseModel], done: list[type[BaseModel]]) -> Iterator[type[BaseModel]]:
     """Yield the models below a model that are not done yet, in the order of its keys."""
     for field in model.model_fields.values():
-        for inner in _models(field.annotation):
+        for inner in _models(field):
             if inner not in done:
                 done.append(inner)
                 yield inner
@@ -89,10 +89,15 @@ def _reached(model: type[BaseModel], done: list[type[BaseModel]]) -> Iterator[ty
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
+    accepted = Accepted.of(annotation)
+    for member in accepted.members:
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            yield member
+        elif member is accepted.kind:
+            for inner in get_args(member):
+                yield from _models(inner)
+        else:
+            yield from _models(member)
 
 
 @cache

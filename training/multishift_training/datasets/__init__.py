@@ -1,6 +1,6 @@
 """Data sets: from folders, or the sample drive's renderer, to batches of bytes.
 
-A description (``config``) names a data set by ``kind``; ``open_images`` finds its files and maps
+A description (``kinds``) names a data set by ``kind``; ``open_images`` finds its files and maps
 its labels to ours, once; ``Samples`` pairs, mixes, pastes and transforms; the loaders make
 batches.
 
@@ -13,13 +13,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from multishift_training.datasets.config import (
-    ImageData,
-    OutlierData,
-    Size,
-    Strict,
-)
+from multishift_training.datasets.config import OutlierData, Size, Strict
 from multishift_training.datasets.images import LabelledImages, open_images
+from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.outliers import open_outliers
 from multishift_training.datasets.sample_config import (
     TrainingData,

@@ -8,34 +8,46 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL
+from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_training.datasets import layouts
-from multishift_training.datasets.config import ImageData
+from multishift_perception.images.label_map import UNMAPPED
 from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.groups import Groups, group_label
+from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.reading import read_image, read_labels
-from multishift_training.datasets.rendered import rendered
-from multishift_training.datasets.tables import Table, has_classes, label_table
+from multishift_training.datasets.tables import Table
 
 LabelledImage = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 class LabelledImages:
-    """A fixed list of images with labels: 0..C-1, 254 novel, 255 void.
+    """A fixed list of images with labels: 0..C-1, groups of classes, 254 novel, 255 void.
 
     Attributes:
         kind: name of the data set.
         entries: the images, in a fixed order.
-        has_classes: whether known pixels are labelled with their class; if not, they are all 0.
+        has_classes: whether known pixels are labelled with their class, or with a group of
+            classes; if not, they are all 0.
+        domain: name of the look that the frames have; empty where it does not matter.
+        groups: what labels above the classes' stand for, in order.
     """
 
     def __init__(
-        self, kind: str, entries: Sequence[Entry], table: Table, *, has_classes: bool = True
+        self,
+        kind: str,
+        entries: Sequence[Entry],
+        table: Table,
+        *,
+        has_classes: bool = True,
+        domain: str = '',
+        groups: Groups = (),
     ) -> None:
         """Wrap entries and the table ``uint8 [256]`` from their label values to ours."""
         self.kind = kind
         self.entries = tuple(entries)
         self.has_classes = has_classes
+        self.domain = domain
+        self.groups = groups
         self._table = table
 
     def __len__(self) -> int:
@@ -78,7 +90,12 @@ class LabelledImages:
 
 
 def open_images(
-    config: ImageData, root: Path, cache: Path, *, training: bool = False
+    config: ImageData,
+    root: Path,
+    cache: Path,
+    *,
+    training: bool = False,
+    groups: Groups | None = None,
 ) -> LabelledImages:
     """Open a data set, and see that none of its files is missing.
 
@@ -88,15 +105,19 @@ def open_images(
         cache: where rendered frames are kept for the next run.
         training: make void what no network may learn from: classes held out, and novel objects,
             except in data sets made to learn them from.
+        groups: of all data sets whose images are mixed, its own among them; if none, its own.
 
     Raises:
         MultishiftError: folders or files are missing; one message names all that are.
     """
+    groups = config.groups if groups is None else groups
     return LabelledImages(
         config.kind,
-        _entries(config, root, cache),
-        label_table(config, root, training=training),
-        has_classes=has_classes(config),
+        config.entries(root, cache),
+        label_table(config, root, training=training, groups=groups),
+        has_classes=config.has_classes,
+        domain=config.domain,
+        groups=groups,
     )
 
 
@@ -110,30 +131,40 @@ def check_images(config: ImageData, root: Path) -> None:
     Raises:
         MultishiftError: folders or files are missing; one message names all that are.
     """
-    if config.kind != 'sample_drive':  # which is rendered
-        _entries(config, root, Path())
+    config.check(root)
     label_table(config, root, training=False)
 
 
-def _entries(config: ImageData, root: Path, cache: Path) -> list[Entry]:
-    match config.kind:
-        case 'cityscapes' | 'multishift_cityscapes':
-            return layouts.cityscapes(config, root)
-        case 'road_anomaly':
-            return layouts.road_anomaly(config, root)
-        case 'road_anomaly21' | 'road_obstacle21':
-            return layouts.smiyc(config, root)
-        case 'fishyscapes_lost_found':
-            return layouts.lost_found(config, root)
-        case 'fishyscapes_static':
-            return layouts.static(config, root)
-        case 'acdc_poc':
-            return layouts.acdc_poc(config, root)
-        case 'muad':
-            return layouts.muad(config, root)
-        case 'camvid':
-            return layouts.camvid(config, root)
-        case 'sample_drive':
-            return rendered(config, cache)
-        case 'folder':
-            return layouts.folder(config, root)
+def label_table(
+    config: ImageData, root: Path, *, training: bool, groups: Groups | None = None
+) -> Table:
+    """Return the labels ``uint8 [256]`` of a data set's raw label values.
+
+    Args:
+        config: the data set.
+        root: folder that relative data paths start from.
+        training: classes held out are void, and so is what is novel, unless the data set is made
+            to learn it from; otherwise both are novel (254).
+        groups: as for `open_images`.
+
+    Raises:
+        MultishiftError: the label map of a folder is missing or wrong.
+        ValueError: the table of a data set holds what is no label.
+    """
+    table = config.table(root)
+    known = group_label(len(config.groups))
+    if strange := sorted(set(table.tolist()) - {*range(known), NOVEL, VOID, UNMAPPED}):
+        raise ValueError(
+            f'{config.kind}: its table holds {strange}, which are no classes, and no groups: '
+            f'it has {len(config.groups)} groups'
+        )
+    labels = table.copy()
+    for place, group in enumerate(config.groups if groups is None else groups):
+        if group in config.groups:
+            own = group_label(config.groups.index(group))
+            labels[table == own] = group_label(place)
+    held_out = [i for i, c in enumerate(CITYSCAPES) if c.name in config.novel_classes]
+    labels[np.isin(table, held_out)] = VOID if training else NOVEL
+    if training and not config.learns_novel:
+        labels[labels == NOVEL] = VOID
+    return labels

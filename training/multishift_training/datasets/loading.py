@@ -216,6 +216,8 @@ def collate(samples: Sequence[Batch]) -> Batch:
 def class_weights(images: LabelledImages, num_classes: int) -> Tensor:
     """Return the weight ``1 / ln(1.1 + share of pixels)`` of each class (ENet), ``float32 [C]``.
 
+    Where labels stand for groups of classes, ``num_classes`` counts these too.
+
     Shares are measured on at most 300 images spread over the set; the mean weight over all
     pixels is 1.
     """

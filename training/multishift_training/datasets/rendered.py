@@ -8,6 +8,7 @@ import hashlib
 from itertools import product
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,8 +20,10 @@ from multishift_perception.files import file_lock, replacing
 from multishift_perception.process.workers import worker_pool
 from multishift_perception.progress import track
 from multishift_perception.sample_drive import random_frame
-from multishift_training.datasets.config import SampleDriveData
 from multishift_training.datasets.entries import Entry, find, pair
+
+if TYPE_CHECKING:
+    from multishift_training.datasets.kinds.sample_drive import SampleDriveData
 
 # Starting processes takes as long as rendering about this many frames.
 _FEW = 32

@@ -6,17 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from multishift_training.datasets.config import (
-    CityscapesData,
-    FolderData,
-    ImageData,
-    MultishiftCityscapesData,
-    OutlierData,
-    SampleDriveData,
-    Size,
-    Strict,
-    refuse_renamed,
-)
+from multishift_perception.open_union import Models, OpenUnion
+from multishift_training.datasets.config import OutlierData, Size, Strict, refuse_renamed
+from multishift_training.datasets.groups import Groups, joined
+from multishift_training.datasets.kinds import ImageData, ImageSet, partner_kinds
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -116,14 +109,15 @@ class RuleAugPartner(Strict):
     kind: Literal['rule_aug']
 
 
-Partners = (
-    CityscapesData
-    | MultishiftCityscapesData
-    | SampleDriveData
-    | FolderData
-    | PastedWeatherPartner
-    | RuleAugPartner
-)
+def partners() -> Models:
+    """Return what partners may be: other images of the scenes, or changed originals."""
+    return (*partner_kinds(), PastedWeatherPartner, RuleAugPartner)
+
+
+Partners = Annotated[
+    ImageSet | PastedWeatherPartner | RuleAugPartner,
+    OpenUnion(partners),
+]
 
 
 class TrainingData(Strict):
@@ -140,14 +134,7 @@ class TrainingData(Strict):
     """
 
     images: ImageData
-    partners: (
-        Annotated[
-            Partners,
-            Field(discriminator='kind'),
-            BeforeValidator(refuse_renamed),
-        ]
-        | None
-    ) = None
+    partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
     mixup: Share = 0.0
     outliers: OutlierData | None = None
     transforms: TransformData
@@ -156,6 +143,12 @@ class TrainingData(Strict):
     def members(self) -> int:
         """Images of a sample: 1, or 2 for pairs."""
         return 1 if self.partners is None else 2
+
+    @property
+    def groups(self) -> Groups:
+        """Groups of classes that labels may stand for: one table for originals and partners."""
+        mixed = (self.images, self.partners)
+        return joined(part.groups for part in mixed if isinstance(part, ImageSet))
 
 
 class ValidationData(Strict):

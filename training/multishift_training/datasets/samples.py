@@ -36,6 +36,7 @@ class Samples:
         seed: of everything random.
         members: images of a sample: 1, or 2 for pairs.
         originals: the data set of the originals.
+        groups: of classes that labels of originals or partners stand for, in order.
         unpaired: names of the originals that are left out because they have no partner.
     """
 
@@ -52,7 +53,8 @@ class Samples:
             MultishiftError: files are missing, or no original has a partner.
         """
         self.seed = seed
-        self.originals = open_images(config.images, root, cache, training=True)
+        self.groups = config.groups
+        self.originals = open_images(config.images, root, cache, training=True, groups=self.groups)
         self._outliers = open_outliers(config.outliers, root) if config.outliers else None
         self._partners = _open_partners(config, self.originals, self._outliers, root, cache)
         self.members = config.members
@@ -121,4 +123,5 @@ def _open_partners(
         case RuleAugPartner():
             return RuleAugPartners(originals)
         case images:
-            return ImagePartners(originals, open_images(images, root, cache, training=True))
+            opened = open_images(images, root, cache, training=True, groups=config.groups)
+            return ImagePartners(originals, opened)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import math
 
 from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ def conditions_chart(spread: ScoreSpread, threshold: float | None) -> str:
 
 
 def classes_chart(
-    spread: ScoreSpread, classes: Sequence[SemanticClass], threshold: float | None
+    spread: ScoreSpread, classes: Mapping[int, SemanticClass], threshold: float | None
 ) -> str:
     """Return a histogram of scores for every class that occurs and for novel pixels, in rows."""
     edges = _edges(spread)

@@ -12,6 +12,7 @@ from multishift_perception.metrics import Sizes
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.process.signals import waiting_for_block
 from multishift_training.datasets import LabelledImages
+from multishift_training.datasets.groups import members
 from multishift_training.evaluation.frames import Frame, Images
 from multishift_training.evaluation.showcase import Showcase
 from multishift_training.evaluation.spread import ScoreSpread
@@ -38,9 +39,12 @@ class Counts:
     ) -> None:
         """Start empty; sizes of components are None to count none."""
         num_classes, has_classes = len(runner.classes), images.has_classes
-        self.tally = Tally(num_classes, runner.scores, has_classes=has_classes, sizes=sizes)
+        groups = members(images.groups)
+        self.tally = Tally(
+            num_classes, runner.scores, has_classes=has_classes, groups=groups, sizes=sizes
+        )
         self.spreads = {score: ScoreSpread() for score in runner.scores}
-        self.showcase = Showcase(num_classes, has_classes=has_classes)
+        self.showcase = Showcase(num_classes, has_classes=has_classes, groups=groups)
         self.done = self.done_again = 0
         self._name, self._images = name, images
         self._first = runner.scores[0]

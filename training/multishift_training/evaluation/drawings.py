@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.classes import SemanticClass
 from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_perception.report.gallery import jpeg
+from multishift_training.datasets.groups import Groups, label_colors
 from multishift_training.evaluation.showcase import Ranked
 
 _ALPHA = 0.5
@@ -44,6 +45,7 @@ def drawn(
     classes: Sequence[SemanticClass],
     *,
     has_classes: bool,
+    groups: Groups,
     threshold: float | None,
     score_range: tuple[float, float],
 ) -> tuple[Drawing, ...]:
@@ -54,10 +56,11 @@ def drawn(
         classes: known classes, for their colours.
         has_classes: whether known pixels are labelled with their class; if not, only novel
             objects are drawn over the ground truth.
+        groups: of classes that labels stand for, drawn in the colour of their first class.
         threshold: score from which pixels are marked where there is no mask; None marks none.
         score_range: scores that are darkest and brightest.
     """
-    colors = color_table(classes)
+    colors = label_colors(classes, groups)
     low, high = score_range
     drawings = []
     for entry in entries:

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 
-from multishift_perception.classes import CITYSCAPES
+from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.errors import MultishiftError
-from multishift_perception.metrics import Curve, Sizes
+from multishift_perception.metrics import Curve, SegmentationMetrics, Sizes
 from multishift_training.datasets import LabelledImages, ValidationSet
+from multishift_training.datasets.groups import Groups, members, with_groups
 from multishift_training.evaluation.counts import Counts, judge
 from multishift_training.evaluation.drawings import Drawing, drawn
 from multishift_training.evaluation.frames import Images
@@ -32,6 +33,8 @@ class DatasetResult:
         images: how many there are.
         damaged: what is wrong with those that cannot be read, by name; they are left out.
         has_classes: whether known pixels are labelled with their class.
+        units: what intersections over union are of, in order: classes, or groups of them.
+        groups: of classes that labels stand for.
         rows: metrics; see ``Tally.rows``.
         curves: by score and condition (``all`` among them), where there are novel pixels.
         spreads: where the scores lie, by score.
@@ -45,6 +48,8 @@ class DatasetResult:
     images: int
     damaged: Mapping[str, str]
     has_classes: bool
+    units: tuple[SemanticClass, ...]
+    groups: Groups
     rows: tuple[Row, ...]
     curves: Mapping[str, Mapping[str, Curve]]
     spreads: Mapping[str, ScoreSpread]
@@ -138,6 +143,7 @@ def _result(
         drawn,
         classes=runner.classes,
         has_classes=images.has_classes,
+        groups=images.groups,
         threshold=thresholds.get(first),
         score_range=spreads[first].range(),
     )
@@ -146,6 +152,8 @@ def _result(
         len(images),
         {images.entries[i].name: fault for i, fault in damaged.items()},
         images.has_classes,
+        _units(runner, images.groups),
+        images.groups,
         tally.rows(),
         curves,
         spreads,
@@ -154,6 +162,12 @@ def _result(
         draw(showcase.best),
         draw(showcase.worst),
     )
+
+
+def _units(runner: Runner, groups: Groups) -> tuple[SemanticClass, ...]:
+    shown = with_groups(runner.classes, groups)
+    metrics = SegmentationMetrics(len(runner.classes), members(groups))
+    return tuple(shown[value] for value in metrics.units)
 
 
 def _curves(tally: Tally, score: str) -> dict[str, Curve]:

@@ -17,6 +17,7 @@ from multishift_perception.classes import NOVEL_COLOR, SemanticClass
 from multishift_perception.destinations import EVALUATE, METRICS
 from multishift_perception.metrics import Curve, Sizes
 from multishift_perception.report.page import environment
+from multishift_training.datasets.groups import with_groups
 from multishift_training.evaluation.charts import classes_chart, conditions_chart, curves_chart
 from multishift_training.evaluation.drawings import Drawing
 from multishift_training.evaluation.evaluate import DatasetResult
@@ -80,6 +81,7 @@ def _dataset(report: EvaluationReport, result: DatasetResult) -> dict[str, Any]:
         'images': result.images,
         'damaged_images': dict(result.damaged),
         'has_classes': result.has_classes,
+        **_groups(result),
         'results': {
             score: {row.condition: _figures(row) for row in result.rows if row.score == score}
             for score in report.scores
@@ -87,6 +89,16 @@ def _dataset(report: EvaluationReport, result: DatasetResult) -> dict[str, Any]:
         'threshold_at_95_percent_recall': dict(result.thresholds),
         'best_images': _listed(result.measure, result.best),
         'worst_images': _listed(result.measure, result.worst),
+    }
+
+
+def _groups(result: DatasetResult) -> dict[str, Any]:
+    """Return what figures by class are of, where that is not `classes`."""
+    if not result.groups:
+        return {}
+    return {
+        'groups': {group.name: group.classes for group in result.groups},
+        'iou_of': [unit.name for unit in result.units],
     }
 
 
@@ -114,6 +126,7 @@ def render(report: EvaluationReport) -> str:
 
 def _section(report: EvaluationReport, result: DatasetResult) -> dict[str, Any]:
     headings, *rows = table(result)
+    labels = with_groups(report.classes, result.groups)
     segmentation = result.rows[-1].segmentation
     return {
         'result': result,
@@ -125,7 +138,7 @@ def _section(report: EvaluationReport, result: DatasetResult) -> dict[str, Any]:
             (
                 score,
                 Markup(conditions_chart(spread, result.thresholds.get(score))),
-                Markup(classes_chart(spread, report.classes, result.thresholds.get(score)))
+                Markup(classes_chart(spread, labels, result.thresholds.get(score)))
                 if result.has_classes
                 else None,
             )

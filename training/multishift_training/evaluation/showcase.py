@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import json
 
@@ -71,9 +72,17 @@ class Ranked:
 class Showcase:
     """Ranks images by their own AP, or by their own mIoU if none of them has a novel pixel."""
 
-    def __init__(self, num_classes: int, *, has_classes: bool, limit: int = 3) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        has_classes: bool,
+        groups: Mapping[int, Sequence[int]] | None = None,
+        limit: int = 3,
+    ) -> None:
         """Start empty; of the best and of the worst images at most ``limit`` are kept each."""
         self._num_classes = num_classes
+        self._groups = groups
         self._has_classes = has_classes
         self._rankings = {AP: _Ranking(limit), MIOU: _Ranking(limit)}
 
@@ -101,7 +110,7 @@ class Showcase:
             anomaly.update(shown.score, shown.truth)
             self._rankings[AP].offer(anomaly.result().ap, shown)
         elif self._has_classes and not self._rankings[AP].best:
-            segmentation = SegmentationMetrics(self._num_classes)
+            segmentation = SegmentationMetrics(self._num_classes, self._groups)
             segmentation.update(shown.labels, shown.truth)
             self._rankings[MIOU].offer(segmentation.result().miou, shown)
 

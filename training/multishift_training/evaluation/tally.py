@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import json
 from typing import Any
@@ -63,6 +63,7 @@ class Tally:
         scores: Sequence[str],
         *,
         has_classes: bool,
+        groups: Mapping[int, Sequence[int]] | None = None,
         sizes: Sizes | None = None,
     ) -> None:
         """Start empty.
@@ -71,12 +72,13 @@ class Tally:
             num_classes: known classes.
             scores: names of the scores.
             has_classes: whether known pixels are labelled with their class.
+            groups: classes that further label values stand for.
             sizes: which components count; None to count none.
         """
         self.scores = tuple(scores)
         self._images: Counter[str] = Counter()
         self._segmentation: Grouped[str, SegmentationMetrics] | None = (
-            Grouped(lambda: SegmentationMetrics(num_classes)) if has_classes else None
+            Grouped(lambda: SegmentationMetrics(num_classes, groups)) if has_classes else None
         )
         self._anomaly: Grouped[tuple[str, str], AnomalyMetrics] = Grouped(AnomalyMetrics)
         self._operating: Grouped[str, OperatingPoint] = Grouped(OperatingPoint)

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
 from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_training.datasets import Samples
+from multishift_training.datasets.groups import label_colors, membership
 from multishift_training.datasets.loading import ValidationSet
 from multishift_training.inference.batches import predict_batches
 from multishift_training.loop.config import Method, MultiShift
@@ -38,6 +39,7 @@ class Board:
         self._writer = SummaryWriter(str(folder), purge_step=epoch)
         chosen = np.linspace(0, len(validation) - 1, min(_SAMPLES, len(validation)))
         self._samples = Subset(validation, sorted({int(i) for i in chosen}))
+        self._colors = label_colors(CITYSCAPES, validation.images.groups)
 
     def add(
         self, epoch: int, values: Mapping[str, float | None], model: SegmentationModel
@@ -48,7 +50,7 @@ class Board:
                 self._writer.add_scalar(name, value, epoch)
         for i, batch in enumerate(predict_batches(model, DataLoader(self._samples))):
             image = self._samples[i][0].numpy()
-            panels = picture(image, batch.truth[0], batch.labels[0], batch.score[0])
+            panels = picture(image, batch.truth[0], batch.labels[0], batch.score[0], self._colors)
             self._writer.add_image(f'validation/{i}', panels, epoch, dataformats='HWC')
         self._writer.flush()
 
@@ -66,16 +68,22 @@ class Board:
         chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples)))
         pairs = [samples.sample(0, i) for i in sorted({int(i) for i in chosen})]
         images, labels = np.stack([p[0][1] for p in pairs]), np.stack([p[1][1] for p in pairs])
-        trusted = trusted_labels(model, images, labels, method.trusted_ratio)
+        groups = torch.from_numpy(membership(samples.groups)) if samples.groups else None
+        trusted = trusted_labels(model, images, labels, method.trusted_ratio, groups)
+        colors = label_colors(CITYSCAPES, samples.groups)
         for i, shown in enumerate(zip(images, labels, trusted, strict=True)):
-            panels = selection_picture(*shown)
+            panels = selection_picture(*shown, colors)
             self._writer.add_image(f'trusted/{i}', panels, epoch, dataformats='HWC')
         self._writer.flush()
 
 
 @torch.inference_mode()
 def trusted_labels(
-    model: SegmentationModel, images: Bytes, labels: Bytes, ratio: float
+    model: SegmentationModel,
+    images: Bytes,
+    labels: Bytes,
+    ratio: float,
+    groups: torch.Tensor | None = None,
 ) -> NDArray[np.bool_]:
     """Return where noise-aware training trusts the labels of augmented images, ``bool [B,H,W]``.
 
@@ -86,6 +94,7 @@ def trusted_labels(
         images: RGB ``uint8 [B,H,W,3]``.
         labels: ``uint8 [B,H,W]``.
         ratio: share of the known pixels that is trusted.
+        groups: see `pixel_cross_entropy`.
     """
     device = next(model.parameters()).device
     normalize = Normalize(model.input_scale).to(device)
@@ -93,14 +102,18 @@ def trusted_labels(
     wanted = torch.from_numpy(labels).long()
     losses = torch.cat(
         [  # one at a time, as in validation
-            pixel_cross_entropy(model(normalize(image[None].to(device))).logits.cpu(), label[None])
+            pixel_cross_entropy(
+                model(normalize(image[None].to(device))).logits.cpu(), label[None], groups=groups
+            )
             for image, label in zip(torch.from_numpy(images), wanted, strict=True)
         ]
     )
     return trusted_pixels(losses, wanted < NOVEL, ratio).numpy()
 
 
-def selection_picture(image: Bytes, labels: Bytes, trusted: NDArray[np.bool_]) -> Bytes:
+def selection_picture(
+    image: Bytes, labels: Bytes, trusted: NDArray[np.bool_], colors: Bytes | None = None
+) -> Bytes:
     """Return an augmented image, its labels, and whose of them are trusted, side by side.
 
     In the third panel labels that are not trusted are red, and what has no known class is dark.
@@ -109,6 +122,7 @@ def selection_picture(image: Bytes, labels: Bytes, trusted: NDArray[np.bool_]) -
         image: RGB ``uint8 [H,W,3]``.
         labels: ``uint8 [H,W]``.
         trusted: ``bool [H,W]``.
+        colors: of label values, ``uint8 [256,3]``; if none, those of the classes.
 
     Returns:
         RGB ``uint8 [H,3W,3]``.
@@ -118,7 +132,9 @@ def selection_picture(image: Bytes, labels: Bytes, trusted: NDArray[np.bool_]) -
     red = known & ~trusted
     panel[red] += _TINT * (np.array(_DISTRUSTED, np.float32) - panel[red])
     panel[~known] *= 1 - _TINT
-    of_labels = draw_truth(image, labels, color_table(CITYSCAPES), _ALPHA)
+    of_labels = draw_truth(
+        image, labels, color_table(CITYSCAPES) if colors is None else colors, _ALPHA
+    )
     return np.concatenate([image, of_labels, np.rint(panel).astype(np.uint8)], axis=1)
 
 
@@ -127,12 +143,14 @@ def picture(
     truth: NDArray[np.uint8],
     labels: NDArray[np.uint8],
     score: NDArray[np.float32],
+    colors: Bytes | None = None,
 ) -> NDArray[np.uint8]:
     """Return truth, classes and score of an image side by side, RGB ``uint8 [H,3W,3]``.
 
-    The score goes from blue, its lowest percentile in the image, to red, its highest.
+    The score goes from blue, its lowest percentile in the image, to red, its highest. ``colors``
+    of label values are ``uint8 [256,3]``; if none, those of the classes.
     """
-    colors = color_table(CITYSCAPES)
+    colors = color_table(CITYSCAPES) if colors is None else colors
     low, high = np.percentile(score, (1, 99))
     heat = np.clip((score - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
     panels: list[NDArray[np.uint8]] = [

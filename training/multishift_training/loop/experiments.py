@@ -7,8 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from multishift_perception.open_union import OpenUnion
 from multishift_training.datasets.config import Strict
-from multishift_training.datasets.sample_config import Partners, TrainingData, ValidationData
+from multishift_training.datasets.sample_config import (
+    Partners,
+    TrainingData,
+    ValidationData,
+    partners,
+)
 from multishift_training.loop.config import TrainConfig
 
 
@@ -18,7 +24,9 @@ class GeneratedPartners(Strict):
     kind: Literal['generated']
 
 
-_Partners = Annotated[Partners | GeneratedPartners, Field(discriminator='kind')]
+_Partners = Annotated[
+    Partners | GeneratedPartners, OpenUnion(lambda: (*partners(), GeneratedPartners))
+]
 
 
 class FineTuningData(TrainingData):

@@ -23,6 +23,7 @@ from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.trained import Checkpoint
 from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
+from multishift_training.datasets.groups import membership
 from multishift_training.loop.board import Board
 from multishift_training.loop.config import MultiShift, Stage, TrainConfig
 from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric
@@ -127,6 +128,12 @@ class _Training:
         choose_trainable(self._model, stage)
         of_masks = self._mask_weights(stage)
         members = self._config.data.members
+        if of_masks is not None and (groups := self._config.data.groups):
+            raise MultishiftError(
+                f'stage {stage.name}: the masks of method.masks are of one class each, but some '
+                f'labels of the data stand for several ({groups[0].name}, ...): leave masks out, '
+                'or train on other images'
+            )
         if isinstance(stage.method, MultiShift) and members != 2:
             raise MultishiftError(
                 f'stage {stage.name}: method multishift learns from pairs: set data.partners'
@@ -148,7 +155,7 @@ class _Training:
         """
         config, stage = self._config, epoch.stage
         model, optimizer = self._prepare(epoch)
-        losses = losses_of(stage.method, self._class_weights(stage))
+        losses = losses_of(stage.method, self._class_weights(stage), self._groups)
         loader = training_loader(
             self._samples,
             epoch.number,
@@ -217,8 +224,16 @@ class _Training:
         return of_masks
 
     @cached_property
+    def _groups(self) -> Tensor | None:
+        groups = self._samples.groups
+        if not groups:
+            return None
+        return torch.from_numpy(membership(groups)).to(self._fabric.device)
+
+    @cached_property
     def _rarity(self) -> Tensor:
-        weights = class_weights(self._samples.originals, len(CITYSCAPES))
+        labels = len(CITYSCAPES) + len(self._samples.groups)
+        weights = class_weights(self._samples.originals, labels)
         return weights.to(self._fabric.device)
 
     def _step(

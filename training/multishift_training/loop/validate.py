@@ -11,6 +11,7 @@ from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.progress import track
+from multishift_training.datasets.groups import members
 from multishift_training.datasets.loading import ValidationSet, validation_loader
 from multishift_training.inference.batches import predict_batches
 from multishift_training.models import SegmentationModel
@@ -26,7 +27,7 @@ def validate(
 
     Each process takes its share of the images.
     """
-    segmentation = SegmentationMetrics(len(CITYSCAPES))
+    segmentation = SegmentationMetrics(len(CITYSCAPES), members(validation.images.groups))
     anomaly, baseline = AnomalyMetrics(), AnomalyMetrics()
     loader = validation_loader(
         validation, workers=workers, rank=fabric.global_rank, ranks=fabric.world_size

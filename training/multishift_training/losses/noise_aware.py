@@ -32,6 +32,7 @@ def noise_aware_cross_entropy(
     ratio: float = 0.8,
     mean_over: MeanOver = 'all',
     class_weights: Tensor | None = None,
+    groups: Tensor | None = None,
 ) -> SegmentationTerms:
     """Return the cross-entropy of both halves of ``[originals; augmented]``.
 
@@ -47,29 +48,56 @@ def noise_aware_cross_entropy(
         mean_over: where nothing is selected, whether the denominator is all pixels, as in the
             released code, or only those of known classes.
         class_weights: what the losses of each class's pixels are multiplied with once the trusted
-            ones are chosen, ``float32 [C]``: else rare classes would be trusted least.
+            ones are chosen, ``float32 [C]``: else rare classes would be trusted least. With
+            groups ``[C+G]``.
+        groups: see `pixel_cross_entropy`.
 
     Raises:
         ValueError: ``ratio`` is not in (0, 1].
     """
-    losses = pixel_cross_entropy(logits, labels)
+    losses = pixel_cross_entropy(logits, labels, groups=groups)
     return noise_aware_mean(
         losses, labels, ratio=ratio, mean_over=mean_over, class_weights=class_weights
     )
 
 
-def pixel_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def pixel_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    groups: Tensor | None = None,
+) -> Tensor:
     """Return the cross-entropy of each pixel ``[B,H,W]``; zero where no class is known.
+
+    Where the label is a group of classes, any of which the pixel may be of, it is
+    ``-log sum_{c in group} softmax_c``: the likelihood of what the label says.
 
     Args:
         logits: ``[B,C,H,W]``.
         labels: ``int64 [B,H,W]``; ``NOVEL`` and ``VOID`` do not count.
-        weights: of the classes, ``float32 [C]``.
+        weights: of the classes, ``float32 [C]``; with groups, of classes and groups ``[C+G]``.
+        groups: classes that the labels ``C..C+G-1`` stand for, ``bool [G,C]``; each has some.
     """
     known = labels.masked_fill(labels == NOVEL, VOID)
+    if groups is not None:
+        return _group_cross_entropy(at_least_float32(logits), known, weights, groups)
     return F.cross_entropy(
         at_least_float32(logits), known, weights, ignore_index=VOID, reduction='none'
     )
+
+
+def _group_cross_entropy(
+    logits: Tensor, known: Tensor, weights: Tensor | None, groups: Tensor
+) -> Tensor:
+    """Return the cross-entropy where labels are classes, groups of them or ``VOID``."""
+    classes = torch.eye(groups.shape[1], dtype=torch.bool, device=groups.device)
+    possible = torch.cat([classes, groups])
+    label = known.masked_fill(known == VOID, 0)
+    # Of all pixels at once: to pick those of groups, the host would wait for their number.
+    ruled_out = ~possible[label].movedim(-1, 1)
+    likelihood = logits.log_softmax(1).masked_fill(ruled_out, -math.inf).logsumexp(1)
+    losses = -likelihood if weights is None else -likelihood * weights[label]
+    return torch.where(known == VOID, 0, losses)
 
 
 def noise_aware_mean(
@@ -87,7 +115,7 @@ def noise_aware_mean(
         labels: as the others, see `noise_aware_cross_entropy`.
         ratio: share that is trusted.
         mean_over: denominator.
-        class_weights: of the classes.
+        class_weights: of the classes, and of groups if there are any.
     """
     if not 0 < ratio <= 1:
         raise ValueError(f'ratio is {ratio}, not in (0, 1]')

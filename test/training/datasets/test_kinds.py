@@ -1,0 +1,240 @@
+"""A data set is whole, or is not registered; coarse labels stand for groups of classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import TypeAdapter, create_model
+import pytest
+
+from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
+from multishift_perception.images.label_map import UNMAPPED
+from multishift_training.datasets import ImageData, LabelledImages, Samples, TrainingData
+from multishift_training.datasets import open_images as opened_images
+from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.groups import Group, Groups, joined, membership, with_groups
+from multishift_training.datasets.images import label_table
+from multishift_training.datasets.kinds import (
+    CamvidData,
+    IddLiteData,
+    ImageSet,
+    LumsRoadData,
+    kinds,
+    partner_kinds,
+    register,
+    registry,
+)
+from multishift_training.datasets.tables import Table, table_of
+
+SIZE = (6, 9)
+REAL = Path(__file__).parents[4] / 'shared' / 'data'
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, '_KINDS', dict(registry._KINDS))
+
+
+class Whole(ImageSet):
+    """A data set without images."""
+
+    kind: Literal['whole']
+    domain: ClassVar[str] = ''
+    has_classes: ClassVar[bool] = True
+    learns_novel: ClassVar[bool] = False
+    may_be_partner: ClassVar[bool] = False
+
+    def entries(self, root: Path, cache: Path) -> list[Entry]:
+        return []
+
+    def table(self, root: Path) -> Table:
+        return table_of({0: 0, 1: 19})
+
+
+def test_a_forgotten_part_is_an_error_that_names_it() -> None:
+    class Incomplete(ImageSet):
+        kind: Literal['incomplete']
+        domain: ClassVar[str] = ''
+        has_classes: ClassVar[bool] = True
+        may_be_partner: ClassVar[bool] = False
+
+        def entries(self, root: Path, cache: Path) -> list[Entry]:
+            return []
+
+    with pytest.raises(TypeError, match=r'Incomplete \(incomplete\) lacks learns_novel, table:'):
+        register(Incomplete)
+    assert Incomplete not in kinds()
+
+
+def test_a_name_is_one_word_and_free() -> None:
+    with pytest.raises(TypeError, match='Nameless has no name of its own'):
+        register(create_model('Nameless', __base__=Whole, kind=(str, 'x')))
+    twin = create_model('Twin', __base__=Whole, kind=(Literal['camvid'], 'camvid'))
+    with pytest.raises(TypeError, match='Twin: CamvidData is called camvid too'):
+        register(twin)
+
+
+@pytest.mark.parametrize(
+    ('groups', 'fault'),
+    [
+        ((Group('vehicle', ('car', 'lorry')),), 'group vehicle: lorry is no class'),
+        ((Group('a', ('car', 'bus')), Group('b', ('bus',))), 'bus is in two groups'),
+        ((Group('a', ()),), 'group a has no class'),
+    ],
+)
+def test_groups_are_of_classes_each_in_one(groups: Groups, fault: str) -> None:
+    class Coarse(Whole):
+        kind: Literal['coarse']
+        groups: ClassVar[Groups] = ()
+
+    Coarse.groups = groups
+    with pytest.raises(TypeError, match=fault):
+        register(Coarse)
+
+
+def test_may_be_partner_is_no_matter_of_the_description() -> None:
+    class Fickle(Whole):
+        kind: Literal['fickle']
+
+        @property
+        def may_be_partner(self) -> bool:  # type: ignore[override]
+            return True
+
+    with pytest.raises(TypeError, match='make it a ClassVar'):
+        register(Fickle)
+
+
+def test_a_table_of_groups_that_are_not_declared_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'whole: its table holds \[19\].*has 0 groups'):
+        label_table(Whole(kind='whole'), Path(), training=False)
+
+
+def test_all_that_ship_are_whole() -> None:
+    assert len(kinds()) == 14
+    assert {kind.__name__ for kind in partner_kinds()} == {
+        'CityscapesData',
+        'MultishiftCityscapesData',
+        'SampleDriveData',
+        'FolderData',
+    }
+
+
+def test_descriptions_load_no_torch() -> None:
+    program = (
+        'import sys; import multishift_training.datasets.kinds as k; '
+        "sys.exit(bool({'torch', 'albumentations'} & set(sys.modules)) or not k.kinds())"
+    )
+    assert subprocess.run([sys.executable, '-c', program]).returncode == 0
+
+
+def write(path: Path, *values: int) -> None:
+    """An image, or labels whose columns are the values, in turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw = np.resize(np.array(values, np.uint8), SIZE)
+    Image.fromarray(raw if path.suffix == '.png' else np.dstack([raw] * 3)).save(path)
+
+
+def opened(root: Path, **description: Any) -> LabelledImages:
+    config = TypeAdapter[ImageData](ImageData).validate_python(description)
+    return opened_images(config, root, root / 'cache')
+
+
+def test_idd_lite(tmp_path: Path) -> None:
+    for drive, number in (('7', '000002'), ('10', '000001')):
+        write(tmp_path / f'idd_lite/leftImg8bit/val/{drive}/{number}_image.jpg', 9)
+        labels = tmp_path / f'idd_lite/gtFine/val/{drive}'
+        write(labels / f'{number}_label.png', *range(7), 255, 0)
+        write(labels / f'{number}_inst_label.png', 200)
+    images = opened(tmp_path, kind='idd_lite', split='val')
+    assert [entry.name for entry in images.entries] == ['10/000001', '7/000002']
+    assert images.read(0)[1][0].tolist() == [*range(19, 26), VOID, 19]
+    assert images.domain == 'idd'
+    assert images.has_classes and not images.may_have_novel
+    # Every class of ours is in one of the seven.
+    assert membership(images.groups).sum(0).tolist() == [1] * len(CITYSCAPES)
+
+
+def test_lums_road(tmp_path: Path) -> None:
+    for name in ('train_color_1_a', 'valid_color_2_b', 'test_color_3_c'):
+        write(tmp_path / f'lums_road/images/{name}.jpg', 9)
+        write(tmp_path / f'lums_road/labels/{name}.png', 0, 1, 2, 3, 4, 0, 0, 0, 0)
+    images = opened(tmp_path, kind='lums_road', split='val')
+    assert [entry.name for entry in images.entries] == ['valid_color_2_b']
+    assert images.read(0)[1][0, :5].tolist() == [19, VOID, 0, 1, 0]
+    assert membership(images.groups).tolist() == [[False, False] + [True] * 17]
+
+
+class Animals(Whole):
+    """Another data set with a group of its own, and one that it shares."""
+
+    kind: Literal['animals']
+    root: Path = Path('idd_lite')
+    may_be_partner: ClassVar[bool] = True
+    groups: ClassVar[Groups] = (Group('body', ('person', 'rider')), IddLiteData.groups[3])
+
+    def entries(self, root: Path, cache: Path) -> list[Entry]:
+        return IddLiteData(kind='idd_lite', root=self.root).entries(root, cache)
+
+    def table(self, root: Path) -> Table:
+        return table_of({**{raw: 8 for raw in range(7)}, 2: 19, 3: 20, 255: VOID})
+
+
+def test_mixed_data_sets_have_one_table_of_groups(tmp_path: Path) -> None:
+    register(Animals)
+    write(tmp_path / 'idd_lite/leftImg8bit/train/7/000002_image.jpg', 9)
+    write(tmp_path / 'idd_lite/gtFine/train/7/000002_label.png', 0, 2, 3)
+    config = TrainingData.model_validate(
+        {
+            'images': {'kind': 'idd_lite'},
+            'partners': {'kind': 'animals'},
+            'transforms': {'kind': 'zoom_crop', 'crop': [16, 16], 'flip': 0},
+        }
+    )
+    assert config.groups == (*IddLiteData.groups, Animals.groups[0])
+    samples = Samples(config, root=tmp_path, cache=tmp_path, seed=0)
+    assert samples.groups == config.groups
+    _, labels = samples.sample(0, 0)
+    assert set(np.unique(labels[0])) <= {19, 21, 22, VOID}
+    assert set(np.unique(labels[1])) <= {8, 26, 22, VOID}
+    assert {21, 22} <= set(np.unique(labels[0])) and {26, 22} <= set(np.unique(labels[1]))
+
+
+def test_groups_by_name_and_number() -> None:
+    first, second = IddLiteData.groups[:2]
+    assert joined([(first,), (second, first), ()]) == (first, second)
+    shown = with_groups(CITYSCAPES, (second,))
+    assert len(shown) == 20
+    assert shown[19].name == 'non-drivable' and shown[19].color == CITYSCAPES[1].color
+
+
+def test_classes_held_out_keep_their_numbers_among_groups() -> None:
+    camvid = CamvidData(kind='camvid', split='val', held_out=['person'])
+    table = label_table(camvid, Path(), training=False, groups=LumsRoadData.groups)
+    assert table[9] == NOVEL and table[3] == 0 and table[100] == UNMAPPED
+
+
+@pytest.mark.skipif(not (REAL / 'idd_lite').is_dir(), reason='IDD-Lite is not here')
+def test_real_idd_lite() -> None:
+    images = opened(REAL, kind='idd_lite')
+    assert len(images) == 1403
+    seen = [images.read(index) for index in range(0, 1403, 200)]
+    labels = np.stack([labels for _, labels in seen])
+    assert set(np.unique(labels)) <= {*range(19, 26), VOID}
+    assert (labels[:, -40:] == 19).mean() > 0.5  # drivable
+    picture = np.stack([image for image, _ in seen]).mean(-1)
+    assert picture[labels == 25].mean() > picture[labels == 24].mean() + 50  # sky, far object
+
+
+@pytest.mark.skipif(not (REAL / 'lums_road').is_dir(), reason='LUMS Road is not here')
+def test_real_lums_road() -> None:
+    found = {split: opened(REAL, kind='lums_road', split=split) for split in ('train', 'val')}
+    assert {split: len(images) for split, images in found.items()} == {'train': 417, 'val': 115}
+    labels = np.stack([found['val'].read_labels(index) for index in range(0, 115, 20)])
+    assert set(np.unique(labels)) <= {0, 1, 19, VOID}
+    assert (labels[:, -200:] == 0).mean() > 0.4  # road
+    assert (labels[:, :150] == 19).mean() > 0.9  # trees and sky

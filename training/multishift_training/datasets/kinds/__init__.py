@@ -1,0 +1,66 @@
+"""The data sets, a file for each family: description, files and labels side by side.
+
+A new one is a class like those beside this file, and a line below; or, in a program of one's own,
+the same class given to ``register``.
+"""
+
+from __future__ import annotations
+
+from multishift_training.datasets.kinds.acdc_poc import AcdcPocData
+from multishift_training.datasets.kinds.base import ImageSet
+from multishift_training.datasets.kinds.camvid import CamvidData
+from multishift_training.datasets.kinds.cityscapes import CityscapesData, MultishiftCityscapesData
+from multishift_training.datasets.kinds.fishyscapes import (
+    FishyscapesLostFoundData,
+    FishyscapesStaticData,
+)
+from multishift_training.datasets.kinds.folder import FolderData
+from multishift_training.datasets.kinds.idd_lite import IddLiteData
+from multishift_training.datasets.kinds.lums_road import LumsRoadData
+from multishift_training.datasets.kinds.muad import MuadData
+from multishift_training.datasets.kinds.registry import (
+    ImageData,
+    kinds,
+    partner_kinds,
+    register,
+)
+from multishift_training.datasets.kinds.road_anomaly import RoadAnomalyData
+from multishift_training.datasets.kinds.sample_drive import SampleDriveData
+from multishift_training.datasets.kinds.smiyc import RoadAnomaly21Data, RoadObstacle21Data
+
+register(CityscapesData)
+register(MultishiftCityscapesData)
+register(RoadAnomalyData)
+register(RoadAnomaly21Data)
+register(RoadObstacle21Data)
+register(FishyscapesLostFoundData)
+register(FishyscapesStaticData)
+register(AcdcPocData)
+register(MuadData)
+register(CamvidData)
+register(IddLiteData)
+register(LumsRoadData)
+register(SampleDriveData)
+register(FolderData)
+
+__all__ = [
+    'AcdcPocData',
+    'CamvidData',
+    'CityscapesData',
+    'FishyscapesLostFoundData',
+    'FishyscapesStaticData',
+    'FolderData',
+    'IddLiteData',
+    'ImageData',
+    'ImageSet',
+    'LumsRoadData',
+    'MuadData',
+    'MultishiftCityscapesData',
+    'RoadAnomaly21Data',
+    'RoadAnomalyData',
+    'RoadObstacle21Data',
+    'SampleDriveData',
+    'kinds',
+    'partner_kinds',
+    'register',
+]

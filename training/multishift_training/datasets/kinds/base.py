@@ -1,0 +1,88 @@
+"""What a data set is: one class with its description, its files and its labels, side by side."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from multishift_training.datasets.config import Strict
+from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.groups import Groups
+from multishift_training.datasets.tables import Table
+
+
+class ImageSet(Strict, ABC):
+    """A data set of labelled images: the base of all kinds.
+
+    A kind declares as fields what a configuration may say, ``kind`` as a ``Literal`` of its name
+    first, and defines every abstract member below, a constant as a ``ClassVar``. ``register``
+    refuses one that lacks any. Where labels are coarser than classes, ``groups`` says what they
+    stand for; no class is in two of them, and none that is a label of its own.
+    """
+
+    kind: str
+    groups: ClassVar[Groups] = ()
+
+    @property
+    @abstractmethod
+    def domain(self) -> str:
+        """The name of the look that its frames have, the same for data sets of one source."""
+
+    @property
+    @abstractmethod
+    def has_classes(self) -> bool:
+        """Whether known pixels have their class, or a group; if not, they are all labelled 0."""
+
+    @property
+    @abstractmethod
+    def learns_novel(self) -> bool:
+        """Whether training keeps what its labels call novel; if not, that is void there."""
+
+    @property
+    @abstractmethod
+    def may_be_partner(self) -> bool:
+        """Whether its images can be partners of others, named or made after the same scenes.
+
+        The same for all descriptions of a kind: a ``ClassVar``.
+        """
+
+    @abstractmethod
+    def entries(self, root: Path, cache: Path) -> list[Entry]:
+        """List the images, in a fixed order.
+
+        Args:
+            root: folder that relative data paths start from.
+            cache: where rendered frames are kept for the next run.
+
+        Raises:
+            MultishiftError: folders or files are missing; one message names all that are.
+        """
+
+    @abstractmethod
+    def table(self, root: Path) -> Table:
+        """Return the labels ``uint8 [256]`` of raw label values; a new array each time.
+
+        A value that the data set does not use is ``UNMAPPED``, a group ``group_label`` of its
+        place in ``groups``.
+
+        Args:
+            root: folder that relative data paths start from.
+
+        Raises:
+            MultishiftError: a file that says so is missing or wrong.
+        """
+
+    @property
+    def novel_classes(self) -> Sequence[str]:
+        """Names of known classes that are novel objects here, and void in training."""
+        return ()
+
+    def check(self, root: Path) -> None:
+        """See that the files are there, without reading or rendering an image.
+
+        Raises:
+            MultishiftError: see `entries`.
+        """
+        self.entries(root, Path())

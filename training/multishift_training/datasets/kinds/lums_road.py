@@ -1,0 +1,64 @@
+"""The LUMS Road data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from multishift_perception.classes import CITYSCAPES, VOID, TrainId
+from multishift_perception.images.listing import PICTURES
+from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.groups import Group, Groups, group_label
+from multishift_training.datasets.kinds.base import ImageSet
+from multishift_training.datasets.layouts import Folders, in_folders
+from multishift_training.datasets.tables import Table, table_of
+
+_PREFIX = {'train': 'train', 'val': 'valid', 'test': 'test'}
+_GROUND = (TrainId.ROAD, TrainId.SIDEWALK)
+
+
+class LumsRoadData(ImageSet):
+    """LUMS Road: road and sidewalk of a campus in Lahore, against everything else.
+
+    Obstacles (people, vehicles and cones, not told apart, and not all marked) are void. What is
+    neither road nor sidewalk is one group of all other classes; so are the seams between the two,
+    and corners that a rotation left black. The splits are frames of the same streets.
+
+    Attributes:
+        root: folder that holds ``images/`` and ``labels/``.
+        split: which split to take, by the beginning of the file names.
+    """
+
+    kind: Literal['lums_road']
+    root: Path = Path('lums_road')
+    split: Literal['train', 'val', 'test'] = 'train'
+
+    domain: ClassVar[str] = 'lums_road'
+    has_classes: ClassVar[bool] = True
+    learns_novel: ClassVar[bool] = False
+    may_be_partner: ClassVar[bool] = False
+    groups: ClassVar[Groups] = (
+        Group(
+            'neither road nor sidewalk',
+            tuple(c.name for i, c in enumerate(CITYSCAPES) if i not in _GROUND),
+        ),
+    )
+
+    def entries(self, root: Path, cache: Path) -> list[Entry]:
+        """List by name."""
+        folders = Folders('images', 'labels', PICTURES)
+        names = [f'{_PREFIX[self.split]}_*']
+        return in_folders(self.kind, root / self.root, (folders,), names=names, every_label=False)
+
+    def table(self, root: Path) -> Table:
+        """Return road, which speed bumps are part of, sidewalk, and the group of the rest."""
+        return table_of(
+            {
+                0: group_label(0),
+                1: VOID,
+                2: TrainId.ROAD,
+                3: TrainId.SIDEWALK,
+                4: TrainId.ROAD,
+                255: VOID,
+            }
+        )

@@ -1,0 +1,76 @@
+"""The data sets that configurations may name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from multishift_perception.open_union import OpenUnion
+from multishift_perception.schema.words import tag_of
+from multishift_training.datasets.groups import Groups
+from multishift_training.datasets.kinds.base import ImageSet
+
+T = TypeVar('T', bound=type[ImageSet])
+
+_KINDS: dict[str, type[ImageSet]] = {}
+
+
+def register(kind: T) -> T:
+    """Let configurations name a data set from now on.
+
+    Returns:
+        The class itself, so that this may decorate it.
+
+    Raises:
+        TypeError: a part of it is missing or wrong, or its name is taken.
+    """
+    name = tag_of(kind)
+    if not name:
+        raise TypeError(
+            f"data set {kind.__name__} has no name of its own: declare `kind: Literal['...']`"
+        )
+    if lacking := sorted(kind.__abstractmethods__):
+        raise TypeError(
+            f'data set {kind.__name__} ({name}) lacks {", ".join(lacking)}: define them in its '
+            'class, as ImageSet says'
+        )
+    may_be_partner: object = kind.may_be_partner
+    if not isinstance(may_be_partner, bool):
+        raise TypeError(
+            f'data set {kind.__name__} ({name}): may_be_partner is the same for all its '
+            'descriptions: make it a ClassVar, true or false'
+        )
+    if name in _KINDS:
+        raise TypeError(f'data set {kind.__name__}: {_KINDS[name].__name__} is called {name} too')
+    if fault := _group_fault(kind.groups):
+        raise TypeError(f'data set {kind.__name__} ({name}): {fault}')
+    _KINDS[name] = kind
+    return kind
+
+
+def kinds() -> tuple[type[ImageSet], ...]:
+    """Return the data sets, in the order of their registration."""
+    return tuple(_KINDS.values())
+
+
+def partner_kinds() -> tuple[type[ImageSet], ...]:
+    """Return those of them whose images can be partners."""
+    answers: dict[type[ImageSet], Any] = {kind: kind.may_be_partner for kind in kinds()}
+    return tuple(kind for kind, may_be in answers.items() if may_be)
+
+
+ImageData = Annotated[ImageSet, OpenUnion(kinds)]
+
+
+def _group_fault(groups: Groups) -> str:
+    seen: set[int] = set()
+    for group in groups:
+        if not group.classes:
+            return f'group {group.name} has no class'
+        try:
+            indices = group.indices
+        except ValueError as error:
+            return f'group {group.name}: {error}'
+        if twice := [name for name, i in zip(group.classes, indices, strict=True) if i in seen]:
+            return f'{", ".join(twice)} is in two groups'
+        seen.update(indices)
+    return ''
