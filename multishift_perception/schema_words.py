@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 _TYPES = {
     bool: 'true or false',
@@ -28,6 +31,41 @@ class Words:
     """What a type accepts where its annotation cannot say so: ``Annotated[str, Words('a')]``."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A union of models that may grow until something is validated.
+
+    ``Annotated[Base, Registered(models)]`` is validated, and dumped, as the union of what
+    ``models`` returns then.
+
+    Attributes:
+        models: the members, two or more, each with a word of its own for ``tag``.
+        tag: key that tells them apart.
+    """
+
+    models: Callable[[], tuple[type[BaseModel], ...]]
+    tag: str = 'kind'
+
+    @property
+    def union(self) -> Any:
+        """The members that there are now."""
+        return reduce(or_, self.models())
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Say how pydantic validates it."""
+        return core_schema.no_info_plain_validator_function(
+            lambda given: _adapter(self.models(), self.tag).validate_python(given)
+        )
+
+
+@cache
+def _adapter(models: tuple[type[BaseModel], ...], tag: str) -> TypeAdapter[Any]:
+    union: Any = Annotated[reduce(or_, models), Field(discriminator=tag)]
+    return TypeAdapter(union)
 
 
 class Accepted(NamedTuple):
@@ -49,11 +87,8 @@ class Accepted(NamedTuple):
         if isinstance(annotation, FieldInfo):
             inner = cls.of(annotation.annotation)
             tag = annotation.discriminator
-            return cls(
-                inner.kind,
-                (*inner.limits, *annotation.metadata),
-                tag if isinstance(tag, str) else inner.tag,
-            )
+            found = cls(inner.kind, inner.limits, tag if isinstance(tag, str) else inner.tag)
+            return found._narrowed(annotation.metadata)
         if get_origin(annotation) is not Annotated:
             return cls(annotation)
         kind, *metadata = get_args(annotation)
@@ -61,7 +96,17 @@ class Accepted(NamedTuple):
         for part in metadata:
             if isinstance(part, FieldInfo):
                 tag = part.discriminator if isinstance(part.discriminator, str) else found.tag
-                found = found._replace(limits=(*found.limits, *part.metadata), tag=tag)
+                found = found._replace(tag=tag)._narrowed(part.metadata)
+            else:
+                found = found._narrowed([part])
+        return found
+
+    def _narrowed(self, metadata: Iterable[Any]) -> Accepted:
+        """Return the same with what else an annotation says of it."""
+        found = self
+        for part in metadata:
+            if isinstance(part, Registered):
+                found = found._replace(kind=part.union, tag=part.tag)
             else:
                 found = found._replace(limits=(*found.limits, part))
         return found

@@ -12,13 +12,26 @@ ROOT = Path(__file__).parents[1]
 
 # The folders of a package from the ground up. Those of one floor do not know each other; modules
 # beside them stand above all floors.
+ROOTS = {'multishift_training': ROOT / 'training'}
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     'multishift_perception.sample_drive': (
         ('paint',),
         ('street', 'novel'),
         ('traffic', 'light'),
     ),
+    'multishift_training': (
+        ('losses', 'models'),
+        ('datasets',),
+        ('methods',),
+        ('checkpoints',),
+        ('scores',),
+        ('export', 'loop'),
+        ('evaluation', 'augmentation'),
+        ('cli',),
+    ),
 }
+# What still climbs; nothing may be added.
+PENDING = {'augmentation/networks.py -> multishift_training.evaluation.runners.NetworkRunner'}
 
 
 def imported(module: Path, package: str) -> Iterator[str]:
@@ -50,15 +63,26 @@ def climbs(folder: Path, package: str, floors: tuple[tuple[str, ...], ...]) -> l
     return found
 
 
+def place(package: str) -> Path:
+    """Return the folder of a package."""
+    return ROOTS.get(package, ROOT) / package.replace('.', '/')
+
+
 @pytest.mark.parametrize('package', FLOORS)
 def test_no_folder_imports_from_its_own_floor_or_above(package: str) -> None:
-    assert climbs(ROOT / package.replace('.', '/'), package, FLOORS[package]) == []
+    found = climbs(place(package), package, FLOORS[package])
+    assert set(found) <= PENDING
 
 
 @pytest.mark.parametrize('package', FLOORS)
 def test_every_folder_stands_on_a_floor(package: str) -> None:
-    folders = {init.parent.name for init in (ROOT / package.replace('.', '/')).glob('*/*.py')}
+    folders = {init.parent.name for init in place(package).glob('*/*.py')}
     assert sorted(folders) == sorted(name for names in FLOORS[package] for name in names)
+
+
+def test_nothing_of_training_stands_beside_its_folders() -> None:
+    modules = {path.name for path in place('multishift_training').iterdir() if path.is_file()}
+    assert modules == {'__init__.py', 'py.typed'}
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def reference() -> str:
 def _reached(model: type[BaseModel], done: list[type[BaseModel]]) -> Iterator[type[BaseModel]]:
     """Yield the models below a model that are not done yet, in the order of its keys."""
     for field in model.model_fields.values():
-        for inner in _models(field.annotation):
+        for inner in _models(Accepted.of(field).kind):
             if inner not in done:
                 done.append(inner)
                 yield inner

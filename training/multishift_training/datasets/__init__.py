@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from multishift_training.datasets.batch import Batch, Sample, collate
 from multishift_training.datasets.config import (
     ImageData,
     OutlierData,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from multishift_training.datasets.loading import (
         ValidationSet,
         class_weights,
-        collate,
         open_validation,
         training_loader,
         validation_loader,
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from multishift_training.datasets.samples import Samples
 
 __all__ = [
+    'Batch',
     'ImageData',
     'LabelledImages',
     'OutlierData',
+    'Sample',
     'Samples',
     'Size',
     'Strict',
