@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -45,7 +45,11 @@ class RunStage(BaseModel):
     method: dict[str, Any]
 
 
-class Run(BaseModel):
+class _Stages(BaseModel):
+    stages: list[RunStage] = Field(min_length=1)
+
+
+class Run(_Stages):
     """What reading a trained network needs of the configuration that made it.
 
     Other keys are left alone: whatever becomes of them, the network can be opened.
@@ -64,7 +68,6 @@ class Run(BaseModel):
     val: ValidationData
     engine_size: Size | None = None
     workers: int = Field(default=4, ge=0)
-    stages: list[RunStage] = Field(min_length=1)
 
 
 class Origin(NamedTuple):
@@ -116,10 +119,7 @@ def read_origin(path: Path) -> Origin:
             f'{path} was not written by `multishift train` (it has no `{lacking}`): '
             'build an engine of published weights with `multishift import-checkpoint`'
         )
-    check_schema(path, metadata.get('schema', '1'), mend=_MEND)
-    # What trained it is known, whatever it is called since.
-    stored = metadata['config'].replace('"kind":"rule_based"', '"kind":"pasted_weather"')
-    configuration = Document.of_json(f'{path}, its configuration', stored, mend=_MEND)
+    configuration = _configuration(path, metadata)
     metrics = Document.of_json(f'{path}, its metrics', metadata['metrics'], mend=_MEND)
     run = configuration.typed(Run)
     return Origin(
@@ -128,6 +128,28 @@ def read_origin(path: Path) -> Origin:
         configuration.content,
         metrics.typed(dict[str, Any]),
     )
+
+
+def is_adapted(path: Path) -> bool:
+    """Return whether weights are of a run of ours whose methods changed the network itself.
+
+    Raises:
+        MultishiftError: the file is no whole safetensors file, or of a version that this one
+            cannot read.
+    """
+    if not path.is_file() or path.suffix != '.safetensors':
+        return False
+    metadata = read_metadata(path)
+    if not {'config', 'metrics'} <= metadata.keys():
+        return False
+    return any(True for _ in _adapting(_configuration(path, metadata)))
+
+
+def _configuration(path: Path, metadata: Mapping[str, str]) -> Document:
+    check_schema(path, metadata.get('schema', '1'), mend=_MEND)
+    # What trained it is known, whatever it is called since.
+    stored = metadata['config'].replace('"kind":"rule_based"', '"kind":"pasted_weather"')
+    return Document.of_json(f'{path}, its configuration', stored, mend=_MEND)
 
 
 def check_schema(path: Path, schema: object, *, mend: str) -> None:
@@ -148,13 +170,12 @@ def check_schema(path: Path, schema: object, *, mend: str) -> None:
         )
 
 
-def _adapting(configuration: Document) -> Iterable[Method]:
+def _adapting(configuration: Document) -> Iterator[Method]:
     """Yield the methods that change the network itself.
 
     Only of these the keys must be those of this version.
     """
     plain = {tag_of(method) for method in registered() if method.adapt is Method.adapt}
-    stages = configuration.at('stages')
-    for place, stage in enumerate(stages.content):
-        if stage['method'].get('kind') not in plain:
-            yield stages.at(place).at('method').typed(_METHOD)
+    for place, stage in enumerate(configuration.typed(_Stages).stages):
+        if stage.method.get('kind') not in plain:
+            yield configuration.at('stages').at(place).at('method').typed(_METHOD)

@@ -12,7 +12,7 @@ import safetensors.torch
 
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
-from multishift_training.checkpoints.metadata import SCHEMA, Origin, read_metadata, read_origin
+from multishift_training.checkpoints.metadata import SCHEMA, Origin, read_origin
 from multishift_training.methods import Method
 from multishift_training.models import SegmentationModel
 
@@ -94,10 +94,3 @@ def adapted(model: SegmentationModel, methods: Iterable[Method]) -> Segmentation
     for method in first.values():
         model = method.adapt(model)
     return model
-
-
-def is_adapted(path: Path) -> bool:
-    """Return whether weights are of a run of ours whose methods adapted the network."""
-    if not path.is_file() or path.suffix != '.safetensors':
-        return False
-    return 'config' in read_metadata(path) and bool(read_origin(path).adapting)

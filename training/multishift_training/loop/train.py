@@ -21,6 +21,7 @@ from multishift_perception.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
+from multishift_training.checkpoints.metadata import is_adapted
 from multishift_training.datasets import (
     Batch,
     Samples,
@@ -330,7 +331,7 @@ def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationMo
         model.load_state_dict(state.model)
         return model
     start = None if config.weights is None else root / config.weights
-    was_adapted = start is not None and trained.is_adapted(start)
+    was_adapted = start is not None and is_adapted(start)
     if start is not None and not was_adapted:
         logger.info('%s', checkpoints.load(model, start))
     model = trained.adapted(model, methods)
