@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 # The folders of a package, and the modules beside them, from the ground up. Those of one floor do
 # not know each other. The package's face, ``__init__``, stands above all where no floor has it.
+ROOTS = {'multishift_training': ROOT / 'training'}
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     'multishift_perception': (
         (
@@ -40,6 +41,17 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('cutouts', 'render'),
         ('drive',),
         ('random_frames',),
+    ),
+    'multishift_training': (
+        ('losses', 'models'),
+        ('datasets',),
+        ('methods',),
+        ('checkpoints',),
+        ('scores',),
+        ('inference',),
+        ('export', 'loop'),
+        ('evaluation', 'augmentation'),
+        ('cli',),
     ),
 }
 
@@ -127,15 +139,20 @@ def reached(start: tuple[str, ...], package: str) -> dict[str, str]:
     return found
 
 
+def place(package: str) -> Path:
+    """Return the folder of a package."""
+    return ROOTS.get(package, ROOT) / package.replace('.', '/')
+
+
 @pytest.mark.parametrize('package', FLOORS)
 def test_nothing_imports_from_its_own_floor_or_above(package: str) -> None:
-    assert climbs(ROOT / package.replace('.', '/'), package, FLOORS[package]) == []
+    assert climbs(place(package), package, FLOORS[package]) == []
 
 
 @pytest.mark.parametrize('package', FLOORS)
 def test_everything_stands_on_a_floor(package: str) -> None:
     named = [name for names in FLOORS[package] for name in names]
-    assert sorted({*named, '__init__'}) == sorted(rooms(ROOT / package.replace('.', '/')))
+    assert sorted({*named, '__init__'}) == sorted(rooms(place(package)))
     assert len(named) == len(set(named))
 
 
@@ -161,6 +178,11 @@ def test_what_is_imported_in_turn_is_found() -> None:
     found = reached(('replay',), 'multishift_perception')
     assert found['jinja2'] == 'multishift_perception.report.page'
     assert found['matplotlib.figure.Figure'] == 'multishift_perception.report.charts'
+
+
+def test_nothing_of_training_stands_beside_its_folders() -> None:
+    modules = {path.name for path in place('multishift_training').iterdir() if path.is_file()}
+    assert modules == {'__init__.py', 'py.typed'}
 
 
 @pytest.mark.parametrize(

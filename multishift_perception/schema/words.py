@@ -13,7 +13,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from multishift_perception.open_union import OpenUnion
+from multishift_perception.schema.open_union import OpenUnion
 
 _TYPES = {
     bool: 'true or false',

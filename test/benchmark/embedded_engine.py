@@ -37,13 +37,13 @@ def frames(drive: Drive, size: tuple[int, int], conditions: list[str]) -> Iterat
 
 def main(checkpoint: Path) -> None:
     """Print a Markdown table by condition."""
-    model, config, _ = trained.open_trained(checkpoint)
+    model, origin = trained.open_trained(checkpoint)
     segmentation = Grouped(lambda: SegmentationMetrics(len(CITYSCAPES)))
     head, softmax = Grouped(AnomalyMetrics), Grouped(AnomalyMetrics)
     conditions: list[str] = []
     drive = Drive(SEED, split='demo', seconds=SECONDS)
     for batch in predict_batches(
-        model, frames(drive, config.engine_size, conditions), others=['max_softmax']
+        model, frames(drive, origin.run.engine_size, conditions), others=['max_softmax']
     ):
         condition = conditions[-1]
         segmentation[condition].update(batch.labels, batch.truth)

@@ -52,9 +52,9 @@ def measured(
     kept = best.with_name('shifts.json')
     if kept.exists():
         return json.loads(kept.read_text())
-    model, config, _ = open_trained(best)
+    model, origin = open_trained(best)
     tests = {
-        name: open_validation(test, root=root, cache=cache, size=config.engine_size)
+        name: open_validation(test, root=root, cache=cache, size=origin.run.engine_size)
         for name, test in experiment.tests.items()
     }
     found: dict[str, dict[str, dict[str, float]]] = {score: {} for score in scores}

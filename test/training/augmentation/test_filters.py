@@ -195,7 +195,7 @@ def test_checkpoints_judge(content: Callable[..., dict[str, object]], tmp_path: 
     config = TrainConfig.model_validate(content())
     torch.manual_seed(0)
     path = tmp_path / 'best.safetensors'
-    trained.save(path, trained.Checkpoint(models.create(config.model), config, {}))
+    trained.save(path, models.create(config.model), config, {})
     filters = {'novel': {'network': path.name, 'least': -1e9}}
     judges = open_jury(Filters.model_validate(filters), tmp_path)
     _, figures = judges.judge(composition(), IMAGE)

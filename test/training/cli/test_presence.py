@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from multishift_perception.errors import MultishiftError
-from multishift_training.checkpoints.metadata import read_origin
+from multishift_training.checkpoints.metadata import is_adapted, read_origin
 
 CONFIG = Path(__file__).parents[3] / 'config'
 DRIVE = 'a: {kind: sample_drive, split: val, frames: 1, seed: 1}'
@@ -183,6 +183,13 @@ def test_refused_before_torch_is_loaded(name: str, runs: tuple[Path, dict[str, A
     assert {path.name for path in (root / name).iterdir()} <= {'arguments', 'c.yaml'}
 
 
+RUN = {
+    'model': 'segformer_b0',
+    'val': {'images': {'kind': 'sample_drive', 'split': 'val', 'frames': 1, 'seed': 1}},
+    'stages': [{'name': 'a', 'method': {'kind': 'closed_world'}}],
+}
+
+
 def checkpoint(path: Path, **metadata: str) -> Path:
     save_file({'a': np.zeros(1, np.float32)}, path, metadata)
     return path
@@ -196,9 +203,24 @@ def checkpoint(path: Path, **metadata: str) -> Path:
         ({'config': '{', 'metrics': '{}'}, r'w\.safetensors, its configuration is damaged'),
         ({'config': '{}', 'metrics': '{'}, r'w\.safetensors, its metrics is damaged'),
         (
-            {'config': json.dumps({'model': 'unet', 'batch_sise': 1}), 'metrics': '{}'},
-            r'configuration: batch_sise is no key.*did you mean batch_size\?\): open it with the '
-            'version that wrote it, or train again$',
+            {'config': json.dumps(RUN | {'model': 'segformer_b7'}), 'metrics': '{}'},
+            r'configuration: model: segformer_b7 is no network \(did you mean segformer_b.*: open '
+            'it with the version that wrote it, or train again$',
+        ),
+        (
+            {'config': json.dumps(RUN), 'metrics': '{}', 'schema': '9'},
+            r'^[^\n]*w\.safetensors: its schema is version 9, this program reads 1 or 2: open it '
+            'with the version that wrote it, or train again$',
+        ),
+        (
+            {
+                'config': json.dumps(
+                    RUN | {'stages': [{'name': 'a', 'method': {'kind': 'closed_wrld'}}]}
+                ),
+                'metrics': '{}',
+            },
+            r'configuration: stages\[0\]\.method\.kind is closed_wrld, expected closed_world or '
+            r'multishift \(did you mean closed_world\?\): open it with the version',
         ),
     ],
 )
@@ -208,3 +230,22 @@ def test_a_checkpoint_of_another_version(
     path = checkpoint(tmp_path / 'w.safetensors', **metadata)
     with pytest.raises(MultishiftError, match=message):
         read_origin(path)
+
+
+def test_a_checkpoint_of_the_first_version_whose_other_keys_are_gone(tmp_path: Path) -> None:
+    """Neither the optimiser's keys nor those of a plain method stop anybody."""
+    method = {'kind': 'multishift', 'margin': 3}
+    stage = {'name': 'a', 'method': method, 'optimizer': {'rate': 1}}
+    stored = RUN | {'stages': [stage], 'batch_sise': 1}
+    path = checkpoint(tmp_path / 'w.safetensors', config=json.dumps(stored), metrics='{"ap": 0.5}')
+    found = read_origin(path)
+    assert found.run.model == 'segformer_b0' and found.run.engine_size is None
+    assert [stage.name for stage in found.run.stages] == ['a']
+    assert found.adapting == ()
+    assert found.configuration == stored
+    assert found.metrics == {'ap': 0.5}
+    # To start from, no more than its methods need be known.
+    config = json.dumps({'stages': stored['stages']})
+    assert not is_adapted(checkpoint(tmp_path / 's.safetensors', config=config, metrics='{}'))
+    assert not is_adapted(checkpoint(tmp_path / 'other.safetensors', config='{}'))
+    assert not is_adapted(tmp_path / 'absent.safetensors')

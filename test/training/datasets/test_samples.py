@@ -277,8 +277,8 @@ def test_partner_of_another_size_is_named(data: Path) -> None:
 
 
 def batches(samples: Samples, epoch: int, **options: Any) -> list[tuple[Bytes, Bytes]]:
-    options = {'batch_size': 2} | options
-    return [(i.numpy(), t.numpy()) for i, t in training_loader(samples, epoch, **options)]
+    loader = training_loader(samples, epoch, **({'batch_size': 2} | options))
+    return [(batch.images.numpy(), batch.labels.numpy()) for batch in loader]
 
 
 def same(first: list[tuple[Bytes, Bytes]], second: list[tuple[Bytes, Bytes]]) -> bool:
@@ -310,7 +310,8 @@ def test_batches_do_not_depend_on_workers(varied: Samples) -> None:
 def test_batch_is_originals_first_then_their_partners(data: Path) -> None:
     samples = samples_of(data, **PAIRED)
     seen = []
-    for images, labels in training_loader(samples, 0, batch_size=2):
+    for images, labels, members, _ in training_loader(samples, 0, batch_size=2):
+        assert members == 2
         assert images.shape == (4, 32, 40, 3) and images.dtype == torch.uint8
         assert labels.shape == (4, 32, 40) and labels.dtype == torch.uint8
         assert (images[:2] == 100).all() and (images[2:] > 170).all()

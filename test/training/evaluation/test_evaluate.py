@@ -31,7 +31,7 @@ from multishift_perception.metrics import state as metric_state
 from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
 from multishift_perception.process.signals import ended_by_signals
 from multishift_training import models
-from multishift_training.checkpoints.trained import Checkpoint, save
+from multishift_training.checkpoints.trained import save
 from multishift_training.evaluation import progress
 from multishift_training.evaluation.tally import Tally
 from multishift_training.inference.runners import EngineRunner, NetworkRunner, Output
@@ -348,7 +348,7 @@ def test_checkpoint_of_a_training_run_needs_no_name(
 ) -> None:
     config = read_config(Path(__file__).parents[3] / 'config/training/sample.yaml')
     assert config.model == 'deeplabv3plus_compact'
-    save(tmp_path / 'best.safetensors', Checkpoint(network, config, {}))
+    save(tmp_path / 'best.safetensors', network, config, {})
     options = (data / 'street.yaml', '--data', data, '--size', '32x48')
     evaluated(*options, '--checkpoint', tmp_path / 'best.safetensors', out=tmp_path / 'own')
     published = ('--checkpoint', weights, '--model', 'deeplabv3plus_compact')

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID, color_table
-from multishift_training.loop.board import picture, selection_picture, trusted_labels
+from multishift_training.loop.board import picture, selection_picture
+from multishift_training.methods.multishift import trusted_labels
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET
 

@@ -11,11 +11,12 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor, nn
 import yaml
 
 from multishift_training.checkpoints import trained
 from multishift_training.loop.config import TrainConfig
-from multishift_training.loop.devices import leave_cores_to
+from multishift_training.loop.devices import leave_cores_to, share_gradients
 from multishift_training.loop.train import train
 
 Content = dict[str, object]
@@ -103,3 +104,24 @@ def test_loaders_have_cores_of_their_own(
     for _ in range(2):
         leave_cores_to(loaders)
         assert torch.get_num_threads() == after
+
+
+class OneOfTwo:
+    """Stands for Fabric in one of two processes, when the gradients of the other are known."""
+
+    world_size = 2
+
+    def __init__(self, other: Tensor) -> None:
+        self._other = other
+
+    def all_reduce(self, values: Tensor, *, reduce_op: str) -> Tensor:
+        assert reduce_op == 'mean'
+        return (values + self._other) / 2
+
+
+def test_processes_share_gradients_of_what_no_wrapper_sees() -> None:
+    state = nn.Linear(2, 1)
+    state.weight.grad = torch.tensor([[1.0, 3.0]])  # its bias was not reached here
+    share_gradients(OneOfTwo(torch.tensor([3.0, 5.0, 8.0])), state)  # type: ignore[arg-type]
+    assert torch.equal(state.weight.grad, torch.tensor([[2.0, 4.0]]))
+    assert torch.equal(state.bias.grad, torch.tensor([4.0]))

@@ -134,3 +134,17 @@ def test_rates_of_a_step_follow_from_nothing_else() -> None:
     assert [group['lr'] for group in resumed.param_groups] == rates
     factor = (1 - 1 / 8) ** 0.9
     assert rates == pytest.approx([0.05 * factor, 0.5 * factor])
+
+
+def test_state_of_a_method_moves_too_and_parts_have_factors() -> None:
+    model = Network()
+    state = nn.ModuleDict({'head': nn.Linear(4, 1), 'norm': nn.LayerNorm(4)})
+    config = Optimizer(learning_rate=0.5, weight_decay=0.05, decay='weights', backbone_factor=0.1)
+    factors = {'state.head': 10.0, 'backbone.0': 2.0, 'code': 7.0}
+    optimizer = make_optimizer(model, config, state, factors)
+    found = settings(optimizer, nn.ModuleDict({'model': model, 'state': state}))
+    assert found['state.head.weight'] == (5, 0.05)
+    assert found['state.norm.weight'] == (0.5, 0)
+    assert found['model.backbone.0.weight'] == (0.1, 0.05)
+    assert found['model.backbone.1.weight'] == (0.05, 0)
+    assert found['model.codes.weight'] == (0.5, 0)  # a prefix names a whole part

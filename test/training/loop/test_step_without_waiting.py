@@ -19,12 +19,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from multishift_training import models
+from multishift_training.datasets import Batch
 from multishift_training.loop import watch
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.devices import make_fabric
 from multishift_training.loop.folder import Epoch, RunFolder, schedule
 from multishift_training.loop.train import _Training
-from multishift_training.methods import losses_of
 
 Content = dict[str, Any]
 
@@ -128,11 +128,12 @@ def take_steps(training: Any, epoch: Epoch, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fabric, 'setup', setup)
     monkeypatch.setattr(fabric, 'to_device', lambda x: x.to('meta', non_blocking=True))
     model, optimizer = training._prepare(epoch)
-    losses = losses_of(epoch.stage.method, None if rarity is None else rarity.to('meta'))
-    batch = torch.zeros(8, 64, 96, 3, dtype=torch.uint8), torch.zeros(8, 64, 96, dtype=torch.uint8)
+    weights = None if rarity is None else rarity.to('meta')
+    images = torch.zeros(8, 64, 96, 3, dtype=torch.uint8)
+    batch = Batch(images, torch.zeros(8, 64, 96, dtype=torch.uint8), 2, {})
     with no_waits():
         for _ in range(4):
-            training._step(model, optimizer, losses, epoch, batch, last=False)
+            training._step(model, optimizer, weights, epoch, batch, last=False)
 
 
 # Not mask networks: their queries are matched on the host.

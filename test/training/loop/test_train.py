@@ -24,11 +24,13 @@ from multishift_perception.engine import Engine
 from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints import trained
+from multishift_training.datasets import Batch
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.loop.config import TrainConfig, read_config
 from multishift_training.loop.folder import RunFolder, State
 from multishift_training.loop.train import train
-from multishift_training.methods import ClosedWorldLosses, Gather
+from multishift_training.methods import Context
+from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.models import Prediction
 from multishift_training.models import mask2former as mask2former_module
 
@@ -91,8 +93,9 @@ def test_configuration_is_kept(run: Path, content: Callable[..., Content]) -> No
 
 
 def test_best_weights_are_those_of_the_last_stage(run: Path) -> None:
-    model, config, metrics = trained.open_trained(run / 'best.safetensors')
-    assert config == read_config(run / 'config.yaml')
+    model, origin = trained.open_trained(run / 'best.safetensors')
+    config, metrics = read_config(run / 'config.yaml'), origin.metrics
+    assert TrainConfig.model_validate(origin.configuration) == config
     last = log_of(run)[-1]
     assert metrics == {key: last[key] for key in metrics}
     assert not model.training
@@ -117,7 +120,7 @@ def test_best_weights_are_those_of_the_best_epoch(
     seen = snapshots(monkeypatch)
     train(TrainConfig.model_validate(content(stages=both)), folder, root=Path())
     best = trained.open_trained(folder / 'best.safetensors')
-    assert best.metrics['ap'] == 0.6
+    assert best.origin.metrics['ap'] == 0.6
     assert moved(dict(best.model.state_dict()), seen[3, 0]) == set()
     assert moved(seen[3, 0], seen[4, 0]) == {'uncertainty.proxy.weight'}
 
@@ -214,9 +217,9 @@ def test_checkpoint_of_partners_that_have_another_name_now(run: Path, tmp_path: 
     config['data']['partners'] = {'kind': 'rule_based', 'weather': False}
     metadata['config'] = json.dumps(config, separators=(',', ':'))  # as it was written
     save_file(load_file(run / 'best.safetensors'), trained_before, metadata)
-    partners = trained.open_trained(trained_before).config.data.partners
-    assert partners is not None
-    assert partners.model_dump() == {'kind': 'pasted_weather', 'weather': False}
+    configuration = trained.open_trained(trained_before).origin.configuration
+    assert configuration['data']['partners'] == {'kind': 'pasted_weather', 'weather': False}
+    assert TrainConfig.model_validate(configuration).data.partners is not None
 
 
 def snapshots(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[int, int], Weights]:
@@ -338,15 +341,15 @@ def test_losses_are_taken_at_every_nth_pixel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[int, ...]] = []
-    call = ClosedWorldLosses.__call__
+    losses = ClosedWorld.losses
 
     def note(
-        self: ClosedWorldLosses, prediction: Prediction, labels: Tensor, gather: Gather
+        self: ClosedWorld, prediction: Prediction, batch: Batch, context: Context
     ) -> dict[str, Tensor]:
-        seen.extend((prediction.logits[:, 0].shape, prediction.score.shape, labels.shape))
-        return call(self, prediction, labels, gather)
+        seen.extend((prediction.logits[:, 0].shape, prediction.score.shape, batch.labels.shape))
+        return losses(self, prediction, batch, context)
 
-    monkeypatch.setattr(ClosedWorldLosses, '__call__', note)
+    monkeypatch.setattr(ClosedWorld, 'losses', note)
     stage = {**stages['closed_world'], 'epochs': 1}
     config = content(loss_stride=stride, stages=[stage])
     train(TrainConfig.model_validate(config), folder, root=Path())
@@ -493,4 +496,4 @@ def test_mask_network(
     # It opens again, given the root that its folder is relative to.
     opened = trained.open_trained(best, root=mask2former.parent)
     quality = max(entry['ap'] + entry['miou'] for entry in log)
-    assert opened.metrics['ap'] + opened.metrics['miou'] == quality
+    assert opened.origin.metrics['ap'] + opened.origin.metrics['miou'] == quality

@@ -177,7 +177,7 @@ def test_full_disk(
         monkeypatch.setattr(writer, write)
     if where == 'bad batch':
         monkeypatch.setattr(
-            'multishift_training.methods.MultiShiftLosses.__call__',
+            'multishift_training.methods.multishift.MultiShift.losses',
             lambda _, prediction, *__: {'loss': prediction.score.sum() * float('inf')},
         )
     message = fault(short, folder)
@@ -416,7 +416,7 @@ def test_weights_to_start_from(short: Content, folder: Path, tmp_path: Path) -> 
     config = TrainConfig.model_validate({**short, 'seed': 7})
     torch.manual_seed(3)
     model = trained.new_model(config, tmp_path)
-    trained.save(tmp_path / 'start.safetensors', trained.Checkpoint(model, config, {}))
+    trained.save(tmp_path / 'start.safetensors', model, config, {})
     start = TrainConfig.model_validate({**short, 'weights': 'start.safetensors'})
     loaded = training._make_model(start, tmp_path, State())
     for key, tensor in model.state_dict().items():

@@ -11,8 +11,9 @@ from multishift_training.loop.trainable import (
     check_reach,
     choose_trainable,
     set_training_mode,
+    small_batch,
 )
-from multishift_training.methods import losses_of
+from multishift_training.methods import Context
 from multishift_training.models import create
 from multishift_training.models.layers import conv_bn_relu
 
@@ -144,12 +145,14 @@ def test_reach_of_losses_changes_nothing(name: str, method: str, part: str, reac
     choose_trainable(network, wanted)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    losses = losses_of(wanted.method, getattr(network, 'class_weight', None))
+    weights = wanted.method.weights_of_classes(network, torch.Tensor)
+    context = Context(network, None, weights, None, lambda values: values)
+    batch = small_batch(wanted.method, 2)
     if reaches:
-        check_reach(network, wanted, losses)
+        check_reach(wanted, batch, context)
     else:
         with pytest.raises(MultishiftError, match=f'no loss of its method depends on {part}'):
-            check_reach(network, wanted, losses)
+            check_reach(wanted, batch, context)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -9,14 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.loop.config import ClosedWorld, MaskLosses, Method, MultiShift
+from multishift_training.datasets import Batch
 from multishift_training.loop.devices import gathered
 from multishift_training.losses.contrastive import Margins, relative_contrastive
 from multishift_training.losses.masks import mask_losses
 from multishift_training.losses.noise_aware import noise_aware_cross_entropy
 from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.sampled import sampled_contrastive
-from multishift_training.methods import losses_of
+from multishift_training.methods import Context, Gather, Method
+from multishift_training.methods.closed_world import ClosedWorld
+from multishift_training.methods.masks import MaskLosses
+from multishift_training.methods.multishift import MultiShift
 from multishift_training.models import MaskPrediction, Prediction
 
 C = 5
@@ -36,6 +39,19 @@ def batch(members: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     labels[labels == C + 1] = VOID
     logits = torch.randn(shape[0], C, *shape[1:], generator=g, dtype=torch.float64)
     return logits, torch.randn(shape, generator=g, dtype=torch.float64), labels
+
+
+def losses_of(
+    method: Method, class_weights: Tensor | None
+) -> Callable[[Prediction, Tensor, Gather], dict[str, Tensor]]:
+    """What a method computes of a prediction and its labels, given a gather."""
+
+    def losses(prediction: Prediction, labels: Tensor, gather: Gather) -> dict[str, Tensor]:
+        context = Context(None, None, class_weights, None, gather)  # type: ignore[arg-type]
+        images = torch.zeros(*labels.shape, 3, dtype=torch.uint8)
+        return method.losses(prediction, Batch(images, labels, 1, {}), context)
+
+    return losses
 
 
 def predicted(logits: Tensor, score: Tensor) -> Prediction:

@@ -101,7 +101,7 @@ class CheckpointNetwork:
                     f'{path} was not written by `multishift train`: name its network with model'
                 )
             opened = open_trained(path, root=root)
-            network, size = opened.model, opened.config.engine_size
+            network, size = opened.model, opened.origin.run.engine_size
         digests = ' '.join(sha256(part)[:12] for part in weight_files(path))
         self.version = f'{path.name} {digests}'
         self._score = score

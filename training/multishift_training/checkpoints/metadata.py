@@ -2,20 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import AfterValidator, BaseModel, Field
 from safetensors import SafetensorError, safe_open
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.schema.open_union import OpenUnion
+from multishift_perception.schema.words import Words, did_you_mean, one_of, tag_of
 from multishift_perception.schema.yaml_files import Document
-from multishift_training.loop.config import TrainConfig
+from multishift_training import models
+from multishift_training.datasets import Size, ValidationData
+from multishift_training.methods import Method, registered
+
+# Of `best.safetensors` and `last.pt`; those of the first version do not say it.
+SCHEMA = 2
+# A union, which mypy takes for no type.
+_METHOD: Any = Annotated[Method, OpenUnion(registered)]
+_MEND = 'open it with the version that wrote it, or train again'
+
+
+def _known_model(name: str) -> str:
+    if name not in models.NAMES:
+        hint = did_you_mean(name, models.NAMES)
+        raise ValueError(f'{name} is no network{hint}, expected {one_of(models.NAMES)}')
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_known_model), Words(one_of(models.NAMES))]
+
+
+class RunStage(BaseModel):
+    """What reading a network needs of a stage that trained it.
+
+    Attributes:
+        name: of the stage.
+        method: its configuration; it is read where the method changed the network itself.
+    """
+
+    name: str
+    method: dict[str, Any]
+
+
+class _Stages(BaseModel):
+    stages: list[RunStage] = Field(min_length=1)
+
+
+class Run(_Stages):
+    """What reading a trained network needs of the configuration that made it.
+
+    Other keys are left alone: whatever becomes of them, the network can be opened.
+
+    Attributes:
+        model: name of the network.
+        folder: of the network ``mask2former``: the Hugging Face folder that says what to build.
+        val: what it was validated on.
+        engine_size: rows and columns of the engine that it was trained for.
+        workers: processes that load data.
+        stages: in order.
+    """
+
+    model: ModelName
+    folder: Path | None = None
+    val: ValidationData
+    engine_size: Size | None = None
+    workers: int = Field(default=4, ge=0)
 
 
 class Origin(NamedTuple):
-    """The configuration that made a checkpoint, and its validation metrics."""
+    """What `multishift train` writes beside the weights.
 
-    config: TrainConfig
+    Attributes:
+        run: what reading them needs.
+        adapting: the methods that change the network itself, in order.
+        configuration: all of it, as it was stored.
+        metrics: of the validation.
+    """
+
+    run: Run
+    adapting: tuple[Method, ...]
+    configuration: dict[str, Any]
     metrics: dict[str, Any]
 
 
@@ -42,8 +110,8 @@ def read_origin(path: Path) -> Origin:
     """Return what `multishift train` writes beside the weights.
 
     Raises:
-        MultishiftError: the file is missing, broken, not of `multishift train`, or its
-            configuration is not one of this version; the message names the fields.
+        MultishiftError: the file is missing, broken, not of `multishift train`, of a version that
+            this one cannot read, or a key that is needed is wrong; the message names it.
     """
     metadata = read_metadata(path)
     if 'config' not in metadata or 'metrics' not in metadata:
@@ -52,9 +120,63 @@ def read_origin(path: Path) -> Origin:
             f'{path} was not written by `multishift train` (it has no `{lacking}`): '
             'build an engine of published weights with `multishift import-checkpoint`'
         )
-    mend = 'open it with the version that wrote it, or train again'
+    configuration = _configuration(path, metadata)
+    metrics = Document.of_json(f'{path}, its metrics', metadata['metrics'], mend=_MEND)
+    run = configuration.typed(Run)
+    return Origin(
+        run,
+        tuple(_adapting(configuration)),
+        configuration.content,
+        metrics.typed(dict[str, Any]),
+    )
+
+
+def is_adapted(path: Path) -> bool:
+    """Return whether weights are of a run of ours whose methods changed the network itself.
+
+    Raises:
+        MultishiftError: the file is no whole safetensors file, or of a version that this one
+            cannot read.
+    """
+    if not path.is_file() or path.suffix != '.safetensors':
+        return False
+    metadata = read_metadata(path)
+    if not {'config', 'metrics'} <= metadata.keys():
+        return False
+    return any(True for _ in _adapting(_configuration(path, metadata)))
+
+
+def _configuration(path: Path, metadata: Mapping[str, str]) -> Document:
+    check_schema(path, metadata.get('schema', '1'), mend=_MEND)
     # What trained it is known, whatever it is called since.
     stored = metadata['config'].replace('"kind":"rule_based"', '"kind":"pasted_weather"')
-    configuration = Document.of_json(f'{path}, its configuration', stored, mend=mend)
-    metrics = Document.of_json(f'{path}, its metrics', metadata['metrics'], mend=mend)
-    return Origin(configuration.typed(TrainConfig), metrics.typed(dict[str, Any]))
+    return Document.of_json(f'{path}, its configuration', stored, mend=_MEND)
+
+
+def check_schema(path: Path, schema: object, *, mend: str) -> None:
+    """See that a file of a run is of a version that can be read.
+
+    Args:
+        path: of the file.
+        schema: the version that it says it is of.
+        mend: what to do where it is not.
+
+    Raises:
+        MultishiftError: if not.
+    """
+    known = [str(version) for version in range(1, SCHEMA + 1)]
+    if str(schema) not in known:
+        raise MultishiftError(
+            f'{path}: its schema is version {schema}, this program reads {one_of(known)}: {mend}'
+        )
+
+
+def _adapting(configuration: Document) -> Iterator[Method]:
+    """Yield the methods that change the network itself.
+
+    Only of these the keys must be those of this version.
+    """
+    plain = {tag_of(method) for method in registered() if method.adapt is Method.adapt}
+    for place, stage in enumerate(configuration.typed(_Stages).stages):
+        if stage.method.get('kind') not in plain:
+            yield configuration.at('stages').at(place).at('method').typed(_METHOD)

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from pydantic import BaseModel
 import safetensors.torch
 
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
-from multishift_training.checkpoints.metadata import read_origin
-from multishift_training.loop.config import TrainConfig
+from multishift_training.checkpoints.metadata import SCHEMA, Origin, read_origin
+from multishift_training.methods import Method
 from multishift_training.models import SegmentationModel
 
 
 class Checkpoint(NamedTuple):
-    """A trained network, the configuration that made it, and its validation metrics."""
+    """A trained network, and what made it."""
 
     model: SegmentationModel
-    config: TrainConfig
-    metrics: dict[str, Any]
+    origin: Origin
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically, as one safetensors file."""
+class Network(Protocol):
+    """What a configuration says of a network.
+
+    Attributes:
+        model: its name.
+        folder: Hugging Face folder that says what to build, of the network that needs one.
+    """
+
+    model: str
+    folder: Path | None
+
+
+def save(
+    path: Path, model: SegmentationModel, configuration: BaseModel, metrics: dict[str, Any]
+) -> None:
+    """Write a checkpoint atomically, as one safetensors file.
+
+    Args:
+        path: of the file.
+        model: the network.
+        configuration: of the run that trained it, the whole of it.
+        metrics: of the validation.
+    """
     metadata = {
-        'config': checkpoint.config.model_dump_json(),
-        'metrics': json.dumps(checkpoint.metrics),
+        'schema': str(SCHEMA),
+        'config': configuration.model_dump_json(),
+        'metrics': json.dumps(metrics),
     }
-    tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
 
 
@@ -45,19 +68,29 @@ def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
             weights than its own configuration calls for; the message names it and the keys at
             fault.
     """
-    config, metrics = read_origin(path)
-    model = new_model(config, root)
+    origin = read_origin(path)
+    model = adapted(new_model(origin.run, root), origin.adapting)
     checkpoints.load(model, path)
-    return Checkpoint(model.eval(), config, metrics)
+    return Checkpoint(model.eval(), origin)
 
 
-def new_model(config: TrainConfig, root: Path) -> SegmentationModel:
-    """Return the network of a configuration, randomly initialised.
+def new_model(network: Network, root: Path) -> SegmentationModel:
+    """Return the network of a configuration, randomly initialised, as no method has adapted it.
 
     Args:
-        config: the configuration.
+        network: the configuration.
         root: folder that its relative paths start from.
     """
-    if config.folder is None:
-        return models.create(config.model)
-    return models.create(config.model, folder=root / config.folder)
+    if network.folder is None:
+        return models.create(network.model)
+    return models.create(network.model, folder=root / network.folder)
+
+
+def adapted(model: SegmentationModel, methods: Iterable[Method]) -> SegmentationModel:
+    """Return a network as the methods of a run adapt it, each kind once."""
+    first: dict[str, Method] = {}
+    for method in methods:
+        first.setdefault(method.kind, method)
+    for method in first.values():
+        model = method.adapt(model)
+    return model

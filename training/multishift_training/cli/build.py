@@ -40,30 +40,30 @@ def command(
 
     The score is calibrated on the run's validation frames.
     """
-    config = check_checkpoint(checkpoint, data)
-    size = size or config.engine_size
+    run, _, configuration, metrics = check_checkpoint(checkpoint, data)
+    size = size or run.engine_size
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
-    check_data(config.val, data)
+    check_data(run.val, data)
     plan.check()
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation
 
-    model, _, metrics = open_trained(checkpoint, root=data)
+    model, _ = open_trained(checkpoint, root=data)
     cache = checkpoint.parent / 'cache'
-    frames = open_validation(config.val, root=data, cache=cache, size=size)
+    frames = open_validation(run.val, root=data, cache=cache, size=size)
     calibration = calibrated(
         model,
         frames,
-        workers=config.workers,
-        dataset=f'validation frames ({config.val.model_dump_json()})',
+        workers=run.workers,
+        dataset=f'validation frames ({run.val.model_dump_json()})',
     )
     origin = Origin(
-        model=config.model,
-        method=', then '.join(stage.name for stage in config.stages),
+        model=run.model,
+        method=', then '.join(stage.name for stage in run.stages),
         provenance={
-            'configuration': config.model_dump(mode='json'),
+            'configuration': configuration,
             'validation': metrics,
             'command': f'multishift train CONFIG; multishift engine build {checkpoint.name}',
         },

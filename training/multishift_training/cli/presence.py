@@ -11,7 +11,7 @@ from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator, SamPresence
 from multishift_training.augmentation.objects import open_objects
-from multishift_training.checkpoints.metadata import read_metadata, read_origin
+from multishift_training.checkpoints.metadata import Origin, read_metadata, read_origin
 from multishift_training.datasets.images import check_images
 from multishift_training.datasets.outliers import open_outliers
 from multishift_training.datasets.sample_config import (
@@ -20,7 +20,6 @@ from multishift_training.datasets.sample_config import (
     TrainingData,
     ValidationData,
 )
-from multishift_training.loop.config import TrainConfig
 
 
 def check_weights(path: Path, *, key: str = '') -> None:
@@ -59,26 +58,7 @@ def check_data(config: TrainingData | ValidationData, root: Path) -> None:
         open_outliers(config.outliers, root)
 
 
-def check_training(config: TrainConfig, root: Path, *, new: bool) -> None:
-    """See that what a training run reads is there.
-
-    Args:
-        config: of the run.
-        root: folder that its relative paths start from.
-        new: whether it starts from `weights`; one that goes on has its own.
-
-    Raises:
-        MultishiftError: folders or files are missing; the message names them.
-    """
-    check_data(config.data, root)
-    check_data(config.val, root)
-    if config.folder is not None:
-        check_weights(root / config.folder, key='folder')
-    if config.weights is not None and new:
-        check_weights(root / config.weights, key='weights')
-
-
-def check_checkpoint(path: Path, root: Path) -> TrainConfig:
+def check_checkpoint(path: Path, root: Path) -> Origin:
     """See that a checkpoint of `multishift train` is there, and what it wants.
 
     Args:
@@ -86,15 +66,15 @@ def check_checkpoint(path: Path, root: Path) -> TrainConfig:
         root: folder that relative paths of its configuration start from.
 
     Returns:
-        Its configuration.
+        What it says of itself.
 
     Raises:
         MultishiftError: it is missing or none, or a folder that it names is missing.
     """
-    config = read_origin(path).config
-    if config.folder is not None:
-        check_weights(root / config.folder, key=f'{path}, its folder')
-    return config
+    origin = read_origin(path)
+    if origin.run.folder is not None:
+        check_weights(root / origin.run.folder, key=f'{path}, its folder')
+    return origin
 
 
 def check_subject(checkpoint: Path, model: str | None, root: Path) -> None:

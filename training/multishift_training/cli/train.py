@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from multishift_training.cli.options import data_option, run_option
-from multishift_training.cli.presence import check_training
-from multishift_training.loop.config import read_config
+from multishift_training.cli.presence import check_data, check_weights
+from multishift_training.loop.config import TrainConfig, read_config
 
 
 @click.command()
@@ -47,7 +47,7 @@ def command(
     wanted = read_config(config)
     wanted = wanted.model_copy(update={k: v for k, v in replaced.items() if v is not None})
     folder = out or Path('runs') / config.stem
-    check_training(wanted, data, new=not (folder / 'last.pt').exists())
+    _check(wanted, data, new=not (folder / 'last.pt').exists())
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.loop.devices import is_first_process
     from multishift_training.loop.train import train
@@ -67,3 +67,22 @@ def command(
         f'best weights: {best}\n'
         f'next: multishift engine build {best}{frames} --out {config.stem}_engine'
     )
+
+
+def _check(config: TrainConfig, root: Path, *, new: bool) -> None:
+    """See that what a training run reads is there.
+
+    Args:
+        config: of the run.
+        root: folder that its relative paths start from.
+        new: whether it starts from `weights`; one that goes on has its own.
+
+    Raises:
+        MultishiftError: folders or files are missing; the message names them.
+    """
+    check_data(config.data, root)
+    check_data(config.val, root)
+    if config.folder is not None:
+        check_weights(root / config.folder, key='folder')
+    if config.weights is not None and new:
+        check_weights(root / config.weights, key='weights')

@@ -13,7 +13,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from multishift_training.datasets.config import OutlierData, Size, Strict
+from multishift_training.datasets.batch import Batch, Sample, collate
+from multishift_training.datasets.config import (
+    OutlierData,
+    Size,
+    Strict,
+)
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.outliers import open_outliers
@@ -27,7 +32,6 @@ if TYPE_CHECKING:
     from multishift_training.datasets.loading import (
         ValidationSet,
         class_weights,
-        collate,
         open_validation,
         training_loader,
         validation_loader,
@@ -35,9 +39,11 @@ if TYPE_CHECKING:
     from multishift_training.datasets.samples import Samples
 
 __all__ = [
+    'Batch',
     'ImageData',
     'LabelledImages',
     'OutlierData',
+    'Sample',
     'Samples',
     'Size',
     'Strict',

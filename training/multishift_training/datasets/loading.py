@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 import sys
 from types import TracebackType
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,34 +16,43 @@ from torch.utils.data import DataLoader, Dataset
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.process.signals import deaf_to_signals, obey_parent
+from multishift_training.datasets.batch import Batch, Sample, collate
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.outliers import Outliers, open_outliers, paste
 from multishift_training.datasets.sample_config import ValidationData
 from multishift_training.datasets.samples import Samples
 from multishift_training.datasets.transforms import resized
 
-Batch = tuple[Tensor, Tensor]
+T = TypeVar('T')
+
+# Image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``, or batches of both.
+Labelled = tuple[Tensor, Tensor]
+# Makes of a sample what a method learns from.
+Views = Callable[[Sample, np.random.Generator], Sample]
 
 
-class TrainingSet(Dataset[Batch]):
+class TrainingSet(Dataset[Sample]):
     """The samples of one epoch."""
 
-    def __init__(self, samples: Samples, epoch: int) -> None:
-        """Choose the epoch."""
+    def __init__(self, samples: Samples, epoch: int, views: Views | None = None) -> None:
+        """Choose the epoch, and what is made of each sample; without ``views`` it stays as is."""
         self._samples = samples
         self._epoch = epoch
+        self._views = views
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> Batch:
-        """Return images ``uint8 [M,H,W,3]`` and labels ``uint8 [M,H,W]``, the original first."""
-        images, labels = self._samples.sample(self._epoch, index)
-        return torch.from_numpy(images), torch.from_numpy(labels)
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample, the original first."""
+        sample = Sample(*self._samples.sample(self._epoch, index))
+        if self._views is None:
+            return sample
+        return self._views(sample, self._samples.stream_of_views(self._epoch, index))
 
 
-class ValidationSet(Dataset[Batch]):
+class ValidationSet(Dataset[Labelled]):
     """Whole images, as they are or at an engine's size.
 
     Attributes:
@@ -77,7 +87,7 @@ class ValidationSet(Dataset[Batch]):
         """Whether pixels can be novel: pasted, or of a label value that says so."""
         return self._outliers is not None or self.images.may_have_novel
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Labelled:
         """Return image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``."""
         image, labels = self.images.read(index)
         if self._outliers is not None:
@@ -87,10 +97,10 @@ class ValidationSet(Dataset[Batch]):
         return torch.from_numpy(image), torch.from_numpy(labels)
 
 
-class OneLineLoader(DataLoader[Batch]):
+class OneLineLoader(DataLoader[T]):
     """A loader whose workers' faults reach the user as the one line that they are."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         """Yield the batches.
 
         Raises:
@@ -118,6 +128,7 @@ def training_loader(
     start: int = 0,
     rank: int = 0,
     ranks: int = 1,
+    views: Views | None = None,
 ) -> DataLoader[Batch]:
     """Return the shuffled batches of an epoch; they depend on (seed, epoch) alone.
 
@@ -133,6 +144,7 @@ def training_loader(
         start: batches to skip, for a run that goes on within an epoch.
         rank: number of this process, which gets every ``ranks``-th sample of each batch.
         ranks: number of processes.
+        views: makes of each sample what a method learns from.
 
     Raises:
         MultishiftError: there are fewer samples than a batch needs, or a batch cannot be shared
@@ -150,7 +162,7 @@ def training_loader(
     order = np.random.default_rng((samples.seed, epoch)).permutation(len(samples))
     batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
     return OneLineLoader(
-        TrainingSet(samples, epoch),
+        TrainingSet(samples, epoch, views),  # type: ignore[arg-type]
         batch_sampler=batches[start:, rank::ranks].tolist(),
         collate_fn=collate,
         num_workers=workers,
@@ -186,7 +198,7 @@ def validation_loader(
     workers: int = 0,
     rank: int = 0,
     ranks: int = 1,
-) -> DataLoader[Batch]:
+) -> DataLoader[Labelled]:
     """Return whole images in order: ``uint8 [B,H,W,3]`` and labels ``uint8 [B,H,W]``.
 
     Args:
@@ -205,12 +217,6 @@ def validation_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # reading must not move the global random state
     )
-
-
-def collate(samples: Sequence[Batch]) -> Batch:
-    """Join samples ``[M,...]`` to a batch ``[M*B,...]``: all first members, then all second."""
-    images, labels = zip(*samples, strict=True)
-    return torch.stack(images, 1).flatten(0, 1), torch.stack(labels, 1).flatten(0, 1)
 
 
 def class_weights(images: LabelledImages, num_classes: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from multishift_perception.open_union import Models, OpenUnion
+from multishift_perception.schema.open_union import Models, OpenUnion
 from multishift_training.datasets.config import OutlierData, Size, Strict, refuse_renamed
 from multishift_training.datasets.groups import Groups, joined
 from multishift_training.datasets.kinds import ImageData, ImageSet, partner_kinds

@@ -87,9 +87,7 @@ class Samples:
         Raises:
             MultishiftError: a file is unreadable or does not fit another; the message names it.
         """
-        # A stream for each purpose: what one of them draws does not change the others.
-        streams = np.random.default_rng((self.seed, epoch, index)).spawn(3)
-        for_partner, for_pasting, for_transforms = streams
+        for_partner, for_pasting, for_transforms, _ = self._streams(epoch, index)
         original = self.originals.read(self._indices[index])
         members = [original]
         if self._partners is not None:
@@ -106,6 +104,14 @@ class Samples:
         if self._outliers is not None and not self._outliers.before_transforms:
             paste(self._outliers, *members[0], for_pasting)
         return np.stack([m[0] for m in members]), np.stack([m[1] for m in members])
+
+    def stream_of_views(self, epoch: int, index: int) -> np.random.Generator:
+        """Return what a method draws from that makes its own views of a sample."""
+        return self._streams(epoch, index)[-1]
+
+    def _streams(self, epoch: int, index: int) -> list[np.random.Generator]:
+        # One for each purpose: what one of them draws does not change the others.
+        return np.random.default_rng((self.seed, epoch, index)).spawn(4)
 
 
 def _open_partners(

@@ -16,12 +16,10 @@ from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
 from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_training.datasets import Samples
 from multishift_training.datasets.groups import label_colors, membership
-from multishift_training.datasets.loading import ValidationSet
+from multishift_training.datasets.loading import TrainingSet, ValidationSet
 from multishift_training.inference.batches import predict_batches
-from multishift_training.loop.config import Method, MultiShift
-from multishift_training.losses.noise_aware import pixel_cross_entropy, trusted_pixels
+from multishift_training.methods import Method
 from multishift_training.models import SegmentationModel
-from multishift_training.models.input_scale import Normalize
 
 _SAMPLES = 4
 _ALPHA = 0.6
@@ -57,58 +55,22 @@ class Board:
     def add_selection(
         self, epoch: int, method: Method, samples: Samples, model: SegmentationModel
     ) -> None:
-        """Add whose labels a method trusts in a few augmented images, the same in each epoch.
+        """Add whose labels a method trusts in a few samples, the same in each epoch.
 
-        Nothing is added for a method that trusts all, or takes no cross-entropy.
+        Nothing is added, and no sample read, for a method that has nothing to show of it.
         """
-        if not isinstance(method, MultiShift) or method.masks is not None:
-            return
-        if method.trusted_ratio == 1 or not method.segmentation[1]:
-            return
+        seen = TrainingSet(samples, 0, method.views)
         chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples)))
-        pairs = [samples.sample(0, i) for i in sorted({int(i) for i in chosen})]
-        images, labels = np.stack([p[0][1] for p in pairs]), np.stack([p[1][1] for p in pairs])
         groups = torch.from_numpy(membership(samples.groups)) if samples.groups else None
-        trusted = trusted_labels(model, images, labels, method.trusted_ratio, groups)
+        chosen_samples = (seen[i] for i in sorted({int(i) for i in chosen}))
+        found = method.selection(model, chosen_samples, groups)
+        if found is None:
+            return
         colors = label_colors(CITYSCAPES, samples.groups)
-        for i, shown in enumerate(zip(images, labels, trusted, strict=True)):
+        for i, shown in enumerate(zip(*found, strict=True)):
             panels = selection_picture(*shown, colors)
             self._writer.add_image(f'trusted/{i}', panels, epoch, dataformats='HWC')
         self._writer.flush()
-
-
-@torch.inference_mode()
-def trusted_labels(
-    model: SegmentationModel,
-    images: Bytes,
-    labels: Bytes,
-    ratio: float,
-    groups: torch.Tensor | None = None,
-) -> NDArray[np.bool_]:
-    """Return where noise-aware training trusts the labels of augmented images, ``bool [B,H,W]``.
-
-    It chooses among the images given as it does among those of a batch.
-
-    Args:
-        model: the network, which is put into evaluation mode.
-        images: RGB ``uint8 [B,H,W,3]``.
-        labels: ``uint8 [B,H,W]``.
-        ratio: share of the known pixels that is trusted.
-        groups: see `pixel_cross_entropy`.
-    """
-    device = next(model.parameters()).device
-    normalize = Normalize(model.input_scale).to(device)
-    model.eval()
-    wanted = torch.from_numpy(labels).long()
-    losses = torch.cat(
-        [  # one at a time, as in validation
-            pixel_cross_entropy(
-                model(normalize(image[None].to(device))).logits.cpu(), label[None], groups=groups
-            )
-            for image, label in zip(torch.from_numpy(images), wanted, strict=True)
-        ]
-    )
-    return trusted_pixels(losses, wanted < NOVEL, ratio).numpy()
 
 
 def selection_picture(

@@ -5,26 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from multishift_perception.schema.words import Words, did_you_mean, one_of
+from multishift_perception.schema.open_union import OpenUnion
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training import models
+from multishift_training.checkpoints.metadata import ModelName
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
-from multishift_training.losses.options import MaskWeights, MeanOver, ThirdTerm
+from multishift_training.methods import Method, registered
 
 Weight = Annotated[float, Field(ge=0)]
-Margin = Annotated[float, Field(ge=0)]
-
-
-def _known_model(name: str) -> str:
-    if name not in models.NAMES:
-        hint = did_you_mean(name, models.NAMES)
-        raise ValueError(f'{name} is no network{hint}, expected {one_of(models.NAMES)}')
-    return name
-
-
-ModelName = Annotated[str, AfterValidator(_known_model), Words(one_of(models.NAMES))]
 
 
 class Optimizer(Strict):
@@ -62,88 +52,6 @@ class Schedule(Strict):
     warmup_steps: int = Field(default=0, ge=0)
 
 
-_PUBLISHED = MaskWeights()
-
-
-class MaskLosses(Strict):
-    """Weights of a mask network's segmentation loss; as published by default.
-
-    Attributes:
-        classification: of the cross-entropy of the queries' classes.
-        mask: of the cross-entropy of the masks' pixels.
-        dice: of the masks' overlap (dice loss).
-    """
-
-    classification: Weight = _PUBLISHED.classification
-    mask: Weight = _PUBLISHED.mask
-    dice: Weight = _PUBLISHED.dice
-
-
-class ClosedWorld(Strict):
-    """Cross-entropy over the known classes.
-
-    Attributes:
-        class_weights: weigh classes by their rarity.
-        masks: of mask networks: their losses in place of the cross-entropy.
-    """
-
-    kind: Literal['closed_world']
-    class_weights: bool = False
-    masks: MaskLosses | None = None
-
-    @model_validator(mode='after')
-    def _one_weighting(self) -> ClosedWorld:
-        _check_weighting(self)
-        return self
-
-
-class MultiShift(Strict):
-    """MultiShiftSeg's losses (section 3.3 of the paper) on pairs of original and augmented image.
-
-    Attributes:
-        pairs: ``all`` pairs of pixels as the paper writes it, or ``sampled`` one-to-one pairs as
-            the released code draws them.
-        margins: of the contrastive terms: originals, augmented, consistency; in units of the
-            score.
-        third_term: form of the third term.
-        contrastive: weight of the contrastive loss.
-        segmentation: weights of the cross-entropy of originals and of augmented images; zeros
-            leave it out.
-        trusted_ratio: share of the known pixels of the augmented images, those of the smallest
-            losses, whose labels are trusted.
-        mean_over: denominator of the cross-entropy: ``all`` pixels, as in the released code, or
-            only the ``valid`` ones, of known classes.
-        class_weights: weigh the cross-entropy of classes by their rarity; not in the paper.
-        masks: of mask networks: their losses in place of the cross-entropy.
-    """
-
-    kind: Literal['multishift']
-    pairs: Literal['all', 'sampled'] = 'all'
-    margins: tuple[Margin, Margin, Margin]
-    third_term: ThirdTerm = 'code'
-    contrastive: Weight = 1.0
-    segmentation: tuple[Weight, Weight] = (50.0, 10.0)
-    trusted_ratio: float = Field(default=0.8, gt=0, le=1)
-    mean_over: MeanOver = 'all'
-    class_weights: bool = False
-    masks: MaskLosses | None = None
-
-    @model_validator(mode='after')
-    def _some_loss(self) -> MultiShift:
-        _check_weighting(self)
-        if not (self.contrastive or any(self.segmentation) or self.masks):
-            raise ValueError('all losses have weight 0: set contrastive or segmentation')
-        return self
-
-
-def _check_weighting(method: ClosedWorld | MultiShift) -> None:
-    if method.class_weights and method.masks:
-        raise ValueError('class_weights are for the cross-entropy: leave them or masks out')
-
-
-Method = Annotated[ClosedWorld | MultiShift, Field(discriminator='kind')]
-
-
 class Stage(Strict):
     """A stretch of training with an optimiser of its own.
 
@@ -166,7 +74,7 @@ class Stage(Strict):
     name: str
     epochs: int = Field(ge=1)
     trainable: list[str] = Field(min_length=1)
-    method: Method
+    method: Annotated[Method, OpenUnion(registered)]
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     batch_norm: Literal['all', 'trained', 'frozen'] = 'all'
@@ -221,7 +129,7 @@ class TrainConfig(Strict):
         if (self.folder is not None) != (self.model == models.FROM_FOLDER):
             raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
         methods = [stage.method for stage in self.stages]
-        if self.loss_stride > 1 and any(method.masks for method in methods):
+        if self.loss_stride > 1 and any(method.takes_masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')
         return self
 

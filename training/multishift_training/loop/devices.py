@@ -9,7 +9,7 @@ from typing import Literal
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _PRECISIONS: dict[str, Literal['32-true', 'bf16-mixed']] = {
     'fp32': '32-true',
@@ -52,6 +52,25 @@ def leave_cores_to(loaders: int) -> None:
 def is_first_process() -> bool:
     """Return whether this process is the only one, or the first of those of `torchrun`."""
     return int(os.environ.get('RANK', 0)) == 0
+
+
+def share_gradients(fabric: Fabric, module: nn.Module) -> None:
+    """Give the parameters of a module, in each process, the mean of all processes' gradients.
+
+    For modules that losses call themselves: those that Fabric wraps do it while they are
+    differentiated. What no process reached gets zeros.
+    """
+    if fabric.world_size == 1:
+        return
+    learning = [p for p in module.parameters() if p.requires_grad]
+    if not learning:
+        return
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
+    mean = fabric.all_reduce(torch.cat([g.flatten() for g in own]), reduce_op='mean')
+    assert isinstance(mean, Tensor)
+    parts = torch.split(mean, [p.numel() for p in learning])
+    for parameter, gradient in zip(learning, parts, strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
 
 def gathered(fabric: Fabric, values: Tensor, members: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from multishift_perception.open_union import OpenUnion
+from multishift_perception.schema.open_union import OpenUnion
 from multishift_training.datasets.config import Strict
 from multishift_training.datasets.sample_config import (
     Partners,

@@ -16,7 +16,6 @@ from zipfile import BadZipFile, ZipFile
 from filelock import Timeout
 import safetensors.torch
 import torch
-from torch import Tensor
 import yaml
 
 from multishift_perception.destinations import Kind, check_folder
@@ -28,6 +27,8 @@ from multishift_perception.files import (
     write_bytes,
     write_text,
 )
+from multishift_training.checkpoints.metadata import SCHEMA, check_schema
+from multishift_training.datasets.batch import Batch
 from multishift_training.loop.config import Stage, TrainConfig, read_config
 
 # What a file that is no whole state makes its readers raise.
@@ -44,6 +45,7 @@ _DAMAGED = (
 
 
 _CONFIG = 'config.yaml'
+_MEND = 'go on with the version that wrote it, or delete it to start the run anew'
 # What a run leaves that fails before it has saved a state.
 _SCRAPS = ('cache', 'lock', 'events.out.tfevents.*', 'bad_batch_*.safetensors')
 
@@ -77,6 +79,7 @@ class State:
         history: what was found after each epoch that is done.
         model: state dict.
         optimizer: state dict, or None before the first step of a stage.
+        methods: state dicts of what only training needs, by kind of method.
     """
 
     epoch: int = 0
@@ -86,6 +89,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, Any] | None = None
     optimizer: dict[str, Any] | None = None
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -126,7 +130,8 @@ class RunFolder:
         """Return the newest state, or that of a new run.
 
         Raises:
-            MultishiftError: the file was damaged after it was written.
+            MultishiftError: the file was damaged after it was written, or this version cannot
+                read it.
         """
         if not self._last.exists():
             return State()
@@ -135,7 +140,12 @@ class RunFolder:
             with ZipFile(self._last) as file:
                 if member := file.testzip():
                     raise BadZipFile(f'{member} is damaged')
-            return State(**torch.load(self._last, map_location='cpu', weights_only=True))
+            saved = torch.load(self._last, map_location='cpu', weights_only=True)
+            schema = saved.pop('schema', 1)
+            check_schema(self._last, schema, mend=_MEND)
+            return State(**saved)
+        except MultishiftError:
+            raise
         except (*_DAMAGED, OSError) as error:
             raise MultishiftError(
                 f'{self._last} cannot be read ({str(error).partition(chr(10))[0]}): delete it to '
@@ -151,7 +161,7 @@ class RunFolder:
         if not self._writes:
             return
         with self._claiming(), replacing(self._last) as fresh, fresh.open('wb') as file:
-            torch.save(vars(state), file)
+            torch.save({'schema': SCHEMA, **vars(state)}, file)
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:
@@ -173,10 +183,11 @@ class RunFolder:
         """Write one line for each epoch."""
         write_text(self._log, ''.join(json.dumps(h) + '\n' for h in history))
 
-    def keep_batch(self, images: Tensor, labels: Tensor, rank: int) -> Path:
+    def keep_batch(self, batch: Batch, rank: int) -> Path:
         """Write a batch to be looked into, of a process by its rank; return its path."""
         path = self.path / f'bad_batch_{rank}.safetensors'
-        write_bytes(path, safetensors.torch.save({'images': images, 'labels': labels}))
+        tensors = {'images': batch.images, 'labels': batch.labels, **batch.extras}
+        write_bytes(path, safetensors.torch.save(tensors))
         return path
 
 

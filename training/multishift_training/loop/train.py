@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.disk import reporting_full_disk
@@ -21,12 +21,18 @@ from multishift_perception.process.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
-from multishift_training.checkpoints.trained import Checkpoint
-from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
+from multishift_training.checkpoints.metadata import is_adapted
+from multishift_training.datasets import (
+    Batch,
+    Samples,
+    class_weights,
+    open_validation,
+    training_loader,
+)
 from multishift_training.datasets.groups import membership
 from multishift_training.loop.board import Board
-from multishift_training.loop.config import MultiShift, Stage, TrainConfig
-from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric
+from multishift_training.loop.config import Stage, TrainConfig
+from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric, share_gradients
 from multishift_training.loop.folder import (
     Epoch,
     RunFolder,
@@ -42,16 +48,15 @@ from multishift_training.loop.trainable import (
     check_reach,
     choose_trainable,
     set_training_mode,
+    small_batch,
 )
 from multishift_training.loop.validate import check_monitor, monitored, validate
 from multishift_training.loop.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
-from multishift_training.methods import Losses, losses_of
+from multishift_training.methods import Context
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
 
 logger = logging.getLogger(__name__)
-
-Batch = tuple[Tensor, Tensor]
 
 
 def train(
@@ -103,9 +108,12 @@ class _Training:
         self._config = config
         self._folder = folder
         self._fabric = fabric
-        self._model = _make_model(config, root, self.state).to(fabric.device)
-        if config.channels_last:
-            self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = _make_model(config, root, self.state)
+        self._states = _make_states(config, self._model, self.state)
+        for module in (self._model, *self._states.values()):
+            module.to(fabric.device)
+            if config.channels_last:
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for stage in config.stages:  # what would stop a later stage stops the run before its data
             self._check(stage)
         self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
@@ -113,7 +121,7 @@ class _Training:
             config.val, root=root, cache=folder.cache, size=config.engine_size
         )
         check_monitor(config.monitor, self._validation)
-        for stage in config.stages:  # reads the labels now, where classes are weighed by rarity
+        for stage in config.stages:  # reads the labels now, where classes are weighted by rarity
             self._class_weights(stage)
         self._normalize = Normalize(self._model.input_scale).to(fabric.device)
         self._board = (
@@ -122,26 +130,21 @@ class _Training:
             else None
         )
         self._watch = Watch(partial(folder.keep_batch, rank=fabric.global_rank))
-        self._gather = partial(gathered, fabric, members=self._samples.members)
 
     def _check(self, stage: Stage) -> None:
         choose_trainable(self._model, stage)
-        of_masks = self._mask_weights(stage)
-        members = self._config.data.members
-        if of_masks is not None and (groups := self._config.data.groups):
-            raise MultishiftError(
-                f'stage {stage.name}: the masks of method.masks are of one class each, but some '
-                f'labels of the data stand for several ({groups[0].name}, ...): leave masks out, '
-                'or train on other images'
-            )
-        if isinstance(stage.method, MultiShift) and members != 2:
-            raise MultishiftError(
-                f'stage {stage.name}: method multishift learns from pairs: set data.partners'
-            )
+        try:
+            stage.method.check_data(self._config.data)
+        except MultishiftError as error:
+            raise MultishiftError(f'stage {stage.name}: {error}') from None
+        batch = small_batch(stage.method, self._config.data.members)
         processes = self._fabric.world_size
-        if members == 1 and self._config.batch_size == processes:
+        if batch.members == 1 and self._config.batch_size == processes:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
-        check_reach(self._model, stage, losses_of(stage.method, of_masks))
+        weights = stage.method.weights_of_classes(self._model, self._no_rarity)
+        state = self._states.get(stage.method.kind)
+        context = Context(self._model, state, weights, None, lambda values: values)
+        check_reach(stage, batch, context)
 
     def run(self, epoch: Epoch, limit: TimeLimit) -> bool:
         """Train an epoch, or what is left of it, then validate and save.
@@ -155,7 +158,7 @@ class _Training:
         """
         config, stage = self._config, epoch.stage
         model, optimizer = self._prepare(epoch)
-        losses = losses_of(stage.method, self._class_weights(stage), self._groups)
+        weights = self._class_weights(stage)
         loader = training_loader(
             self._samples,
             epoch.number,
@@ -164,6 +167,7 @@ class _Training:
             start=self.state.step,
             rank=self._fabric.global_rank,
             ranks=self._fabric.world_size,
+            views=stage.method.views,
         )
         steps = self.state.step + len(loader)
         updates = math.ceil(steps / stage.accumulate)
@@ -178,7 +182,7 @@ class _Training:
                 position = epoch.in_stage * updates + self.state.step // stage.accumulate
                 set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
                 last = self.state.step + 1 == steps
-                self._step(model, optimizer, losses, epoch, batch, last=last)
+                self._step(model, optimizer, weights, epoch, batch, last=last)
                 read = self.state.step - self._watch.is_behind
                 means = {k: v / read for k, v in self.state.sums.items()}
                 shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()}, refresh=False)
@@ -203,25 +207,19 @@ class _Training:
             self._model.init_uncertainty_from_classifier()
         choose_trainable(self._model, stage)
         set_training_mode(self._model, stage)
-        optimizer = make_optimizer(self._model, stage.optimizer)
+        method = stage.method
+        state = self._states.get(method.kind)
+        if state is not None:
+            state.train()
+        factors = method.learning_rate_factors
+        optimizer = make_optimizer(self._model, stage.optimizer, state, factors)
         if not begins and self.state.optimizer is not None:
             optimizer.load_state_dict(self.state.optimizer)
         model, wrapped = self._fabric.setup(self._model, optimizer)
         return model, wrapped
 
     def _class_weights(self, stage: Stage) -> Tensor | None:
-        return self._rarity if stage.method.class_weights else self._mask_weights(stage)
-
-    def _mask_weights(self, stage: Stage) -> Tensor | None:
-        if stage.method.masks is None:
-            return None
-        of_masks = getattr(self._model, 'class_weight', None)
-        if not isinstance(of_masks, Tensor):
-            raise MultishiftError(
-                f'stage {stage.name}: method.masks is for mask networks, which '
-                f'{self._config.model} is not: leave it out'
-            )
-        return of_masks
+        return stage.method.weights_of_classes(self._model, lambda: self._rarity)
 
     @cached_property
     def _groups(self) -> Tensor | None:
@@ -236,11 +234,15 @@ class _Training:
         weights = class_weights(self._samples.originals, labels)
         return weights.to(self._fabric.device)
 
+    def _no_rarity(self) -> Tensor:
+        """Stand for the rarity of classes before there are data."""
+        return torch.ones(len(CITYSCAPES), device=self._fabric.device)
+
     def _step(
         self,
         model: _FabricModule,
         optimizer: torch.optim.Optimizer,
-        losses: Losses,
+        class_weights: Tensor | None,
         epoch: Epoch,
         batch: Batch,
         *,
@@ -249,20 +251,27 @@ class _Training:
         """Take a batch, and a step of the optimiser if it is the last of those it accumulates."""
         stage, step = epoch.stage, self.state.step + 1
         whole = last or step % stage.accumulate == 0
-        images, labels = (self._fabric.to_device(x) for x in batch)
+        method, state = stage.method, self._states.get(stage.method.kind)
+        learning = [self._model] if state is None else [self._model, state]
+        moved = batch.moved(self._fabric.to_device)
         stride = self._config.loss_stride
-        labels = labels[:, ::stride, ::stride].long()
+        labels = moved.labels[:, ::stride, ::stride].long()
+        gather = partial(gathered, self._fabric, members=batch.members)
+        context = Context(self._model, state, class_weights, self._groups, gather)
         # Dropout and sampled pairs depend on the place in the run alone, so that runs resume
         # exactly; dropout differs between processes.
         place = (self._config.seed, epoch.number, step)
         _seed(*place, self._fabric.global_rank)
         with self._fabric.no_backward_sync(model, enabled=not whole):
-            prediction: Prediction = model(self._normalize(images), tuple(labels.shape[1:]))
+            images = self._normalize(moved.images)
+            prediction: Prediction = model(images, tuple(labels.shape[1:]))
             _seed(*place)
-            parts = losses(prediction, labels, self._gather)
+            parts = method.losses(prediction, moved._replace(labels=labels), context)
             total = torch.stack(list(parts.values())).sum()
             self._fabric.backward(total / stage.accumulate)
-        figures = {**parts, GRADIENT: gradient_norm(self._model)}
+        if whole and state is not None:
+            share_gradients(self._fabric, state)
+        figures = {**parts, GRADIENT: gradient_norm(*learning)}
         if whole:
             if stage.clip_norm is not None:
                 self._fabric.clip_gradients(
@@ -270,7 +279,7 @@ class _Training:
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        figures[WEIGHTS] = weights_norm(self._model)
+        figures[WEIGHTS] = weights_norm(*learning)
         self.state.step = step
         # All of this step is given to the device: it has work while the host reads the one before.
         self._add_losses(epoch)
@@ -286,6 +295,7 @@ class _Training:
         self._add_losses(epoch)
         self.state.model = self._model.state_dict()
         self.state.optimizer = optimizer.state_dict()
+        self.state.methods = {kind: state.state_dict() for kind, state in self._states.items()}
         self._folder.save(self.state)
 
     def _finish(
@@ -301,7 +311,7 @@ class _Training:
         state.history.append(record)
         if self._board is not None:
             if state.best == quality:
-                trained.save(self._folder.best, Checkpoint(self._model, config, found))
+                trained.save(self._folder.best, self._model, config, found)
             self._folder.write_log(state.history)
             self._board.add(epoch.number, {**losses, **found}, self._model)
             method = epoch.stage.method
@@ -313,14 +323,45 @@ class _Training:
 
 
 def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationModel:
-    """Return the network: as a killed run left it, from a checkpoint, or new."""
+    """Return the network: as a killed run left it, from a checkpoint, or new.
+
+    Raises:
+        MultishiftError: weights are at fault, or the network is none for the method of a stage.
+    """
     torch.manual_seed(config.seed)
     model = trained.new_model(config, root)
+    for stage in config.stages:
+        try:
+            stage.method.check_network(model, config.model)
+        except MultishiftError as error:
+            raise MultishiftError(f'stage {stage.name}: {error}') from None
+    methods = [stage.method for stage in config.stages]
     if state.model is not None:
+        model = trained.adapted(model, methods)
         model.load_state_dict(state.model)
-    elif config.weights is not None:
-        logger.info('%s', checkpoints.load(model, root / config.weights))
+        return model
+    start = None if config.weights is None else root / config.weights
+    was_adapted = start is not None and is_adapted(start)
+    if start is not None and not was_adapted:
+        logger.info('%s', checkpoints.load(model, start))
+    model = trained.adapted(model, methods)
+    if start is not None and was_adapted:
+        logger.info('%s', checkpoints.load(model, start))
     return model
+
+
+def _make_states(
+    config: TrainConfig, model: SegmentationModel, state: State
+) -> dict[str, nn.Module]:
+    """Return what only training needs, by kind of method: as a killed run left it, or new."""
+    found: dict[str, nn.Module] = {}
+    for method in (stage.method for stage in config.stages):
+        if method.kind in found or (made := method.make_state(model)) is None:
+            continue
+        if method.kind in state.methods:
+            made.load_state_dict(state.methods[method.kind])
+        found[method.kind] = made
+    return found
 
 
 def _seed(*place: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.words import did_you_mean
+from multishift_training.datasets.batch import Batch, Sample, collate
 from multishift_training.loop.config import Stage
-from multishift_training.methods import Losses
-from multishift_training.models import SegmentationModel
+from multishift_training.methods import Context, Method
+from multishift_training.models.input_scale import Normalize
 from multishift_training.models.mask2former import Mask2Former
 
 # Rows and columns of an image that every network takes.
@@ -30,7 +32,7 @@ def choose_trainable(model: nn.Module, stage: Stage) -> None:
     """
     names = [name for name, _ in model.named_parameters()]
     for prefix in stage.trainable:
-        if not any(_under(name, prefix) for name in names):
+        if not any(under(name, prefix) for name in names):
             parts = sorted({name.split('.')[0] for name in names})
             every = {p for name in names for p in accumulate(name.split('.'), '{}.{}'.format)}
             raise MultishiftError(
@@ -38,7 +40,7 @@ def choose_trainable(model: nn.Module, stage: Stage) -> None:
                 f'{did_you_mean(prefix, sorted(every))}: it has {", ".join(parts)} (or * for all)'
             )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(_under(name, prefix) for prefix in stage.trainable))
+        parameter.requires_grad_(any(under(name, prefix) for prefix in stage.trainable))
 
 
 def set_training_mode(model: nn.Module, stage: Stage) -> None:
@@ -46,7 +48,7 @@ def set_training_mode(model: nn.Module, stage: Stage) -> None:
     model.train()
     for module in model.modules():
         if isinstance(module, Mask2Former):
-            module.classes_first = stage.method.masks is not None
+            module.classes_first = stage.method.takes_masks
     if stage.batch_norm == 'all':
         return
     for module in model.modules():
@@ -96,33 +98,59 @@ def check_one_image(
         )
 
 
-def check_reach(model: SegmentationModel, stage: Stage, losses: Losses) -> None:
-    """See that the losses of a stage depend on something that learns.
+def small_batch(method: Method, members: int) -> Batch:
+    """Return a batch of small images of noise, as a method sees them.
 
-    The network is run once, on two small images of noise, which stand for a pair where the method
-    wants one. Nothing of it changes but its training mode, and torch's random state is kept.
+    It is one sample of as many members as those of the data; of single images it is two.
 
     Args:
-        model: the network, with the parameters of the stage let learn (`choose_trainable`).
-        stage: decides what learns.
-        losses: of its method.
+        method: the method.
+        members: images of a sample as it is read.
+    """
+    rng = np.random.default_rng(0)
+    samples = []
+    for _ in range(max(1, 2 // members)):
+        labels = np.zeros((members, *_SMALL), np.uint8)
+        labels[:, ::2] = NOVEL  # pairs of known and novel pixels, for whatever loss wants them
+        images = rng.integers(0, 256, (members, *_SMALL, 3), np.uint8)
+        samples.append(method.views(Sample(images, labels), rng))
+    return collate(samples)
+
+
+def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
+    """See that the losses of a stage depend on something that learns.
+
+    The network is run once. Nothing of it, or of the method's state, changes but its training
+    mode, and torch's random state is kept.
+
+    Args:
+        stage: decides what learns; the network lets it (`choose_trainable`).
+        batch: what the losses are taken on.
+        context: of the losses.
 
     Raises:
         MultishiftError: they depend on nothing that learns.
     """
+    model = context.model
     device = next(model.parameters()).device
+    normalize = Normalize(model.input_scale).to(device)
     model.eval()  # batch norms keep their statistics
+    parts = [module for module in (model, context.state) if module is not None]
+    buffers = {buffer: buffer.clone() for part in parts for buffer in part.buffers()}
     with torch.random.fork_rng([device] if device.type == 'cuda' else []), torch.enable_grad():
-        images = torch.rand(2, 3, *_SMALL, device=device)
-        labels = torch.zeros(2, *_SMALL, dtype=torch.int64, device=device)
-        labels[:, ::2] = NOVEL  # pairs of known and novel pixels, for whatever loss wants them
-        parts = losses(model(images), labels, lambda values: values)
-    if not any(part.requires_grad for part in parts.values()):
+        moved = batch.moved(lambda values: values.to(device))
+        moved = moved._replace(labels=moved.labels.long())
+        losses = stage.method.losses(model(normalize(moved.images)), moved, context)
+    with torch.no_grad():
+        for buffer, before in buffers.items():
+            buffer.copy_(before)
+    if not any(loss.requires_grad for loss in losses.values()):
         raise MultishiftError(
             f'stage {stage.name}: no loss of its method depends on '
             f'{", ".join(stage.trainable)}: let other parts learn'
         )
 
 
-def _under(name: str, prefix: str) -> bool:
+def under(name: str, prefix: str) -> bool:
+    """Return whether a parameter is in the part of a network that a prefix names."""
     return prefix == '*' or name == prefix or name.startswith(prefix + '.')

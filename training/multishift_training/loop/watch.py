@@ -17,6 +17,7 @@ from torch.nn.utils import get_total_norm
 
 from multishift_perception.engine.cuda_runner import pinned
 from multishift_perception.errors import MultishiftError
+from multishift_training.datasets.batch import Batch
 from multishift_training.loop.folder import Epoch
 
 GRADIENT, WEIGHTS = 'norm of the gradient', 'norm of the weights'
@@ -28,14 +29,14 @@ class _Observed(NamedTuple):
 
     Attributes:
         step: its number in the epoch, from 1.
-        batch: images and labels that it was taken on, as they were loaded.
+        batch: what it was taken on, as it was loaded.
         names: of its figures.
         values: ``float32 [F]`` on the host, right once `wait` has returned.
         wait: returns as soon as the values are there.
     """
 
     step: int
-    batch: tuple[Tensor, Tensor]
+    batch: Batch
     names: tuple[str, ...]
     values: Tensor
     wait: Callable[[], None]
@@ -48,7 +49,7 @@ class Watch:
         is_behind: whether a step was observed whose figures are not read yet.
     """
 
-    def __init__(self, keep_batch: Callable[[Tensor, Tensor], Path]) -> None:
+    def __init__(self, keep_batch: Callable[[Batch], Path]) -> None:
         """Take what writes a batch to be looked into, and returns its path."""
         self._keep_batch = keep_batch
         self._observed: _Observed | None = None
@@ -58,14 +59,12 @@ class Watch:
         """See the class."""
         return self._observed is not None
 
-    def observe(
-        self, step: int, batch: tuple[Tensor, Tensor], figures: Mapping[str, Tensor]
-    ) -> None:
+    def observe(self, step: int, batch: Batch, figures: Mapping[str, Tensor]) -> None:
         """Send the figures of a step to the host, and wait for nothing.
 
         Args:
             step: number of the step in the epoch.
-            batch: images and labels that it was taken on.
+            batch: what it was taken on.
             figures: scalars by name, norms of gradient and weights among them.
         """
         values = torch.stack([figure.detach().float() for figure in figures.values()])
@@ -83,7 +82,7 @@ class Watch:
         seen.wait()
         figures = dict(zip(seen.names, seen.values.tolist(), strict=True))
         if found := _faults(figures):
-            path = self._keep_batch(*seen.batch)
+            path = self._keep_batch(seen.batch)
             raise MultishiftError(
                 f'stage {epoch.stage.name}, epoch {epoch.in_stage + 1}, batch {seen.step}: '
                 f'{found}; the batch is in {path}. Lower the learning rate, or set clip_norm, and '
@@ -103,15 +102,17 @@ def to_host(values: Tensor) -> tuple[Tensor, Callable[[], None]]:
     return arriving, arrived.synchronize
 
 
-def gradient_norm(model: nn.Module) -> Tensor:
+def gradient_norm(*modules: nn.Module) -> Tensor:
     """Return the norm of the whole gradient, a scalar: not finite if any number of it is not."""
-    return get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    parameters = (parameter for module in modules for parameter in module.parameters())
+    return get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 @torch.no_grad()
-def weights_norm(model: nn.Module) -> Tensor:
-    """Return the norm of all that is saved of a network: not finite if any number is not."""
-    return get_total_norm([x for x in model.state_dict().values() if x.is_floating_point()])
+def weights_norm(*modules: nn.Module) -> Tensor:
+    """Return the norm of all that is saved of them: not finite if any number is not."""
+    saved = (tensor for module in modules for tensor in module.state_dict().values())
+    return get_total_norm([tensor for tensor in saved if tensor.is_floating_point()])
 
 
 def _losses(figures: Mapping[str, float]) -> dict[str, float]:

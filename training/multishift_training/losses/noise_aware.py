@@ -100,6 +100,25 @@ def _group_cross_entropy(
     return torch.where(known == VOID, 0, losses)
 
 
+def checked_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    groups: Tensor | None = None,
+) -> Tensor:
+    """Return `pixel_cross_entropy`, NaN in images with a logit that is not finite."""
+    losses = pixel_cross_entropy(logits, labels, weights, groups)
+    return losses + health(logits)[:, None, None]
+
+
+def health(outputs: Tensor) -> Tensor:
+    """Return 0 for each image ``[B]``, NaN where one of its outputs ``[B,...]`` is not finite.
+
+    Pixels that a loss leaves out do not show in it, but in the gradients: none times NaN is NaN.
+    """
+    return outputs.detach().sum(tuple(range(1, outputs.ndim))) * 0
+
+
 def noise_aware_mean(
     losses: Tensor,
     labels: Tensor,
@@ -111,7 +130,7 @@ def noise_aware_mean(
     """Return the terms of `noise_aware_cross_entropy` of what `pixel_cross_entropy` gives.
 
     Args:
-        losses: of the pixels, not weighed, ``[2B,H,W]``.
+        losses: of the pixels, not weighted, ``[2B,H,W]``.
         labels: as the others, see `noise_aware_cross_entropy`.
         ratio: share that is trusted.
         mean_over: denominator.
@@ -120,10 +139,10 @@ def noise_aware_mean(
     if not 0 < ratio <= 1:
         raise ValueError(f'ratio is {ratio}, not in (0, 1]')
     valid = labels < NOVEL
-    weighed = losses
+    weighted = losses
     if class_weights is not None:
-        weighed = losses * class_weights[labels.masked_fill(~valid, 0)]
-    original, augmented = halves(weighed)
+        weighted = losses * class_weights[labels.masked_fill(~valid, 0)]
+    original, augmented = halves(weighted)
     valid_original, valid_augmented = halves(valid)
     return SegmentationTerms(
         _mean(original, valid_original, mean_over),
@@ -140,10 +159,10 @@ def _mean(losses: Tensor, valid: Tensor, mean_over: MeanOver) -> Tensor:
     return losses.sum() / valid.sum().clamp(min=1)
 
 
-def _small_losses(losses: Tensor, weighed: Tensor, valid: Tensor, ratio: float) -> Tensor:
-    """Return the mean of ``weighed`` where the valid losses are smallest; 0 without any."""
+def _small_losses(losses: Tensor, weighted: Tensor, valid: Tensor, ratio: float) -> Tensor:
+    """Return the mean of ``weighted`` where the valid losses are smallest; 0 without any."""
     trusted = trusted_pixels(losses, valid, ratio)
-    return torch.where(trusted, weighed, 0).sum() / trusted.sum().clamp(min=1)
+    return torch.where(trusted, weighted, 0).sum() / trusted.sum().clamp(min=1)
 
 
 def trusted_pixels(losses: Tensor, valid: Tensor, ratio: float) -> Tensor:

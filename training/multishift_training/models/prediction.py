@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ class MaskPrediction(NamedTuple):
     mask_logits: Tensor
 
 
+_NONE: Mapping[str, Tensor] = MappingProxyType({})
+
+
 class Prediction(NamedTuple):
     """What a network says of a batch of images.
 
@@ -36,12 +40,15 @@ class Prediction(NamedTuple):
         feature: ``float32 [B,D,h,w]`` at the network's own stride: what the heads read; of mask
             networks, the embedding of each pixel.
         masks: of mask networks, the parts that their losses need.
+        extras: what else a method's losses take of the network that it adapted, by name; never
+            exported.
     """
 
     logits: Tensor
     score: Tensor
     feature: Tensor
     masks: MaskPrediction | None = None
+    extras: Mapping[str, Tensor] = _NONE
 
 
 class SegmentationModel(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from multishift_perception.open_union import OpenUnion
+from multishift_perception.schema.open_union import OpenUnion
 from multishift_perception.schema.words import tag_of
 from multishift_training.datasets.groups import Groups
 from multishift_training.datasets.kinds.base import ImageSet

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ValidationError
 import pytest
 
-from multishift_perception.open_union import Models, OpenUnion
+from multishift_perception.schema.open_union import Models, OpenUnion
 from multishift_perception.schema.words import Accepted, words
 
 
