@@ -15,7 +15,7 @@ from multishift_training.cli.bundle import (
 )
 from multishift_training.cli.options import SizeType
 from multishift_training.cli.presence import check_checkpoint, check_data
-from multishift_training.export import Plan
+from multishift_training.export import Plan, check_plan
 
 
 @click.command()
@@ -45,7 +45,7 @@ def command(
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
     check_data(config.val, data)
-    plan.check()
+    check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation

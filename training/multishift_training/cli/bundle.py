@@ -21,7 +21,6 @@ from multishift_training.export import (
     TARGETS,
     Plan,
     Precision,
-    Target,
 )
 from multishift_training.export.calibration import fit_calibration
 from multishift_training.export.onnx_kind import ONNX
@@ -45,7 +44,7 @@ _OPTIONS = (
         'targets',
         multiple=True,
         default=DEFAULT_TARGETS,
-        type=click.Choice(TARGETS),
+        type=click.Choice(tuple(TARGETS)),
         help='Artifact to build; may be given several times. `tensorrt` builds on the GPU that '
         'will run it, `tensorrt-rtx` on any machine.',
     ),
@@ -93,7 +92,7 @@ def bundle_options(weights: str) -> Callable[[Callable[..., None]], Callable[...
         @wraps(command)
         def with_plan(
             *,
-            targets: tuple[Target, ...],
+            targets: tuple[str, ...],
             precision: Precision,
             capabilities: tuple[str, ...],
             onnx: Path | None,

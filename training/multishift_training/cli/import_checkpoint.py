@@ -23,7 +23,7 @@ from multishift_training.cli.presence import check_data, check_weights
 from multishift_training.datasets import ValidationData
 from multishift_training.datasets.config import SampleDriveData
 from multishift_training.evaluation.descriptions import read_datasets
-from multishift_training.export import Plan
+from multishift_training.export import Plan, check_plan
 
 if TYPE_CHECKING:
     from multishift_training.checkpoints import LoadReport
@@ -75,7 +75,7 @@ def command(
     source = _described(dataset) if dataset else _sample_drive(size)
     check_weights(file)
     check_data(source, data)
-    plan.check()
+    check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.published import open_published
     from multishift_training.datasets import open_validation
