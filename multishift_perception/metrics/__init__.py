@@ -16,7 +16,6 @@ from multishift_perception.metrics.components import (
     Sizes,
 )
 from multishift_perception.metrics.curve import Curve
-from multishift_perception.metrics.exact import ExactAnomalyMetrics
 from multishift_perception.metrics.grouped import Grouped, Mergeable
 from multishift_perception.metrics.operating_point import OperatingPoint, OperatingResult
 from multishift_perception.metrics.segmentation import SegmentationMetrics, SegmentationResult
@@ -29,7 +28,6 @@ __all__ = [
     'ComponentMetrics',
     'ComponentResult',
     'Curve',
-    'ExactAnomalyMetrics',
     'Grouped',
     'Mergeable',
     'OperatingPoint',

@@ -20,7 +20,7 @@ from multishift_perception.metrics import AnomalyMetrics, Grouped, SegmentationM
 from multishift_perception.sample_drive import CAMERAS, CONDITIONS, Drive
 from multishift_training.checkpoints import trained
 from multishift_training.datasets.transforms import resized
-from multishift_training.loop.validate import evaluate
+from multishift_training.inference.batches import predict_batches
 
 SEED, SECONDS, RATE = 7, 48.0, 2.0
 
@@ -42,11 +42,13 @@ def main(checkpoint: Path) -> None:
     head, softmax = Grouped(AnomalyMetrics), Grouped(AnomalyMetrics)
     conditions: list[str] = []
     drive = Drive(SEED, split='demo', seconds=SECONDS)
-    for batch in evaluate(model, frames(drive, config.engine_size, conditions)):
+    for batch in predict_batches(
+        model, frames(drive, config.engine_size, conditions), others=['max_softmax']
+    ):
         condition = conditions[-1]
         segmentation[condition].update(batch.labels, batch.truth)
         head[condition].update(batch.score, batch.truth)
-        softmax[condition].update(batch.softmax, batch.truth)
+        softmax[condition].update(batch.others['max_softmax'], batch.truth)
     print('| condition | mIoU | AP head | AP max softmax | FPR95 head | FPR95 max softmax |')
     print('|---|---|---|---|---|---|')
     rows = [(c, segmentation[c], head[c], softmax[c]) for c in CONDITIONS]

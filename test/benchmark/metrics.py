@@ -18,11 +18,12 @@ import sys
 from time import perf_counter
 import tracemalloc
 
+from exact_metrics import ExactAnomalyMetrics
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.metrics import AnomalyMetrics, ExactAnomalyMetrics
+from multishift_perception.metrics import AnomalyMetrics
 
 IMAGES, SHAPE, ROUNDS = 20, (720, 1280), 3
 Image = tuple[np.ndarray, np.ndarray]

@@ -25,7 +25,7 @@ from multishift_training.augmentation.run import augment
 from multishift_training.checkpoints.trained import open_trained
 from multishift_training.datasets import open_validation
 from multishift_training.evaluation.evaluate import evaluate
-from multishift_training.evaluation.runners import NetworkRunner
+from multishift_training.inference.runners import NetworkRunner
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.experiments import Experiment, GeneratedPartners
 from multishift_training.loop.train import train

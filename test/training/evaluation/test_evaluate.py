@@ -32,13 +32,13 @@ from multishift_perception.signals import ended_by_signals
 from multishift_training import models
 from multishift_training.checkpoints.trained import Checkpoint, save
 from multishift_training.evaluation import progress
-from multishift_training.evaluation.runners import EngineRunner, NetworkRunner, Output
 from multishift_training.evaluation.tally import Tally
+from multishift_training.inference.runners import EngineRunner, NetworkRunner, Output
 from multishift_training.loop.config import read_config
 from multishift_training.models import SegmentationModel
 from multishift_training.models.input_scale import IMAGENET, Normalize
 from multishift_training.scores.mahalanobis import MahalanobisFit
-from multishift_training.scores.posthoc import with_score
+from multishift_training.scores.rescored import with_score
 
 SIZE = (40, 60)
 # Road, sidewalk, building and pedestrian in CamVid's files, and void.
@@ -288,10 +288,9 @@ def test_scores_of_a_checkpoint_are_those_of_pooled_pixels(
     with torch.no_grad():
         for pixels, truth in zip(inputs, truths, strict=True):
             fitting.update(network(pixels), torch.from_numpy(truth)[None])
-    fitting.result().save(tmp_path / 'fitted')
     for score in scores:
-        statistics = tmp_path / 'fitted' if score == 'mahalanobis' else None
-        scored = with_score(network, score, statistics=statistics).eval()
+        fitted = fitting.result() if score == 'mahalanobis' else None
+        scored = with_score(network, score, fitted=fitted).eval()
         with torch.no_grad():
             expected = [scored(pixels).score.numpy() for pixels in inputs]
         found = results(tmp_path / 'out', score=score)['all']

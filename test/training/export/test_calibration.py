@@ -64,6 +64,29 @@ def test_scale_is_monotone_and_uses_its_range() -> None:
     assert calibrated(calibration, [point - 0.01, point, point + 0.01]) == [127, 128, 128]
 
 
+@pytest.mark.parametrize(
+    ('center', 'spread'),
+    [(-0.05, 1e-5), (0.0, 0.01), (0.0, 2.0), (5e4, 3e3), (5e4, 0.1)],
+    ids=['narrow', 'softmax', 'energy', 'mahalanobis', 'hardly more than rounding'],
+)
+def test_scores_of_any_scale_use_the_range(center: float, spread: float) -> None:
+    rng = np.random.default_rng(0)
+    known = rng.normal(center, spread, 50000).astype(np.float32)
+    novel = rng.normal(center + 2 * spread, spread, 20000).astype(np.float32)
+    calibration = fit_calibration(known, novel, dataset='made up')
+    # Engines compute in float32: neighbours that are one there would divide by nothing.
+    assert (np.diff(np.float32([score for score, _ in calibration.knots])) > 0).all()
+    point = calibration.operating_point
+    values = [
+        *np.quantile(known, [0, 0.25, 0.5]),
+        point,
+        *np.quantile(novel, [0.25, 0.5, 0.75, 1]),
+    ]
+    anomaly = calibrated(calibration, values)
+    assert anomaly[0] < 8 and anomaly[3] == 128 and anomaly[-1] > 247
+    assert all(low + 10 < high for low, high in zip(anomaly, anomaly[1:], strict=False))
+
+
 def test_separated_scores() -> None:
     """Nothing between known and novel, and all equal: still a valid, increasing map."""
     known, novel = np.full(100, -3, np.float32), np.full(100, 7, np.float32)

@@ -14,10 +14,10 @@ from multishift_perception.engine.manifest import Calibration, ClassEntry, read_
 from multishift_perception.engine.probe import ProbeSet
 from multishift_training.export import export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.loop.validate import fit_mahalanobis
+from multishift_training.inference.fitting import fit_scores
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET, Normalize
-from multishift_training.scores.posthoc import with_score
+from multishift_training.scores.rescored import with_score
 
 # More segments than any CPU has vector registers.
 CALIBRATION = Calibration(
@@ -153,13 +153,10 @@ def test_torch_artifact_is_fused_and_channels_last(
 
 @pytest.mark.parametrize('name', ['energy', 'mahalanobis'])
 def test_post_hoc_score_becomes_an_engine(model: TinyModel, tmp_path: Path, name: str) -> None:
-    statistics = None
-    if name == 'mahalanobis':
-        statistics = tmp_path / 'fitted.safetensors'
-        frames = torch.from_numpy(random_frames(4, 32, 48))
-        labels = torch.arange(3, dtype=torch.uint8).repeat(4, 32, 16)
-        fit_mahalanobis(model, [(frames, labels)]).save(statistics)
-    rescored = with_score(model, name, statistics=statistics)
+    frames = torch.from_numpy(random_frames(4, 32, 48))
+    labels = torch.arange(3, dtype=torch.uint8).repeat(4, 32, 16)
+    fitted = fit_scores(model, [name], [(frames, labels)])
+    rescored = with_score(model, name, fitted=fitted.get(name))
     probes, _ = bundle(tmp_path / 'bundle', rescored)
     with torch.inference_mode():
         expected = rescored(Normalize(IMAGENET)(torch.from_numpy(probes[1]))).score.numpy()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,15 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_training.loop.validate import evaluate, fit_mahalanobis, pooled_scores
+from multishift_training.inference.batches import pooled_scores, predict_batches
+from multishift_training.inference.fitting import fit_scores
 from multishift_training.models import MaskPrediction, Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET, Normalize
+from multishift_training.scores import SCORES
+from multishift_training.scores.fitted import FittedScore
 from multishift_training.scores.mahalanobis import Mahalanobis, MahalanobisFit
-from multishift_training.scores.names import NAMES
-from multishift_training.scores.posthoc import SCORES, Odin, with_score
+from multishift_training.scores.odin import Odin
+from multishift_training.scores.rescored import score_of, with_score
 
 
 class TinyModel(SegmentationModel):
@@ -67,7 +70,7 @@ REFERENCE = {
 @pytest.mark.parametrize('name', REFERENCE)
 def test_score_equals_its_formula_in_float64(name: str) -> None:
     logits = np.random.default_rng(0).normal(0, 8, (19, 500)).astype(np.float32)
-    score = SCORES[name](prediction(logits))
+    score = score_of(name)(prediction(logits))
     assert score.shape == (1, 1, 500)
     assert score.dtype == torch.float32
     assert np.allclose(score.flatten(), REFERENCE[name](logits.astype(float)), atol=3e-6)
@@ -76,24 +79,24 @@ def test_score_equals_its_formula_in_float64(name: str) -> None:
 @pytest.mark.parametrize('name', REFERENCE)
 def test_larger_is_more_anomalous(name: str) -> None:
     sure_and_unsure = np.array([[9.0, 0.1], [0.0, 0.0], [0.0, 0.1]])
-    known, novel = SCORES[name](prediction(sure_and_unsure)).flatten()
+    known, novel = score_of(name)(prediction(sure_and_unsure)).flatten()
     assert novel > known
 
 
 @pytest.mark.parametrize('name', REFERENCE)
 def test_extreme_logits_stay_finite(name: str) -> None:
     logits = np.array([[1e4, -1e4, 0], [-1e4, -1e4, 0], [0, -1e4, 0]])
-    assert SCORES[name](prediction(logits)).isfinite().all()
+    assert score_of(name)(prediction(logits)).isfinite().all()
 
 
 def test_class_sums_of_mask_networks_are_probabilities_already() -> None:
     sums = np.array([[0.9, 0.0, 1.5], [0.05, 0.02, 0.2]])
-    found = SCORES['max_softmax'](prediction(sums, masks=True)).flatten()
+    found = score_of('max_softmax')(prediction(sums, masks=True)).flatten()
     assert np.allclose(found, [0.1, 0.98, -0.5], atol=1e-6)
     # The published filter of generated images: from -ln(18 + e), sure, to -ln 19, claimed by none.
     one_of_19 = np.zeros((19, 2))
     one_of_19[3, 0] = 1
-    found = SCORES['energy'](prediction(one_of_19, masks=True)).flatten()
+    found = score_of('energy')(prediction(one_of_19, masks=True)).flatten()
     assert np.allclose(found, [-np.log(18 + np.e), -np.log(19)], atol=1e-6)
 
 
@@ -101,15 +104,15 @@ def test_network_with_another_score(model: TinyModel) -> None:
     """Everything downstream takes the network as it is; nothing else of it changes."""
     images = torch.randint(0, 256, (2, 20, 28, 3), dtype=torch.uint8)
     labels = torch.zeros(2, 20, 28, dtype=torch.uint8)
-    (plain,) = evaluate(model, [(images, labels)])
-    (rescored,) = evaluate(with_score(model, 'max_softmax'), [(images, labels)])
+    (plain,) = predict_batches(model, [(images, labels)], others=['max_softmax'])
+    (rescored,) = predict_batches(with_score(model, 'max_softmax'), [(images, labels)])
     assert np.array_equal(rescored.labels, plain.labels)
-    assert np.array_equal(rescored.score, plain.softmax)
-    assert not np.array_equal(plain.score, plain.softmax)
-    (own,) = evaluate(with_score(model, 'uncertainty'), [(images, labels)])
+    assert np.array_equal(rescored.score, plain.others['max_softmax'])
+    assert not np.array_equal(plain.score, plain.others['max_softmax'])
+    (own,) = predict_batches(with_score(model, 'uncertainty'), [(images, labels)])
     assert np.array_equal(own.score, plain.score)
     known, _ = pooled_scores(with_score(model, 'max_softmax'), [(images, labels)], stride=1)
-    assert np.array_equal(known, plain.softmax.ravel())
+    assert np.array_equal(known, plain.others['max_softmax'].ravel())
 
 
 def test_size_is_passed_on(model: TinyModel) -> None:
@@ -119,18 +122,24 @@ def test_size_is_passed_on(model: TinyModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ('name', 'statistics', 'message'),
+    ('name', 'is_fitted', 'message'),
     [
-        ('softmax', None, "unknown score 'softmax'.*uncertainty, max_softmax.*odin"),
-        ('mahalanobis', None, 'file of fitted statistics'),
-        ('energy', Path('fitted.safetensors'), 'no other score'),
+        ('softmax', False, "unknown score 'softmax'.*uncertainty, max_softmax.*odin"),
+        ('mahalanobis', False, 'score mahalanobis is fitted on labelled images: fit it first'),
+        ('energy', True, 'score energy is not fitted'),
+        ('odin', True, 'score odin is not fitted'),
     ],
 )
 def test_impossible_choice_of_score(
-    model: TinyModel, name: str, statistics: Path | None, message: str
+    model: TinyModel, name: str, is_fitted: bool, message: str
 ) -> None:
+    fitted = fit_mahalanobis(model, [labelled(0)]) if is_fitted else None
     with pytest.raises(MultishiftError, match=message):
-        with_score(model, name, statistics=statistics)
+        with_score(model, name, fitted=fitted)
+
+
+def fit_mahalanobis(model: TinyModel, batches: Iterable[tuple[Tensor, Tensor]]) -> FittedScore:
+    return fit_scores(model, ['mahalanobis'], batches)['mahalanobis']
 
 
 def labelled(seed: int, *, size: tuple[int, int] = (40, 56)) -> tuple[Tensor, Tensor]:
@@ -232,7 +241,8 @@ def test_mahalanobis_statistics_survive_a_file(model: TinyModel, tmp_path: Path)
     fitted = fit_mahalanobis(model, [labelled(0)])
     fitted.save(tmp_path / 'fitted.safetensors')
     image = torch.randn(1, 3, 20, 28)
-    again = with_score(model, 'mahalanobis', statistics=tmp_path / 'fitted.safetensors')
+    loaded = Mahalanobis.load(tmp_path / 'fitted.safetensors')
+    again = with_score(model, 'mahalanobis', fitted=loaded)
     assert torch.equal(again(image).score, fitted(model(image)))
 
 
@@ -316,14 +326,14 @@ def test_odin_moves_the_image_towards_its_prediction(model: TinyModel) -> None:
 def test_odin_without_a_step_is_the_softmax(model: TinyModel) -> None:
     image = torch.randn(1, 3, 8, 12)
     score = Odin(model, temperature=1.0, epsilon=0.0)(image).score
-    assert torch.allclose(1 + score, SCORES['max_softmax'](model(image)), atol=1e-6)
+    assert torch.allclose(1 + score, score_of('max_softmax')(model(image)), atol=1e-6)
 
 
 def test_odin_within_an_evaluation(model: TinyModel) -> None:
     """Gradients inside inference mode, and none left behind."""
     batch = labelled(0)
-    (plain,) = evaluate(model, [batch])
-    (odin,) = evaluate(with_score(model, 'odin'), [batch])
+    (plain,) = predict_batches(model, [batch])
+    (odin,) = predict_batches(with_score(model, 'odin'), [batch])
     assert np.array_equal(odin.labels, plain.labels)
     assert odin.score.dtype == np.float32
     assert np.unique(odin.score).size > 1000
@@ -336,13 +346,12 @@ def test_odin_of_bad_options(model: TinyModel, options: dict[str, float]) -> Non
         Odin(model, **options)
 
 
-def test_every_name_gives_a_score(model: TinyModel, tmp_path: Path) -> None:
-    fit_mahalanobis(model, [labelled(0)]).save(tmp_path / 'fitted')
+def test_every_name_gives_a_score(model: TinyModel) -> None:
+    fitted = fit_scores(model, list(SCORES), [labelled(0)])
     scores = {}
-    assert NAMES == (*SCORES, 'mahalanobis', 'odin')
-    for name in NAMES:
-        statistics = tmp_path / 'fitted' if name == 'mahalanobis' else None
-        scores[name] = with_score(model, name, statistics=statistics)(torch.randn(1, 3, 9, 13))
+    image = torch.randn(1, 3, 9, 13)
+    for name in SCORES:
+        scores[name] = with_score(model, name, fitted=fitted.get(name))(image)
         assert scores[name].score.shape == (1, 9, 13)
         assert scores[name].score.dtype == torch.float32
-    assert len({s.score.sum().item() for s in scores.values()}) == len(NAMES)
+    assert len({s.score.sum().item() for s in scores.values()}) == len(SCORES)

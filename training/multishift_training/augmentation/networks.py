@@ -17,8 +17,8 @@ from multishift_training.augmentation.parts import Bytes
 from multishift_training.checkpoints.published import open_published
 from multishift_training.checkpoints.reading import weight_files
 from multishift_training.checkpoints.trained import open_trained
-from multishift_training.evaluation.runners import NetworkRunner
-from multishift_training.scores.names import UNCERTAINTY
+from multishift_training.inference.runners import NetworkRunner
+from multishift_training.scores import UNCERTAINTY
 
 CALIBRATED = 'calibrated'
 

@@ -132,7 +132,7 @@ def calibrated(
         dataset: what the frames are, in words, for the manifest.
     """
     from multishift_training.datasets.loading import validation_loader
-    from multishift_training.loop.validate import pooled_scores
+    from multishift_training.inference.batches import pooled_scores
 
     known, novel = pooled_scores(model, validation_loader(frames, workers=workers))
     return fit_calibration(known, novel, dataset=f'{len(frames)} {dataset}')

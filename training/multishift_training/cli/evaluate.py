@@ -30,11 +30,11 @@ from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
 from multishift_training.cli.presence import check_data, check_subject
 from multishift_training.evaluation.descriptions import read_datasets
-from multishift_training.scores.names import MAHALANOBIS, NAMES, UNCERTAINTY, check_scores
+from multishift_training.scores import SCORES, UNCERTAINTY, check_scores, fitted_scores
 
 if TYPE_CHECKING:
     from multishift_training.datasets import ValidationSet
-    from multishift_training.evaluation.runners import Runner
+    from multishift_training.inference.runners import Runner
 
 _PATH = click.Path(path_type=Path)
 _COMPONENTS = {'anomaly': ANOMALY_TRACK, 'obstacle': OBSTACLE_TRACK}
@@ -63,10 +63,12 @@ class _Subject(NamedTuple):
     'scores',
     multiple=True,
     show_default=UNCERTAINTY,
-    help=f'Score of a checkpoint; may be given several times: {", ".join(NAMES)}.',
+    help=f'Score of a checkpoint; may be given several times: {", ".join(SCORES)}.',
 )
 @click.option(
-    '--fit', type=_PATH, help=f'Labelled images to fit the {MAHALANOBIS} score on, YAML.'
+    '--fit',
+    type=_PATH,
+    help=f'Labelled images to fit the {" or ".join(fitted_scores())} score on, YAML.',
 )
 @click.option(
     '--size',
@@ -148,9 +150,8 @@ def command(
     described = {k: d.model_dump(mode='json', exclude_none=True) for k, d in descriptions.items()}
     with subject as (runner, name, origin):
         if fit is not None:
-            origin[f'{MAHALANOBIS} fitted on'] = '; '.join(
-                part.model_dump_json(exclude_none=True) for part in fitted.values()
-            )
+            parts = '; '.join(part.model_dump_json(exclude_none=True) for part in fitted.values())
+            origin |= {f'{name} fitted on': parts for name in fitted_scores(scores)}
         same = {key: value for key, value in origin.items() if key != 'created'}
         run = {'subject': same, 'scores': runner.scores, 'components': components}
         progress = Progress(cache / 'unfinished', {**run, 'datasets': described})
@@ -198,9 +199,11 @@ def _check_options(
         )
     if scores:
         check_scores(scores)
-    if (MAHALANOBIS in scores) != (fit is not None):
+    wanted = fitted_scores(scores)
+    if bool(wanted) != (fit is not None):
+        name = ' or '.join(wanted or fitted_scores())
         raise MultishiftError(
-            f'--score {MAHALANOBIS} and --fit DATASET.yaml, which it is fitted on, go together'
+            f'--score {name} and --fit DATASET.yaml, which it is fitted on, go together'
         )
 
 
@@ -209,7 +212,7 @@ def _engine(
     bundle: Path | None, backend: str, device: int, threshold: float
 ) -> Iterator[_Subject]:
     from multishift_perception.provenance import provenance
-    from multishift_training.evaluation.runners import EngineRunner
+    from multishift_training.inference.runners import EngineRunner
 
     with Engine.load(bundle, backend=backend, device=device) as engine:
         name = f'{engine.name} ({engine.backend})'
@@ -233,16 +236,16 @@ def _network(
     from multishift_training.checkpoints.reading import weight_files
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import validation_loader
-    from multishift_training.evaluation.runners import NetworkRunner
-    from multishift_training.loop.validate import fit_mahalanobis
+    from multishift_training.inference.fitting import fit_scores
+    from multishift_training.inference.runners import NetworkRunner
 
     if name is None:
         model = open_trained(checkpoint, root=root).model
     else:
         model, _ = open_published(checkpoint, name)
     batches = chain.from_iterable(validation_loader(images) for images in to_fit)
-    fitted = fit_mahalanobis(model, batches) if MAHALANOBIS in scores else None
-    runner = NetworkRunner(model, scores, size=size, mahalanobis=fitted, device=device)
+    fitted = fit_scores(model, scores, batches)
+    runner = NetworkRunner(model, scores, size=size, fitted=fitted, device=device)
     hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
     origin = {
         'checkpoint': checkpoint.resolve().name,

@@ -13,10 +13,10 @@ from multishift_perception.metrics import state as metric_state
 from multishift_perception.signals import waiting_for_block
 from multishift_training.datasets import LabelledImages
 from multishift_training.evaluation.frames import Frame, Images
-from multishift_training.evaluation.runners import Runner
 from multishift_training.evaluation.showcase import Showcase
 from multishift_training.evaluation.spread import ScoreSpread
 from multishift_training.evaluation.tally import Tally
+from multishift_training.inference.runners import Runner
 
 _KIND = 'evaluation'
 _FINE = 1 << 16  # thresholds among which that of the best F1 is looked for

@@ -16,9 +16,9 @@ from multishift_training.evaluation.counts import Counts, judge
 from multishift_training.evaluation.drawings import Drawing, drawn
 from multishift_training.evaluation.frames import Images
 from multishift_training.evaluation.progress import Progress
-from multishift_training.evaluation.runners import Runner
 from multishift_training.evaluation.spread import ScoreSpread
 from multishift_training.evaluation.tally import ALL, Row, Tally
+from multishift_training.inference.runners import Runner
 
 _RECALL = 0.95
 

@@ -14,8 +14,8 @@ from multishift_perception.progress import bar
 from multishift_training.datasets import ValidationSet
 from multishift_training.datasets.entries import some
 from multishift_training.datasets.reading import ForeignLabelsError
-from multishift_training.evaluation.runners import Output, Runner
 from multishift_training.evaluation.showcase import Shown
+from multishift_training.inference.runners import Output, Runner
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from multishift_perception.metrics import (
     Sizes,
 )
 from multishift_perception.metrics import state as metric_state
-from multishift_training.evaluation.runners import Output
+from multishift_training.inference.runners import Output
 
 ALL = 'all'
 

@@ -10,6 +10,7 @@ from multishift_perception.engine.manifest import Calibration
 TPR = 0.95
 FPR = 0.05
 _KNOTS_PER_SIDE = 8
+_GAP, _GAP_OF_SPREAD = 1e-4, 1e-5
 
 
 def fit_calibration(
@@ -22,7 +23,7 @@ def fit_calibration(
     ranks of the scores, so that its 256 steps are spent where scores are.
 
     Args:
-        known: scores of pixels of known classes, ``float32 [K]``, K > 0.
+        known: scores, of any scale, of pixels of known classes, ``float32 [K]``, K > 0.
         novel: scores of novel pixels, ``float32 [M]``.
         dataset: what the scores come from, in words, for the manifest.
     """
@@ -36,11 +37,29 @@ def fit_calibration(
         point = float(np.quantile(known, 1 - FPR))
         rule = f'score that {FPR:.0%} of known pixels reach (no novel pixels to fit on)'
         above = known
-    knots = [*_side(known, point, below=True), (point, 128.0), *_side(above, point, below=False)]
+    gap = _least_gap(known, novel)
+    knots = [
+        *_side(known, point, gap, below=True),
+        (point, 128.0),
+        *_side(above, point, gap, below=False),
+    ]
     return Calibration(knots=knots, operating_point=point, rule=rule, dataset=dataset)
 
 
-def _side(scores: NDArray[np.float32], point: float, *, below: bool) -> list[tuple[float, float]]:
+def _least_gap(*scores: NDArray[np.float32]) -> float:
+    """Return how far knots must lie apart.
+
+    They need not be closer than a small part of the scores' spread, and must not be closer than
+    float32, in which engines compute, can tell apart: segments would divide by nothing.
+    """
+    pooled = np.concatenate(scores).astype(np.float64)
+    resolution = 4 * float(np.finfo(np.float32).eps * np.abs(pooled).max())
+    return max(min(_GAP, float(np.ptp(pooled)) * _GAP_OF_SPREAD), resolution)
+
+
+def _side(
+    scores: NDArray[np.float32], point: float, gap: float, *, below: bool
+) -> list[tuple[float, float]]:
     """Return the knots strictly on one side of the operating point, by rank of the scores."""
     side = scores[scores < point] if below else scores[scores > point]
     ranks = np.linspace(0, 1, _KNOTS_PER_SIDE + 1)
@@ -52,8 +71,7 @@ def _side(scores: NDArray[np.float32], point: float, *, below: bool) -> list[tup
     pairs = list(zip(quantiles.tolist(), anomalies.tolist(), strict=True))
     for score, anomaly in pairs[:-1] if below else pairs[1:]:
         previous = knots[-1][0] if knots else (-np.inf if below else point)
-        # Float32 at run time: knots closer than it can tell apart would divide by nothing.
-        if score - previous > 1e-4 and (not below or point - score > 1e-4):
+        if score - previous > gap and (not below or point - score > gap):
             knots.append((score, anomaly))
     if not knots:
         return [(point - 1, 0.0)] if below else [(point + 1, 255.0)]

@@ -16,8 +16,8 @@ from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
 from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_training.datasets import Samples
 from multishift_training.datasets.loading import ValidationSet
+from multishift_training.inference.batches import predict_batches
 from multishift_training.loop.config import Method, MultiShift
-from multishift_training.loop.validate import evaluate
 from multishift_training.losses.noise_aware import pixel_cross_entropy, trusted_pixels
 from multishift_training.models import SegmentationModel
 from multishift_training.models.input_scale import Normalize
@@ -46,7 +46,7 @@ class Board:
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(name, value, epoch)
-        for i, batch in enumerate(evaluate(model, DataLoader(self._samples))):
+        for i, batch in enumerate(predict_batches(model, DataLoader(self._samples))):
             image = self._samples[i][0].numpy()
             panels = picture(image, batch.truth[0], batch.labels[0], batch.score[0])
             self._writer.add_image(f'validation/{i}', panels, epoch, dataformats='HWC')

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import write_bytes
 from multishift_training.models import Prediction
+from multishift_training.scores.fitted import FittedScore
 
 # Pixels whose features are in float64 at a time.
 _CHUNK = 1 << 16
@@ -22,7 +18,7 @@ _CHUNK = 1 << 16
 _MIN_VARIANCE = torch.finfo(torch.float32).eps ** 2
 
 
-class Mahalanobis(nn.Module):
+class Mahalanobis(FittedScore):
     """Gaussians over the features of each class, with one covariance for all.
 
     The score is ``min_c (f - mean_c)^T covariance^+ (f - mean_c)``, with the pseudo-inverse, as
@@ -40,7 +36,7 @@ class Mahalanobis(nn.Module):
             MultishiftError: no feature varies.
         """
         super().__init__()
-        self._statistics = {'means': means, 'covariance': covariance}
+        self.statistics = {'means': means, 'covariance': covariance}
         variances, directions = torch.linalg.eigh(covariance)
         kept = variances > _MIN_VARIANCE * variances[-1]
         if not kept.any():
@@ -57,6 +53,11 @@ class Mahalanobis(nn.Module):
         self.register_buffer('center', center.float().view(1, -1, 1, 1))
         self.register_buffer('whiten', whiten.T[:, :, None, None].float())
         self.register_buffer('whitened_means', ((means - center) @ whiten).float())
+
+    @classmethod
+    def fitting(cls) -> MahalanobisFit:
+        """See ``FittedScore``."""
+        return MahalanobisFit()
 
     def forward(self, prediction: Prediction) -> Tensor:
         """Return the score ``float32 [B,H,W]``, upsampled bilinearly to the size of the logits.
@@ -81,32 +82,19 @@ class Mahalanobis(nn.Module):
         size = prediction.logits.shape[2:]
         return F.interpolate(distance, size, mode='bilinear', align_corners=False)[:, 0]
 
-    def save(self, path: Path) -> None:
-        """Write the fitted statistics as safetensors, atomically."""
-        write_bytes(path, save(self._statistics))
-
-    @classmethod
-    def load(cls, path: Path) -> Mahalanobis:
-        """Read fitted statistics.
-
-        Raises:
-            MultishiftError: the file is missing, broken, or holds something else.
-        """
-        try:
-            found = load_file(path)
-        except FileNotFoundError:
-            raise MultishiftError(
-                f'{path} does not exist: give the file of fitted Mahalanobis statistics'
-            ) from None
-        except (SafetensorError, OSError) as error:
-            raise MultishiftError(
-                f'{path} is no whole safetensors file ({error}): copy it again'
-            ) from None
-        if fault := _fault(found):
-            raise MultishiftError(
-                f'{path} holds no Mahalanobis statistics ({fault}): fit them again'
-            )
-        return cls(**found)
+    @staticmethod
+    def fault(statistics: dict[str, Tensor]) -> str | None:
+        """See ``FittedScore``."""
+        if statistics.keys() != {'means', 'covariance'}:
+            return f'it has {", ".join(sorted(statistics)) or "no tensor"}'
+        means, covariance = statistics['means'], statistics['covariance']
+        channels = means.shape[-1] if means.ndim else 0
+        if means.ndim != 2 or not means.numel() or covariance.shape != (channels, channels):
+            return f'means {list(means.shape)} and covariance {list(covariance.shape)} do not fit'
+        for name, tensor in statistics.items():
+            if tensor.dtype != torch.float64 or not tensor.isfinite().all():
+                return f'{name} is not finite float64'
+        return None
 
 
 class MahalanobisFit:
@@ -180,17 +168,3 @@ class MahalanobisFit:
         self._counts += torch.bincount(labels, minlength=classes)
         self._sums.index_add_(0, labels, features)
         self._products.addmm_(features.T, features)
-
-
-def _fault(tensors: dict[str, Tensor]) -> str | None:
-    """Return what is wrong with a file's tensors, if anything."""
-    if tensors.keys() != {'means', 'covariance'}:
-        return f'it has {", ".join(sorted(tensors)) or "no tensor"}'
-    means, covariance = tensors['means'], tensors['covariance']
-    channels = means.shape[-1] if means.ndim else 0
-    if means.ndim != 2 or not means.numel() or covariance.shape != (channels, channels):
-        return f'means {list(means.shape)} and covariance {list(covariance.shape)} do not fit'
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.float64 or not tensor.isfinite().all():
-            return f'{name} is not finite float64'
-    return None

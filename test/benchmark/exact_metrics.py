@@ -1,4 +1,4 @@
-"""Anomaly metrics without any approximation: scores are sorted on disk."""
+"""Anomaly metrics without any approximation, to measure ours by: scores are sorted on disk."""
 
 from __future__ import annotations
 

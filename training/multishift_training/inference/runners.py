@@ -23,9 +23,9 @@ from multishift_perception.pipeline import (
 )
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
-from multishift_training.scores.mahalanobis import Mahalanobis
-from multishift_training.scores.names import MAHALANOBIS, ODIN, UNCERTAINTY, check_scores
-from multishift_training.scores.posthoc import SCORES, Odin, Score
+from multishift_training.scores import UNCERTAINTY, check_scores, find_score
+from multishift_training.scores.fitted import FittedScore
+from multishift_training.scores.rescored import ReadOff, score_of, with_score
 
 
 class Output(NamedTuple):
@@ -92,7 +92,7 @@ class EngineRunner:
 class NetworkRunner:
     """A network, run eagerly in float32, with several scores from one forward pass.
 
-    ODIN alone needs passes of its own.
+    Only scores that have passes of their own take more.
     """
 
     batch = 1
@@ -103,17 +103,17 @@ class NetworkRunner:
         scores: Sequence[str] = (UNCERTAINTY,),
         *,
         size: tuple[int, int] | None = None,
-        mahalanobis: Mahalanobis | None = None,
+        fitted: Mapping[str, FittedScore] | None = None,
         device: int = 0,
     ) -> None:
         """Put a network, in evaluation mode, onto the GPU if there is one.
 
         Args:
             model: the network.
-            scores: names, from ``scores.NAMES``.
+            scores: names.
             size: rows and columns that the network sees; outputs then come back to the image's
                 size as the engines' do. If none, it sees the image as it is.
-            mahalanobis: the fitted score, if it is among them.
+            fitted: those among them that are fitted, by name.
             device: index of the GPU.
 
         Raises:
@@ -121,34 +121,37 @@ class NetworkRunner:
                 there.
         """
         check_scores(scores)
-        if (MAHALANOBIS in scores) != (mahalanobis is not None):
-            raise MultishiftError(f'score {MAHALANOBIS} and what it is fitted on go together')
         self.classes = CITYSCAPES
         self.scores = tuple(scores)
         self.device = _device(device)
         self._size = size
         self._model = model.eval().to(self.device)
         self._normalize = Normalize(model.input_scale).to(self.device)
-        self._odin = Odin(self._model).to(self.device) if ODIN in scores else None
-        self._of_prediction: dict[str, Score] = {n: SCORES[n] for n in scores if n in SCORES}
-        if mahalanobis is not None:
-            self._of_prediction[MAHALANOBIS] = mahalanobis.to(self.device)
+        self._with_own_passes: dict[str, SegmentationModel] = {}
+        self._read_off: dict[str, ReadOff] = {}
+        for name in scores:
+            found = (fitted or {}).get(name)
+            if find_score(name).has_own_passes:
+                self._with_own_passes[name] = with_score(self._model, name, fitted=found)
+            else:
+                score = score_of(name, fitted=found)
+                self._read_off[name] = score if found is None else found.to(self.device)
 
     def run(self, images: Sequence[Bytes]) -> list[Output]:
         """Run RGB images ``uint8 [h,w,3]``, each of its own size."""
         return [self._run(image) for image in images]
 
-    @torch.no_grad()  # and not inference mode, whose tensors ODIN's gradient may not meet
+    @torch.no_grad()  # and not inference mode, whose tensors no gradient may meet
     def _run(self, image: Bytes) -> Output:
         scores: dict[str, Tensor] = {}
         seen = self._input(image)
         prediction: Prediction
-        if self._odin is not None:
-            prediction = self._odin(seen)
-            scores[ODIN] = prediction.score
-        if self._of_prediction:
+        for name, model in self._with_own_passes.items():
+            prediction = model(seen)
+            scores[name] = prediction.score
+        if self._read_off:
             prediction = self._model(seen)
-            scores |= {name: score(prediction) for name, score in self._of_prediction.items()}
+            scores |= {name: score(prediction) for name, score in self._read_off.items()}
         labels = prediction.logits.argmax(1).to(torch.uint8)[0].cpu().numpy()
         size = image.shape[:2]
         return Output(

@@ -1,0 +1,80 @@
+"""What scores that are fitted on labelled images have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Protocol, Self
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import write_bytes
+from multishift_training.models import Prediction
+
+
+class Fitting(Protocol):
+    """Gathers what a score is fitted on, batch by batch."""
+
+    def update(self, prediction: Prediction, labels: Tensor) -> None:
+        """Add a batch; ``labels`` are integers 0..255 ``[B,H,W]``, on the prediction's device."""
+
+    def result(self) -> FittedScore:
+        """Return the fitted score.
+
+        Raises:
+            MultishiftError: what was added does not suffice.
+        """
+
+
+class FittedScore(nn.Module):
+    """A score after fitting; its buffers become part of exported graphs.
+
+    Attributes:
+        statistics: what its constructor takes, by parameter.
+    """
+
+    statistics: dict[str, Tensor]
+
+    @classmethod
+    @abstractmethod
+    def fitting(cls) -> Fitting:
+        """Begin to fit one."""
+
+    @abstractmethod
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the score ``float32 [B,H,W]``, at the size of the logits."""
+
+    @staticmethod
+    @abstractmethod
+    def fault(statistics: dict[str, Tensor]) -> str | None:
+        """Return what is wrong with the tensors of a file, if anything."""
+
+    def save(self, path: Path) -> None:
+        """Write the statistics as safetensors, atomically."""
+        write_bytes(path, save(self.statistics))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            MultishiftError: the file is missing, broken, or holds something else.
+        """
+        try:
+            found = load_file(path)
+        except FileNotFoundError:
+            raise MultishiftError(
+                f'{path} does not exist: give the file of fitted {cls.__name__} statistics'
+            ) from None
+        except (SafetensorError, OSError) as error:
+            raise MultishiftError(
+                f'{path} is no whole safetensors file ({error}): copy it again'
+            ) from None
+        if fault := cls.fault(found):
+            raise MultishiftError(
+                f'{path} holds no {cls.__name__} statistics ({fault}): fit them again'
+            )
+        return cls(**found)
