@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from multishift_training.export.checkpoint import CALIBRATE, build, build_published
 from multishift_training.export.plan import DEFAULT_TARGETS, PRECISIONS, Plan, Precision
 from multishift_training.export.targets import TARGETS, check_plan
 
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     from multishift_training.export.bundle import export_bundle
 
 __all__ = [
+    'CALIBRATE',
     'DEFAULT_TARGETS',
     'PRECISIONS',
     'TARGETS',
     'Plan',
     'Precision',
+    'build',
+    'build_published',
     'check_plan',
     'export_bundle',
 ]
