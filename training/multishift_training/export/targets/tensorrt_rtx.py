@@ -49,9 +49,14 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
     Raises:
         MultishiftError: the library cannot build the network; with the operators at fault.
     """
+    yield from build_engines(to_onnx(network.typed(plan.precision)), plan, folder)
+
+
+def build_engines(onnx: bytes, plan: Plan, folder: Path) -> Iterator[Written]:
+    """Do what `write` does, from an ONNX model with the types that engines shall compute in."""
     trt = _library()
     version = '.'.join(trt.__version__.split('.')[:3])
-    builder = _Builder(trt, to_onnx(network.typed(plan.precision)))
+    builder = _Builder(trt, onnx)
     for capability in dict.fromkeys(plan.capabilities):
         file = folder / f'tensorrt-rtx-sm{capability.replace(".", "")}.engine'
         file.write_bytes(builder.build(capability))
