@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from multishift_perception.errors import MultishiftError
-from multishift_training.checkpoints.metadata import read_origin
-from multishift_training.loop.config import TrainConfig
+from multishift_training.checkpoints.metadata import Origin, read_origin
 
 
 def check_weights(path: Path, *, key: str = '') -> None:
@@ -27,7 +26,7 @@ def check_weights(path: Path, *, key: str = '') -> None:
         )
 
 
-def check_checkpoint(path: Path, root: Path) -> TrainConfig:
+def check_checkpoint(path: Path, root: Path) -> Origin:
     """See that a checkpoint of `multishift train` is there, and what it wants.
 
     Args:
@@ -35,12 +34,13 @@ def check_checkpoint(path: Path, root: Path) -> TrainConfig:
         root: folder that relative paths of its configuration start from.
 
     Returns:
-        Its configuration.
+        What it says of itself.
 
     Raises:
         MultishiftError: it is missing or none, or a folder that it names is missing.
     """
-    config = read_origin(path).config
-    if config.folder is not None:
-        check_weights(root / config.folder, key=f'{path}, its folder')
-    return config
+    origin = read_origin(path)
+    folder = origin.config.folder
+    if folder is not None:
+        check_weights(root / folder, key=f'{path}, its folder')
+    return origin

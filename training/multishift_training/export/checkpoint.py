@@ -100,7 +100,7 @@ def build(
     from multishift_training.datasets import open_validation
     from multishift_training.export.assembly import Frames, Origin, assemble, rescored
 
-    model, _, metrics = open_trained(checkpoint, root=data)
+    model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
     images = open_validation(run.val, root=data, cache=cache, size=size)
     fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
@@ -117,7 +117,7 @@ def build(
             method=', then '.join(run.stages),
             provenance={
                 'configuration': run.configuration,
-                'validation': metrics,
+                'validation': run.metrics,
                 **scoring.provenance,
                 'command': f'{command}{scoring.options}',
             },
@@ -215,11 +215,12 @@ class _Run(NamedTuple):
     workers: int
     stages: Sequence[str]
     configuration: dict[str, Any]
+    metrics: dict[str, Any]
 
     @classmethod
     def of(cls, checkpoint: Path, root: Path) -> _Run:
         """Read it, after a look at the files that it names."""
-        config = check_checkpoint(checkpoint, root)
+        config, metrics = check_checkpoint(checkpoint, root)
         return cls(
             model=config.model,
             size=config.engine_size,
@@ -227,6 +228,7 @@ class _Run(NamedTuple):
             workers=config.workers,
             stages=[stage.name for stage in config.stages],
             configuration=config.model_dump(mode='json'),
+            metrics=metrics,
         )
 
 
