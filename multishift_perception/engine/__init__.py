@@ -5,26 +5,40 @@
 ...     output = engine.infer(frames)
 """
 
-from multishift_perception.engine.engine import BACKENDS, EMBEDDED_BUNDLE, Engine
+from multishift_perception.engine.backends import BACKENDS
+from multishift_perception.engine.engine import EMBEDDED_BUNDLE, Engine
 from multishift_perception.engine.manifest import (
     MANIFEST,
     Artifact,
     Calibration,
     ClassEntry,
+    InputShape,
     Manifest,
+    Parity,
+    Probe,
+    TensorRtNeeds,
     read_manifest,
+    write_manifest,
 )
-from multishift_perception.engine.types import EngineOutput
+from multishift_perception.engine.probe import ProbeSet
+from multishift_perception.engine.types import Backend, EngineOutput
 
 __all__ = [
     'BACKENDS',
     'EMBEDDED_BUNDLE',
     'MANIFEST',
     'Artifact',
+    'Backend',
     'Calibration',
     'ClassEntry',
     'Engine',
     'EngineOutput',
+    'InputShape',
     'Manifest',
+    'Parity',
+    'Probe',
+    'ProbeSet',
+    'TensorRtNeeds',
     'read_manifest',
+    'write_manifest',
 ]

@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 import logging
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.engine.manifest import (
-    MANIFEST,
-    BackendName,
-    Manifest,
-    read_manifest,
-)
+from multishift_perception.engine.backends import load
+from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manifest
 from multishift_perception.engine.probe import ProbeSet, Proof
 from multishift_perception.engine.selection import Choice, choose
 from multishift_perception.engine.types import Backend, EngineOutput
@@ -26,8 +21,6 @@ from multishift_perception.files import sha256
 logger = logging.getLogger(__name__)
 
 EMBEDDED_BUNDLE = Path(__file__).parent.parent / 'data' / 'embedded_engine'
-
-BACKENDS: tuple[str, ...] = get_args(BackendName)
 
 
 class Engine:
@@ -123,22 +116,7 @@ def file_faults(bundle: Path, hashes: Mapping[str, str]) -> Iterator[str]:
 
 def open_artifact(bundle: Path, choice: Choice) -> Backend:
     """Load the chosen artifact; raises MultishiftError where it is broken."""
-    file = bundle / choice.artifact.file
-    # Imported here so that a machine needs only the library of the backend it runs.
-    if choice.artifact.backend == 'openvino':
-        from multishift_perception.engine.openvino_backend import OpenVinoBackend
-
-        return OpenVinoBackend(file)
-    import torch
-
-    device = torch.device(choice.device)
-    if choice.artifact.backend == 'tensorrt':
-        from multishift_perception.engine.tensorrt_backend import TensorRtBackend
-
-        return TensorRtBackend(file, device)
-    from multishift_perception.engine.torch_backend import TorchBackend
-
-    return TorchBackend(file, device)
+    return load(choice.artifact.backend, bundle / choice.artifact.file, choice.device)
 
 
 def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) -> Proof:

@@ -16,8 +16,9 @@ from multishift_perception.errors import MultishiftError, one_line
 class OpenVinoBackend:
     """An OpenVINO IR (``.xml`` with its ``.bin``) compiled for this CPU."""
 
-    def __init__(self, file: Path) -> None:
-        """Compile ``file``; raises MultishiftError where OpenVINO refuses it."""
+    def __init__(self, file: Path, device: str = 'cpu') -> None:
+        """Compile ``file`` for the CPU; raises MultishiftError where OpenVINO refuses it."""
+        del device  # It runs on no other.
         options = {
             'PERFORMANCE_HINT': 'LATENCY',
             # CPUs with bfloat16 units would silently compute in it; parity was stated for float32.

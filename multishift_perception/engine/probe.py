@@ -35,6 +35,7 @@ _FLOAT = Bounds(0.99, 0.05)
 BOUNDS: Mapping[str, Bounds] = MappingProxyType(
     {'fp32': _FLOAT, 'fp16': _FLOAT, 'bf16': _FLOAT, 'int8': Bounds(0.96, 0.25)}
 )
+_AGAIN = 'build the bundle again on this machine'
 # Networks score at a quarter of the input size: every fourth pixel says as much, in little space.
 _SCORE_STRIDE = 4
 
@@ -91,7 +92,13 @@ class ProbeSet:
         return [backend.run(frames) for frames in self.frames]
 
     def prove(
-        self, backend: Backend, calibration: Calibration, artifact: Path, precision: str
+        self,
+        backend: Backend,
+        calibration: Calibration,
+        artifact: Path,
+        precision: str,
+        *,
+        mend: str = _AGAIN,
     ) -> Proof:
         """Run the frames, and compare what comes out.
 
@@ -100,6 +107,7 @@ class ProbeSet:
             calibration: that the artifact should hold.
             artifact: its file, for the error.
             precision: of the artifact, which decides the bounds.
+            mend: what to do where labels or scores differ by too much, for the error.
 
         Raises:
             MultishiftError: the outputs differ by more than the bounds.
@@ -108,7 +116,7 @@ class ProbeSet:
         parity = self.parity(outputs)
         bounds = BOUNDS[precision]
         score_error = bounds.score_error * self.spread
-        _check_parity(parity, bounds.label_agreement, score_error, artifact)
+        _check_parity(parity, bounds.label_agreement, score_error, artifact, mend)
         _check_anomaly(self, outputs, calibration, score_error, artifact)
         return Proof(parity, self.anomaly_error(outputs, calibration))
 
@@ -134,14 +142,15 @@ class ProbeSet:
         return float(self.score.max() - self.score.min())
 
 
-def _check_parity(parity: Parity, agreement: float, bound: float, artifact: Path) -> None:
+def _check_parity(
+    parity: Parity, agreement: float, bound: float, artifact: Path, mend: str
+) -> None:
     """Raise MultishiftError where an artifact differs from the eager model by too much."""
     if parity.label_agreement < agreement or not parity.score_error <= bound:
         raise MultishiftError(
             f'{artifact} does not compute what was trained: on the probe frames '
             f'{parity.label_agreement:.4f} of the labels agree (at least {agreement}) '
-            f'and the score differs by {parity.score_error:.3g} (at most {bound:.3g}): '
-            'build the bundle again on this machine'
+            f'and the score differs by {parity.score_error:.3g} (at most {bound:.3g}): {mend}'
         )
 
 

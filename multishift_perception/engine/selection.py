@@ -9,23 +9,15 @@ import logging
 from pathlib import Path
 import platform
 import sys
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from multishift_perception.engine.backends import BACKENDS, Place, in_order
 from multishift_perception.engine.gpu import Gpu, find_gpu
 from multishift_perception.engine.manifest import Artifact, Manifest, TensorRtNeeds
 from multishift_perception.errors import MultishiftError, one_line
 
 logger = logging.getLogger(__name__)
 
-Place = Literal['gpu', 'cpu']
-
-# The order of `auto`, best first.
-_ORDER: tuple[tuple[str, Place], ...] = (
-    ('tensorrt', 'gpu'),
-    ('torch', 'gpu'),
-    ('openvino', 'cpu'),
-    ('torch', 'cpu'),
-)
 _LIBRARY = {'tensorrt': 'TensorRT', 'tensorrt_rtx': 'TensorRT for RTX'}
 # Either brings the Python module torch_tensorrt; only one of them can be installed.
 _PACKAGE = {'tensorrt': 'torch-tensorrt', 'tensorrt_rtx': 'torch-tensorrt-rtx'}
@@ -88,7 +80,7 @@ def _tries(
     artifacts: Sequence[Artifact], device: int
 ) -> Iterator[tuple[Artifact, str, str | None]]:
     """Yield artifacts in the order of `auto`, each with a device and why it cannot run there."""
-    for name, place in _ORDER:
+    for name, place in in_order():
         where = f'cuda:{device}' if place == 'gpu' else 'cpu'
         for artifact in artifacts:
             if artifact.backend == name:
@@ -109,13 +101,14 @@ def check_offered(bundle: Path, manifest: Manifest, backend: str) -> None:
 
 def obstacle(artifact: Artifact, place: Place, device: int) -> str | None:
     """Say why an artifact cannot run at a place of this machine, with the mend; None if it can."""
+    library = BACKENDS[artifact.backend].library
     if place == 'cpu':
-        return _missing(artifact.backend)
+        return _missing(library)
     try:
         gpu = find_gpu(device)
     except MultishiftError as error:
         return str(error)
-    if reason := _missing('torch'):
+    if reason := _missing(library):
         return reason
     if (needs := artifact.tensorrt) is None:
         return _cuda_fault(gpu)

@@ -24,13 +24,13 @@ class TensorRtBackend:
     names outputs. That GPU and library fit is for the caller to check first: see ``selection``.
     """
 
-    def __init__(self, file: Path, device: torch.device) -> None:
+    def __init__(self, file: Path, device: str) -> None:
         """Load ``file`` to ``device``; raises MultishiftError where it is broken."""
         self._file = file
-        self._device = device
+        self._device = torch.device(device)
         self._runner: CudaRunner | None = None
-        with gpu_faults(file, device), torch.cuda.device(device):
-            self._network: Network = _module(file.read_bytes(), device)
+        with gpu_faults(file, self._device), torch.cuda.device(self._device):
+            self._network: Network = _module(file.read_bytes(), self._device)
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the first call captures the CUDA graph."""

@@ -21,16 +21,16 @@ from multishift_perception.errors import MultishiftError, one_line
 class TorchBackend:
     """An exported program (``.pt2``) run operator by operator; on a GPU as one CUDA graph."""
 
-    def __init__(self, file: Path, device: torch.device) -> None:
+    def __init__(self, file: Path, device: str) -> None:
         """Load ``file`` to ``device``; raises MultishiftError where it is broken or unsafe."""
         self._file = file
-        self._device = device
+        self._device = torch.device(device)
         self._runner: CudaRunner | None = None
         program = load_program(file)
-        if device.type == 'cuda':
-            with gpu_faults(file, device):
+        if self._device.type == 'cuda':
+            with gpu_faults(file, self._device):
                 # Moves also the tensors that the program makes while it runs.
-                program = move_to_device_pass(program, device)
+                program = move_to_device_pass(program, self._device)
         self._module: Any = program.module()
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:

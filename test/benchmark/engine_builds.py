@@ -20,12 +20,12 @@ import torch
 from multishift_perception.engine.manifest import Calibration
 from multishift_training import models
 from multishift_training.cli.options import SizeType
-from multishift_training.export import Precision
+from multishift_training.export import Plan, Precision, check_plan
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
+from multishift_training.export.targets.tensorrt_rtx import build_engines
 from multishift_training.export.to_onnx import to_onnx
-from multishift_training.export.to_tensorrt_rtx import check_tensorrt_rtx, write_tensorrt_rtx
 
 _NAMES = tuple(name for name in models.NAMES if name != models.FROM_FOLDER)
 _CALIBRATION = Calibration(
@@ -45,26 +45,27 @@ def main(
     size: tuple[int, int], names: tuple[str, ...], precision: Precision, capability: str
 ) -> None:
     """Print a Markdown table, a row as soon as it is measured."""
-    check_tensorrt_rtx([capability], precision)
+    plan = Plan(['tensorrt-rtx'], precision, [capability])
+    check_plan(plan)
     height, width = size
     print(f'{height}x{width}, {precision}, compute capability {capability}\n')
     print('| network | ONNX export | engine build | engine | peak memory so far |')
     print('|---|---|---|---|---|')
     for name in names:
-        _measure(name, torch.zeros(1, height, width, 3, dtype=torch.uint8), precision, capability)
+        _measure(name, torch.zeros(1, height, width, 3, dtype=torch.uint8), plan)
 
 
-def _measure(name: str, frames: torch.Tensor, precision: Precision, capability: str) -> None:
+def _measure(name: str, frames: torch.Tensor, plan: Plan) -> None:
     start = time.perf_counter()
     graph = DeployGraph(models.create(name), _CALIBRATION)
-    program = typed(export_program(graph, frames), frames, precision)
+    program = typed(export_program(graph, frames), frames, plan.precision)
     onnx = to_onnx(program)
     del graph, program
     gc.collect()
     exported = time.perf_counter()
     with tempfile.TemporaryDirectory() as name_of:
         folder = Path(name_of)
-        list(write_tensorrt_rtx(onnx, folder, capabilities=[capability], precision=precision))
+        list(build_engines(onnx, plan, folder))
         size = sum(file.stat().st_size for file in folder.iterdir())
     built = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

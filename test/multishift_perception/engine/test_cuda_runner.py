@@ -216,7 +216,7 @@ class TestTensorRt:
     def test_runs_an_engine(self, tmp_path: Path) -> None:
         file = tmp_path / 'tensorrt-sm89.engine'
         file.write_bytes(b'whole')
-        backend = TensorRtBackend(file, torch.device('cuda', 0))
+        backend = TensorRtBackend(file, 'cuda:0')
         assert np.all(backend.run(frames(10)).anomaly == 30)
         backend.close()
 
@@ -224,6 +224,6 @@ class TestTensorRt:
         file = tmp_path / 'tensorrt-sm89.engine'
         file.write_bytes(b'who')
         with pytest.raises(MultishiftError, match=r'cuda:0 cannot run .*sm89\.engine \(Unable to'):
-            TensorRtBackend(file, torch.device('cuda', 0))
+            TensorRtBackend(file, 'cuda:0')
         file.write_bytes(b'whole')
-        assert np.all(TensorRtBackend(file, torch.device('cuda', 0)).run(frames(1)).label == 1)
+        assert np.all(TensorRtBackend(file, 'cuda:0').run(frames(1)).label == 1)

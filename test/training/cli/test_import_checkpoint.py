@@ -97,6 +97,8 @@ def test_manifest_says_where_it_comes_from(imported: tuple[Path, Result], weight
     assert manifest.method == 'imported'
     assert (manifest.input.batch, manifest.input.height, manifest.input.width) == (1, *SIZE)
     provenance = manifest.provenance
+    # The network's own score needs no name.
+    assert 'score' not in provenance
     assert provenance['checkpoint'] == 'published.pth'
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert provenance['sha256'] == {'published.pth': digest}
@@ -155,6 +157,7 @@ def test_hugging_face_folder(own_frames: Path, tmp_path: Path) -> None:
         folder,
         *('--model', 'segformer_b0', '--size', '64x96', '--out', out, '--target', 'torch'),
         *('--calibrate', own_frames / 'own.yaml', '--data', own_frames),
+        *('--score', 'max_logit'),  # its own is the one that was never trained
     )
     assert result.exit_code == 0, result.output
     assert 'layout: SegFormer of Hugging Face' in result.output
@@ -162,6 +165,8 @@ def test_hugging_face_folder(own_frames: Path, tmp_path: Path) -> None:
     assert provenance['checkpoint'] == 'segformer-b0'
     assert list(provenance['sha256']) == ['model.safetensors']
     assert provenance['missing'] == ['uncertainty.proxy.bias', 'uncertainty.proxy.weight']
+    assert provenance['score'] == 'max_logit'
+    assert provenance['command'].endswith(' --calibrate own.yaml --score max_logit')
 
 
 def test_backbone_alone_is_no_engine(tmp_path: Path) -> None:

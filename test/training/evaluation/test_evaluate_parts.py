@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
+from multishift_training.datasets.descriptions import read_datasets
 from multishift_training.datasets.kinds import CamvidData
-from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.evaluation.showcase import Showcase, Shown
 from multishift_training.evaluation.spread import KNOWN_ROW, NOVEL_ROW, ScoreSpread
 

@@ -21,7 +21,6 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training.export import bundle, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.export.targets import Target
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET
 
@@ -47,9 +46,7 @@ class Bright(SegmentationModel):
         raise NotImplementedError
 
 
-def build(
-    out: Path, gain: float, graph: DeployGraph | None = None, target: Target = 'torch'
-) -> None:
+def build(out: Path, gain: float, graph: DeployGraph | None = None, target: str = 'torch') -> None:
     export_bundle(
         out,
         graph or DeployGraph(Bright(gain), CALIBRATION),
@@ -133,7 +130,7 @@ if __name__ == '__main__':
 
 @pytest.mark.parametrize('target', ['torch', 'openvino'])
 def test_full_disk(
-    target: Target, tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
+    target: str, tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     """Also where the library would end the process, or says nothing of the disk."""
     with small_files(1500), pytest.raises(FullDiskError) as caught:

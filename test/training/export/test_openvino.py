@@ -19,10 +19,12 @@ from multishift_perception.engine.probe import BOUNDS, ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
-from multishift_training.export import Plan, export_bundle
+from multishift_training.export import Plan, check_plan, export_bundle
+from multishift_training.export import bundle as exported
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.openvino_graph import after_last_product, speed_up_upsampling
 from multishift_training.export.quantize import quantized
+from multishift_training.export.written import Written
 
 CLASSES = 5
 # More segments than any CPU has vector registers.
@@ -215,19 +217,34 @@ def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: st
     assert accepted == expected[right]
 
 
+def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(bundle: Path) -> None:
+    """And another build of the same would be as coarse."""
+    probe = ProbeSet.load(bundle / 'probe.npz')
+    other = ProbeSet(probe.frames, probe.label, probe.score[::-1])
+    file = bundle / 'openvino.xml'
+    written = Written('openvino', file, 'int8', {}, 'cpu', (file.with_suffix('.bin'),))
+    with pytest.raises(MultishiftError) as fault:
+        exported._proven(written, other, CALIBRATION, Path('engine'))
+    text = str(fault.value)
+    assert text.startswith('engine/openvino.xml does not compute what was trained: ')
+    assert text.endswith(
+        ': build it with --precision fp32, which rounds less, or train the network longer'
+    )
+
+
 @pytest.mark.parametrize('targets', [['torch'], ['openvino', 'tensorrt']])
 def test_int8_for_another_target_is_refused(targets: list) -> None:
     with pytest.raises(
         MultishiftError, match='--precision int8 is for --target openvino'
     ) as fault:
-        Plan(targets, 'int8').check()
+        check_plan(Plan(targets, 'int8'))
     assert '\n' not in str(fault.value)
 
 
 def test_missing_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'nncf', None)
     with pytest.raises(MultishiftError, match='int8 needs nncf .*pip install nncf'):
-        Plan(['openvino'], 'int8').check()
+        check_plan(Plan(['openvino'], 'int8'))
 
 
 def test_quantising_without_samples_is_a_mistake() -> None:

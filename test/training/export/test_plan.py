@@ -17,19 +17,21 @@ import torch
 
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
-from multishift_training.export import Plan
+from multishift_training.export import Plan, check_plan
 
 
 def fault(plan: Plan) -> str:
     with pytest.raises(MultishiftError) as caught:
-        plan.check()
+        check_plan(plan)
     text = str(caught.value)
     assert '\n' not in text
     return text
 
 
 def test_what_this_machine_can_build_passes(tmp_path: Path) -> None:
-    Plan(['openvino', 'torch', 'tensorrt-rtx'], 'fp16', ['7.5', '12.0'], tmp_path / 'x').check()
+    check_plan(
+        Plan(['openvino', 'torch', 'tensorrt-rtx'], 'fp16', ['7.5', '12.0'], tmp_path / 'x')
+    )
 
 
 @pytest.mark.parametrize('unsupported', ['8.7', '8.0'])
@@ -40,7 +42,7 @@ def test_gpu_that_the_library_does_not_support(unsupported: str) -> None:
 
 
 def test_precision_that_the_gpu_lacks() -> None:
-    Plan(['tensorrt-rtx'], 'bf16', ['8.6', '12.0']).check()
+    check_plan(Plan(['tensorrt-rtx'], 'bf16', ['8.6', '12.0']))
     text = fault(Plan(['tensorrt-rtx'], 'bf16', ['8.6', '7.5']))
     assert text.startswith('GPUs of compute capability 7.5 have no bf16')
     assert '--precision fp16' in text

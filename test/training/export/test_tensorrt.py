@@ -12,12 +12,16 @@ import pytest
 import torch
 from torch import nn
 
+from multishift_perception.engine import tensorrt_backend
 from multishift_perception.engine.gpu import Gpu
-from multishift_perception.engine.manifest import Calibration, Parity
+from multishift_perception.engine.manifest import Artifact, Calibration
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
-from multishift_training.export import Plan, to_tensorrt
+from multishift_training.export import Plan, bundle, check_plan
+from multishift_training.export.network import Network
+from multishift_training.export.targets import tensorrt
+from multishift_training.export.written import Written
 
 FRAMES = torch.zeros(1, 8, 16, 3, dtype=torch.uint8)
 OUTPUT = EngineOutput(
@@ -37,7 +41,8 @@ class Backend:
 
     output = OUTPUT
 
-    def __init__(self, file: Path, device: torch.device) -> None:
+    def __init__(self, file: Path, device: str) -> None:
+        assert device == 'cpu:0'
         assert file.read_bytes() == b'engine'
 
     def run(self, frames: np.ndarray) -> EngineOutput:
@@ -81,9 +86,9 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     modules['torch_tensorrt.dynamo.lowering'].get_decompositions = dict
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(to_tensorrt, '_DEVICE', torch.device('cpu', 0))
-    monkeypatch.setattr(to_tensorrt, 'TensorRtBackend', Backend)
-    monkeypatch.setattr(to_tensorrt, 'find_gpu', lambda index: Gpu('NVIDIA Orin', '8.7'))
+    monkeypatch.setattr(tensorrt, '_DEVICE', torch.device('cpu', 0))
+    monkeypatch.setattr(tensorrt_backend, 'TensorRtBackend', Backend)
+    monkeypatch.setattr(tensorrt, 'find_gpu', lambda index: Gpu('NVIDIA Orin', '8.7'))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     return library
 
@@ -102,20 +107,22 @@ def program() -> torch.export.ExportedProgram:
     return torch.export.export(Graph(), (FRAMES,))
 
 
-def prove(backend: Backend, file: Path, precision: str) -> Parity:
+def proven(written: Written) -> Artifact:
     """Compare as a build does."""
-    return PROBE.prove(backend, CALIBRATION, file, precision).parity
+    return bundle._proven(written, PROBE, CALIBRATION, Path('bundle'))
 
 
-def write(program: torch.export.ExportedProgram, folder: Path) -> list[Any]:
-    return list(to_tensorrt.write_tensorrt(program, FRAMES, folder, precision='fp16'))
+def write(program: torch.export.ExportedProgram, folder: Path) -> list[Written]:
+    network = Network(program, FRAMES)
+    network.typed = lambda precision: program
+    return list(tensorrt.write(network, Plan(['tensorrt']), folder))
 
 
 def test_engine_belongs_to_this_gpu(
     library: Library, program: torch.export.ExportedProgram, tmp_path: Path
 ) -> None:
-    (describe,) = write(program, tmp_path)
-    artifact = describe(prove)
+    (written,) = write(program, tmp_path)
+    artifact = proven(written)
     assert artifact.file == 'tensorrt-sm87.engine'
     assert artifact.tensorrt.flavour == 'tensorrt'
     assert artifact.tensorrt.version == '11.1.0'
@@ -137,10 +144,13 @@ def test_engine_that_computes_otherwise_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (describe,) = write(program, tmp_path)
+    (written,) = write(program, tmp_path)
     monkeypatch.setattr(Backend, 'output', OUTPUT._replace(score=OUTPUT.score + 100))
-    with pytest.raises(MultishiftError, match='does not compute what was trained'):
-        describe(prove)
+    with pytest.raises(
+        MultishiftError,
+        match=f'^{Path("bundle") / written.file.name} does not compute what was trained',
+    ):
+        proven(written)
 
 
 def test_operators_at_fault_are_named(
@@ -153,16 +163,16 @@ def test_operators_at_fault_are_named(
 
 
 def test_machine_with_gpu_and_library_passes(library: Library, gpu: None) -> None:
-    Plan(['tensorrt']).check()
+    check_plan(Plan(['tensorrt']))
 
 
 def test_library_of_the_other_flavour(library: Library, gpu: None) -> None:
     library.ENABLED_FEATURES.tensorrt_rtx = True
     with pytest.raises(MultishiftError, match='--target tensorrt-rtx'):
-        Plan(['tensorrt']).check()
+        check_plan(Plan(['tensorrt']))
 
 
 def test_missing_library(library: Library, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'torch_tensorrt', None)
     with pytest.raises(MultishiftError, match='pip install torch_tensorrt$'):
-        Plan(['tensorrt']).check()
+        check_plan(Plan(['tensorrt']))

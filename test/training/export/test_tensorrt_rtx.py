@@ -20,18 +20,19 @@ from multishift_perception.engine.manifest import (
     Artifact,
     Calibration,
     ClassEntry,
-    Parity,
     read_manifest,
 )
 from multishift_perception.engine.probe import BOUNDS, ProbeSet
-from multishift_perception.engine.types import Backend, EngineOutput
+from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 from multishift_training import models
-from multishift_training.export import Plan, Precision, export_bundle, to_tensorrt_rtx
+from multishift_training.export import Plan, Precision, bundle, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.export.network import Network
 from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
+from multishift_training.export.targets import tensorrt_rtx
 from multishift_training.export.to_onnx import to_onnx
 from multishift_training.models.segformer import SegFormer, Variant
 
@@ -139,16 +140,13 @@ def test_16_bits_halve_the_weights(case: Case) -> None:
     assert torch.bfloat16 in types and torch.float16 not in types
 
 
-def not_to_be_run(backend: Backend, file: Path) -> Parity:
-    raise AssertionError('the building machine need not have the GPU')
-
-
 def built(case: Case, folder: Path, capabilities: list[str]) -> list[Artifact]:
-    onnx = to_onnx(case.programs['fp16'])
-    written = to_tensorrt_rtx.write_tensorrt_rtx(
-        onnx, folder, capabilities=capabilities, precision='fp16'
-    )
-    return [describe(not_to_be_run) for describe in written]
+    network = Network(case.programs['fp32'], torch.from_numpy(case.frames))
+    network.typed = lambda precision: case.programs[precision]
+    plan = Plan(['tensorrt-rtx'], 'fp16', capabilities)
+    written = tensorrt_rtx.write(network, plan, folder)
+    probe = ProbeSet.of(case.frames[None], [outputs(case.graph, case.frames)])
+    return [bundle._proven(one, probe, CALIBRATION, folder) for one in written]
 
 
 def test_builds_an_engine(case: Case, tmp_path: Path) -> None:
@@ -239,5 +237,5 @@ def test_operators_at_fault_are_named(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], 'graph', ends[:1], ends[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 18)])
     with pytest.raises(MultishiftError, match=r'operators at fault: Det \(') as fault:
-        to_tensorrt_rtx._Builder(trt, model.SerializeToString())
+        tensorrt_rtx._Builder(trt, model.SerializeToString())
     assert '\n' not in str(fault.value)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from multishift_perception.errors import MultishiftError
-from multishift_training.cli.bundle import (
-    Origin,
-    bundle_options,
-    calibrated,
-    write_bundle,
-)
+from multishift_training.cli.bundle import bundle_options, show
 from multishift_training.cli.options import SizeType
-from multishift_training.cli.presence import check_checkpoint, check_data
-from multishift_training.export import Plan
+from multishift_training.export import build
 
 
 @click.command()
@@ -27,45 +21,10 @@ from multishift_training.export import Plan
     show_default="the run's engine_size",
     help='Rows and columns of the engine input, in pixels.',
 )
-@bundle_options('checkpoint')
-def command(
-    checkpoint: Path,
-    size: tuple[int, int] | None,
-    out: Path,
-    plan: Plan,
-    batch: int,
-    data: Path,
-) -> None:
+@bundle_options
+def command(checkpoint: Path, **options: Any) -> None:
     """Build an engine bundle from CHECKPOINT, a `best.safetensors` of `multishift train`.
 
     The score is calibrated on the run's validation frames.
     """
-    run, _, configuration, metrics = check_checkpoint(checkpoint, data)
-    size = size or run.engine_size
-    if size is None:
-        raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
-    check_data(run.val, data)
-    plan.check()
-    # What is wrong is said by now: torch takes seconds.
-    from multishift_training.checkpoints.trained import open_trained
-    from multishift_training.datasets import open_validation
-
-    model, _ = open_trained(checkpoint, root=data)
-    cache = checkpoint.parent / 'cache'
-    frames = open_validation(run.val, root=data, cache=cache, size=size)
-    calibration = calibrated(
-        model,
-        frames,
-        workers=run.workers,
-        dataset=f'validation frames ({run.val.model_dump_json()})',
-    )
-    origin = Origin(
-        model=run.model,
-        method=', then '.join(stage.name for stage in run.stages),
-        provenance={
-            'configuration': configuration,
-            'validation': metrics,
-            'command': f'multishift train CONFIG; multishift engine build {checkpoint.name}',
-        },
-    )
-    write_bundle(out, model, calibration, frames, batch=batch, plan=plan, origin=origin)
+    show(build(checkpoint, **options), options['out'], options['onnx'])

@@ -29,8 +29,9 @@ from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
-from multishift_training.cli.presence import check_data, check_subject
-from multishift_training.evaluation.descriptions import read_datasets
+from multishift_training.cli.presence import check_subject
+from multishift_training.datasets.descriptions import read_datasets
+from multishift_training.datasets.presence import check_data
 from multishift_training.scores import SCORES, UNCERTAINTY, check_scores, fitted_scores
 
 if TYPE_CHECKING:

@@ -11,70 +11,9 @@ from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator, SamPresence
 from multishift_training.augmentation.objects import open_objects
-from multishift_training.checkpoints.metadata import Origin, read_metadata, read_origin
+from multishift_training.checkpoints.metadata import read_metadata
+from multishift_training.checkpoints.presence import check_checkpoint, check_weights
 from multishift_training.datasets.images import check_images
-from multishift_training.datasets.outliers import open_outliers
-from multishift_training.datasets.sample_config import (
-    PastedWeatherPartner,
-    RuleAugPartner,
-    TrainingData,
-    ValidationData,
-)
-
-
-def check_weights(path: Path, *, key: str = '') -> None:
-    """See that weights are there.
-
-    Args:
-        path: file of weights, or a folder.
-        key: of the configuration that names them.
-
-    Raises:
-        MultishiftError: if not.
-    """
-    if not path.exists():
-        field = f'{key}: ' if key else ''
-        raise MultishiftError(
-            f'{field}{path} cannot be read (No such file or directory): '
-            'give an existing file of weights, or a Hugging Face folder'
-        )
-
-
-def check_data(config: TrainingData | ValidationData, root: Path) -> None:
-    """See that data sets are there.
-
-    Args:
-        config: the data sets.
-        root: folder that relative data paths start from.
-
-    Raises:
-        MultishiftError: folders or files are missing; the message names them.
-    """
-    check_images(config.images, root)
-    partners = config.partners if isinstance(config, TrainingData) else None
-    if partners is not None and not isinstance(partners, PastedWeatherPartner | RuleAugPartner):
-        check_images(partners, root)
-    if config.outliers is not None:
-        open_outliers(config.outliers, root)
-
-
-def check_checkpoint(path: Path, root: Path) -> Origin:
-    """See that a checkpoint of `multishift train` is there, and what it wants.
-
-    Args:
-        path: of the checkpoint.
-        root: folder that relative paths of its configuration start from.
-
-    Returns:
-        What it says of itself.
-
-    Raises:
-        MultishiftError: it is missing or none, or a folder that it names is missing.
-    """
-    origin = read_origin(path)
-    if origin.run.folder is not None:
-        check_weights(root / origin.run.folder, key=f'{path}, its folder')
-    return origin
 
 
 def check_subject(checkpoint: Path, model: str | None, root: Path) -> None:

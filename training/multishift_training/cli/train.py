@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option, run_option
-from multishift_training.cli.presence import check_data, check_weights
+from multishift_training.datasets.presence import check_data
 from multishift_training.loop.config import TrainConfig, read_config
 
 

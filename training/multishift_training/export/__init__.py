@@ -1,4 +1,4 @@
-"""From a deploy graph to an engine bundle: one module for each kind of artifact.
+"""From a network to an engine bundle, with one module in `targets` for each kind of artifact.
 
 Importing it loads no torch: commands offer what can be built before that takes its time.
 """
@@ -7,25 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from multishift_training.export.targets import (
-    DEFAULT_TARGETS,
-    PRECISIONS,
-    TARGETS,
-    Plan,
-    Precision,
-    Target,
-)
+from multishift_training.export.checkpoint import CALIBRATE, build, build_published
+from multishift_training.export.plan import DEFAULT_TARGETS, PRECISIONS, Plan, Precision
+from multishift_training.export.targets import TARGETS, check_plan
 
 if TYPE_CHECKING:
     from multishift_training.export.bundle import export_bundle
 
 __all__ = [
+    'CALIBRATE',
     'DEFAULT_TARGETS',
     'PRECISIONS',
     'TARGETS',
     'Plan',
     'Precision',
-    'Target',
+    'build',
+    'build_published',
+    'check_plan',
     'export_bundle',
 ]
 

@@ -12,39 +12,36 @@ import platform
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
 
 from multishift_perception.classes import CITYSCAPES
-from multishift_perception.engine.manifest import (
+from multishift_perception.engine import (
+    Artifact,
     Calibration,
     ClassEntry,
+    EngineOutput,
     InputShape,
     Manifest,
     Parity,
     Probe,
+    ProbeSet,
     write_manifest,
 )
-from multishift_perception.engine.probe import ProbeSet
-from multishift_perception.engine.types import Backend, EngineOutput
+from multishift_perception.engine.backends import load
 from multishift_perception.files import remove_leftovers, replacing, sha256, write_bytes
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.export.precision import typed
+from multishift_training.export.network import Network
+from multishift_training.export.plan import Plan
 from multishift_training.export.program import export_program
-from multishift_training.export.targets import Describe, Plan, Target
+from multishift_training.export.targets import TARGETS, check_plan, chosen, target_module
 from multishift_training.export.to_onnx import to_onnx
+from multishift_training.export.written import Written
 
 CITYSCAPES_ENTRIES = tuple(ClassEntry(name=c.name, color=c.color) for c in CITYSCAPES)
 _PROBES = 'probe.npz'
-_SOFTWARE = (
-    'multishift_perception',
-    'torch',
-    'openvino',
-    'nncf',
-    'onnx',
-    'onnxscript',
-    'torch_tensorrt',
-    'tensorrt-rtx-cu13',
-)
+# Of an artifact that does not compute what was trained.
+_ROUNDED = ('int8', 'fp16', 'bf16')
+_TOO_COARSE = 'build it with --precision fp32, which rounds less, or train the network longer'
+_OTHER_TARGET = 'build for another target'
 
 
 def export_bundle(
@@ -53,7 +50,7 @@ def export_bundle(
     *,
     calibration: Calibration,
     probes: NDArray[np.uint8],
-    targets: Sequence[Target] | Plan,
+    targets: Sequence[str] | Plan,
     samples: Sequence[NDArray[np.uint8]] = (),
     model: str,
     method: str,
@@ -81,21 +78,16 @@ def export_bundle(
             eager graph by too much; nothing is written.
     """
     plan = targets if isinstance(targets, Plan) else Plan(targets)
-    plan.check()
+    check_plan(plan)
     _, batch, height, width, _ = probes.shape
     probe = ProbeSet.of(probes, _expected(graph, probes))
     remove_leftovers(out)
     with replacing(out) as fresh:
         fresh.mkdir()
         probe.save(fresh / _PROBES)
-        written = list(_write_artifacts(graph, torch.from_numpy(probes[0]), plan, fresh, samples))
+        written = list(_write(graph, torch.from_numpy(probes[0]), plan, fresh, samples))
         # The program has weights of its own, and reference cycles: free it before artifacts load.
         gc.collect()
-
-        def prove(backend: Backend, file: Path, precision: str) -> Parity:
-            with closing(backend):
-                return probe.prove(backend, calibration, file, precision).parity
-
         manifest = Manifest(
             schema_version=1,
             model=model,
@@ -103,7 +95,7 @@ def export_bundle(
             classes=list(classes),
             input=InputShape(batch=batch, height=height, width=width),
             calibration=calibration,
-            artifacts=[describe(prove) for describe in written],
+            artifacts=[_proven(artifact, probe, calibration, out) for artifact in written],
             probe=Probe(file=_PROBES, sha256=sha256(fresh / _PROBES)),
             provenance={**provenance, 'software': _software()},
         )
@@ -119,46 +111,60 @@ def _expected(graph: DeployGraph, probes: NDArray[np.uint8]) -> list[EngineOutpu
     ]
 
 
-def _write_artifacts(
+def _write(
     graph: DeployGraph,
-    frames: Tensor,
+    frames: torch.Tensor,
     plan: Plan,
     folder: Path,
     samples: Sequence[NDArray[np.uint8]],
-) -> Iterator[Describe]:
-    """Write the files of each target; what is yielded proves them."""
-    program = export_program(graph, frames)
+) -> Iterator[Written]:
+    """Write the files of each target."""
+    network = Network(export_program(graph, frames), frames, samples)
     if plan.onnx is not None:
-        write_bytes(plan.onnx, to_onnx(typed(program, frames, 'fp32')))
-    # Imported here so that a machine needs only the libraries of the targets it builds.
-    if 'openvino' in plan.targets:
-        from multishift_training.export.to_openvino import write_openvino
+        write_bytes(plan.onnx, to_onnx(network.typed('fp32')))
+    for name in chosen(plan):
+        yield from target_module(name).write(network, plan, folder)
 
-        to_quantize = samples if plan.precision == 'int8' else None
-        yield from write_openvino(program, frames.shape, folder, samples=to_quantize)
-    if 'torch' in plan.targets:
-        from multishift_training.export.to_torch import write_torch
 
-        yield from write_torch(program, folder)
-    if not {'tensorrt', 'tensorrt-rtx'} & set(plan.targets):
-        return
-    program = typed(program, frames, plan.precision)
-    if 'tensorrt-rtx' in plan.targets:
-        from multishift_training.export.to_tensorrt_rtx import write_tensorrt_rtx
+def _proven(written: Written, probe: ProbeSet, calibration: Calibration, out: Path) -> Artifact:
+    """Return the manifest's entry of an artifact, proven where this machine can run it."""
+    return Artifact(
+        backend=written.backend,
+        file=written.file.name,
+        sha256=sha256(written.file),
+        companions={path.name: sha256(path) for path in written.companions},
+        precision=written.precision,
+        needs=dict(written.needs),
+        tensorrt=written.tensorrt,
+        parity=_parity(written, probe, calibration, out),
+    )
 
-        yield from write_tensorrt_rtx(
-            to_onnx(program), folder, capabilities=plan.capabilities, precision=plan.precision
-        )
-    if 'tensorrt' in plan.targets:
-        from multishift_training.export.to_tensorrt import write_tensorrt
 
-        yield from write_tensorrt(program, frames, folder, precision=plan.precision)
+def _parity(
+    written: Written, probe: ProbeSet, calibration: Calibration, out: Path
+) -> Parity | None:
+    """Return the difference of an artifact from the eager graph; None where it cannot run here.
+
+    Raises:
+        MultishiftError: it is too large; the artifact has the name that it would have had.
+    """
+    if written.device is None:
+        return None
+    with closing(load(written.backend, written.file, written.device)) as backend:
+        return probe.prove(
+            backend,
+            calibration,
+            out / written.file.name,
+            written.precision,
+            mend=_TOO_COARSE if written.precision in _ROUNDED else _OTHER_TARGET,
+        ).parity
 
 
 def _software() -> str:
     """Return the versions of what made the bundle, as far as it is installed."""
     found = [f'Python {platform.python_version()}']
-    for package in _SOFTWARE:
+    packages = (package for entry in TARGETS.values() for package in entry.packages)
+    for package in dict.fromkeys(('multishift_perception', 'torch', *packages)):
         try:
             found.append(f'{package} {version(package)}')
         except PackageNotFoundError:

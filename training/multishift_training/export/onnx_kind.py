@@ -1,4 +1,4 @@
-"""Which files `--onnx` may replace: told without torch, before the work begins."""
+"""What writing ONNX needs, and which files it may replace: told before torch is loaded."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from multishift_perception.destinations import Kind
 from multishift_perception.engine import EngineOutput
 from multishift_training.export.missing import require
 
-ONNX_PACKAGES = ('onnx', 'onnxscript')
+_PACKAGES = ('onnx', 'onnxscript')
+
+
+def check_onnx() -> None:
+    """Raise MultishiftError where a library is missing."""
+    for package in _PACKAGES:
+        require(package, packages=_PACKAGES, purpose='ONNX')
 
 
 def _is_own(path: Path) -> bool:
-    onnx = require('onnx', packages=ONNX_PACKAGES, purpose='ONNX')
+    onnx = require('onnx', packages=_PACKAGES, purpose='ONNX')
     if not path.is_file():
         return False
     try:

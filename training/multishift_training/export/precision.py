@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from multishift_training.export.plan import Precision
 from multishift_training.export.program import anonymous
-from multishift_training.export.targets import Precision
 
 # Of each precision that a program can be written in.
 DTYPES: Mapping[Precision, torch.dtype] = {

@@ -10,17 +10,9 @@ from torch.export import ExportedProgram
 
 from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
 from multishift_perception.errors import MultishiftError
-from multishift_training.export.missing import require
-from multishift_training.export.onnx_kind import ONNX_PACKAGES
 from multishift_training.export.quiet import quiet_below, quiet_copies
 
 _REGISTRATION = 'torch.onnx._internal.exporter._registration'
-
-
-def check_onnx() -> None:
-    """Raise MultishiftError where a library is missing."""
-    for package in ONNX_PACKAGES:
-        require(package, packages=ONNX_PACKAGES, purpose='ONNX')
 
 
 def to_onnx(program: ExportedProgram) -> bytes:

@@ -18,7 +18,7 @@ def run(settings: Settings, note: Note) -> None:
         note(package, _version(package))
     if importlib.util.find_spec('tensorrt_rtx') is None:
         raise AbsentError('tensorrt_rtx is not installed, and too large to bring along')
-    from multishift_training.export.to_tensorrt_rtx import check_tensorrt_rtx
+    from multishift_training.export import Plan, check_plan
 
     trt = importlib.import_module('tensorrt_rtx')
     note('compute capabilities', ', '.join(trt.ComputeCapability.__members__))
@@ -26,9 +26,8 @@ def run(settings: Settings, note: Note) -> None:
     if settings.on_gpu:
         capabilities.append('.'.join(map(str, torch.cuda.get_device_capability(0))))
     for capability in dict.fromkeys(capabilities):
-        note(
-            f'build for {capability}', _word(lambda c=capability: check_tensorrt_rtx([c], 'fp16'))
-        )
+        plan = Plan(['tensorrt-rtx'], 'fp16', [capability])
+        note(f'build for {capability}', _word(lambda plan=plan: check_plan(plan)))
     note('build for CURRENT', _build_current(trt) if settings.on_gpu else 'needs a GPU')
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 import platform
 import sys
 from typing import Any
 
-from multishift_perception.engine.manifest import Artifact, TensorRtNeeds
+from multishift_perception.engine import TensorRtNeeds
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_training.export.missing import require
-from multishift_training.export.targets import Describe, Precision, Prove
-from multishift_training.export.to_onnx import check_onnx
+from multishift_training.export.network import Network
+from multishift_training.export.onnx_kind import check_onnx
+from multishift_training.export.plan import Plan
+from multishift_training.export.to_onnx import to_onnx
+from multishift_training.export.written import Written
 
 _NAME = 'TensorRT for RTX'
 _BF16_SINCE = 8.0
@@ -21,17 +23,17 @@ _BF16_SINCE = 8.0
 _SUPPORTED = ('7.5', '8.6', '8.9', '12.0', '12.1')
 
 
-def check_tensorrt_rtx(capabilities: Sequence[str], precision: Precision) -> None:
+def check(plan: Plan) -> None:
     """Raise MultishiftError where the library is missing, or knows no such GPU or precision."""
     allowed = _capabilities(_library())
-    for capability in capabilities:
+    for capability in plan.capabilities:
         if capability not in allowed:
             raise MultishiftError(
                 f'{_NAME} builds for no compute capability {capability}: choose from '
                 f'{", ".join(allowed)}; for other GPUs, such as those of Orin and Thor, run '
                 '`multishift engine build CHECKPOINT --target tensorrt` on the vehicle'
             )
-        if precision == 'bf16' and float(capability) < _BF16_SINCE:
+        if plan.precision == 'bf16' and float(capability) < _BF16_SINCE:
             raise MultishiftError(
                 f'GPUs of compute capability {capability} have no bf16: build for them with '
                 '--precision fp16'
@@ -39,52 +41,41 @@ def check_tensorrt_rtx(capabilities: Sequence[str], precision: Precision) -> Non
     check_onnx()
 
 
-def write_tensorrt_rtx(
-    onnx: bytes, folder: Path, *, capabilities: Sequence[str], precision: Precision
-) -> Iterator[Describe]:
-    """Write one engine for each compute capability.
+def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
+    """Write one engine for each compute capability, with the types of the plan's precision.
 
-    Args:
-        onnx: model with the types that engines shall compute in.
-        folder: to write to.
-        capabilities: such as ``8.9``.
-        precision: of the model, for the manifest.
+    The GPU that one is for may be anywhere: `multishift engine verify` proves it there.
 
     Raises:
         MultishiftError: the library cannot build the network; with the operators at fault.
     """
+    yield from build_engines(to_onnx(network.typed(plan.precision)), plan, folder)
+
+
+def build_engines(onnx: bytes, plan: Plan, folder: Path) -> Iterator[Written]:
+    """Do what `write` does, from an ONNX model with the types that engines shall compute in."""
     trt = _library()
+    version = '.'.join(trt.__version__.split('.')[:3])
     builder = _Builder(trt, onnx)
-    for capability in dict.fromkeys(capabilities):
+    for capability in dict.fromkeys(plan.capabilities):
         file = folder / f'tensorrt-rtx-sm{capability.replace(".", "")}.engine'
         file.write_bytes(builder.build(capability))
-        yield _describe(file, trt.__version__, capability, precision)
-
-
-def _describe(file: Path, version: str, capability: str, precision: Precision) -> Describe:
-    needs = TensorRtNeeds(
-        flavour='tensorrt_rtx',
-        version='.'.join(version.split('.')[:3]),
-        compute_capability=capability,
-        platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
-    )
-
-    def describe(prove: Prove) -> Artifact:
-        del prove  # The GPU it is for may be anywhere: `multishift engine verify` proves it there.
-        return Artifact(
+        yield Written(
             backend='tensorrt',
-            file=file.name,
-            sha256=sha256(file),
-            precision=precision,
+            file=file,
+            precision=plan.precision,
             needs={
                 'device': f'NVIDIA GPU of compute capability {capability}',
-                'library': f'{_NAME} {needs.version}',
+                'library': f'{_NAME} {version}',
             },
-            tensorrt=needs,
-            parity=None,
+            device=None,
+            tensorrt=TensorRtNeeds(
+                flavour='tensorrt_rtx',
+                version=version,
+                compute_capability=capability,
+                platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
+            ),
         )
-
-    return describe
 
 
 class _Builder:

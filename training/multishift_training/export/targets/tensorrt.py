@@ -14,23 +14,20 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
-from multishift_perception.engine.gpu import Gpu, find_gpu
-from multishift_perception.engine.manifest import Artifact, TensorRtNeeds
-from multishift_perception.engine.tensorrt_backend import (
-    INPUT_NAME,
-    OUTPUT_NAMES,
-    TensorRtBackend,
-)
+from multishift_perception.engine import TensorRtNeeds
+from multishift_perception.engine.gpu import find_gpu
+from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_training.export.missing import require
+from multishift_training.export.network import Network
+from multishift_training.export.plan import Plan
 from multishift_training.export.quiet import quiet_copies
-from multishift_training.export.targets import Describe, Precision, Prove
+from multishift_training.export.written import Written
 
 _DEVICE = torch.device('cuda', 0)
 
 
-def check_tensorrt() -> None:
+def check(plan: Plan) -> None:
     """Raise MultishiftError where there is no GPU, or no library for it."""
     if not torch.cuda.is_available():
         raise MultishiftError(
@@ -44,16 +41,8 @@ def check_tensorrt() -> None:
         )
 
 
-def write_tensorrt(
-    program: ExportedProgram, frames: Tensor, folder: Path, *, precision: Precision
-) -> Iterator[Describe]:
-    """Write an engine for this machine's first GPU.
-
-    Args:
-        program: strongly typed, that is with the types that the engine shall compute in.
-        frames: input of the engine's shape.
-        folder: to write to.
-        precision: of the program, for the manifest.
+def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
+    """Write an engine for this machine's first GPU, with the types of the plan's precision.
 
     Raises:
         MultishiftError: the library cannot build all of the network; with the operators at fault.
@@ -64,8 +53,21 @@ def write_tensorrt(
     file = folder / f'tensorrt-sm{capability}.engine'
     cache = _cache_folder() / f'timing-{version}-sm{capability}.bin'
     cache.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(_build(program, frames, cache))
-    yield _describe(file, gpu, version, precision)
+    file.write_bytes(_build(network.typed(plan.precision), network.frames, cache))
+    yield Written(
+        backend='tensorrt',
+        file=file,
+        precision=plan.precision,
+        needs={'device': gpu.name, 'library': f'TensorRT {version}'},
+        device=str(_DEVICE),
+        tensorrt=TensorRtNeeds(
+            flavour='tensorrt',
+            version=version,
+            compute_capability=gpu.compute_capability,
+            platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
+            gpu=gpu.name,
+        ),
+    )
 
 
 def _build(program: ExportedProgram, frames: Tensor, timing_cache: Path) -> bytes:
@@ -104,29 +106,6 @@ def _unsupported(program: ExportedProgram) -> list[str]:
         lowered = program.run_decompositions(get_decompositions())
     nodes = [node for node in lowered.graph.nodes if node.op == 'call_function']
     return sorted({str(node.target) for node in nodes if node not in DYNAMO_CONVERTERS})
-
-
-def _describe(file: Path, gpu: Gpu, version: str, precision: Precision) -> Describe:
-    needs = TensorRtNeeds(
-        flavour='tensorrt',
-        version=version,
-        compute_capability=gpu.compute_capability,
-        platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
-        gpu=gpu.name,
-    )
-
-    def describe(prove: Prove) -> Artifact:
-        return Artifact(
-            backend='tensorrt',
-            file=file.name,
-            sha256=sha256(file),
-            precision=precision,
-            needs={'device': gpu.name, 'library': f'TensorRT {version}'},
-            tensorrt=needs,
-            parity=prove(TensorRtBackend(file, _DEVICE), file, precision),
-        )
-
-    return describe
 
 
 def _cache_folder() -> Path:

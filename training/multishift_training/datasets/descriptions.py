@@ -1,4 +1,4 @@
-"""The YAML files that name the data sets to evaluate on."""
+"""The YAML files that name data sets to evaluate, fit or calibrate on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.yaml_files import Document, read_document
-from multishift_training.datasets import ImageData, ValidationData
+from multishift_training.datasets.kinds import ImageData
+from multishift_training.datasets.sample_config import ValidationData
 
 # A union, which mypy takes for no type.
 _IMAGES: Any = ImageData

@@ -1,0 +1,117 @@
+"""A network and the frames it is calibrated on, made into a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.engine import Manifest
+from multishift_training.datasets import ValidationSet, validation_loader
+from multishift_training.export.bundle import export_bundle
+from multishift_training.export.calibration import fit_calibration
+from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.export.plan import Plan
+from multishift_training.inference.batches import pooled_scores
+from multishift_training.inference.fitting import fit_scores
+from multishift_training.models import SegmentationModel
+from multishift_training.scores.rescored import with_score
+
+_PROBES = 2
+_SAMPLES = 64
+
+
+class Origin(NamedTuple):
+    """Where a network comes from, for the manifest: see ``export_bundle``."""
+
+    model: str
+    method: str
+    provenance: dict[str, Any]
+
+
+class Frames(NamedTuple):
+    """What a network is calibrated on.
+
+    Attributes:
+        images: labelled frames of the engine's size.
+        words: how many of what they are, for the manifest.
+        caveat: what else to say of an operating point that is fitted on them.
+    """
+
+    images: ValidationSet
+    words: str
+    caveat: str = ''
+
+
+def rescored(
+    model: SegmentationModel, score: str, fit_on: Sequence[ValidationSet], *, workers: int
+) -> SegmentationModel:
+    """Return a network that gives a score, which is fitted first where it is one that is.
+
+    Args:
+        model: the network.
+        score: name of the score.
+        fit_on: labelled frames of the engine's size.
+        workers: processes that read them.
+    """
+    batches = chain.from_iterable(validation_loader(s, workers=workers) for s in fit_on)
+    fitted = fit_scores(model, [score], batches)
+    return with_score(model, score, fitted=fitted.get(score))
+
+
+def assemble(
+    out: Path,
+    model: SegmentationModel,
+    frames: Frames,
+    *,
+    workers: int,
+    batch: int,
+    plan: Plan,
+    origin: Origin,
+) -> Manifest:
+    """Calibrate a network and write its bundle, with probes and samples of the same frames.
+
+    Args:
+        out: the bundle.
+        model: the network; it is put into evaluation mode.
+        frames: what to calibrate on, with a progress bar.
+        workers: processes that read them.
+        batch: frames per engine call.
+        plan: what to build; it has been checked.
+        origin: where the network comes from.
+
+    Raises:
+        MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
+    """
+    images = frames.images
+    known, novel = pooled_scores(model, validation_loader(images, workers=workers))
+    calibration = fit_calibration(known, novel, dataset=frames.words)
+    if frames.caveat:
+        rule = f'{calibration.rule}; {frames.caveat}'
+        calibration = calibration.model_copy(update={'rule': rule})
+    samples = min(_SAMPLES, len(images)) if plan.precision == 'int8' else 0
+    return export_bundle(
+        out,
+        DeployGraph(model, calibration),
+        calibration=calibration,
+        probes=np.stack(_spread(images, batch, _PROBES * batch)),
+        targets=plan,
+        samples=_spread(images, batch, samples),
+        **origin._asdict(),
+    )
+
+
+def _spread(frames: ValidationSet, batch: int, count: int) -> list[NDArray[np.uint8]]:
+    """Return ``count`` frames, or the few more that fill the last batch, spread over all.
+
+    They are in batches, ``uint8 [N,H,W,3]`` each.
+    """
+    chosen = np.linspace(0, len(frames) - 1, -(-count // batch) * batch).astype(int)
+    return [
+        np.stack([frames[int(i)][0].numpy() for i in indices])
+        for indices in chosen.reshape(-1, batch)
+    ]

@@ -1,0 +1,308 @@
+"""From a file of weights to an engine bundle, in one call.
+
+Importing it loads no torch: what is wrong is said before that takes its time. What is said names
+the options of the commands, `multishift engine build` and `multishift import-checkpoint`, which
+are these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+import tempfile
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from multishift_perception.destinations import check_bundle, check_file
+from multishift_perception.engine import Manifest
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import sha256
+from multishift_training.checkpoints.presence import check_checkpoint, check_weights
+from multishift_training.datasets import ValidationData
+from multishift_training.datasets.descriptions import read_datasets
+from multishift_training.datasets.kinds import SampleDriveData
+from multishift_training.datasets.presence import check_data
+from multishift_training.export.onnx_kind import ONNX
+from multishift_training.export.plan import DEFAULT_TARGETS, Plan, Precision
+from multishift_training.export.targets import check_plan
+from multishift_training.scores import UNCERTAINTY, find_score, fitted_scores
+
+if TYPE_CHECKING:
+    from multishift_training.checkpoints import LoadReport
+
+# Mend for a network that was calibrated on the sample drive.
+CALIBRATE = 'fit it on frames of your own with --calibrate'
+_FRAMES = 4
+_SEED = 7_000_000  # far from those of any training run
+
+
+def build(
+    checkpoint: Path,
+    out: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    targets: Sequence[str] = DEFAULT_TARGETS,
+    precision: Precision = 'fp16',
+    capabilities: Sequence[str] = (),
+    onnx: Path | None = None,
+    force: bool = False,
+    batch: int = 1,
+    score: str = UNCERTAINTY,
+    fit: Path | None = None,
+    data: Path = Path(),
+) -> Manifest:
+    """Build an engine bundle from a checkpoint of `multishift train`, as `engine build` does.
+
+    The score is calibrated on the run's validation frames, and every artifact that this machine
+    can run is proven to compute what the network does.
+
+    Args:
+        checkpoint: a ``best.safetensors``. Rendered frames stay in ``cache`` beside it.
+        out: the bundle; it replaces an older one, and nothing else.
+        size: rows and columns of the engine's input, in pixels; the run's own if None.
+        targets: names of what to build, of ``TARGETS``.
+        precision: of TensorRT engines, or ``int8`` for OpenVINO; see `Plan`.
+        capabilities: compute capabilities that ``tensorrt-rtx`` builds for, such as ``8.9``.
+        onnx: file for the network as ONNX too, in float32; none if None.
+        force: replace that file.
+        batch: frames per engine call.
+        score: name of the score that the engine gives, of ``SCORES``.
+        fit: YAML file that describes labelled images to fit the score on, where it is fitted.
+        data: folder that relative data paths start from.
+
+    Returns:
+        The manifest of the bundle.
+
+    Raises:
+        MultishiftError: something is missing or does not go together, which is said before any
+            work, or an artifact does not compute what was trained. Nothing is written then.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from multishift_training.export import build
+        >>> manifest = build(  # doctest: +SKIP
+        ...     Path('runs/mine/best.safetensors'), Path('my_engine'), targets=['openvino']
+        ... )
+        >>> [artifact.file for artifact in manifest.artifacts]  # doctest: +SKIP
+        ['openvino.xml']
+    """
+    plan = Plan(targets, precision, capabilities, onnx)
+    scoring = _Scoring.checked(score, fit)
+    _check_places(out, plan, checkpoint, force=force)
+    run, _, configuration, metrics = check_checkpoint(checkpoint, data)
+    size = size or run.engine_size
+    if size is None:
+        raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
+    check_data(run.val, data)
+    scoring.check_data(data)
+    check_plan(plan)
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.checkpoints.trained import open_trained
+    from multishift_training.datasets import open_validation
+    from multishift_training.export.assembly import Frames, Origin, assemble, rescored
+
+    model = open_trained(checkpoint, root=data).model
+    cache = checkpoint.parent / 'cache'
+    images = open_validation(run.val, root=data, cache=cache, size=size)
+    fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
+    command = f'multishift train CONFIG; multishift engine build {checkpoint.name}'
+    return assemble(
+        out,
+        rescored(model, score, fit_on, workers=run.workers),
+        Frames(images, f'{len(images)} validation frames ({run.val.model_dump_json()})'),
+        workers=run.workers,
+        batch=batch,
+        plan=plan,
+        origin=Origin(
+            model=run.model,
+            method=', then '.join(stage.name for stage in run.stages),
+            provenance={
+                'configuration': configuration,
+                'validation': metrics,
+                **scoring.provenance,
+                'command': f'{command}{scoring.options}',
+            },
+        ),
+    )
+
+
+def build_published(
+    file: Path,
+    out: Path,
+    *,
+    model: str,
+    size: tuple[int, int] = (1024, 2048),
+    calibrate: Path | None = None,
+    targets: Sequence[str] = DEFAULT_TARGETS,
+    precision: Precision = 'fp16',
+    capabilities: Sequence[str] = (),
+    onnx: Path | None = None,
+    force: bool = False,
+    batch: int = 1,
+    score: str = UNCERTAINTY,
+    fit: Path | None = None,
+    data: Path = Path(),
+    loaded: Callable[[LoadReport], None] | None = None,
+) -> Manifest:
+    """Build an engine bundle of published weights, as `import-checkpoint` does.
+
+    Args:
+        file: of torch.save, safetensors or detectron2, or a Hugging Face folder.
+        out: as for `build`, like all that follow and are not named here.
+        model: name of the network that the weights are of, of ``models.NAMES``.
+        size: rows and columns of the engine's input, in pixels.
+        calibrate: YAML file that describes the one data set to calibrate on. If None, that is a
+            few frames of the synthetic sample drive: enough to try the engine, and no more.
+        targets: see `build`.
+        precision: see `build`.
+        capabilities: see `build`.
+        onnx: see `build`.
+        force: see `build`.
+        batch: see `build`.
+        score: see `build`.
+        fit: see `build`.
+        data: see `build`.
+        loaded: is told what the file gave, before the work that takes minutes.
+
+    Returns:
+        The manifest of the bundle.
+
+    Raises:
+        MultishiftError: as for `build`, or the weights do not fit the network.
+    """
+    plan = Plan(targets, precision, capabilities, onnx)
+    scoring = _Scoring.checked(score, fit)
+    _check_places(out, plan, file, force=force)
+    source = _one_data_set(calibrate) if calibrate else _sample_drive(size)
+    check_weights(file)
+    check_data(source, data)
+    scoring.check_data(data)
+    check_plan(plan)
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.checkpoints.published import open_published
+    from multishift_training.datasets import open_validation
+    from multishift_training.export.assembly import Frames, Origin, assemble, rescored
+
+    network, report = open_published(file, model)
+    if loaded is not None:
+        loaded(report)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder)
+        images = open_validation(source, root=data, cache=cache, size=size)
+        frames = Frames(images, f'{len(images)} frames ({source.model_dump_json()})')
+        if calibrate is None:
+            words = f'the synthetic sample drive, {frames.words}'
+            frames = Frames(images, words, caveat=f'provisional: {CALIBRATE}')
+        fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
+        return assemble(
+            out,
+            rescored(network, score, fit_on, workers=0),
+            frames,
+            workers=0,
+            batch=batch,
+            plan=plan,
+            origin=Origin(
+                model, 'imported', _provenance(file, model, size, calibrate, report, scoring)
+            ),
+        )
+
+
+class _Scoring(NamedTuple):
+    """Which score an engine gives, and what it is fitted on.
+
+    Attributes:
+        name: of the score.
+        fit_on: data sets; none where the score is not fitted.
+        options: of the command, for the manifest; none for the network's own score.
+    """
+
+    name: str
+    fit_on: Sequence[ValidationData]
+    options: str
+
+    @classmethod
+    def checked(cls, name: str, fit: Path | None) -> _Scoring:
+        """See that a score can be built into an engine, and is fitted where it must be.
+
+        Raises:
+            MultishiftError: if not.
+        """
+        score = find_score(name)
+        score.check_exportable()
+        if score.is_fitted != (fit is not None):
+            named = name if score.is_fitted else ' or '.join(fitted_scores())
+            raise MultishiftError(
+                f'--score {named} and --fit DATASET.yaml, which it is fitted on, go together'
+            )
+        options = '' if name == UNCERTAINTY else f' --score {name}'
+        if fit is None:
+            return cls(name, (), options)
+        return cls(name, tuple(read_datasets([fit]).values()), f'{options} --fit {fit.name}')
+
+    def check_data(self, root: Path) -> None:
+        """See that what it is fitted on is there."""
+        for description in self.fit_on:
+            check_data(description, root)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What the manifest says of it: nothing of the network's own."""
+        if self.name == UNCERTAINTY:
+            return {}
+        said = {'score': self.name}
+        if self.fit_on:
+            parts = (part.model_dump_json(exclude_none=True) for part in self.fit_on)
+            said['fitted on'] = '; '.join(parts)
+        return said
+
+
+def _check_places(out: Path, plan: Plan, weights: Path, *, force: bool) -> None:
+    """See that the bundle and the ONNX file may be written where they shall be."""
+    check_bundle(out, option='--out', reads=[weights])
+    if plan.onnx is None:
+        return
+    if plan.onnx.resolve().is_relative_to(out.resolve()):
+        raise MultishiftError(
+            f'{plan.onnx} lies in {out}, which is replaced as a whole: name another file'
+        )
+    check_file(plan.onnx, ONNX, force=force, reads=[weights])
+
+
+def _one_data_set(path: Path) -> ValidationData:
+    """Return the one data set that a file describes."""
+    found = read_datasets([path])
+    if len(found) > 1:
+        raise MultishiftError(f'{path} describes {len(found)} data sets: leave the one to fit on')
+    return next(iter(found.values()))
+
+
+def _sample_drive(size: tuple[int, int]) -> ValidationData:
+    drive = SampleDriveData(
+        kind='sample_drive', split='val', frames=_FRAMES, seed=_SEED, size=size
+    )
+    return ValidationData(images=drive)
+
+
+def _provenance(
+    file: Path,
+    model: str,
+    size: tuple[int, int],
+    calibrate: Path | None,
+    report: LoadReport,
+    scoring: _Scoring,
+) -> dict[str, Any]:
+    from multishift_training.checkpoints.reading import weight_files
+
+    imported = file.resolve().name
+    calibrated = f' --calibrate {calibrate.name}' if calibrate else ''
+    return {
+        'checkpoint': imported,
+        'sha256': {part.name: sha256(part) for part in weight_files(file)},
+        'layout': report.layout,
+        'missing': list(report.missing),
+        'left_over': list(report.left_over),
+        **scoring.provenance,
+        'command': (
+            f'multishift import-checkpoint {imported} --model {model} '
+            f'--size {size[0]}x{size[1]}{calibrated}{scoring.options}'
+        ),
+    }

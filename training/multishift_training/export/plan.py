@@ -1,0 +1,30 @@
+"""What a bundle shall be built for, in plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+DEFAULT_TARGETS = ('openvino', 'torch')
+Precision = Literal['fp16', 'bf16', 'fp32', 'int8']
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build.
+
+    Attributes:
+        targets: which artifacts, by the names in ``targets.TARGETS``.
+        precision: of those for TensorRT, or ``int8`` for OpenVINO; else that computes in float32,
+            as PyTorch does.
+        capabilities: compute capabilities that ``tensorrt-rtx`` builds for, such as ``8.9``.
+        onnx: where to write the network as ONNX too, in float32; nowhere when left out.
+    """
+
+    targets: Sequence[str] = DEFAULT_TARGETS
+    precision: Precision = 'fp16'
+    capabilities: Sequence[str] = ()
+    onnx: Path | None = None

@@ -1,0 +1,122 @@
+"""The targets by name: what a bundle can be built for.
+
+Each is a module of this package, named as the target with ``_`` for ``-``, that is imported when
+it is built: a machine needs only the libraries of what it builds. See `TargetModule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+import importlib
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, cast
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.export.onnx_kind import check_onnx
+from multishift_training.export.plan import Plan, Precision
+
+if TYPE_CHECKING:
+    from multishift_training.export.network import Network
+    from multishift_training.export.written import Written
+
+
+@dataclass(frozen=True)
+class TargetEntry:
+    """What is known of a target before its module is imported.
+
+    Attributes:
+        precisions: those that it takes; none where it computes in float32 whatever is asked for.
+        ahead_of_time: whether it builds for the compute capabilities that are named.
+        packages: what builds it, beside torch: their versions go into the manifest.
+    """
+
+    precisions: tuple[Precision, ...] = ()
+    ahead_of_time: bool = False
+    packages: tuple[str, ...] = ()
+
+
+class TargetModule(Protocol):
+    """What the module of a target has."""
+
+    def check(self, plan: Plan) -> None:
+        """Raise MultishiftError where this machine cannot build it, before any work is done."""
+
+    def write(self, network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
+        """Write its artifacts into a folder.
+
+        Args:
+            network: what to write.
+            plan: what was asked for; `check` has passed.
+            folder: the bundle's, which other targets write to as well.
+
+        Raises:
+            MultishiftError: its library cannot build the network.
+        """
+
+
+# In the order in which a bundle's artifacts are written.
+TARGETS: Mapping[str, TargetEntry] = MappingProxyType(
+    {
+        'openvino': TargetEntry(precisions=('int8',), packages=('openvino', 'nncf')),
+        'torch': TargetEntry(),
+        'tensorrt': TargetEntry(precisions=('fp16', 'bf16', 'fp32'), packages=('torch_tensorrt',)),
+        'tensorrt-rtx': TargetEntry(
+            precisions=('fp16', 'bf16', 'fp32'),
+            ahead_of_time=True,
+            packages=('onnx', 'onnxscript', 'tensorrt-rtx-cu13'),
+        ),
+    }
+)
+
+
+def chosen(plan: Plan) -> list[str]:
+    """Return the names of a plan's targets, each once, in the order of `TARGETS`."""
+    return [name for name in TARGETS if name in plan.targets]
+
+
+def target_module(name: str) -> TargetModule:
+    """Import the module of a target."""
+    module = importlib.import_module(f'{__package__}.{name.replace("-", "_")}')
+    return cast(TargetModule, module)
+
+
+def check_plan(plan: Plan) -> None:
+    """See that this machine can build what a plan says, before any work is done.
+
+    Raises:
+        MultishiftError: a target is unknown or cannot be built here, or does not go with what
+            else is asked for.
+    """
+    for name in plan.targets:
+        if name not in TARGETS:
+            raise MultishiftError(f'unknown target {name!r}: choose from {", ".join(TARGETS)}')
+    names = chosen(plan)
+    if any(TARGETS[name].ahead_of_time for name in names) != bool(plan.capabilities):
+        raise MultishiftError(
+            '--target tensorrt-rtx and --compute-capability go together: name the GPU of the '
+            'vehicle, for example --target tensorrt-rtx --compute-capability 8.9'
+        )
+    if plan.precision == 'int8':
+        _check_int8(plan)
+    for name in names:
+        target_module(name).check(plan)
+    if plan.onnx is not None:
+        check_onnx()
+
+
+def _check_int8(plan: Plan) -> None:
+    """See that what is built takes 8 bits, unless it takes no precision, and that something does.
+
+    The others go unheard: 16 bits are the default.
+    """
+    able = [name for name, entry in TARGETS.items() if 'int8' in entry.precisions]
+    unable = [name for name, entry in TARGETS.items() if entry.precisions and name not in able]
+    asked = set(plan.targets)
+    if asked & set(unable) or not asked & set(able):
+        raise MultishiftError(
+            f'--precision int8 is for --target {" or ".join(able)}, not '
+            f'{", ".join(plan.targets)}: build a bundle of its own for TensorRT, with '
+            '--precision fp16'
+        )
