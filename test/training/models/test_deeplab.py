@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from multishift_training.models.backbone import Backbone, DecoderConfig, Features
 from multishift_training.models.compact import CompactBackbone
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus
+from multishift_training.models.efficientnet_lite import EfficientNetLite
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.resnet import ResNet
@@ -24,15 +25,16 @@ from multishift_training.models.wide_resnet import PreActivationBlock, WideResNe
 KEYS = Path(__file__).parents[1] / 'keys' / 'deepv3_wrn38_keys.tsv'
 BACKBONES = {
     'compact': CompactBackbone,
+    'efficientnet_lite0': EfficientNetLite,
     'wideresnet38': WideResNet38,
     'resnet50': partial(ResNet, 50),
     'resnet101': partial(ResNet, 101),
 }
-LOW_STRIDES = {'compact': 4, 'wideresnet38': 2, 'resnet50': 4}
+LOW_STRIDES = {'compact': 4, 'efficientnet_lite0': 4, 'wideresnet38': 2, 'resnet50': 4}
 
 
 # ResNet-101 is ResNet-50 with more of the same blocks.
-@pytest.fixture(scope='module', params=['compact', 'wideresnet38', 'resnet50'])
+@pytest.fixture(scope='module', params=LOW_STRIDES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

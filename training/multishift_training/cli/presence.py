@@ -20,7 +20,7 @@ from multishift_training.datasets.sample_config import (
     TrainingData,
     ValidationData,
 )
-from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.config import IMAGENET, TrainConfig
 
 
 def check_weights(path: Path, *, key: str = '') -> None:
@@ -74,7 +74,7 @@ def check_training(config: TrainConfig, root: Path, *, new: bool) -> None:
     check_data(config.val, root)
     if config.folder is not None:
         check_weights(root / config.folder, key='folder')
-    if config.weights is not None and new:
+    if config.weights not in (None, IMAGENET) and new:
         check_weights(root / config.weights, key='weights')
 
 

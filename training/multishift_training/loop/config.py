@@ -13,6 +13,8 @@ from multishift_training import models
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
 from multishift_training.losses.options import MaskWeights, MeanOver, ThirdTerm
 
+IMAGENET = 'imagenet'
+
 Weight = Annotated[float, Field(ge=0)]
 Margin = Annotated[float, Field(ge=0)]
 
@@ -182,8 +184,9 @@ class TrainConfig(Strict):
         model: name of the network.
         folder: of the network ``mask2former``: the Hugging Face folder that says what to build;
             relative to the data root, as ``weights``.
-        weights: checkpoint to start from, a published one or one of ours; relative to the data
-            root.
+        weights: what to start from: ``imagenet``, the installed package of the backbone's
+            ImageNet weights; or a checkpoint, a published one or one of ours, relative to the
+            data root (a file called imagenet is ``./imagenet``).
         seed: of everything random.
         data: what to train on.
         val: what to validate on after every epoch.
@@ -202,7 +205,7 @@ class TrainConfig(Strict):
 
     model: ModelName
     folder: Path | None = None
-    weights: Path | None = None
+    weights: Annotated[str, Words(f'{IMAGENET} or a path')] | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: TrainingData
     val: ValidationData

@@ -21,10 +21,12 @@ from multishift_perception.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
+from multishift_training.checkpoints.imagenet import find_imagenet_weights
+from multishift_training.checkpoints.matching import untrained
 from multishift_training.checkpoints.trained import Checkpoint
 from multishift_training.datasets import Samples, class_weights, open_validation, training_loader
 from multishift_training.loop.board import Board
-from multishift_training.loop.config import MultiShift, Stage, TrainConfig
+from multishift_training.loop.config import IMAGENET, MultiShift, Stage, TrainConfig
 from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric
 from multishift_training.loop.folder import (
     Epoch,
@@ -304,8 +306,19 @@ def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationMo
     if state.model is not None:
         model.load_state_dict(state.model)
     elif config.weights is not None:
-        logger.info('%s', checkpoints.load(model, root / config.weights))
+        _start(model, config, root)
     return model
+
+
+def _start(model: SegmentationModel, config: TrainConfig, root: Path) -> None:
+    """Load the weights that a configuration names, and log what they are and lack."""
+    assert config.weights is not None
+    is_packaged = config.weights == IMAGENET
+    path = find_imagenet_weights(model, config.model) if is_packaged else root / config.weights
+    report = checkpoints.load(model, path)
+    logger.info('weights of %s\n%s', path.name, report)
+    if parts := untrained(model, report):
+        logger.info('start at random: %s', ', '.join(parts))
 
 
 def _seed(*place: int) -> None:
