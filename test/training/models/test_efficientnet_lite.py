@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from efficientnet_lite_pytorch import EfficientNet
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from multishift_training import checkpoints
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
+from multishift_training.checkpoints.matching import untrained
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.export.quiet import quiet_copies
 from multishift_training.models.deeplab import DeepLabV3Plus
@@ -108,3 +110,52 @@ def test_openvino_pads_alike(lite0: EfficientNetLite) -> None:
     with torch.no_grad():
         for feature, expected in zip(found, lite0(frame), strict=True):
             np.testing.assert_allclose(feature, expected.numpy(), atol=1e-3, rtol=1e-3)
+
+
+def timm_keys(blocks: tuple[int, ...]) -> set[str]:
+    """The backbone in timm's names, of blocks that expand after a stage that does not."""
+    convolutions = {'conv_stem': 'bn1'}
+    for stage, count in enumerate(blocks):
+        layers = ('conv_pw', 'conv_dw', 'conv_pwl') if stage else ('conv_dw', 'conv_pw')
+        for block in range(count):
+            for number, layer in enumerate(layers, 1):
+                place = f'blocks.{stage}.{block}'
+                convolutions[f'{place}.{layer}'] = f'{place}.bn{number}'
+    parts = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
+    return {f'{conv}.weight' for conv in convolutions} | {
+        f'{norm}.{part}' for norm in convolutions.values() for part in parts
+    }
+
+
+@pytest.mark.parametrize(
+    'variant, blocks',
+    [(0, (1, 2, 2, 3, 3, 4, 1)), (1, (1, 3, 3, 4, 4, 5, 1)), (2, (1, 3, 3, 4, 4, 5, 1))],
+)
+def test_timms_names(variant: int, blocks: tuple[int, ...]) -> None:
+    with torch.device('meta'):
+        model = DeepLabV3Plus(EfficientNetLite(variant), 19)
+    _, layout = model.layouts()
+    shapes = {layout.source(k).key: t.shape for k, t in model.state_dict().items()}
+    assert len(shapes) == len(model.state_dict())
+    needed = {key for key in shapes if not key.startswith('deeplab.')}
+    assert needed == timm_keys(blocks)
+    assert shapes['blocks.0.0.conv_dw.weight'] == (32, 1, 3, 3)
+    assert shapes['blocks.2.0.conv_pw.weight'] == (144, 24, 1, 1)
+    assert shapes['blocks.2.0.conv_dw.weight'] == (144, 1, 5, 5)
+
+
+def test_loads_timms_classifier(tmp_path: Path) -> None:
+    trained = pretrained(0, 16)
+    _, layout = trained.layouts()
+    file = {layout.source(key).key: tensor for key, tensor in trained.state_dict().items()}
+    file = {key: tensor for key, tensor in file.items() if not key.startswith('deeplab.')}
+    file |= {'classifier.weight': torch.zeros(10, 1280), 'conv_head.weight': torch.zeros(3)}
+    torch.save(file, tmp_path / 'lite0.pth')
+    model = DeepLabV3Plus(EfficientNetLite(0), 19)
+    report = checkpoints.load(model, tmp_path / 'lite0.pth')
+    assert report.left_over == ('classifier.weight', 'conv_head.weight')
+    state = trained.state_dict()
+    for key, tensor in model.state_dict().items():
+        if key.startswith('backbone.'):
+            assert torch.equal(tensor, state[key]), key
+    assert untrained(model, report) == ['aspp', 'classifier', 'decoder', 'low']

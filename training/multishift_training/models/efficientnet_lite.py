@@ -37,7 +37,7 @@ _STEM = 32
 _SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))  # of widths and depths
 
 # From ours to theirs.
-_NAMES = (
+_PUBLISHED = (
     (r'backbone\.stem\.0', '_conv_stem'),
     (r'backbone\.stem\.1', '_bn0'),
     (r'backbone\.blocks', '_blocks'),
@@ -48,6 +48,24 @@ _NAMES = (
     (r'(_blocks\.\d+)\.project\.0', r'\1._project_conv'),
     (r'(_blocks\.\d+)\.project\.1', r'\1._bn2'),
 )
+# By whether a block expands, as all but the first do.
+_TIMM = {
+    True: {
+        'expand.0': 'conv_pw',
+        'expand.1': 'bn1',
+        'depthwise.0': 'conv_dw',
+        'depthwise.1': 'bn2',
+        'project.0': 'conv_pwl',
+        'project.1': 'bn3',
+    },
+    False: {
+        'depthwise.0': 'conv_dw',
+        'depthwise.1': 'bn1',
+        'project.0': 'conv_pw',
+        'project.1': 'bn2',
+    },
+}
+_BLOCK = re.compile(r'backbone\.blocks\.(\d+)\.(\w+\.\d)\.(.+)')
 
 
 class SamePadded(nn.Conv2d):
@@ -135,7 +153,8 @@ class EfficientNetLite(Backbone):
         self.stem = nn.Sequential(SamePadded(3, _STEM, 3, 2), *_bn_relu6(_STEM))
         self.blocks = nn.ModuleList()
         inputs, reached, dilation = _STEM, 2, 1
-        for stage in _stages(variant):
+        self._places: list[tuple[int, int]] = []  # of each block, its stage and place there
+        for number, stage in enumerate(_stages(variant)):
             for position in range(stage.blocks):
                 stride = stage.stride if position == 0 else 1
                 taken_away = reached * stride > output_stride
@@ -149,6 +168,7 @@ class EfficientNetLite(Backbone):
                         dilation=dilation,
                     )
                 )
+                self._places.append((number, position))
                 inputs = stage.channels
                 if taken_away:
                     dilation *= stride
@@ -169,16 +189,33 @@ class EfficientNetLite(Backbone):
         return Features(low, high)
 
     def layouts(self) -> Sequence[Layout]:
-        """Return the layout of the ImageNet classifiers of `efficientnet-lite-pytorch`."""
+        """Return the layouts of `efficientnet-lite-pytorch`'s and timm's ImageNet classifiers."""
         return (
             Layout(
                 name='ImageNet classifier of efficientnet-lite-pytorch, backbone only',
                 signature='_conv_stem.weight',
-                source=lambda key: Source(_renamed(key)),
+                source=lambda key: Source(_published(key)),
                 optional=(r'(aspp|low|decoder|classifier|uncertainty)\..*',),
                 extra=(r'(_conv_head|_bn1|_fc)\..*',),
             ),
+            Layout(
+                name='ImageNet classifier of timm, backbone only',
+                signature='conv_stem.weight',
+                source=lambda key: Source(self._in_timm(key)),
+                optional=(r'deeplab\..*',),
+                extra=(r'(conv_head|bn2|classifier)\..*',),
+            ),
         )
+
+    def _in_timm(self, key: str) -> str:
+        """Return the key of a tensor in files of timm, which count blocks by stage."""
+        if not key.startswith('backbone.'):
+            return f'deeplab.{key}'  # nowhere: their `classifier` is another than ours
+        if found := _BLOCK.fullmatch(key):
+            number, layer, tensor = found.groups()
+            stage, position = self._places[int(number)]
+            return f'blocks.{stage}.{position}.{_TIMM[stage > 0][layer]}.{tensor}'
+        return key.replace('backbone.stem.0', 'conv_stem').replace('backbone.stem.1', 'bn1')
 
 
 def _stages(variant: int) -> Iterator[_Stage]:
@@ -203,7 +240,7 @@ def _bn_relu6(channels: int) -> list[nn.Module]:
     return [_bn(channels), nn.ReLU6(inplace=True)]
 
 
-def _renamed(key: str) -> str:
-    for ours, theirs in _NAMES:
+def _published(key: str) -> str:
+    for ours, theirs in _PUBLISHED:
         key = re.sub(f'^{ours}', theirs, key)
     return key
