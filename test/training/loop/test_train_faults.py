@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+import logging
 import os
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from multishift_perception import files
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints import trained
+from multishift_training.checkpoints.imagenet import find_imagenet_weights
+from multishift_training.checkpoints.reading import read_weights
 from multishift_training.datasets import ValidationSet
 from multishift_training.loop import train as training
 from multishift_training.loop.config import TrainConfig, read_config
@@ -421,6 +424,26 @@ def test_weights_to_start_from(short: Content, folder: Path, tmp_path: Path) -> 
     loaded = training._make_model(start, tmp_path, State())
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], tensor), key
+
+
+def test_imagenet_weights_to_start_from(
+    short: Content, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = 'deeplabv3plus_efficientnet_lite0'
+    config = TrainConfig.model_validate({**short, 'model': name, 'weights': 'imagenet'})
+    with caplog.at_level(logging.INFO):
+        model = training._make_model(config, tmp_path, State())
+    weights = read_weights(find_imagenet_weights(model, name))
+    assert torch.equal(model.backbone.stem[0].weight, weights['_conv_stem.weight'])
+    loaded, random = caplog.messages
+    assert 'efficientnet-lite0' in loaded and '288 tensors used' in loaded
+    assert random == 'start at random: aspp, classifier, decoder, low'
+
+
+def test_file_called_imagenet_is_no_package(short: Content, folder: Path, tmp_path: Path) -> None:
+    message = fault({**short, 'weights': './imagenet'}, folder, tmp_path)
+    assert message.startswith(str(tmp_path / 'imagenet'))
+    assert 'no package' in fault({**short, 'weights': 'imagenet'}, tmp_path / 'second', tmp_path)
 
 
 CHANGES: list[tuple[Callable[[Content], object], str]] = [

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from multishift_training.models.backbone import Backbone, DecoderConfig, Features
 from multishift_training.models.compact import CompactBackbone
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus
+from multishift_training.models.efficientnet_lite import EfficientNetLite
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.resnet import ResNet
@@ -24,15 +25,16 @@ from multishift_training.models.wide_resnet import PreActivationBlock, WideResNe
 KEYS = Path(__file__).parents[1] / 'keys' / 'deepv3_wrn38_keys.tsv'
 BACKBONES = {
     'compact': CompactBackbone,
+    'efficientnet_lite0': EfficientNetLite,
     'wideresnet38': WideResNet38,
     'resnet50': partial(ResNet, 50),
     'resnet101': partial(ResNet, 101),
 }
-LOW_STRIDES = {'compact': 4, 'wideresnet38': 2, 'resnet50': 4}
+LOW_STRIDES = {'compact': 4, 'efficientnet_lite0': 4, 'wideresnet38': 2, 'resnet50': 4}
 
 
 # ResNet-101 is ResNet-50 with more of the same blocks.
-@pytest.fixture(scope='module', params=['compact', 'wideresnet38', 'resnet50'])
+@pytest.fixture(scope='module', params=LOW_STRIDES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -366,7 +368,7 @@ def _any(patterns: tuple[str, ...], key: str) -> bool:
 
 def test_wide_resnet_layout_has_the_published_keys_and_shapes() -> None:
     model = _on_meta('wideresnet38')
-    (layout,) = model.layouts()
+    layout, imagenet = model.layouts()
     with KEYS.open() as file:
         rows = list(csv.DictReader(file, delimiter='\t'))
     table = {row['key']: row['shape'] for row in rows}
@@ -383,6 +385,15 @@ def test_wide_resnet_layout_has_the_published_keys_and_shapes() -> None:
     assert _any(layout.extra, 'criterion.nll_loss.weight')
     assert not any(_any(layout.extra, key) for key in table)
 
+    backbone = {key for key in table if key.startswith('mod')}
+    places = _places(model, imagenet)
+    assert {key for key in places if not _any(imagenet.optional, key)} == {
+        key for key in backbone if not key.endswith('num_batches_tracked')
+    }
+    assert imagenet.signature not in table and layout.signature not in backbone
+    for key in ('bn_out.0.running_mean', 'classifier.fc.weight'):
+        assert _any(imagenet.extra, key)
+
 
 BN = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
@@ -398,6 +409,17 @@ def _resnet_keys(blocks: tuple[int, ...]) -> set[str]:
         keys |= {f'layer{stage}.0.downsample.0.weight'}
         keys |= {f'layer{stage}.0.downsample.1.{part}' for part in BN}
     return keys
+
+
+def _hugging_face_keys(blocks: tuple[int, ...]) -> set[str]:
+    """All but the classifier of `ResNetForImageClassification`."""
+    layers = {'embedder.embedder'}
+    for stage, count in enumerate(blocks):
+        place = f'encoder.stages.{stage}.layers'
+        layers |= {f'{place}.{block}.layer.{i}' for block in range(count) for i in range(3)}
+        layers |= {f'{place}.0.shortcut'}
+    tensors = {'convolution.weight'} | {f'normalization.{part}' for part in BN}
+    return {f'resnet.{layer}.{tensor}' for layer in layers for tensor in tensors}
 
 
 def _robustnet_keys(blocks: tuple[int, ...], stem: tuple[int, ...]) -> set[str]:
@@ -418,7 +440,7 @@ UNCERTAINTY = {'ood_head.weight', 'ood_head.bias'}
 
 def test_resnet50_layouts_have_the_published_keys() -> None:
     model = _on_meta('resnet50')
-    robustnet, imagenet = model.layouts()
+    robustnet, imagenet, hugging_face = model.layouts()
     places = _places(model, robustnet)
     assert places.keys() - UNCERTAINTY == _robustnet_keys((3, 4, 6, 3), (0,))
     assert all(_any(robustnet.optional, key) for key in UNCERTAINTY)
@@ -434,11 +456,20 @@ def test_resnet50_layouts_have_the_published_keys() -> None:
     assert needed == {key for key in keys if not key.endswith('num_batches_tracked')}
     assert _any(imagenet.extra, 'fc.bias')
 
+    places = _places(model, hugging_face)
+    needed = {key for key in places if not _any(hugging_face.optional, key)}
+    keys = _hugging_face_keys((3, 4, 6, 3))
+    assert needed == {key for key in keys if not key.endswith('num_batches_tracked')}
+    assert places['resnet.encoder.stages.3.layers.0.shortcut.convolution.weight'] == (
+        *(2048, 1024, 1, 1),
+    )
+    assert _any(hugging_face.extra, 'classifier.1.bias')
+
 
 def test_resnet101_takes_the_stem_of_the_file() -> None:
     model = _on_meta('resnet101').eval()
     before = model.state_dict().keys()
-    robustnet, imagenet, ours = model.layouts()
+    robustnet, imagenet, hugging_face, ours = model.layouts()
 
     undo = robustnet.adapt()
     places = _places(model, robustnet)
@@ -457,6 +488,9 @@ def test_resnet101_takes_the_stem_of_the_file() -> None:
     ours.adapt()
     assert model.backbone.stem is stem
     again = imagenet.adapt()
+    assert model.state_dict().keys() == before
+    again()
+    again = hugging_face.adapt()
     assert model.state_dict().keys() == before
     again()
     assert model.backbone.stem is stem

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 import re
@@ -25,6 +26,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints
+from multishift_training.checkpoints.matching import untrained
 from multishift_training.models import mask2former_output
 from multishift_training.models.global_attention import GlobalAttention, attention_masks
 from multishift_training.models.mask2former import Mask2Former
@@ -123,6 +125,61 @@ def test_keys_and_shapes_are_the_published_ones(published):
         place = layout.source(key)
         taken = stored[place.key] if place.take is None else place.take(stored[place.key])
         assert torch.equal(taken, tensor), key
+
+
+CONVOLUTIONS = {
+    'ImageNet classifier of torchvision or timm, backbone only': (
+        *('conv1', 'bn1', 'layer{0}.{1}.conv{2}', 'layer{0}.{1}.bn{2}'),
+        *('layer{0}.0.downsample.0', 'layer{0}.0.downsample.1', 1, 'fc.bias'),
+    ),
+    'ImageNet classifier of Hugging Face, backbone only': (
+        *(f'resnet.embedder.embedder.{kind}' for kind in ('convolution', 'normalization')),
+        *(
+            f'resnet.encoder.stages.{{0}}.layers.{place}.{kind}'
+            for place in ('{1}.layer.{3}', '0.shortcut')
+            for kind in ('convolution', 'normalization')
+        ),
+        *(0, 'classifier.1.bias'),
+    ),
+    'ImageNet classifier of detectron2, backbone only': (
+        *('stem.conv1', 'stem.conv1.norm', 'res{0}.{1}.conv{2}', 'res{0}.{1}.conv{2}.norm'),
+        *('res{0}.0.shortcut', 'res{0}.0.shortcut.norm', 2, 'stem.fc.bias'),
+    ),
+}
+
+
+@pytest.mark.parametrize('name', CONVOLUTIONS)
+def test_imagenet_layouts_have_the_published_keys(published, name):
+    *names, first_stage, head = CONVOLUTIONS[name]
+    stem, stem_norm, conv, norm, shortcut, shortcut_norm = names
+    pairs = [(stem, stem_norm)]
+    for stage, blocks in enumerate((3, 4, 6, 3), first_stage):
+        pairs.append((shortcut.format(stage), shortcut_norm.format(stage)))
+        for place in itertools.product([stage], range(blocks), (1, 2, 3)):
+            pairs.append(tuple(key.format(*place, place[2] - 1) for key in (conv, norm)))
+    parts = ('weight', 'bias', 'running_mean', 'running_var')
+    keys = {f'{conv}.weight' for conv, _ in pairs}
+    keys |= {f'{norm}.{part}' for _, norm in pairs for part in parts}
+
+    (layout,) = [part for part in published.layouts() if part.name == name]
+    sources = {layout.source(key).key for key in published.state_dict()}
+    assert len(sources) == len(published.state_dict())
+    assert layout.signature in keys
+    needed = {s for s in sources if not any(re.fullmatch(o, s) for o in layout.optional)}
+    assert needed == keys
+    assert any(re.fullmatch(extra, head) for extra in layout.extra)
+
+
+def test_starts_from_an_imagenet_classifier(published, tmp_path):
+    layout = published.layouts()[1]
+    state = published.state_dict()
+    file = {layout.source(key).key: t for key, t in state.items() if key.startswith('backbone.')}
+    torch.save({**file, 'fc.bias': torch.zeros(1000)}, tmp_path / 'resnet50.pth')
+    model = mask2former_resnet50(19)
+    report = checkpoints.load(model, tmp_path / 'resnet50.pth')
+    for key, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, published.backbone.state_dict()[key]), key
+    assert untrained(model, report) == ['classifier', 'decoder', 'pixel_decoder']
 
 
 def test_loads_a_file_without_uncertainty_head(published, tmp_path):

@@ -10,6 +10,9 @@ from multishift_training import models
 
 PARAMETERS = {  # millions
     'deeplabv3plus_compact': 1.0,
+    'deeplabv3plus_efficientnet_lite0': 3.2,
+    'deeplabv3plus_efficientnet_lite1': 4.0,
+    'deeplabv3plus_efficientnet_lite2': 4.7,
     'deeplabv3plus_resnet50': 40.4,
     'deeplabv3plus_resnet101': 59.3,
     'deeplabv3plus_wideresnet38': 137.1,

@@ -20,6 +20,7 @@ from transformers import (
 
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints
+from multishift_training.checkpoints.matching import untrained
 from multishift_training.models.layout import Layout
 from multishift_training.models.segformer import MIN_SIDE, VARIANTS, SegFormer, Variant
 from multishift_training.models.segformer_layouts import Form
@@ -353,6 +354,47 @@ def test_takes_an_encoder_file_of_mmsegmentation(tmp_path: Path) -> None:
     assert set(report.used) == encoder.keys()
 
 
+def test_backbone_of_nvidias_classifier(tmp_path: Path) -> None:
+    """Their names from the table here, written out for the two structures that a block has."""
+    whole = tiny()
+    layers = {
+        'layernorm_before': 'norm1',
+        'attention.q_proj': 'attn.q',
+        'attention.o_proj': 'attn.proj',
+        'attention.sequence_reduction.sequence_reduction': 'attn.sr',
+        'attention.sequence_reduction.layer_norm': 'attn.norm',
+        'layernorm_after': 'norm2',
+        'mlp.fc1': 'mlp.fc1',
+        'mlp.dwconv.dwconv': 'mlp.dwconv.dwconv',
+        'mlp.fc2': 'mlp.fc2',
+    }
+    state = whole.backbone.state_dict()
+    file = {'head.weight': torch.zeros(1000, 256), 'head.bias': torch.zeros(1000)}
+    for stage, blocks in enumerate(TINY.depths):
+        ours, number = f'stages.{stage}', stage + 1
+        for kind in ('weight', 'bias'):
+            for name, theirs in (('proj', 'proj'), ('layer_norm', 'norm')):
+                file[f'patch_embed{number}.{theirs}.{kind}'] = state[
+                    f'{ours}.patch_embeddings.{name}.{kind}'
+                ]
+            file[f'norm{number}.{kind}'] = state[f'{ours}.layer_norm.{kind}']
+            for block in range(blocks):
+                place, theirs = f'{ours}.blocks.{block}', f'block{number}.{block}'
+                for name, layer in layers.items():
+                    if f'{place}.{name}.{kind}' in state:
+                        file[f'{theirs}.{layer}.{kind}'] = state[f'{place}.{name}.{kind}']
+                file[f'{theirs}.attn.kv.{kind}'] = torch.cat(
+                    [state[f'{place}.attention.{part}_proj.{kind}'] for part in 'kv']
+                )
+    torch.save(file, tmp_path / 'mit_b0.pth')
+    model = SegFormer(TINY, CLASSES).eval()
+    report = checkpoints.load(model, tmp_path / 'mit_b0.pth')
+    for key, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, state[key]), key
+    assert report.left_over == ('head.bias', 'head.weight')
+    assert untrained(model, report) == ['classifier', 'decoder']
+
+
 # Layouts
 
 
@@ -394,7 +436,7 @@ def test_signatures_are_in_their_own_files(tmp_path: Path) -> None:
     layouts = {layout.name: layout.signature for layout in SegFormer(TINY).layouts()}
     assert layouts['SegFormer of Hugging Face'] in hugging_face_weights(TINY, tmp_path)
     assert layouts['SegFormer of MMSegmentation'] in mmsegmentation_weights(TINY)
-    assert len(set(layouts.values())) == len(layouts) == 6
+    assert len(set(layouts.values())) == len(layouts) == 7
 
 
 @pytest.mark.parametrize('form', Form)

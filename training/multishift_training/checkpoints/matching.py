@@ -92,14 +92,15 @@ def untrained(model: SegmentationModel, report: LoadReport) -> list[str]:
     """Return the parts of a loaded network, heads aside, of which a file had not all the weights.
 
     The parts are its children by name. An uncertainty head that the file lacks does not count, as
-    it started from the classifier; nor do the counters of batch norms.
+    it started from the classifier; nor do the counters of batch norms, and constants of the
+    network itself.
     """
     layout = next((part for part in model.layouts() if part.name == report.layout), OWN)
     return sorted(
         {
             key.split('.')[0]
             for key, tensor in model.state_dict().items()
-            if tensor.is_floating_point() and not _of_head(key)
+            if tensor.is_floating_point() and '.' in key and not _of_head(key)
             if layout.source(key).key in report.missing
         }
     )

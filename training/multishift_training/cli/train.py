@@ -10,7 +10,7 @@ import click
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option, run_option
 from multishift_training.datasets.presence import check_data
-from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.loop.config import IMAGENET, TrainConfig, read_config
 
 
 @click.command()
@@ -85,5 +85,5 @@ def _check(config: TrainConfig, root: Path, *, new: bool) -> None:
     check_data(config.val, root)
     if config.folder is not None:
         check_weights(root / config.folder, key='folder')
-    if config.weights is not None and new:
+    if new and config.weights not in (None, IMAGENET):
         check_weights(root / config.weights, key='weights')

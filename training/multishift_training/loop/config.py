@@ -8,11 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from multishift_perception.schema.open_union import OpenUnion
+from multishift_perception.schema.words import Words
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training import models
 from multishift_training.checkpoints.metadata import ModelName
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
 from multishift_training.methods import Method, registered
+
+IMAGENET = 'imagenet'
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -90,8 +93,9 @@ class TrainConfig(Strict):
         model: name of the network.
         folder: of the network ``mask2former``: the Hugging Face folder that says what to build;
             relative to the data root, as ``weights``.
-        weights: checkpoint to start from, a published one or one of ours; relative to the data
-            root.
+        weights: what to start from: ``imagenet``, the installed package of the backbone's
+            ImageNet weights; or a checkpoint, a published one or one of ours, relative to the
+            data root (a file called imagenet is ``./imagenet``).
         seed: of everything random.
         data: what to train on.
         val: what to validate on after every epoch.
@@ -110,7 +114,7 @@ class TrainConfig(Strict):
 
     model: ModelName
     folder: Path | None = None
-    weights: Path | None = None
+    weights: Annotated[str, Words(f'{IMAGENET} or a path')] | None = None
     seed: int = Field(default=0, ge=0, lt=2**32)
     data: TrainingData
     val: ValidationData

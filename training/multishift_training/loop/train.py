@@ -21,6 +21,8 @@ from multishift_perception.process.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
+from multishift_training.checkpoints.imagenet import find_imagenet_weights
+from multishift_training.checkpoints.matching import untrained
 from multishift_training.checkpoints.metadata import is_adapted
 from multishift_training.datasets import (
     Batch,
@@ -31,7 +33,7 @@ from multishift_training.datasets import (
 )
 from multishift_training.datasets.groups import membership
 from multishift_training.loop.board import Board
-from multishift_training.loop.config import Stage, TrainConfig
+from multishift_training.loop.config import IMAGENET, Stage, TrainConfig
 from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric, share_gradients
 from multishift_training.loop.folder import (
     Epoch,
@@ -340,14 +342,30 @@ def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationMo
         model = trained.adapted(model, methods)
         model.load_state_dict(state.model)
         return model
-    start = None if config.weights is None else root / config.weights
+    start = None if config.weights is None else _weights_file(model, config, root)
     was_adapted = start is not None and is_adapted(start)
     if start is not None and not was_adapted:
-        logger.info('%s', checkpoints.load(model, start))
+        _load(model, start)
     model = trained.adapted(model, methods)
     if start is not None and was_adapted:
-        logger.info('%s', checkpoints.load(model, start))
+        _load(model, start)
     return model
+
+
+def _weights_file(model: SegmentationModel, config: TrainConfig, root: Path) -> Path:
+    """Return the file of the weights that a configuration names."""
+    assert config.weights is not None
+    if config.weights == IMAGENET:
+        return find_imagenet_weights(model, config.model)
+    return root / config.weights
+
+
+def _load(model: SegmentationModel, path: Path) -> None:
+    """Load weights, and log what they are and lack."""
+    report = checkpoints.load(model, path)
+    logger.info('weights of %s\n%s', path.name, report)
+    if parts := untrained(model, report):
+        logger.info('start at random: %s', ', '.join(parts))
 
 
 def _make_states(

@@ -31,6 +31,7 @@ def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
     from multishift_training.models.backbone import Backbone
     from multishift_training.models.compact import CompactBackbone
     from multishift_training.models.deeplab import DeepLabV3Plus
+    from multishift_training.models.efficientnet_lite import EfficientNetLite
     from multishift_training.models.resnet import ResNet
     from multishift_training.models.wide_resnet import WideResNet38
 
@@ -39,6 +40,9 @@ def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
         'resnet50': partial(ResNet, 50),
         'resnet101': partial(ResNet, 101),
         'compact': CompactBackbone,
+        'efficientnet_lite0': partial(EfficientNetLite, 0),
+        'efficientnet_lite1': partial(EfficientNetLite, 1),
+        'efficientnet_lite2': partial(EfficientNetLite, 2),
     }
     return DeepLabV3Plus(backbones[backbone](), num_classes)
 
@@ -65,7 +69,15 @@ FROM_FOLDER = 'mask2former'
 _FACTORIES: Mapping[str, _Factory] = {
     **{
         f'deeplabv3plus_{backbone}': partial(_deeplabv3plus, backbone)
-        for backbone in ('compact', 'resnet50', 'resnet101', 'wideresnet38')
+        for backbone in (
+            'compact',
+            'efficientnet_lite0',
+            'efficientnet_lite1',
+            'efficientnet_lite2',
+            'resnet50',
+            'resnet101',
+            'wideresnet38',
+        )
     },
     'mask2former_resnet50': _mask2former_resnet50,
     FROM_FOLDER: _mask2former,

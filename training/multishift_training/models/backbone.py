@@ -54,12 +54,15 @@ class Backbone(nn.Module):
         high_channels: of the high-level feature.
         decoder: the decoder published with this backbone.
         input_scale: of the images it takes.
+        imagenet_package: name of the package whose one ``.pth`` file holds its ImageNet weights;
+            none where there is no such package.
     """
 
     low_channels: int
     high_channels: int
     decoder: DecoderConfig
     input_scale: InputScale
+    imagenet_package: str | None = None
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published DeepLabs over this backbone, heads included."""

@@ -53,6 +53,7 @@ class DeepLabV3Plus(SegmentationModel):
         super().__init__()
         config = backbone.decoder
         self.input_scale = backbone.input_scale
+        self.imagenet_package = backbone.imagenet_package
         conv = separable if config.separable else conv_bn_relu
         self.backbone = backbone
         self.aspp = Aspp(backbone.high_channels, config)

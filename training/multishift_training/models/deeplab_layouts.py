@@ -37,6 +37,11 @@ _ROBUSTNET = {
     'classifier.': 'final2.0.',
 }
 _IMAGENET = {'backbone.stem.0.': 'conv1.', 'backbone.stem.1.': 'bn1.'}
+_HUGGING_FACE = {
+    'backbone.stem.0.': 'resnet.embedder.embedder.convolution.',
+    'backbone.stem.1.': 'resnet.embedder.embedder.normalization.',
+    'backbone.stages.': 'resnet.encoder.stages.',
+}
 
 _WIDE_BLOCK = re.compile(
     r'backbone\.stages\.(\d)\.(\d)\.(activation\.0|residual\.\d|shortcut)\.(.+)'
@@ -58,6 +63,8 @@ _BOTTLENECK = re.compile(
 # Files older than PyTorch 0.4.1 lack the counters.
 _COUNTERS = r'.*\.num_batches_tracked'
 _UNCERTAINTY = r'ood_head\.(weight|bias)'
+# What classifiers lack, in our names.
+_HEADS = r'(aspp|low|decoder|classifier|uncertainty)\..*'
 
 
 def wide_resnet38() -> Layout:
@@ -67,7 +74,7 @@ def wide_resnet38() -> Layout:
     """
     return Layout(
         name='DeepLabV3+ WideResNet38 of MultiShiftSeg or NVIDIA',
-        signature='mod1.conv1.weight',
+        signature='bot_aspp.weight',
         source=lambda key: Source(_wide(key)),
         optional=(_UNCERTAINTY, _COUNTERS),
         extra=(r'criterion\..*',),
@@ -86,13 +93,35 @@ def robustnet() -> Layout:
 
 
 def imagenet_resnet() -> Layout:
-    """Return the layout of torchvision's ImageNet classifiers, of which the backbone is used."""
+    """Return the layout of torchvision's and timm's ImageNet classifiers; the backbone is used."""
     return Layout(
-        name='ImageNet classifier of torchvision, backbone only',
+        name='ImageNet classifier of torchvision or timm, backbone only',
         signature='conv1.weight',
         source=lambda key: Source(_bottleneck(key) or _renamed(key, _IMAGENET)),
-        optional=(r'(aspp|low|decoder|classifier|uncertainty)\..*', _COUNTERS),
+        optional=(_HEADS, _COUNTERS),
         extra=(r'fc\.(weight|bias)',),
+    )
+
+
+def imagenet_resnet_hugging_face() -> Layout:
+    """Return the layout of Hugging Face's ImageNet classifiers, of which the backbone is used."""
+    return Layout(
+        name='ImageNet classifier of Hugging Face, backbone only',
+        signature='resnet.embedder.embedder.convolution.weight',
+        source=lambda key: Source(_renamed(key, _HUGGING_FACE)),
+        optional=(_HEADS, _COUNTERS),
+        extra=(r'classifier\.1\.(weight|bias)',),
+    )
+
+
+def imagenet_wide_resnet38() -> Layout:
+    """Return the layout of NVIDIA's ImageNet classifier, of which the backbone is used."""
+    return Layout(
+        name='ImageNet classifier of NVIDIA, backbone only',
+        signature='classifier.fc.weight',
+        source=lambda key: Source(_wide(key) if key.startswith('backbone.') else key),
+        optional=(_HEADS, _COUNTERS),
+        extra=(r'bn_out\..*', r'classifier\.fc\.(weight|bias)'),
     )
 
 
@@ -108,6 +137,7 @@ def resnet101(set_stem: SetStem) -> tuple[Layout, ...]:
     return (
         replace(robustnet(), signature='layer0.3.weight', adapt=deep),
         replace(imagenet_resnet(), adapt=single),
+        replace(imagenet_resnet_hugging_face(), adapt=single),
         ours,
     )
 

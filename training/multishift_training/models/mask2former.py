@@ -37,7 +37,7 @@ class Mask2Former(SegmentationModel):
         pixel_decoder: nn.Module,
         decoder: QueryDecoder,
         num_classes: int,
-        layout: Layout,
+        layouts: Sequence[Layout],
         *,
         no_object_weight: float = 0.1,
     ) -> None:
@@ -48,7 +48,7 @@ class Mask2Former(SegmentationModel):
             pixel_decoder: of `transformers`, `Mask2FormerPixelDecoder`.
             decoder: of queries.
             num_classes: known classes.
-            layout: of the published files for these parts.
+            layouts: of the published files for these parts.
             no_object_weight: in the classification loss.
         """
         super().__init__()
@@ -62,7 +62,7 @@ class Mask2Former(SegmentationModel):
         weight[-1] = no_object_weight
         self.register_buffer('class_weight', weight)
         self.classes_first = False
-        self._layout = layout
+        self._layouts = layouts
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Run the network; see `SegmentationModel`.
@@ -86,5 +86,5 @@ class Mask2Former(SegmentationModel):
         self.uncertainty.init_from(self.classifier)
 
     def layouts(self) -> Sequence[Layout]:
-        """Return the one layout of files with these parts."""
-        return (self._layout,)
+        """Return the layouts of files with these parts."""
+        return self._layouts

@@ -16,7 +16,11 @@ from multishift_training.models.global_attention import ForegroundAttention, Glo
 from multishift_training.models.mask2former import Mask2Former
 from multishift_training.models.mask2former_decoder import QueryDecoder
 from multishift_training.models.mask2former_deformable import lighten
-from multishift_training.models.mask2former_layouts import folder_layout, multishiftseg_layout
+from multishift_training.models.mask2former_layouts import (
+    folder_layout,
+    imagenet_layouts,
+    multishiftseg_layout,
+)
 from multishift_training.models.mask2former_norm import freeze_batch_norms
 
 # Of the options of `transformers`, those that our decoder does not know; no published network
@@ -44,7 +48,7 @@ def mask2former_resnet50(num_classes: int = 19) -> Mask2Former:
         lighten(parts.decoder),
         _decoder(config, GlobalAttention),
         num_classes,
-        multishiftseg_layout(),
+        (multishiftseg_layout(), *imagenet_layouts()),
     )
 
 
@@ -79,7 +83,7 @@ def mask2former_from_folder(num_classes: int = 19, *, folder: str | Path) -> Mas
         lighten(model.pixel_level_module.decoder),
         _decoder(config, ForegroundAttention),
         num_classes,
-        layout,
+        (layout,),
         no_object_weight=config.no_object_weight,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import re
 
 from torch import Tensor
@@ -90,6 +90,24 @@ _TRANSFORMERS: _Rules = (
     (r'class_weight', 'criterion.empty_weight'),
 )
 
+_TORCHVISION: _Rules = (
+    (r'backbone\.embedder\.embedder\.convolution', 'conv1'),
+    (r'backbone\.embedder\.embedder\.normalization', 'bn1'),
+    (r'backbone\.encoder\.stages\.0\.layers', 'layer1'),
+    (r'backbone\.encoder\.stages\.1\.layers', 'layer2'),
+    (r'backbone\.encoder\.stages\.2\.layers', 'layer3'),
+    (r'backbone\.encoder\.stages\.3\.layers', 'layer4'),
+    (r'(layer\d\.\d+)\.shortcut\.convolution', r'\1.downsample.0'),
+    (r'(layer\d\.\d+)\.shortcut\.normalization', r'\1.downsample.1'),
+    (r'(layer\d\.\d+)\.layer\.0\.convolution', r'\1.conv1'),
+    (r'(layer\d\.\d+)\.layer\.0\.normalization', r'\1.bn1'),
+    (r'(layer\d\.\d+)\.layer\.1\.convolution', r'\1.conv2'),
+    (r'(layer\d\.\d+)\.layer\.1\.normalization', r'\1.bn2'),
+    (r'(layer\d\.\d+)\.layer\.2\.convolution', r'\1.conv3'),
+    (r'(layer\d\.\d+)\.layer\.2\.normalization', r'\1.bn3'),
+)
+_HUGGING_FACE: _Rules = ((r'backbone', 'resnet'),)
+
 
 def multishiftseg_layout() -> Layout:
     """Return the layout of MultiShiftSeg's ``M2F_best.pth``, and of Mask2Anomaly's weights."""
@@ -101,6 +119,41 @@ def multishiftseg_layout() -> Layout:
             r'sem_seg_head\.predictor\.class_embed2\.(weight|bias)',  # not Mask2Anomaly's
             r'.+\.num_batches_tracked',  # not in files of older detectron2
         ),
+    )
+
+
+def imagenet_layouts() -> tuple[Layout, ...]:
+    """Return the layouts of ImageNet classifiers with ResNet-50, of which the backbone is used."""
+
+    def layout(whose: str, signature: str, rename: Callable[[str], str], extra: str) -> Layout:
+        return Layout(
+            name=f'ImageNet classifier of {whose}, backbone only',
+            signature=signature,
+            source=lambda key: Source(rename(key) if key.startswith('backbone.') else key),
+            optional=(
+                r'(pixel_decoder|decoder|classifier|uncertainty)\..*|class_weight',
+                r'.+\.num_batches_tracked',
+            ),
+            extra=(extra,),
+        )
+
+    def detectron2(key: str) -> str:
+        return _renamed(key, _MULTISHIFTSEG).removeprefix('backbone.')
+
+    return (
+        layout(
+            'torchvision or timm',
+            'conv1.weight',
+            lambda key: _renamed(key, _TORCHVISION),
+            r'fc\.(weight|bias)',
+        ),
+        layout(
+            'Hugging Face',
+            'resnet.embedder.embedder.convolution.weight',
+            lambda key: _renamed(key, _HUGGING_FACE),
+            r'classifier\.1\.(weight|bias)',
+        ),
+        layout('detectron2', 'stem.conv1.weight', detectron2, r'stem\.fc\.(weight|bias)'),
     )
 
 

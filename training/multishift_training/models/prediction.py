@@ -58,9 +58,11 @@ class SegmentationModel(nn.Module):
 
     Attributes:
         input_scale: that scale; `Normalize` brings bytes to it.
+        imagenet_package: see `Backbone`.
     """
 
     input_scale: InputScale
+    imagenet_package: str | None = None
 
     @abstractmethod
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:

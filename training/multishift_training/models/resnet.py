@@ -65,9 +65,13 @@ class ResNet(Backbone):
         return undo
 
     def layouts(self) -> Sequence[Layout]:
-        """Return the layouts of RobustNet's files and of torchvision's ImageNet classifiers."""
+        """Return the layouts of RobustNet's files and of ImageNet classifiers."""
         if self.depth == 50:
-            return (deeplab_layouts.robustnet(), deeplab_layouts.imagenet_resnet())
+            return (
+                deeplab_layouts.robustnet(),
+                deeplab_layouts.imagenet_resnet(),
+                deeplab_layouts.imagenet_resnet_hugging_face(),
+            )
         return deeplab_layouts.resnet101(self.set_stem)
 
 

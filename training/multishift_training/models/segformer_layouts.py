@@ -79,6 +79,27 @@ _MMSEGMENTATION = {
         ('mlp.fc2', 'ffn.layers.4.'),
     )
 }
+# Stages are numbered from 1.
+_NVIDIA = {
+    'backbone.stages.patch_embeddings.proj': 'patch_embed{}.proj.',
+    'backbone.stages.patch_embeddings.layer_norm': 'patch_embed{}.norm.',
+    'backbone.stages.layer_norm': 'norm{}.',
+} | {
+    f'backbone.stages.blocks.{ours}': f'block{{}}.{{}}.{theirs}.'
+    for ours, theirs in (
+        ('layernorm_before', 'norm1'),
+        ('attention.q_proj', 'attn.q'),
+        ('attention.k_proj', 'attn.kv'),
+        ('attention.v_proj', 'attn.kv'),
+        ('attention.o_proj', 'attn.proj'),
+        ('attention.sequence_reduction.sequence_reduction', 'attn.sr'),
+        ('attention.sequence_reduction.layer_norm', 'attn.norm'),
+        ('layernorm_after', 'norm2'),
+        ('mlp.fc1', 'mlp.fc1'),
+        ('mlp.dwconv.dwconv', 'mlp.dwconv.dwconv'),
+        ('mlp.fc2', 'mlp.fc2'),
+    )
+}
 _LEVELS = 4
 _COUNTER = r'.*\.num_batches_tracked'
 _HEAD = r'uncertainty\..*'
@@ -130,6 +151,14 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
             adapt=hugging_face,
         ),
         Layout(
+            name='Mix Transformer of NVIDIA, pre-trained on ImageNet',
+            signature='patch_embed1.proj.weight',
+            source=_nvidia_backbone,
+            optional=(r'(decoder|classifier|uncertainty)\..*',),
+            extra=(r'head\.(weight|bias)',),
+            adapt=hugging_face,
+        ),
+        Layout(
             name='Mix Transformer of MMSegmentation, pre-trained on ImageNet',
             signature='layers.0.0.projection.weight',
             source=_mmsegmentation_backbone,
@@ -163,6 +192,18 @@ def _mmsegmentation(key: str) -> Source:
 def _mmsegmentation_backbone(key: str) -> Source:
     place, take = _mmsegmentation(key)
     return Source(place.removeprefix('backbone.'), take)
+
+
+def _nvidia_backbone(key: str) -> Source:
+    module, numbers, tensor = _split(key)
+    if module not in _NVIDIA:
+        return Source(key)
+    stage, *block = numbers
+    place = _NVIDIA[module].format(stage + 1, *block) + tensor
+    match module.rpartition('.')[2]:
+        case 'k_proj' | 'v_proj' as name:
+            return Source(place, partial(_part, index='kv'.index(name[0]), of=2, dim=0))
+    return Source(place)
 
 
 def _split(key: str) -> tuple[str, tuple[int, ...], str]:

@@ -108,8 +108,8 @@ class WideResNet38(Backbone):
         return Features(low, high)
 
     def layouts(self) -> Sequence[Layout]:
-        """Return the layout of MultiShiftSeg's and NVIDIA's files."""
-        return (deeplab_layouts.wide_resnet38(),)
+        """Return the layouts of MultiShiftSeg's and NVIDIA's files."""
+        return (deeplab_layouts.wide_resnet38(), deeplab_layouts.imagenet_wide_resnet38())
 
 
 def _blocks(inputs: int, stage: _Stage) -> nn.Sequential:
