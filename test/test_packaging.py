@@ -99,7 +99,7 @@ def test_wheel_shares_what_ros_looks_for(wheel_prefix: Path) -> None:
 def test_installed_command_runs(wheel_prefix: Path, tmp_path: Path) -> None:
     [site] = wheel_prefix.glob('lib/python*/site-packages')
     environment = {**os.environ, 'PYTHONPATH': str(site)}
-    command = [wheel_prefix / 'bin/multishift', '--version']
+    command = [str(wheel_prefix / 'bin/multishift'), '--version']
     said = subprocess.run(
         command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )

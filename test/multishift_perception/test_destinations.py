@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_what_is_no_bag_stays(tmp_path: Path, papers: Path, force: bool) -> None
 
 
 def test_report(tmp_path: Path, papers: Path) -> None:
-    options = {'option': '--out', 'scraps': ('log', 'part_*')}
+    options: dict[str, Any] = {'option': '--out', 'scraps': ('log', 'part_*')}
     check_folder(tmp_path / 'a' / 'new', REPORT, force=False, **options)
     started = tmp_path / 'started'
     for name in ('log', '.bags.x', 'part_1'):

@@ -11,14 +11,8 @@ from PIL import Image
 import pytest
 
 from multishift_perception import image_codec
-from multishift_perception.frame_errors import OversizedFrame
-from multishift_perception.image_codec import (
-    BrokenFrame,
-    FrameError,
-    UnsupportedEncoding,
-    decode_compressed,
-    decode_image,
-)
+from multishift_perception.frame_errors import BrokenFrame, OversizedFrame, UnsupportedEncoding
+from multishift_perception.image_codec import FrameError, decode_compressed, decode_image
 
 HEIGHT, WIDTH = 8, 12
 

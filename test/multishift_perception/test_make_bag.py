@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 import struct
+from typing import Any
 import zlib
 
 from click.testing import CliRunner
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 import pytest
 
 from multishift_perception import bags
@@ -29,7 +31,7 @@ from multishift_perception.sample_bag import write_sample_bag
 CAMVID_MAP = Path(__file__).parents[2] / 'config' / 'labels' / 'camvid.yaml'
 
 
-def write_image(path: Path, value: object, size: tuple[int, int] = (4, 6)) -> None:
+def write_image(path: Path, value: ArrayLike, size: tuple[int, ...] = (4, 6)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.empty((*size, *np.shape(value)), np.uint8)
     pixels[:] = value
@@ -45,9 +47,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / 'images', tmp_path / 'labels'
 
 
-def run(folders: tuple[Path, Path], out: Path, **changes: object) -> int:
+def run(folders: tuple[Path, Path], out: Path, **changes: Any) -> int:
     images, labels = folders
-    arguments = {
+    arguments: dict[str, Any] = {
         'topic': '/cam/image_raw',
         'rate': 4.0,
         'labels': labels,
@@ -168,11 +170,11 @@ def test_a_wrong_label_map_is_named(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_own_labels_pass_and_others_do_not() -> None:
-    good = np.uint8([[0, 18, NOVEL, VOID]])
+    good = np.array([[0, 18, NOVEL, VOID]], np.uint8)
     np.testing.assert_array_equal(apply_label_map(own_labels(), good, Path('x')), good)
     for value in (19, UNMAPPED):
         with pytest.raises(MultishiftError, match=f'label value {value}'):
-            apply_label_map(own_labels(), np.uint8([[value]]), Path('x'))
+            apply_label_map(own_labels(), np.array([[value]], np.uint8), Path('x'))
 
 
 def test_colour_renderings_are_no_labels(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def labels_in(bag: Path) -> list[list[int]]:
 def test_labels_of_few_bits_and_of_palettes_keep_their_values(
     tmp_path: Path, bits: int, palette: bool
 ) -> None:
-    values = np.uint8([[0, 1, 1, 0], [0, min(3, 2**bits - 1), 0, 1]])
+    values = np.array([[0, 1, 1, 0], [0, min(3, 2**bits - 1), 0, 1]], np.uint8)
     write_image(tmp_path / 'images' / 'a.png', (9, 9, 9), size=values.shape)
     (tmp_path / 'labels').mkdir()
     write_png(tmp_path / 'labels' / 'a.png', values, bits=bits, palette=palette)

@@ -201,10 +201,11 @@ class TestTensorRt:
                 raise RuntimeError('Unable to\ndeserialize the TensorRT engine')
             return cuda.run
 
-        for name, content in {
+        modules: dict[str, dict[str, object]] = {
             'torch_tensorrt': {'Device': lambda gpu_id: gpu_id, 'dynamo': dynamo},
             'torch_tensorrt.runtime': {'TorchTensorRTModule': module},
-        }.items():
+        }
+        for name, content in modules.items():
             fake = ModuleType(name)
             vars(fake).update(content)
             monkeypatch.setitem(sys.modules, name, fake)

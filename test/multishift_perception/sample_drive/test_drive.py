@@ -38,7 +38,7 @@ def test_another_seed_is_another_drive() -> None:
 
 
 def test_conditions_follow_each_other_in_equal_segments() -> None:
-    names = [drive().condition(t) for t in np.arange(0.005, 48.0, 0.01)]
+    names = [drive().condition(t) for t in np.arange(0.005, 48.0, 0.01).tolist()]
     assert sorted(set(names), key=names.index) == list(CONDITIONS)
     assert {names.count(name) for name in CONDITIONS} == {800}
     assert sum(a != b for a, b in zip(names[:-1], names[1:], strict=True)) == len(CONDITIONS) - 1
@@ -100,7 +100,7 @@ def test_time_moves_the_picture_a_little() -> None:
 
 
 def test_novel_objects_are_nearly_always_ahead() -> None:
-    seen = [(drive().render('front', t).labels == NOVEL).mean() for t in np.arange(1.0, 48.0, 3.0)]
+    seen = [(drive().render('front', t).labels == NOVEL).mean() for t in range(1, 48, 3)]
     assert np.mean(np.array(seen) > 0.0005) > 0.8
     assert max(seen) < 0.25
 

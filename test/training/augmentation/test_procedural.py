@@ -37,7 +37,7 @@ def photograph(labels: Bytes) -> Bytes:
     """Return a made-up image: a colour for each class, and a fine structure."""
     colors = np.random.default_rng(5).integers(60, 200, (256, 3))
     fine = np.random.default_rng(6).normal(0, 1, labels.shape)
-    fine = cv2.GaussianBlur(fine, (0, 0), 1.2) * 90
+    fine = np.asarray(cv2.GaussianBlur(fine, (0, 0), 1.2), np.float64) * 90
     return np.clip(colors[labels] + fine[..., None], 0, 255).astype(np.uint8)
 
 

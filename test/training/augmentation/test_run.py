@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 import errno
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -25,6 +26,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation import run
 from multishift_training.augmentation.config import AugmentConfig, Filters
 from multishift_training.augmentation.filters import Jury
+from multishift_training.augmentation.folder import AugmentFolder
 from multishift_training.augmentation.parts import Composition, Generated, NovelObject, Rejection
 from multishift_training.augmentation.records import Record, Summary, from_lines
 
@@ -364,7 +366,7 @@ def test_run_that_does_no_source_claims_nothing(
 
 @pytest.mark.usefixtures('fakes')
 def test_a_second_start_is_kept_out(data: Path, out: Path) -> None:
-    folder = run.AugmentFolder(out, AugmentConfig.model_validate(CONFIG))
+    folder = AugmentFolder(out, AugmentConfig.model_validate(CONFIG))
     with (
         folder.held(0),
         pytest.raises(MultishiftError, match='another process is at work on'),
@@ -413,7 +415,7 @@ def kill_everywhere(root: Path) -> int:
     whole = tree(root / 'whole')
     for moment in range(1000):
         out = root / f'killed_{moment}'
-        if not _killed(moment, lambda out=out: augment(data, out, per_image=1)):
+        if not _killed(moment, partial(augment, data, out, per_image=1)):
             return moment
         for path in tree(out):
             if path.endswith(('.png', '.jpg')):

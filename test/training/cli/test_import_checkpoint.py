@@ -150,7 +150,7 @@ def test_calibration_on_own_frames(weights: Path, own_frames: Path, tmp_path: Pa
 
 def test_hugging_face_folder(own_frames: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / 'segformer-b0', tmp_path / 'engine'
-    SegformerForSemanticSegmentation(SegformerConfig(num_labels=19)).save_pretrained(folder)
+    SegformerForSemanticSegmentation(SegformerConfig(num_labels=19)).save_pretrained(folder)  # type: ignore[call-arg]
     result = invoke(
         folder,
         *('--model', 'segformer_b0', '--size', '64x96', '--out', out, '--target', 'torch'),

@@ -75,7 +75,7 @@ def samples_of(root: Path, *, seed: int = 0, **description: Any) -> Samples:
     return Samples(config, root=root, cache=root / 'cache', seed=seed)
 
 
-PAIRED = {'partners': {'kind': 'multishift_cityscapes'}}
+PAIRED: dict[str, Any] = {'partners': {'kind': 'multishift_cityscapes'}}
 
 
 def test_single_images(data: Path) -> None:

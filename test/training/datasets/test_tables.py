@@ -14,7 +14,7 @@ from multishift_perception.label_map import UNMAPPED
 from multishift_training.datasets import ImageData, TrainingData
 from multishift_training.datasets.tables import label_table, spans
 
-DRIVE = {'split': 'train', 'frames': 1, 'seed': 0}
+DRIVE: dict[str, Any] = {'split': 'train', 'frames': 1, 'seed': 0}
 
 
 def described(**description: Any) -> ImageData:

@@ -60,7 +60,7 @@ def make_frame(seed: int) -> Frame:
     colors[index == 0, 0] += 60  # what the color model calls road
     colors[index == 1, 2] += 60
     colors[index == 3] += 50
-    return colors.clip(0, 255).astype(np.uint8), index
+    return colors.clip(0, 255).astype(np.uint8), index  # type: ignore[return-value]
 
 
 @pytest.fixture(scope='module')

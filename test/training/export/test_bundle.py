@@ -77,7 +77,7 @@ def test_two_builds_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old
     out = tmp_path / 'bundle'
     if old:
         build(out, 1)
-    write = bundle.write_manifest
+    write = bundle.write_manifest  # type: ignore[attr-defined]
 
     def write_late(folder: Path, manifest: Manifest) -> None:
         monkeypatch.setattr(bundle, 'write_manifest', write)
@@ -123,7 +123,7 @@ def _stop_before_the_manifest(out: Path) -> None:
         print('artifacts are written', flush=True)
         time.sleep(600)
 
-    bundle.write_manifest = wait
+    bundle.write_manifest = wait  # type: ignore[assignment, attr-defined]
     build(out, 2)
 
 

@@ -39,8 +39,8 @@ class TinyModel(SegmentationModel):
         self.backbone = nn.Sequential(
             nn.Conv2d(3, 8, 3, 4, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
         )
-        nn.init.uniform_(self.backbone[1].running_var, 0.2, 0.5)
-        nn.init.normal_(self.backbone[1].running_mean)
+        nn.init.uniform_(self.backbone[1].running_var, 0.2, 0.5)  # type: ignore[arg-type]
+        nn.init.normal_(self.backbone[1].running_mean)  # type: ignore[arg-type]
         self.classifier = nn.Conv2d(8, 3, 1)
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 import os
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 import pytest
@@ -23,7 +24,7 @@ from multishift_training.loop.config import TrainConfig, read_config
 from multishift_training.loop.folder import RunFolder, State, check_run_folder
 from multishift_training.loop.train import train
 
-Content = dict[str, object]
+Content = dict[str, Any]
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -350,7 +351,7 @@ def test_later_stage_that_cannot_run_is_found_at_once(
 def test_method_of_pairs_needs_partners(
     short: Content, content: Callable[..., Content], folder: Path
 ) -> None:
-    data = dict(content()['data'])  # type: ignore[call-overload]
+    data = dict(content()['data'])
     del data['partners']
     assert fault({**short, 'data': data}, folder) == (
         'stage uncertainty: method multishift learns from pairs: set data.partners'
@@ -360,7 +361,7 @@ def test_method_of_pairs_needs_partners(
 def test_batch_of_one_image_is_found_at_once(
     short: Content, content: Callable[..., Content], stages: dict[str, Content], folder: Path
 ) -> None:
-    data = dict(content()['data'])  # type: ignore[call-overload]
+    data = dict(content()['data'])
     del data['partners']
     frozen = {**stages['closed_world'], 'name': 'first', 'batch_norm': 'frozen', 'epochs': 1}
     config = {**short, 'data': data, 'batch_size': 1, 'stages': [frozen, stages['closed_world']]}

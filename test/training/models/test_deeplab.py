@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 import csv
 from functools import partial
 from pathlib import Path
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from multishift_training.models.resnet import ResNet
 from multishift_training.models.wide_resnet import PreActivationBlock, WideResNet38
 
 KEYS = Path(__file__).parents[1] / 'keys' / 'deepv3_wrn38_keys.tsv'
-BACKBONES = {
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     'compact': CompactBackbone,
     'wideresnet38': WideResNet38,
     'resnet50': partial(ResNet, 50),
@@ -151,7 +151,7 @@ class _Given(Backbone):
         return Features(image[:, :2, ::2, ::2], image[:, :, ::8, ::8])
 
 
-def _randomised(module: nn.Module) -> nn.Module:
+def _randomised(module: nn.Module) -> Any:
     """Give batch norms statistics and an affine map that an error in their place would show."""
     torch.manual_seed(1)
     for part in module.modules():
@@ -169,18 +169,18 @@ def _bn(x: Tensor, bn: nn.BatchNorm2d) -> Tensor:
     return (x - bn.running_mean[:, None, None]) * scale[:, None, None] + bn.bias[:, None, None]
 
 
-def _conv_bn_relu(x: Tensor, block: nn.Module, dilation: int = 1) -> Tensor:
+def _conv_bn_relu(x: Tensor, block: Any, dilation: int = 1) -> Tensor:
     conv, bn, _ = block.children()
     reach = conv.weight.shape[-1] // 2 * dilation
     return _bn(F.conv2d(x, conv.weight, padding=reach, dilation=dilation), bn).relu()
 
 
-def _up(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _up(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
 @torch.no_grad()
-def _expected(model: DeepLabV3Plus, image: Tensor) -> tuple[Tensor, Tensor]:
+def _expected(model: Any, image: Tensor) -> tuple[Tensor, Tensor]:
     """The published decoder in order: image, 1x1, rates; projections; fine feature first."""
     config = model.backbone.decoder
     low, high = model.backbone(image)
@@ -317,7 +317,7 @@ def _weights(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         if key.endswith('num_batches_tracked'):
             weights[key] = torch.tensor(0)
         elif len(shape) == 4:
-            weights[key] = _numbers(seed, shape).mul_((3 / shape[1:].numel()) ** 0.5)
+            weights[key] = _numbers(seed, shape).mul_((3 / shape[1:].numel()) ** 0.5)  # type: ignore[attr-defined]
         elif key.endswith(('.running_var', '.weight')):
             weights[key] = 1 + _numbers(seed, shape) / 2
         else:

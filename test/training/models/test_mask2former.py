@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 import re
+from typing import Any
 
 import pytest
 from safetensors.torch import save_file
@@ -40,14 +41,14 @@ from multishift_training.models.prediction import MaskPrediction
 
 STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
 BACKBONES = {
-    'swin': SwinConfig(
+    'swin': SwinConfig(  # type: ignore[call-arg]
         embed_dim=16,
         depths=[1, 1, 2, 1],
         num_heads=[1, 1, 2, 2],
         window_size=4,
         out_features=STAGES,
     ),
-    'resnet': ResNetConfig(
+    'resnet': ResNetConfig(  # type: ignore[call-arg]
         embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1], out_features=STAGES
     ),
 }
@@ -81,7 +82,7 @@ def vary(model):
 @pytest.fixture(scope='module', params=sorted(BACKBONES))
 def folder(request, tmp_path_factory):
     """Return a folder that `transformers` saved, and the network in it."""
-    config = Mask2FormerConfig(
+    config = Mask2FormerConfig(  # type: ignore[call-arg]
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
@@ -399,7 +400,7 @@ def test_a_folder_gives_what_transformers_gives(folder):
     ours = model(image)
     expected = theirs(F.pad(image, (0, 31, 0, 31)))
     assert 0.2 < (expected.masks_queries_logits < 0).float().mean() < 0.8
-    close = {'atol': 1e-3, 'rtol': 1e-5}  # of mask logits around 100
+    close: Any = {'atol': 1e-3, 'rtol': 1e-5}  # of mask logits around 100
     torch.testing.assert_close(ours.masks.class_logits, expected.class_queries_logits, **close)
     torch.testing.assert_close(ours.masks.mask_logits, expected.masks_queries_logits, **close)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def scramble(model: nn.Module) -> None:
 
 
 def config(variant: Variant) -> SegformerConfig:
-    return SegformerConfig(
+    return SegformerConfig(  # type: ignore[call-arg]
         depths=variant.depths,
         hidden_sizes=variant.channels,
         decoder_hidden_size=variant.width,
@@ -77,7 +77,7 @@ def saved(model: nn.Module, folder: Path) -> Path:
     return folder
 
 
-def enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size, mode='bilinear', align_corners=False)
 
 
@@ -288,7 +288,8 @@ def mmsegmentation_logits(weights: dict[str, Tensor], image: Tensor, variant: Va
         x = F.conv2d(x, *affine(f'{name}.1'), padding=1, groups=x.shape[1])
         return F.conv2d(F.gelu(x), *affine(f'{name}.4'))
 
-    x, levels = image, []
+    x = image
+    levels: list[Tensor] = []
     for stage, heads in enumerate((1, 2, 5, 8)):
         name = f'backbone.layers.{stage}'
         stride, padding = (4, 3) if stage == 0 else (2, 1)
