@@ -140,6 +140,7 @@ def test_too_little_memory_for_kernels_and_libraries(cuda: FakeCuda, words: str)
     assert cuda.emptied == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('step', ['load', 'first call'])
 def test_engine_loads_once_the_gpu_has_memory(
     cuda: FakeCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str

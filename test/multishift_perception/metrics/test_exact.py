@@ -60,6 +60,7 @@ def assert_equals_scikit_learn(result: AnomalyResult, data: list[Image]) -> None
     assert result.fpr95_nearest == binned.result().fpr95_nearest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scores', [continuous, tied, small])
 @pytest.mark.parametrize('novel', [0.02, 6e-5])
 def test_many_files_give_what_scikit_learn_does(

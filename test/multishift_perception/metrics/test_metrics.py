@@ -92,6 +92,7 @@ def pooled(
     return truth[known] == NOVEL, value[known]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('scores', 'max_bins', 'worst'),
     [
@@ -148,6 +149,7 @@ def test_order_and_split_do_not_matter() -> None:
     assert whole.result().error == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('max_bins', [1 << 12, 1 << 20])
 def test_bins_go_on_as_if_never_interrupted(max_bins: int) -> None:
     rng = np.random.default_rng(6)

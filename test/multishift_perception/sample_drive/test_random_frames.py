@@ -14,6 +14,7 @@ def frames():
     return [random_frame(seed, size=SIZE) for seed in range(40)]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_bytes_whatever_came_before(frames):
     for seed in (7, 0):
         again = random_frame(seed, size=SIZE)

@@ -146,6 +146,7 @@ def seed(number: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(number)
 
 
+@pytest.mark.slow
 def test_images_have_the_size_of_their_scene(painter: ControlNet) -> None:
     painted = painter.generate([composed(), composed((100, 60))], [seed(0), seed(1)])
     assert [one.image.shape for one in painted] == [(72, 150, 3), (100, 60, 3)]
@@ -210,6 +211,7 @@ def test_labels_and_prompt_shape_the_image(painter: ControlNet) -> None:
     assert (images[0] != images[2]).any()
 
 
+@pytest.mark.slow
 def test_settings_reach_the_pipeline(weights: Path, painter: ControlNet) -> None:
     assert type(painter.pipeline.scheduler).__name__ == 'DDIMScheduler'
     assert painter.pipeline.safety_checker is None

@@ -203,6 +203,7 @@ def test_checkpoints_judge(content: Callable[..., dict[str, object]], tmp_path: 
     assert judges.versions['novel'].startswith('best.safetensors ')
 
 
+@pytest.mark.slow
 def test_raw_scores_of_engine_bundles_judge() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
     judge = {'network': str(EMBEDDED_BUNDLE), 'score': 'uncertainty', 'least': -1e9}

@@ -219,6 +219,7 @@ def test_cutout_faults(tmp_path: Path) -> None:
         source(tmp_path, kind='cutouts', root='cutouts').draw(np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_sample_objects_are_called_what_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -455,6 +455,7 @@ def _killed(moment: int, work: Callable[[], object]) -> bool:
     return status == signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     script = (
         f'import runpy; from pathlib import Path; t = runpy.run_path({__file__!r});'
@@ -475,6 +476,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]
     yield root / 'data', root / 'whole'
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(real: tuple[Path, Path], out: Path) -> None:
     data, whole = real
     assert augment(data, out, workers=2).accepted == 6
@@ -484,6 +486,7 @@ def test_workers_change_nothing(real: tuple[Path, Path], out: Path) -> None:
     assert 0 < spent['share_outside_generator'] < 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_takes_its_workers_with_it(real: tuple[Path, Path], out: Path) -> None:
     data, whole = real
     script = (
@@ -512,6 +515,7 @@ def _runs(process: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_faults_of_workers_are_one_line(tmp_path: Path, out: Path) -> None:
     data = write_data(tmp_path / 'data', SOURCES[:1])
     changes = {'filters': {'novel': {'network': 'no_engine', 'least': 0.5}}, 'workers': 2}

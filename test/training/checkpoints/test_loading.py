@@ -531,6 +531,7 @@ FAULTS: dict[str, tuple[State, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fault', FAULTS)
 def test_faulty_state(fault: str, tmp_path: Path) -> None:
     state, message = FAULTS[fault]

@@ -17,6 +17,8 @@ from multishift_training import checkpoints, models
 from multishift_training.checkpoints import loading
 from multishift_training.checkpoints.matching import untrained
 
+pytestmark = pytest.mark.slow
+
 KEYS = Path(__file__).parents[1] / 'keys'
 
 

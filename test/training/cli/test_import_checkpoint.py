@@ -66,6 +66,7 @@ def imported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return out, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['openvino', 'torch'])
 def test_bundle_gives_the_labels_of_the_network(
     backend: str, imported: tuple[Path, Result], network: SegmentationModel
@@ -133,6 +134,7 @@ def own_frames(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_calibration_on_own_frames(weights: Path, own_frames: Path, tmp_path: Path) -> None:
     out = tmp_path / 'engine'
     dataset = own_frames / 'own.yaml'
@@ -148,6 +150,7 @@ def test_calibration_on_own_frames(weights: Path, own_frames: Path, tmp_path: Pa
     assert manifest.provenance['command'].endswith('--calibrate own.yaml')
 
 
+@pytest.mark.slow
 def test_hugging_face_folder(own_frames: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / 'segformer-b0', tmp_path / 'engine'
     SegformerForSemanticSegmentation(SegformerConfig(num_labels=19)).save_pretrained(folder)  # type: ignore[call-arg]
@@ -249,6 +252,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path, dict[str, torch.Tensor]], object], 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', CHECKPOINTS)
 def test_faulty_checkpoint(kind: str, network: SegmentationModel, tmp_path: Path) -> None:
     write, message = CHECKPOINTS[kind]

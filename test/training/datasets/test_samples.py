@@ -355,6 +355,7 @@ def test_faults_in_workers_are_one_line(data: Path, workers: int) -> None:
     assert str(fault.value).startswith(str(data)) and frame_name(2) in str(fault.value)
 
 
+@pytest.mark.slow
 def test_validation_shows_whole_images(data: Path) -> None:
     config = ValidationData.model_validate({'images': {'kind': 'cityscapes'}})
     native = list(validation_loader(open_validation(config, root=data, cache=data)))

@@ -71,6 +71,7 @@ def gain_of_whole(path: Path) -> float:
     return float(manifest.provenance['gain'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('old', [False, True])
 def test_two_builds_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
     """The one that ends last stays, whole, whatever was there when it began."""
@@ -99,6 +100,7 @@ def test_artifact_of_another_calibration_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_build_leaves_the_old_bundle_whole(tmp_path: Path) -> None:
     out = tmp_path / 'bundle'
     build(out, 1)

@@ -117,6 +117,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, De
     return path, *bundle(path, TinyModel())
 
 
+@pytest.mark.slow
 def test_bundle_expects_what_the_network_computes_eagerly(
     tiny: tuple[Path, np.ndarray, DeployGraph],
 ) -> None:
@@ -131,6 +132,7 @@ def test_bundle_expects_what_the_network_computes_eagerly(
     assert {a.backend for a in read_manifest(path).artifacts} == {'openvino', 'torch'}
 
 
+@pytest.mark.slow
 def test_compiles_without_avx512(
     tiny: tuple[Path, np.ndarray, DeployGraph], older_cpu: Callable[..., None]
 ) -> None:
@@ -151,6 +153,7 @@ def test_torch_artifact_is_fused_and_channels_last(
     assert str(Path(__file__).parents[3]).encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['energy', 'mahalanobis'])
 def test_post_hoc_score_becomes_an_engine(model: TinyModel, tmp_path: Path, name: str) -> None:
     statistics = None

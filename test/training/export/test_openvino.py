@@ -62,6 +62,7 @@ def run(model: ov.Model, x: np.ndarray) -> list[np.ndarray]:
     return [results[i] for i in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('align_corners', [True, False])
 @pytest.mark.parametrize('size', [(23, 31), (6, 9), (3, 4), (1, 20), (40, 1)])
 def test_final_upsampling_becomes_products(size: tuple[int, int], align_corners: bool) -> None:
@@ -139,6 +140,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_int8_bundle_says_so_and_runs(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert {a.backend: a.precision for a in manifest.artifacts} == {
@@ -154,6 +156,7 @@ def test_int8_bundle_says_so_and_runs(bundle: Path) -> None:
     assert parity.label_agreement >= BOUNDS['int8'].label_agreement
 
 
+@pytest.mark.slow
 def test_int8_compiles_without_avx512(bundle: Path, older_cpu: Callable[..., None]) -> None:
     older_cpu(bundle)
 

@@ -35,6 +35,8 @@ from multishift_training.export.program import export_program
 from multishift_training.export.to_onnx import to_onnx
 from multishift_training.models.segformer import SegFormer, Variant
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 5
 CALIBRATION = Calibration(
     knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],

@@ -51,6 +51,7 @@ def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_log_has_a_line_for_each_epoch(run: Path) -> None:
     log = log_of(run)
     stages = ['closed_world', 'closed_world', 'uncertainty', 'features']
@@ -100,6 +101,7 @@ def test_best_weights_are_those_of_the_last_stage(run: Path) -> None:
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_best_weights_are_those_of_the_best_epoch(
     content: Callable[..., Content],
     stages: dict[str, Content],
@@ -162,6 +164,7 @@ def test_options_replace_what_the_configuration_says(
     assert weight.is_contiguous()
 
 
+@pytest.mark.slow
 def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     bundle = tmp_path / 'engine'
     result = CliRunner().invoke(
@@ -196,6 +199,7 @@ def test_truncated_checkpoint(run: Path, tmp_path: Path) -> None:
         trained.open_trained(path)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
     with safe_open(run / 'best.safetensors', framework='pt') as file:
         metadata = file.metadata()
@@ -241,6 +245,7 @@ def is_running(key: str) -> bool:
     return key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))
 
 
+@pytest.mark.slow
 def test_stage_moves_what_it_says(
     content: Callable[..., Content],
     stages: dict[str, Content],
@@ -272,6 +277,7 @@ def test_stage_moves_what_it_says(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('batch_size', 'accumulate'), [(4, 1), (2, 2)])
 def test_learning_rate_moves_over_the_stage(
     batch_size: int,
@@ -300,6 +306,7 @@ def test_learning_rate_moves_over_the_stage(
     assert rates == pytest.approx([0.001, 0.00075, 0.0005, 0.00025, 0.001, 0.0005])
 
 
+@pytest.mark.slow
 def test_accumulated_gradient_is_the_mean_of_its_batches(
     content: Callable[..., Content],
     stages: dict[str, Content],
@@ -329,6 +336,7 @@ def test_accumulated_gradient_is_the_mean_of_its_batches(
     assert len(accumulated) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stride', [1, 3])
 def test_losses_are_taken_at_every_nth_pixel(
     stride: int,
@@ -410,6 +418,7 @@ def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_mask_network(
     content: Callable[..., Content],
     folder: Path,

@@ -52,6 +52,7 @@ def whole(short: Content, new_folder: Callable[[], Path]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_loss_that_is_no_number(
     short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +134,7 @@ def full_disk(path: Path) -> Iterator[Path]:
     raise AssertionError('was written')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='the system has no full device')
 @pytest.mark.parametrize(
     'where', ['state', 'best weights', 'log', 'configuration', 'bad batch', 'curves']
@@ -358,6 +360,7 @@ def test_method_of_pairs_needs_partners(
     )
 
 
+@pytest.mark.slow
 def test_batch_of_one_image_is_found_at_once(
     short: Content, content: Callable[..., Content], stages: dict[str, Content], folder: Path
 ) -> None:
@@ -383,6 +386,7 @@ def test_stage_whose_losses_reach_nothing_that_learns(
     )
 
 
+@pytest.mark.slow
 def test_monitor_that_cannot_be_measured(
     short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,6 +409,7 @@ def test_monitor_without_labels_is_found_at_once(
     assert not (folder / 'last.pt').exists()
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(short: Content, folder: Path, tmp_path: Path) -> None:
     save_file({'trunk.weight': torch.zeros(3)}, tmp_path / 'other.safetensors')
     message = fault({**short, 'weights': 'other.safetensors'}, folder, tmp_path)

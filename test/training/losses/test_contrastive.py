@@ -84,6 +84,7 @@ def assert_equals_brute_force(
         torch.testing.assert_close(gradient, wanted, rtol=1e-10, atol=1e-12, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('third_term', THIRD_TERMS)
 @pytest.mark.parametrize('values', [spread, tied, heavy_tailed, constant])
 @pytest.mark.parametrize('device', DEVICES)

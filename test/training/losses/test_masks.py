@@ -256,6 +256,7 @@ def test_more_classes_than_queries_leave_classes_unmatched() -> None:
     assert len(set(found.classes.tolist())) == 2
 
 
+@pytest.mark.slow
 def test_every_part_of_the_prediction_learns_over_steps() -> None:
     """The second stage on masks, which the released code does not reach."""
     prediction, labels = random_batch(4)

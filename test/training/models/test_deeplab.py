@@ -52,6 +52,7 @@ def channels_last(model: DeepLabV3Plus) -> Iterator[DeepLabV3Plus]:
 # Of whole networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(33, 50), (16, 31)])
 def test_any_image_size(model: DeepLabV3Plus, name: str, size: tuple[int, int]) -> None:
     image = torch.randn(2, 3, *size)
@@ -85,6 +86,7 @@ def test_score_starts_as_the_classifiers_energy(model: DeepLabV3Plus) -> None:
         assert not torch.allclose(model.uncertainty(feature), energy)
 
 
+@pytest.mark.slow
 def test_gradients_reach_what_they_should(model: DeepLabV3Plus) -> None:
     entry = next(model.backbone.parameters())
     running = next(b for key, b in model.backbone.named_buffers() if key.endswith('running_mean'))
@@ -103,6 +105,7 @@ def test_gradients_reach_what_they_should(model: DeepLabV3Plus) -> None:
     assert to_backbone.any() and to_classifier.any()
 
 
+@pytest.mark.slow
 def test_network_exports(model: DeepLabV3Plus) -> None:
     image = torch.randn(1, 3, 17, 30)
     with torch.no_grad():
@@ -112,6 +115,7 @@ def test_network_exports(model: DeepLabV3Plus) -> None:
     torch.testing.assert_close(exported.score, expected.score)
 
 
+@pytest.mark.slow
 def test_channels_last_holds_from_end_to_end(channels_last: DeepLabV3Plus) -> None:
     formats = {}
 
@@ -203,6 +207,7 @@ def _conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.conv2d(x, conv.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('as_published_for', ['wideresnet38', 'resnet50'])
 def test_decoder_is_the_published_one(as_published_for: str) -> None:
     decoder = {
@@ -325,6 +330,7 @@ def _weights(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('golden', GOLDEN, ids=lambda golden: golden.backbone)
 def test_same_numbers_as_the_published_code(golden: _Golden) -> None:
     model = DeepLabV3Plus(BACKBONES[golden.backbone](), 19).eval()
@@ -435,6 +441,7 @@ def test_resnet50_layouts_have_the_published_keys() -> None:
     assert _any(imagenet.extra, 'fc.bias')
 
 
+@pytest.mark.slow
 def test_resnet101_takes_the_stem_of_the_file() -> None:
     model = _on_meta('resnet101').eval()
     before = model.state_dict().keys()
@@ -464,6 +471,7 @@ def test_resnet101_takes_the_stem_of_the_file() -> None:
     assert model.state_dict().keys() == before
 
 
+@pytest.mark.slow
 def test_deep_stem_keeps_the_memory_format_and_runs() -> None:
     backbone = ResNet(101).to(memory_format=torch.channels_last).eval()
     backbone.set_stem(True)

@@ -110,6 +110,7 @@ def in_file(model: Mask2Former) -> dict[str, torch.Tensor]:
     return {key: torch.cat(p) if len(p) > 1 else p[0] for key, p in parts.items()}
 
 
+@pytest.mark.slow
 def test_keys_and_shapes_are_the_published_ones(published):
     table = Path(__file__).parents[1] / 'keys/mask2former_keys.tsv'
     with table.open() as lines:
@@ -126,6 +127,7 @@ def test_keys_and_shapes_are_the_published_ones(published):
         assert torch.equal(taken, tensor), key
 
 
+@pytest.mark.slow
 def test_loads_a_file_without_uncertainty_head(published, tmp_path):
     stored = {
         f'module.{key}': tensor.contiguous()
@@ -145,6 +147,7 @@ def test_loads_a_file_without_uncertainty_head(published, tmp_path):
         assert torch.equal(tensor, expected[key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(1, 3, 65, 97), (2, 3, 32, 41)])
 @torch.no_grad()
 def test_any_size_gives_outputs_of_that_size(published, shape):
@@ -168,6 +171,7 @@ def test_any_size_gives_outputs_of_that_size(published, shape):
     assert small.score.shape == (batch, 17, 25)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_score_starts_as_the_classifier_s(published):
     model = mask2former_resnet50(7).eval()
@@ -180,6 +184,7 @@ def test_the_score_starts_as_the_classifier_s(published):
     assert after.logits.shape == (1, 7, 40, 40)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_score_pass_the_uncertainty_head_alone():
     model = mask2former_resnet50(19).train()
     model.init_uncertainty_from_classifier()
@@ -206,6 +211,7 @@ def test_gradients_of_the_score_pass_the_uncertainty_head_alone():
     assert not norms.keys() & dict(model.named_parameters()).keys()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_training_mode_changes_no_output_but_where_classes_are_joined_first(published):
     image = torch.randn(1, 3, 61, 64)
@@ -456,6 +462,7 @@ class Maps(torch.nn.Module):
         return prediction.logits, prediction.score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder', ['swin'], indirect=True)
 @torch.no_grad()
 def test_exports_as_one_graph(folder):

@@ -93,6 +93,7 @@ def test_has_the_published_number_of_parameters(name: str) -> None:
     assert round((count - head) / 1e6, 1) == PUBLISHED_SIZES[name.removeprefix('segformer_')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', Form)
 @pytest.mark.parametrize('name', VARIANTS)
 def test_shapes(name: str, form: Form) -> None:
@@ -152,6 +153,7 @@ def test_refuses_an_image_too_small_for_its_attention() -> None:
     assert tiny()(torch.randn(1, 3, MIN_SIDE, MIN_SIDE)).logits.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', Form)
 def test_exports_to_openvino(form: Form) -> None:
     model, image = tiny(form), torch.randn(1, 3, 65, 97)
@@ -183,6 +185,7 @@ def test_equals_transformers(size: tuple[int, int], tmp_path: Path) -> None:
     torch.testing.assert_close(prediction.score, enlarged(energy, size)[:, 0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_uses_all_of_a_folder_of_the_smallest_network(tmp_path: Path) -> None:
     variant = VARIANTS['segformer_b0']
     saved(SegformerForSemanticSegmentation(config(variant)), tmp_path)
@@ -446,6 +449,7 @@ def test_adapting_keeps_mode_and_type() -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float64}
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_fit_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     weights = mmsegmentation_weights(TINY)
     del weights['backbone.layers.2.1.0.attn.attn.in_proj_weight']
