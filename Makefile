@@ -13,6 +13,7 @@ help:
 	@echo 'make quick   the tests that take little time and need neither ROS nor a GPU'
 	@echo 'make demo    drive the sample bag through the node over DDS; writes demo-report/'
 	@echo 'make lint    only style and types'
+	@echo 'make docs    the reference of both packages; writes build/docs/'
 	@echo 'make clean   remove the environment and everything built'
 	@echo 'make gpu-pack, make gpu, make gpu-train   see docs/gpu.md'
 
@@ -24,6 +25,9 @@ quick: $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	$(BIN)/multishift demo --out demo-report --force
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/api.py build/docs
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

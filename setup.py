@@ -107,6 +107,7 @@ setup(
         'dev': [
             'colcon-common-extensions',
             'mypy',
+            'pdoc',
             'pytest',
             'pytest-xdist',
             'ruff',

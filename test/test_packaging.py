@@ -72,6 +72,7 @@ def test_every_ros_import_is_a_dependency() -> None:
     assert ros <= declared
 
 
+@pytest.mark.slow
 def test_wheel_holds_both_packages_and_their_data(wheel_prefix: Path) -> None:
     [site] = wheel_prefix.glob('lib/python*/site-packages')
     for package, folder in ((NAME, NAME), ('multishift_training', 'training/multishift_training')):
@@ -125,6 +126,7 @@ def test_entry_points_lead_somewhere(group: str, name: str) -> None:
     assert callable(points.pop().load())
 
 
+@pytest.mark.slow
 def test_colcon_puts_the_node_where_ros2_run_looks(sources: Path, tmp_path: Path) -> None:
     colcon = shutil.which('colcon', path=str(Path(sys.executable).parent))
     if colcon is None:

@@ -121,6 +121,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / 'bundle'))
 
 
+@pytest.mark.slow
 def test_bundle_is_replaced_and_nothing_else(tmp_path: Path, papers: Path, bundle: Path) -> None:
     empty = tmp_path / 'empty'
     empty.mkdir()

@@ -254,6 +254,7 @@ def test_make_bag_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert values == [0, VOID, NOVEL]
 
 
+@pytest.mark.slow
 def test_the_sample_drive_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
     for name, seed in (('a', 3), ('b', 3), ('c', 4)):
         write_sample_bag(tmp_path / f'{name}.mcap', seed=seed, seconds=1, rate=2, size=(96, 128))
@@ -263,6 +264,7 @@ def test_the_sample_drive_is_the_same_bytes_for_the_same_seed(tmp_path: Path) ->
     assert first != other
 
 
+@pytest.mark.slow
 def test_sample_drive_command_follows_the_conventions(tmp_path: Path) -> None:
     out = tmp_path / 's.mcap'
     arguments = f'{out} --seconds 1 --rate 3 --height 96 --width 128'.split()

@@ -173,7 +173,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return root, json.loads(done.stdout)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('name', CASES)
 def test_refused_before_torch_is_loaded(name: str, runs: tuple[Path, dict[str, Any]]) -> None:
     root, found = runs
