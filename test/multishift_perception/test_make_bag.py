@@ -71,10 +71,8 @@ def test_frames_labels_and_camera_info_share_their_stamps(
             assert message.header.frame_id == 'cam_optical_frame'
             by_topic.setdefault(topic, []).append(message)
     stamps = {t: [bags.stamp_ns(m) - bags.EPOCH_NS for m in ms] for t, ms in by_topic.items()}
-    assert stamps == dict.fromkeys(
-        ('/cam/image_raw', '/cam/camera_info', '/cam/ground_truth/labels'),
-        [0, 250_000_000, 500_000_000],
-    )
+    topics = ('/cam/image_raw', '/cam/camera_info', '/cam/ground_truth/labels')
+    assert stamps == {topic: [0, 250_000_000, 500_000_000] for topic in topics}
     # Natural order, and RGB: the red of 200 comes first.
     assert [m.data[:3].tolist() for m in by_topic['/cam/image_raw']] == [
         [200, 0, 2],

@@ -48,7 +48,6 @@ def wait_for_output(process: Process) -> str:
     raise AssertionError('no output')
 
 
-@pytest.mark.slow
 def test_waits_for_the_end_and_ticks(processes: Processes, stays: tuple[str, ...]) -> None:
     other = processes.start(*stays)
     ticks: list[int] = []
@@ -57,7 +56,6 @@ def test_waits_for_the_end_and_ticks(processes: Processes, stays: tuple[str, ...
     assert other.exit_code is None
 
 
-@pytest.mark.slow
 def test_stops_a_process_that_stays(processes: Processes, stays: tuple[str, ...]) -> None:
     process = processes.start(*stays)
     assert wait_for_output(process) == 'on\n'
@@ -65,7 +63,6 @@ def test_stops_a_process_that_stays(processes: Processes, stays: tuple[str, ...]
     assert process.exit_code == 0
 
 
-@pytest.mark.slow
 def test_ends_everything_after_an_error(tmp_path: Path, stays: tuple[str, ...]) -> None:
     with pytest.raises(RuntimeError):
         with Processes(logs=tmp_path, environment={'DEMO': 'on'}) as group:
@@ -75,7 +72,6 @@ def test_ends_everything_after_an_error(tmp_path: Path, stays: tuple[str, ...]) 
     assert process.exit_code == 0
 
 
-@pytest.mark.slow
 def test_a_signal_to_end_ends_everything(tmp_path: Path, stays: tuple[str, ...]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as raised:
@@ -88,7 +84,6 @@ def test_a_signal_to_end_ends_everything(tmp_path: Path, stays: tuple[str, ...])
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.slow
 def test_a_death_ends_the_wait_and_shows_the_log(
     processes: Processes, stays: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,7 +94,6 @@ def test_a_death_ends_the_wait_and_shows_the_log(
     assert 'No module named no_such_module_anywhere' in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_patience_ends(processes: Processes, stays: tuple[str, ...]) -> None:
     with pytest.raises(MultishiftError, match='the stays is not done after 0 s'):
         processes.wait(processes.start(*stays), patience_s=0)
