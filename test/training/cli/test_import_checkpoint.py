@@ -82,6 +82,7 @@ def test_bundle_gives_the_labels_of_the_network(
     assert np.allclose(found.score, prediction.score.numpy(), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_command_says_what_it_did(imported: tuple[Path, Result]) -> None:
     out, result = imported
     assert 'layout: multishift' in result.output
@@ -92,6 +93,7 @@ def test_command_says_what_it_did(imported: tuple[Path, Result]) -> None:
     assert result.stdout.endswith(f'next: multishift replay BAG --engine {out} --out report\n')
 
 
+@pytest.mark.slow
 def test_manifest_says_where_it_comes_from(imported: tuple[Path, Result], weights: Path) -> None:
     manifest = read_manifest(imported[0])
     assert manifest.model == 'deeplabv3plus_compact'

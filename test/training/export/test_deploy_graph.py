@@ -139,6 +139,7 @@ def test_compiles_without_avx512(
     older_cpu(tiny[0])
 
 
+@pytest.mark.slow
 def test_torch_artifact_is_fused_and_channels_last(
     tiny: tuple[Path, np.ndarray, DeployGraph],
 ) -> None:

@@ -161,6 +161,7 @@ def test_int8_compiles_without_avx512(bundle: Path, older_cpu: Callable[..., Non
     older_cpu(bundle)
 
 
+@pytest.mark.slow
 def test_int8_leaves_both_ends_in_float32(bundle: Path) -> None:
     model = ov.Core().read_model(bundle / 'openvino.xml')
     products = [n for n in model.get_ordered_ops() if 'Convolution' in n.get_type_name()]
@@ -203,6 +204,7 @@ class Wrong:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('share', 'right'), [(0.005, 'fp32'), (0.03, 'int8'), (0.06, None)])
 def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: str | None) -> None:
     probe = ProbeSet.load(bundle / 'probe.npz')

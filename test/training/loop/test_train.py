@@ -70,6 +70,7 @@ def test_log_has_a_line_for_each_epoch(run: Path) -> None:
     assert log[2]['ap_max_softmax'] == log[1]['ap_max_softmax']
 
 
+@pytest.mark.slow
 def test_tensorboard_has_curves_and_images(run: Path) -> None:
     events = EventAccumulator(str(run)).Reload()
     for entry in log_of(run):
@@ -87,10 +88,12 @@ def test_tensorboard_has_curves_and_images(run: Path) -> None:
         assert (images[0].height, images[0].width) == (96, 3 * 160)
 
 
+@pytest.mark.slow
 def test_configuration_is_kept(run: Path, content: Callable[..., Content]) -> None:
     assert read_config(run / 'config.yaml') == TrainConfig.model_validate(content())
 
 
+@pytest.mark.slow
 def test_best_weights_are_those_of_the_last_stage(run: Path) -> None:
     model, config, metrics = trained.open_trained(run / 'best.safetensors')
     assert config == read_config(run / 'config.yaml')
@@ -124,6 +127,7 @@ def test_best_weights_are_those_of_the_best_epoch(
     assert moved(seen[3, 0], seen[4, 0]) == {'uncertainty.proxy.weight'}
 
 
+@pytest.mark.slow
 def test_run_that_is_done_is_left_alone(run: Path, content: Callable[..., Content]) -> None:
     names = ('best.safetensors', 'last.pt', 'log.jsonl')
     before = [(run / name).read_bytes() for name in names]
@@ -131,6 +135,7 @@ def test_run_that_is_done_is_left_alone(run: Path, content: Callable[..., Conten
     assert [(run / name).read_bytes() for name in names] == before
 
 
+@pytest.mark.slow
 def test_says_how_to_build_the_engine(
     run: Path, content: Callable[..., Content], tmp_path: Path
 ) -> None:
@@ -192,6 +197,7 @@ def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     assert np.allclose(outputs[1].score, score.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_truncated_checkpoint(run: Path, tmp_path: Path) -> None:
     path = tmp_path / 'cut.safetensors'
     path.write_bytes((run / 'best.safetensors').read_bytes()[:5000])
@@ -210,6 +216,7 @@ def test_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
         trained.open_trained(tmp_path / 'other.safetensors')
 
 
+@pytest.mark.slow
 def test_checkpoint_of_partners_that_have_another_name_now(run: Path, tmp_path: Path) -> None:
     trained_before = tmp_path / 'before.safetensors'
     with safe_open(run / 'best.safetensors', framework='pt') as file:
