@@ -6,20 +6,28 @@ BIN := $(VENV)/bin
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 
-.PHONY: help test demo lint clean gpu gpu-pack gpu-train
+.PHONY: help test quick demo docs lint clean gpu gpu-pack gpu-train
 
 help:
 	@echo 'make test    check style and types, and run the tests'
+	@echo 'make quick   the tests that take little time and need neither ROS nor a GPU'
 	@echo 'make demo    drive the sample bag through the node over DDS; writes demo-report/'
 	@echo 'make lint    only style and types'
+	@echo 'make docs    the reference of both packages; writes build/docs/'
 	@echo 'make clean   remove the environment and everything built'
 	@echo 'make gpu-pack, make gpu, make gpu-train   see docs/gpu.md'
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+quick: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not (slow or ros or gpu or gpu_dry)'
+
 demo: $(VENV)/.ready
 	$(BIN)/multishift demo --out demo-report --force
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/api.py build/docs
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -115,6 +115,7 @@ setup(
             'colcon-common-extensions',
             'efficientnet-lite-pytorch',  # the reference that ours is compared with
             'mypy',
+            'pdoc',
             'pytest',
             'pytest-xdist',
             'ruff',

@@ -47,6 +47,8 @@ class ColorModel(SegmentationModel):
     """
 
     input_scale = IMAGENET
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -38,6 +38,7 @@ def run(script: str, home: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_reported_or_left_in_the_home_folder(tmp_path: Path) -> None:
     done = run(IMPORTS, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -72,6 +72,7 @@ def test_every_ros_import_is_a_dependency() -> None:
     assert ros <= declared
 
 
+@pytest.mark.slow
 def test_wheel_holds_both_packages_and_their_data(wheel_prefix: Path) -> None:
     [site] = wheel_prefix.glob('lib/python*/site-packages')
     for package, folder in ((NAME, NAME), ('multishift_training', 'training/multishift_training')):
@@ -86,6 +87,7 @@ def test_wheel_holds_both_packages_and_their_data(wheel_prefix: Path) -> None:
         assert expected - installed == set()
 
 
+@pytest.mark.slow
 def test_wheel_shares_what_ros_looks_for(wheel_prefix: Path) -> None:
     share = wheel_prefix / 'share'
     assert (share / 'ament_index/resource_index/packages' / NAME).exists()
@@ -96,10 +98,11 @@ def test_wheel_shares_what_ros_looks_for(wheel_prefix: Path) -> None:
                 assert (share / NAME / file.relative_to(ROOT)).exists()
 
 
+@pytest.mark.slow
 def test_installed_command_runs(wheel_prefix: Path, tmp_path: Path) -> None:
     [site] = wheel_prefix.glob('lib/python*/site-packages')
     environment = {**os.environ, 'PYTHONPATH': str(site)}
-    command = [wheel_prefix / 'bin/multishift', '--version']
+    command = [str(wheel_prefix / 'bin/multishift'), '--version']
     said = subprocess.run(
         command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
@@ -125,6 +128,7 @@ def test_entry_points_lead_somewhere(group: str, name: str) -> None:
     assert callable(points.pop().load())
 
 
+@pytest.mark.slow
 def test_colcon_puts_the_node_where_ros2_run_looks(sources: Path, tmp_path: Path) -> None:
     colcon = shutil.which('colcon', path=str(Path(sys.executable).parent))
     if colcon is None:
@@ -151,6 +155,7 @@ def test_every_requirement_is_pinned() -> None:
     assert 'torch==2.13.0' in pins
 
 
+@pytest.mark.slow
 def test_readme_describes_the_package(wheel_prefix: Path) -> None:
     [file] = wheel_prefix.glob('lib/python*/site-packages/multishift_perception-*/METADATA')
     about = message_from_string(file.read_text())
@@ -158,6 +163,7 @@ def test_readme_describes_the_package(wheel_prefix: Path) -> None:
     assert about.get_payload().strip() == (ROOT / 'README.md').read_text().strip()
 
 
+@pytest.mark.slow
 def test_torch_comes_with_extras_alone(wheel_prefix: Path) -> None:
     [file] = wheel_prefix.glob('lib/python*/site-packages/multishift_perception-*/METADATA')
     needs = message_from_string(file.read_text()).get_all('Requires-Dist')

@@ -33,6 +33,7 @@ def bag(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_replay_without_torch(tiny_bundle: Path, bag: Path, tmp_path: Path) -> None:
     arguments = ('replay', bag, '--engine', tiny_bundle, '--report', tmp_path)
     done = run(COMMAND, 'torch', arguments=arguments)
@@ -41,6 +42,7 @@ def test_replay_without_torch(tiny_bundle: Path, bag: Path, tmp_path: Path) -> N
     assert 'backend openvino on cpu' in done.stderr
 
 
+@pytest.mark.slow
 def test_engine_commands_without_torch(tiny_bundle: Path) -> None:
     verified = run(COMMAND, 'torch', arguments=('engine', 'verify', tiny_bundle))
     assert verified.returncode == 0, verified.stderr
@@ -53,6 +55,7 @@ def test_engine_commands_without_torch(tiny_bundle: Path) -> None:
     assert 'they need a torch artifact, and torch' in timed.stdout
 
 
+@pytest.mark.slow
 def test_node_and_demo_import_without_torch() -> None:
     pytest.importorskip('rclpy')
     script = (
@@ -74,6 +77,7 @@ def test_node_without_ros(missing: str) -> None:
     assert missing in line and "`pip install '.[ros]'` in the checkout" in line
 
 
+@pytest.mark.slow
 def test_training_without_torch(tmp_path: Path) -> None:
     config = Path(__file__).parents[1] / 'config' / 'training' / 'sample.yaml'
     done = run(COMMAND, 'torch', arguments=('train', config, '--out', tmp_path / 'run'))

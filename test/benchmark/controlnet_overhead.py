@@ -16,7 +16,7 @@ from pathlib import Path
 import statistics
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ def street() -> Scene:
 
 def main(base: Path, controlnet: Path, steps: int) -> None:
     """Print a Markdown table."""
-    precision = 'fp16' if torch.cuda.is_available() else 'fp32'
+    precision: Literal['fp16', 'fp32'] = 'fp16' if torch.cuda.is_available() else 'fp32'
     painter = ControlNet(
         ControlNetGenerator(
             kind='controlnet', base=base, controlnet=controlnet, steps=steps, precision=precision

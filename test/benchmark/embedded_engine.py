@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 import sys
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -38,8 +39,9 @@ def frames(drive: Drive, size: tuple[int, int], conditions: list[str]) -> Iterat
 def main(checkpoint: Path) -> None:
     """Print a Markdown table by condition."""
     model, origin = trained.open_trained(checkpoint)
-    segmentation = Grouped(lambda: SegmentationMetrics(len(CITYSCAPES)))
-    head, softmax = Grouped(AnomalyMetrics), Grouped(AnomalyMetrics)
+    segmentation: Grouped[Any, Any] = Grouped(lambda: SegmentationMetrics(len(CITYSCAPES)))
+    head: Grouped[Any, Any] = Grouped(AnomalyMetrics)
+    softmax: Grouped[Any, Any] = Grouped(AnomalyMetrics)
     conditions: list[str] = []
     drive = Drive(SEED, split='demo', seconds=SECONDS)
     for batch in predict_batches(

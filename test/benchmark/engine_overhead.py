@@ -43,7 +43,7 @@ def calls(bundle: Path) -> dict[str, Callable[[], object]]:
     file = bundle / manifest.artifact('openvino').file
     request = ov.Core().compile_model(file, 'CPU', OPTIONS).create_infer_request()
     model = create(manifest.model, num_classes=len(manifest.classes))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     eager = DeployGraph(model, manifest.calibration).eval()
 
     def run_eager() -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import importlib
+import importlib.abc
 import importlib.machinery
 from pathlib import Path
 import sys
@@ -63,7 +64,7 @@ class _Inert(type):
         return args[0] if len(args) == 1 and callable(args[0]) else _Inert('made', (), {})
 
 
-class _StandIns:
+class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds empty modules for packages that are absent."""
 
     def __init__(self, roots: Sequence[str]) -> None:
@@ -82,7 +83,7 @@ class _StandIns:
 
 
 def _stand_in(*roots: str) -> None:
-    sys.meta_path.insert(0, _StandIns(roots))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _StandIns(roots))
 
 
 def _module(name: str, **content: Any) -> None:
@@ -207,7 +208,7 @@ def segformer(variant: int) -> Rivals:
     name = f'segformer_b{variant}'
     depths, channels, width = VARIANTS[name]
     published = SegformerForSemanticSegmentation(
-        SegformerConfig(
+        SegformerConfig(  # type: ignore[call-arg]
             depths=depths, hidden_sizes=channels, decoder_hidden_size=width, num_labels=19
         )
     ).eval()

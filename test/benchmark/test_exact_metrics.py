@@ -46,7 +46,7 @@ def images(
     data = []
     for _ in range(4):
         shares = [0.5, 0.4 - novel, novel, 0.1]
-        truth = rng.choice(np.uint8([0, 3, NOVEL, VOID]), (300, 200), p=shares)
+        truth = rng.choice(np.array([0, 3, NOVEL, VOID], np.uint8), (300, 200), p=shares)
         data.append((scores(rng, truth.ravel() == NOVEL).reshape(truth.shape), truth))
     return data
 
@@ -67,6 +67,7 @@ def assert_equals_scikit_learn(result: AnomalyResult, data: list[Image]) -> None
     assert result.fpr95_nearest == binned.result().fpr95_nearest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scores', [continuous, tied, small])
 @pytest.mark.parametrize('novel', [0.02, 6e-5])
 def test_many_files_give_what_scikit_learn_does(
@@ -114,17 +115,17 @@ def test_a_temporary_folder_goes_with_the_object() -> None:
 def test_without_both_kinds_of_pixels_there_is_no_result() -> None:
     metrics = ExactAnomalyMetrics()
     assert metrics.result() == AnomalyResult(None, None, None, 0, 0, 0.0)
-    metrics.update(np.float32([1, 2]), np.uint8([0, VOID]))
+    metrics.update(np.array([1, 2], np.float32), np.array([0, VOID], np.uint8))
     assert metrics.result() == AnomalyResult(None, None, None, 0, 1, 0.0)
 
 
 def test_wrong_scores_are_refused() -> None:
     metrics = ExactAnomalyMetrics()
     with pytest.raises(ValueError, match='NaN or infinite'):
-        metrics.update(np.float32([np.inf]), np.uint8([0]))
-    metrics.update(np.float32([1]), np.uint8([0]))
+        metrics.update(np.array([np.inf], np.float32), np.array([0], np.uint8))
+    metrics.update(np.array([1], np.float32), np.array([0], np.uint8))
     other = ExactAnomalyMetrics()
-    other.update(np.uint8([1]), np.uint8([0]))
+    other.update(np.array([1], np.uint8), np.array([0], np.uint8))
     with pytest.raises(ValueError, match='cannot mix uint8 scores with float'):
         metrics.merge(other)
 

@@ -45,6 +45,7 @@ def run(*arguments: str | Path, seconds: float = 400) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_whole_runs_on_a_cpu(scripts: Callable[[str], Any], tmp_path: Path) -> None:
     done = run(SCRIPTS, '--cpu', '--out', tmp_path)
     content = json.loads((tmp_path / 'gpu.json').read_text())
@@ -182,6 +183,7 @@ print(missing_here.ORIGIN, hasattr(click, 'ORIGIN'), multishift_training.__path_
 """
 
 
+@pytest.mark.slow
 def test_machine_gets_from_the_pack_what_it_lacks(tmp_path: Path) -> None:
     pack, site = tmp_path / 'pack', tmp_path / 'site'
     pack.mkdir()
@@ -226,6 +228,7 @@ def test_run_comes_back_in_pieces(scripts: Callable[[str], Any], tmp_path: Path)
         bringing.restore(out, tmp_path / 'third')
 
 
+@pytest.mark.slow
 def test_training_is_left_in_time_and_gone_on_with_elsewhere(tmp_path: Path) -> None:
     size = [64, 96]
     images = {'kind': 'sample_drive', 'split': 'train', 'frames': 2, 'seed': 1, 'size': size}

@@ -29,6 +29,9 @@ NAME = 'multishift_perception'
 TOO_LONG_S = 60.0
 
 
+pytestmark = pytest.mark.ros
+
+
 @pytest.fixture(autouse=True)
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An ament prefix with the node, a `ros2` that only takes notes, and a graph of our own."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_what_is_no_bag_stays(tmp_path: Path, papers: Path, force: bool) -> None
 
 
 def test_report(tmp_path: Path, papers: Path) -> None:
-    options = {'option': '--out', 'scraps': ('log', 'part_*')}
+    options: dict[str, Any] = {'option': '--out', 'scraps': ('log', 'part_*')}
     check_folder(tmp_path / 'a' / 'new', REPORT, force=False, **options)
     started = tmp_path / 'started'
     for name in ('log', '.bags.x', 'part_1'):
@@ -120,6 +121,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / 'bundle'))
 
 
+@pytest.mark.slow
 def test_bundle_is_replaced_and_nothing_else(tmp_path: Path, papers: Path, bundle: Path) -> None:
     empty = tmp_path / 'empty'
     empty.mkdir()

@@ -11,7 +11,7 @@ def test_what_the_node_writes_the_demo_reads() -> None:
     status = {'transport': 'raw', **{key: str(value) for key, value in values.items()}}
     read = FrameTally.read(status)
     assert (read.received, read.processed) == (9, 6)
-    assert read.dropped == {**dict.fromkeys(Drop, 0), 'stale': 2, 'engine': 1}
+    assert read.dropped == dict.fromkeys(Drop, 0) | {Drop.STALE: 2, Drop.ENGINE: 1}
 
 
 def test_unusable_frames_are_counted_under_causes_that_the_diagnostics_list() -> None:

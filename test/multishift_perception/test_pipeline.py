@@ -60,7 +60,7 @@ def test_resized_outputs_keep_their_type() -> None:
     labels = np.array([[0, 254]], np.uint8)
     assert resize_labels(labels, (2, 4)).tolist() == [[0, 0, 254, 254]] * 2
     for kind in (np.uint8, np.float32):
-        scores = resize_scores(labels.astype(kind), (1, 4))
+        scores = resize_scores(labels.astype(kind), (1, 4))  # type: ignore[type-var]
         assert scores.dtype == kind
         assert scores == pytest.approx(np.array([[0, 63.5, 190.5, 254]]), abs=0.5)
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the bars see, in seconds."""
     now = [0.0]
-    monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
+    monkeypatch.setattr('multishift_perception.progress.time.monotonic', lambda: now[0])
     return now
 
 

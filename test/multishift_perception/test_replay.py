@@ -261,6 +261,7 @@ def test_frames_that_the_bag_has_lost_are_counted(tmp_path: Path, engine: Engine
     assert 'counts 5 messages on /c/image_raw' in report.warnings[0]
 
 
+@pytest.mark.slow
 def test_warnings_are_shown_once_on_the_command_line_and_in_the_report(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:
@@ -280,6 +281,7 @@ def test_warnings_are_shown_once_on_the_command_line_and_in_the_report(
         assert count['sent'] == count['received'] + sum(count['dropped'].values())
 
 
+@pytest.mark.slow
 def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     bag = write_bag(tmp_path / 'a.mcap', labels=truth())
     out = tmp_path / 'report'
@@ -317,6 +319,7 @@ def test_replay_command_replaces_no_other_thing(tmp_path: Path, tiny_bundle: Pat
     assert [path.name for path in other.iterdir()] == ['metrics.json']
 
 
+@pytest.mark.slow
 def test_replay_on_a_full_disk(
     tmp_path: Path, tiny_bundle: Path, small_files: Callable[[int], AbstractContextManager[None]]
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 import struct
+from typing import Any
 import zlib
 
 from click.testing import CliRunner
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 import pytest
 
 from multishift_perception import bags
@@ -29,7 +31,7 @@ from multishift_perception.images.label_map import (
 CAMVID_MAP = Path(__file__).parents[3] / 'config' / 'labels' / 'camvid.yaml'
 
 
-def write_image(path: Path, value: object, size: tuple[int, int] = (4, 6)) -> None:
+def write_image(path: Path, value: ArrayLike, size: tuple[int, ...] = (4, 6)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.empty((*size, *np.shape(value)), np.uint8)
     pixels[:] = value
@@ -45,9 +47,9 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / 'images', tmp_path / 'labels'
 
 
-def run(folders: tuple[Path, Path], out: Path, **changes: object) -> int:
+def run(folders: tuple[Path, Path], out: Path, **changes: Any) -> int:
     images, labels = folders
-    arguments = {
+    arguments: dict[str, Any] = {
         'topic': '/cam/image_raw',
         'rate': 4.0,
         'labels': labels,
@@ -69,10 +71,8 @@ def test_frames_labels_and_camera_info_share_their_stamps(
             assert message.header.frame_id == 'cam_optical_frame'
             by_topic.setdefault(topic, []).append(message)
     stamps = {t: [bags.stamp_ns(m) - bags.EPOCH_NS for m in ms] for t, ms in by_topic.items()}
-    assert stamps == dict.fromkeys(
-        ('/cam/image_raw', '/cam/camera_info', '/cam/ground_truth/labels'),
-        [0, 250_000_000, 500_000_000],
-    )
+    topics = ('/cam/image_raw', '/cam/camera_info', '/cam/ground_truth/labels')
+    assert stamps == {topic: [0, 250_000_000, 500_000_000] for topic in topics}
     # Natural order, and RGB: the red of 200 comes first.
     assert [m.data[:3].tolist() for m in by_topic['/cam/image_raw']] == [
         [200, 0, 2],
@@ -168,11 +168,11 @@ def test_a_wrong_label_map_is_named(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_own_labels_pass_and_others_do_not() -> None:
-    good = np.uint8([[0, 18, NOVEL, VOID]])
+    good = np.array([[0, 18, NOVEL, VOID]], np.uint8)
     np.testing.assert_array_equal(apply_label_map(own_labels(), good, Path('x')), good)
     for value in (19, UNMAPPED):
         with pytest.raises(MultishiftError, match=f'label value {value}'):
-            apply_label_map(own_labels(), np.uint8([[value]]), Path('x'))
+            apply_label_map(own_labels(), np.array([[value]], np.uint8), Path('x'))
 
 
 def test_colour_renderings_are_no_labels(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def labels_in(bag: Path) -> list[list[int]]:
 def test_labels_of_few_bits_and_of_palettes_keep_their_values(
     tmp_path: Path, bits: int, palette: bool
 ) -> None:
-    values = np.uint8([[0, 1, 1, 0], [0, min(3, 2**bits - 1), 0, 1]])
+    values = np.array([[0, 1, 1, 0], [0, min(3, 2**bits - 1), 0, 1]], np.uint8)
     write_image(tmp_path / 'images' / 'a.png', (9, 9, 9), size=values.shape)
     (tmp_path / 'labels').mkdir()
     write_png(tmp_path / 'labels' / 'a.png', values, bits=bits, palette=palette)
@@ -252,6 +252,7 @@ def test_make_bag_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert values == [0, VOID, NOVEL]
 
 
+@pytest.mark.slow
 def test_the_sample_drive_is_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
     for name, seed in (('a', 3), ('b', 3), ('c', 4)):
         write_sample_bag(tmp_path / f'{name}.mcap', seed=seed, seconds=1, rate=2, size=(96, 128))
@@ -261,6 +262,7 @@ def test_the_sample_drive_is_the_same_bytes_for_the_same_seed(tmp_path: Path) ->
     assert first != other
 
 
+@pytest.mark.slow
 def test_sample_drive_command_follows_the_conventions(tmp_path: Path) -> None:
     out = tmp_path / 's.mcap'
     arguments = f'{out} --seconds 1 --rate 3 --height 96 --width 128'.split()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 import shutil
 import sqlite3
+from typing import Any
 
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
@@ -61,7 +62,7 @@ def texts(path: Path) -> list[str]:
     return found
 
 
-def write_mcap(path: Path, times: Sequence[int], **options: object) -> Path:
+def write_mcap(path: Path, times: Sequence[int], **options: Any) -> Path:
     with path.open('wb') as file:
         writer = McapWriter(file, **options)
         writer.start(profile='ros2')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mcap.writer import CompressionType, Writer
 import numpy as np
@@ -26,7 +27,7 @@ def message(i: int, size: int = 300) -> bytes:
     return bytes(TYPES.serialize_cdr(TYPES.types[bags.STRING](data=text), bags.STRING))
 
 
-def write_mcap(path: Path, **options: object) -> bytes:
+def write_mcap(path: Path, **options: Any) -> bytes:
     with path.open('wb') as file:
         writer = Writer(file, **options)
         writer.start(profile='ros2')
@@ -112,7 +113,7 @@ def test_damage_inside_a_whole_mcap_is_told_to_be_copied_again(
         read(tmp_path / 'a.mcap')
 
 
-def write_folder(folder: Path, *, size: int = 300, **options: object) -> Path:
+def write_folder(folder: Path, *, size: int = 300, **options: Any) -> Path:
     writer = BagFolder(folder, version=8, **options)
     with writer:
         connection = writer.add_connection('/t', bags.STRING, typestore=TYPES)

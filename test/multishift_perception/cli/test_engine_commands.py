@@ -45,6 +45,7 @@ def for_a_gpu(bundle: Path) -> Path:
 
 
 class TestInspect:
+    @pytest.mark.slow
     def test_what_does_not_run_here(self, for_a_gpu: Path) -> None:
         text = run('inspect', for_a_gpu).stdout
         assert '\n  here         cannot run on the GPU: ' in text
@@ -119,6 +120,7 @@ class TestVerify:
 
 
 class TestBench:
+    @pytest.mark.slow
     def test_every_backend_in_processes_of_their_own(
         self, tiny_bundle: Path, tiny_bundle_of_two: Path
     ) -> None:
@@ -145,6 +147,7 @@ class TestBench:
             assert row['roofline']['share_of_peak'] is None
         assert rows[1]['times_torch_range'] == [1, 1]
 
+    @pytest.mark.slow
     def test_table(self, tiny_bundle: Path) -> None:
         done = run('bench', tiny_bundle, '--backend', 'openvino', '--seconds', '0.05')
         header, row, roofline = done.stdout.splitlines()

@@ -65,6 +65,7 @@ def test_every_command_has_help(command: list[str]) -> None:
     assert 'Usage:' in result.output
 
 
+@pytest.mark.slow
 def test_threads_of_torch_sleep_while_they_wait() -> None:
     script = (
         'import contextlib, sys; from multishift_perception.cli.main import main\n'
@@ -122,6 +123,7 @@ def test_training_command_without_training(monkeypatch: pytest.MonkeyPatch) -> N
         cli.multishift.get_command(None, 'train')
 
 
+@pytest.mark.slow
 def test_verify_and_inspect_a_bundle(tiny_bundle: Path) -> None:
     done = multishift('engine', 'verify', tiny_bundle)
     assert done.returncode == 0, done.stderr

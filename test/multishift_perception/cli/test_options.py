@@ -162,6 +162,7 @@ class TestSources:
         assert said.exit_code == 2
         assert 'do not go together: give one' in said.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         'choice', [['--cameras', 'left, front'], ['--topic', '/front/image_raw']]
     )
@@ -179,6 +180,7 @@ class TestSources:
 
 
 class TestHowMuchIsSaid:
+    @pytest.mark.slow
     @pytest.mark.parametrize('before', [True, False])
     def test_quiet(self, before: bool, tmp_path: Path) -> None:
         words = ['sample-drive', str(tmp_path / 'd.mcap'), '--seconds', '0.2']
@@ -200,6 +202,7 @@ class TestHowMuchIsSaid:
         invoke('engine', 'bench', 'nowhere', '--verbose')
         assert logging.getLogger('multishift_perception').level == level
 
+    @pytest.mark.slow
     @pytest.mark.parametrize('word', ['', '--verbose', '--quiet'])
     def test_engine(self, word: str, bag: Path, tiny_bundle: Path, tmp_path: Path) -> None:
         words = ['replay', bag, '--engine', tiny_bundle, '--out', tmp_path / 'out', word]

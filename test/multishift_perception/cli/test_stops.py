@@ -19,6 +19,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 
+pytestmark = pytest.mark.slow
+
 SmallDisk = Callable[..., 'subprocess.CompletedProcess[str]']
 
 SMALL = ('--height', '96', '--width', '160')

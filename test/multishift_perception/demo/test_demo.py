@@ -52,6 +52,8 @@ def demo(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
 
 
+@pytest.mark.slow
+@pytest.mark.ros
 def test_metrics_latency_and_pictures_of_a_drive(
     drive: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -78,6 +80,8 @@ def test_metrics_latency_and_pictures_of_a_drive(
             assert (info.width, info.header.frame_id) == (SIZE[1], 'left_optical_frame')
 
 
+@pytest.mark.slow
+@pytest.mark.ros
 def test_some_cameras_whose_stamps_no_live_camera_would_set_and_no_bags_left(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:

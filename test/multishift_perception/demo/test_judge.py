@@ -102,17 +102,17 @@ def test_outputs_of_cameras_with_different_lags_and_of_one_that_is_silent(
 ) -> None:
     lags = {'front': 0, 'left': 60_000_000}
     with (tmp_path / 'drive.mcap').open('wb') as file:
-        bag = McapWriter(file)
-        bag.start(profile='ros2')
-        schema = bag.register_schema(bags.IMAGE, 'ros2msg', b'')
+        writer = McapWriter(file)
+        writer.start(profile='ros2')
+        schema = writer.register_schema(bags.IMAGE, 'ros2msg', b'')
         channels = {
-            c: bag.register_channel(f'/{c}/image_raw', 'cdr', schema)
+            c: writer.register_channel(f'/{c}/image_raw', 'cdr', schema)
             for c in ('front', 'left', 'rear')
         }
         for i in range(1, 5):
             for camera, lag in lags.items():
-                bag.add_message(channels[camera], i * STEP, black(i * STEP - lag), 0)
-        bag.finish()
+                writer.add_message(channels[camera], i * STEP, black(i * STEP - lag), 0)
+        writer.finish()
     processed = {'received': 4, 'processed': 4}
     with bags.BagWriter(tmp_path / 'results.mcap') as bag:
         for i in range(1, 5):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_plays_at_the_pace_of_the_bag_with_stamps_of_now(bag: Path) -> None:
     with bags.BagReader(bag) as reader:
         played = play(reader, [TOPIC], {TOPIC: publisher})
     after = time.time_ns()
-    images = [
+    images: list[Any] = [
         get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(cdr, bags.IMAGE)
         for _, cdr in publisher.sent
     ]

@@ -140,6 +140,7 @@ def test_too_little_memory_for_kernels_and_libraries(cuda: FakeCuda, words: str)
     assert cuda.emptied == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('step', ['load', 'first call'])
 def test_engine_loads_once_the_gpu_has_memory(
     cuda: FakeCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -201,10 +202,11 @@ class TestTensorRt:
                 raise RuntimeError('Unable to\ndeserialize the TensorRT engine')
             return cuda.run
 
-        for name, content in {
+        modules: dict[str, dict[str, object]] = {
             'torch_tensorrt': {'Device': lambda gpu_id: gpu_id, 'dynamo': dynamo},
             'torch_tensorrt.runtime': {'TorchTensorRTModule': module},
-        }.items():
+        }
+        for name, content in modules.items():
             fake = ModuleType(name)
             vars(fake).update(content)
             monkeypatch.setitem(sys.modules, name, fake)

@@ -29,6 +29,7 @@ def test_every_artifact_passes_its_probe(backend: str) -> None:
         assert engine.backend == backend
 
 
+@pytest.mark.slow
 def test_compiles_without_avx512(older_cpu: Callable[..., None]) -> None:
     older_cpu(None)
 
@@ -41,6 +42,7 @@ def test_says_where_it_comes_from(engine: Engine) -> None:
     assert len(engine.classes) == 19
 
 
+@pytest.mark.slow
 def test_is_useful_on_the_demo_drive(engine: Engine) -> None:
     """Bounds well below what it reaches over the whole drive (docs/benchmarks.md)."""
     drive = Drive(7, split='demo', seconds=48.0)

@@ -36,7 +36,7 @@ class FakeDriver:
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     fake = FakeDriver()
-    monkeypatch.setattr(gpu.ctypes, 'CDLL', lambda name: fake)
+    monkeypatch.setattr(ctypes, 'CDLL', lambda name: fake)
     return fake
 
 
@@ -64,6 +64,6 @@ def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> ctypes.CDLL:
         raise OSError(f'{name}: cannot open shared object file')
 
-    monkeypatch.setattr(gpu.ctypes, 'CDLL', missing)
+    monkeypatch.setattr(ctypes, 'CDLL', missing)
     with pytest.raises(MultishiftError, match=r'no NVIDIA driver \(libcuda\.so\.1 is missing\)'):
         gpu.find_gpu(0)

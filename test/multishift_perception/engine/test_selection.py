@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 import platform
 import sys
@@ -12,7 +13,7 @@ import torch
 
 from multishift_perception.engine import selection
 from multishift_perception.engine.gpu import Gpu
-from multishift_perception.engine.manifest import Artifact, Manifest, read_manifest
+from multishift_perception.engine.manifest import Artifact, Manifest, TensorRtNeeds, read_manifest
 from multishift_perception.engine.selection import choose, place
 from multishift_perception.errors import MultishiftError
 
@@ -35,7 +36,7 @@ def artifact(flavour: str = 'tensorrt', **needs: str) -> Artifact:
         sha256='0' * 64,
         precision='fp16',
         needs={},
-        tensorrt=wanted,
+        tensorrt=TensorRtNeeds.model_validate(wanted),
         parity=None,
     )
 
@@ -161,9 +162,9 @@ def test_torch_without_cuda_beside_a_gpu(
 
 
 def test_missing_openvino(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = selection.importlib.util.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        selection.importlib.util, 'find_spec', lambda n: None if n == 'openvino' else found(n)
+        importlib.util, 'find_spec', lambda n: None if n == 'openvino' else found(n)
     )
     assert choose(BUNDLE, manifest).artifact.backend == 'torch'
     with pytest.raises(MultishiftError, match='openvino is not installed: pip install openvino'):

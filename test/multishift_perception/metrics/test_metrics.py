@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def pooled(
     return truth[known] == NOVEL, value[known]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('scores', 'max_bins', 'worst'),
     [
@@ -147,6 +149,7 @@ def test_order_and_split_do_not_matter() -> None:
     assert whole.result().error == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('max_bins', [1 << 12, 1 << 20])
 def test_bins_go_on_as_if_never_interrupted(max_bins: int) -> None:
     rng = np.random.default_rng(6)
@@ -202,7 +205,7 @@ def test_what_is_undefined_is_none(only: int) -> None:
 
 def test_a_perfect_score_is_perfect() -> None:
     metrics = AnomalyMetrics()
-    metrics.update(np.float32([0.1, 0.2, 0.9]), np.uint8([0, 3, NOVEL]))
+    metrics.update(np.array([0.1, 0.2, 0.9], np.float32), np.array([0, 3, NOVEL], np.uint8))
     sure, never = (1.0, 1.0), (0.0, 0.0)
     assert metrics.result() == AnomalyResult(
         1.0, 1.0, 0.0, 1, 2, 0.0, 0.0, sure, sure, never, never
@@ -220,7 +223,7 @@ def test_wrong_scores_are_refused_and_not_counted() -> None:
     with pytest.raises(ValueError, match='cannot mix uint8 scores with float'):
         metrics.update(np.zeros(2, np.uint8), truth[:2])
     with pytest.raises(ValueError, match='int64'):
-        AnomalyMetrics().update(np.zeros(2, np.int64), truth[:2])
+        AnomalyMetrics().update(np.zeros(2, np.int64), truth[:2])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='shape'):
         metrics.update(np.zeros(3, np.float32), truth[:2])
     assert metrics.result().known_pixels == 0
@@ -228,7 +231,7 @@ def test_wrong_scores_are_refused_and_not_counted() -> None:
 
 def test_the_score_of_a_void_pixel_may_be_anything() -> None:
     metrics = AnomalyMetrics()
-    metrics.update(np.float32([np.nan, 1, 2]), np.uint8([VOID, 0, NOVEL]))
+    metrics.update(np.array([np.nan, 1, 2], np.float32), np.array([VOID, 0, NOVEL], np.uint8))
     assert metrics.result().auroc == 1
 
 
@@ -264,7 +267,9 @@ def test_curve_has_true_points_of_the_roc_and_precision_recall_curves(
 
 def test_best_threshold_has_the_highest_f1() -> None:
     metrics = AnomalyMetrics()
-    metrics.update(np.uint8([9, 8, 7, 6, 5, 4]), np.uint8([0, NOVEL, NOVEL, 0, NOVEL, 0]))
+    metrics.update(
+        np.array([9, 8, 7, 6, 5, 4], np.uint8), np.array([0, NOVEL, NOVEL, 0, NOVEL, 0], np.uint8)
+    )
     # F1 at 9, 8 .. 4: 0, 2/5, 4/6, 4/7, 6/8, 6/9.
     assert metrics.curve().best_threshold() == 5
 
@@ -340,7 +345,9 @@ def test_iou_is_that_of_the_confusion_matrix() -> None:
 def test_class_that_is_only_predicted_counts_nothing_found() -> None:
     metrics = SegmentationMetrics(4)
     # Class 1 takes a known pixel from class 0; class 2 only novel and void ones.
-    metrics.update(np.uint8([0, 0, 0, 1, 2, 2]), np.uint8([0, 0, 0, 0, NOVEL, VOID]))
+    metrics.update(
+        np.array([0, 0, 0, 1, 2, 2], np.uint8), np.array([0, 0, 0, 0, NOVEL, VOID], np.uint8)
+    )
     result = metrics.result()
     assert result.iou == (3 / 4, 0, None, None)
     assert result.miou == 3 / 8
@@ -402,7 +409,7 @@ def test_groups_of_classes_must_fit() -> None:
 
 def test_segmentation_without_known_pixels_is_undefined() -> None:
     metrics = SegmentationMetrics(2)
-    metrics.update(np.zeros(3, np.uint8), np.uint8([NOVEL, VOID, VOID]))
+    metrics.update(np.zeros(3, np.uint8), np.array([NOVEL, VOID, VOID], np.uint8))
     result = metrics.result()
     assert (result.miou, result.pixel_accuracy, result.iou) == (None, None, (None, None))
     assert (result.mean_class_accuracy, result.class_accuracy) == (None, (None, None))
@@ -411,15 +418,18 @@ def test_segmentation_without_known_pixels_is_undefined() -> None:
 def test_values_outside_the_classes_are_refused() -> None:
     metrics = SegmentationMetrics(3)
     with pytest.raises(ValueError, match=r'ground truth has the value 7; known .* 0\.\.2'):
-        metrics.update(np.uint8([0]), np.uint8([7]))
+        metrics.update(np.array([0], np.uint8), np.array([7], np.uint8))
     with pytest.raises(ValueError, match='prediction has the value 254'):
-        metrics.update(np.uint8([NOVEL]), np.uint8([0]))
+        metrics.update(np.array([NOVEL], np.uint8), np.array([0], np.uint8))
     assert metrics.result().pixels == 0
 
 
 def test_operating_point_counts_pixels() -> None:
     point = OperatingPoint()
-    point.update(np.uint8([255, 0, 255, 0, 0, 255]), np.uint8([NOVEL, NOVEL, 1, 2, 3, VOID]))
+    point.update(
+        np.array([255, 0, 255, 0, 0, 255], np.uint8),
+        np.array([NOVEL, NOVEL, 1, 2, 3, VOID], np.uint8),
+    )
     result = point.result()
     assert (result.tpr, result.fpr, result.precision) == (1 / 2, 1 / 3, 1 / 2)
     assert OperatingPoint.from_bytes(point.to_bytes()).result() == result
@@ -428,9 +438,9 @@ def test_operating_point_counts_pixels() -> None:
 
 
 def test_groups_add_up_to_all() -> None:
-    grouped = Grouped(lambda: SegmentationMetrics(2))
-    grouped['fog'].update(np.uint8([0, 0]), np.uint8([0, 1]))
-    grouped['clear'].update(np.uint8([1, 1]), np.uint8([1, 1]))
+    grouped: Grouped[Any, Any] = Grouped(lambda: SegmentationMetrics(2))
+    grouped['fog'].update(np.array([0, 0], np.uint8), np.array([0, 1], np.uint8))
+    grouped['clear'].update(np.array([1, 1], np.uint8), np.array([1, 1], np.uint8))
 
     assert grouped['fog'].result().pixel_accuracy == 0.5
     assert grouped['clear'].result().pixel_accuracy == 1.0

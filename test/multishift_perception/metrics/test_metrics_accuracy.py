@@ -11,6 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import AnomalyMetrics, AnomalyResult
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 10
 Scores = Callable[[np.random.Generator, int, np.ndarray], np.ndarray]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from multishift_perception.metrics.histogram import Bins
@@ -45,6 +46,7 @@ def nearest(fpr: np.ndarray, tpr: np.ndarray) -> float:
     return fpr[1 : full + 1][::-1][np.argmin(distance)]
 
 
+@pytest.mark.slow
 def test_no_order_within_bins_leads_out_of_the_bounds() -> None:
     rng = np.random.default_rng(0)
     reached = np.zeros((4, 2), bool)

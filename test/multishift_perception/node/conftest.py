@@ -213,6 +213,13 @@ def filled(color: tuple[int, int, int], *, height: int = 48, width: int = 64) ->
     return message
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts a node or talks to one."""
+    for item in items:
+        if {'peer', 'start_node'} & set(getattr(item, 'fixturenames', ())):
+            item.add_marker(pytest.mark.ros)
+
+
 @pytest.fixture(scope='session', name='filled')
 def filled_fixture() -> Callable[..., Any]:
     return filled

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from threading import Thread
 import time
+from typing import Any
 
 import pytest
 
@@ -63,7 +65,7 @@ def test_the_frame_of_a_camera_gone_is_dropped(slots):
 
 
 def test_going_out_of_use_during_the_wait_does_not_end_the_worker(slots):
-    batches = []
+    batches: list[Mapping[str, Any]] = []
     worker = Worker(slots, batches.append, batch=2, max_wait=lambda: LONG)
     slots.put('front', 1)
     slots.expect(frozenset())

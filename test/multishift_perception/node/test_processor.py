@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ class FakePipeline:
 
 
 def camera(name, *wanted):
-    source = SimpleNamespace(camera_info=CameraInfo())
-    return Camera(name, source, FakeOutputs(wanted), StreamStatistics(lambda: 0.0))
+    source: Any = SimpleNamespace(camera_info=CameraInfo())
+    return Camera(name, source, FakeOutputs(wanted), StreamStatistics(lambda: 0.0))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -76,7 +77,9 @@ def statistics():
 
 @pytest.fixture
 def processor(pipeline, cameras, statistics):
-    settings = SimpleNamespace(publish_always=False, max_frame_age_ms=200, output_size='engine')
+    settings: Any = SimpleNamespace(
+        publish_always=False, max_frame_age_ms=200, output_size='engine'
+    )
     return Processor(pipeline, cameras, lambda: settings, lambda: 10**12, (64, 96), statistics)
 
 

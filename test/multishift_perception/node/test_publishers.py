@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
     monkeypatch.setattr(publishers, 'LabelInfo', LabelInfo)
     monkeypatch.setattr(publishers, 'VisionClass', SimpleNamespace, raising=False)
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
-    outputs.publish_label_info(SimpleNamespace(anomaly_threshold=0.7))
+    outputs.publish_label_info(cast(Any, SimpleNamespace(anomaly_threshold=0.7)))
     [message] = node.sent['~/front/label_info']
     assert message.threshold == 0.7
     assert [(c.class_id, c.class_name) for c in message.class_map][:2] == [
@@ -62,7 +63,7 @@ def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
 def test_without_vision_msgs_there_is_no_label_info(node, monkeypatch):
     monkeypatch.setattr(publishers, 'LabelInfo', None)
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
-    outputs.publish_label_info(SimpleNamespace(anomaly_threshold=0.7))
+    outputs.publish_label_info(cast(Any, SimpleNamespace(anomaly_threshold=0.7)))
     assert '~/front/label_info' not in node.sent
 
 
@@ -76,7 +77,7 @@ def test_nothing_is_wanted_that_nobody_watches(node):
 @pytest.mark.parametrize('left_out', [frozenset(), {Output.LABELS}, {Output.ANOMALY_MASK}])
 def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, left_out):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
-    settings = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
+    settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
     anomaly = np.full((4, 6), 255, np.uint8)
     said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32))
     frame = np.zeros((8, 12, 3), np.uint8)

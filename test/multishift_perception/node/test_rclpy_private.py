@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +39,7 @@ def test_what_is_missing_is_named_in_one_line(name):
 
 def test_nothing_private_is_taken_elsewhere():
     """The real rclpy passes the check in every test that starts the node."""
-    package = rclpy_private.Path(rclpy_private.__file__).parents[1]
+    package = Path(rclpy_private.__file__).parents[1]
     taken = [
         file.name
         for file in package.rglob('*.py')

@@ -7,6 +7,7 @@ import pytest
 
 from multishift_perception.sample_drive import SPLITS, cutout, cutouts
 from multishift_perception.sample_drive.paint.canvas import Canvas
+from multishift_perception.sample_drive.traffic.actors import draw_novel
 
 
 @pytest.mark.parametrize('split', SPLITS)
@@ -34,7 +35,7 @@ def test_bad_arguments_are_refused() -> None:
 
 
 def test_an_object_that_covers_no_pixel_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = cutouts.draw_novel
+    drawn = draw_novel
     kinds: list[str] = []
 
     def unseen_at_first(canvas: Canvas, split: str, kind: str, *more: Any) -> None:

@@ -14,6 +14,7 @@ def frames():
     return [random_frame(seed, size=SIZE) for seed in range(40)]
 
 
+@pytest.mark.slow
 def test_same_seed_gives_same_bytes_whatever_came_before(frames):
     for seed in (7, 0):
         again = random_frame(seed, size=SIZE)
@@ -22,6 +23,7 @@ def test_same_seed_gives_same_bytes_whatever_came_before(frames):
         assert again.condition == frames[seed].condition
 
 
+@pytest.mark.slow
 def test_splits_and_seeds_differ(frames):
     one = frames[1]
     for other in (frames[2], random_frame(1, split='val', size=SIZE)):

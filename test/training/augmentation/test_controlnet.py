@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import shutil
+from typing import Any
 
 import cv2
 from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
@@ -73,9 +74,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = root / 'base'
     torch.manual_seed(0)
     unet = make_unet()
-    unet.save_pretrained(base / 'unet')
+    unet.save_pretrained(base / 'unet')  # type: ignore[attr-defined]
     save_controlnet(unet, root / 'controlnet')
-    AutoencoderKL(
+    AutoencoderKL(  # type: ignore[attr-defined]
         block_out_channels=(8, 8, 8, 8),
         norm_num_groups=4,
         down_block_types=('DownEncoderBlock2D',) * 4,
@@ -94,7 +95,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     CLIPTextModel(text).save_pretrained(base / 'text_encoder')
     # What Stable Diffusion is released with; its noise schedule holds for DDIM too.
-    PNDMScheduler(
+    PNDMScheduler(  # type: ignore[attr-defined]
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule='scaled_linear',
@@ -145,6 +146,7 @@ def seed(number: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(number)
 
 
+@pytest.mark.slow
 def test_images_have_the_size_of_their_scene(painter: ControlNet) -> None:
     painted = painter.generate([composed(), composed((100, 60))], [seed(0), seed(1)])
     assert [one.image.shape for one in painted] == [(72, 150, 3), (100, 60, 3)]
@@ -166,7 +168,7 @@ def test_label_ids_reach_the_network(painter: ControlNet, monkeypatch: pytest.Mo
     ids[:, 200:] = 15  # a bridge, which has no train id
     controls = []
 
-    def fake(prompts: list[str], **options: torch.Tensor) -> object:
+    def fake(prompts: list[str], **options: Any) -> object:
         controls.append(options['image'][0].permute(1, 2, 0).mul(255).round())
         return type('Output', (), {'images': torch.zeros(1, 3, 64, 128)})
 
@@ -209,6 +211,7 @@ def test_labels_and_prompt_shape_the_image(painter: ControlNet) -> None:
     assert (images[0] != images[2]).any()
 
 
+@pytest.mark.slow
 def test_settings_reach_the_pipeline(weights: Path, painter: ControlNet) -> None:
     assert type(painter.pipeline.scheduler).__name__ == 'DDIMScheduler'
     assert painter.pipeline.safety_checker is None
@@ -236,7 +239,7 @@ def test_painted_sizes(
 ) -> None:
     asked = []
 
-    def fake(prompts: list[str], **options: torch.Tensor) -> object:
+    def fake(prompts: list[str], **options: Any) -> object:
         asked.append((options['height'], options['width']))
         control = options['image']
         assert control.shape == (1, 3, *wanted)

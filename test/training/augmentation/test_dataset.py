@@ -80,6 +80,7 @@ def picture() -> Bytes:
     return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('source', [cityscapes, camvid, sample_drive, folder])
 def test_a_run_gives_every_original_its_partners(source: Any, tmp_path: Path) -> None:
     images = source(tmp_path)
@@ -168,6 +169,7 @@ def test_partners_are_drawn_by_the_labels_they_keep(generated: Path) -> None:
     assert set(counts) == {1, 2} and 0.85 < counts[1] / 400 < 0.95
 
 
+@pytest.mark.slow
 def test_equal_weights_draw_as_none(generated: Path) -> None:
     plain = drawn(generated)
     assert min(Counter(plain).values()) > 90

@@ -203,6 +203,7 @@ def test_checkpoints_judge(content: Callable[..., dict[str, object]], tmp_path: 
     assert judges.versions['novel'].startswith('best.safetensors ')
 
 
+@pytest.mark.slow
 def test_raw_scores_of_engine_bundles_judge() -> None:
     image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
     judge = {'network': str(EMBEDDED_BUNDLE), 'score': 'uncertainty', 'least': -1e9}
@@ -216,7 +217,7 @@ def test_raw_scores_of_engine_bundles_judge() -> None:
 def test_published_mask_networks_judge_by_their_energy_as_published(tmp_path: Path) -> None:
     """As Mask2Anomaly's: no uncertainty head, and what no query claims scores -ln 19."""
     torch.manual_seed(0)
-    config = Mask2FormerConfig(
+    config = Mask2FormerConfig(  # type: ignore[call-arg]
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
@@ -229,7 +230,7 @@ def test_published_mask_networks_judge_by_their_energy_as_published(tmp_path: Pa
         num_labels=19,
     )
     stages = ['stage1', 'stage2', 'stage3', 'stage4']
-    config.backbone_config = ResNetConfig(
+    config.backbone_config = ResNetConfig(  # type: ignore[call-arg]
         embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], out_features=stages
     )
     network = Mask2FormerForUniversalSegmentation(config)

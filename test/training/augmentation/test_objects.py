@@ -14,6 +14,7 @@ import pytest
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.sample_drive import NOVEL_OBJECTS, cutouts
+from multishift_perception.sample_drive.novel.novel_objects import novel_object
 from multishift_training.augmentation.ade20k import ade20k
 from multishift_training.augmentation.config import ObjectData
 from multishift_training.augmentation.objects import Objects, open_objects
@@ -218,6 +219,7 @@ def test_cutout_faults(tmp_path: Path) -> None:
         source(tmp_path, kind='cutouts', root='cutouts').draw(np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_sample_objects_are_called_what_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +229,7 @@ def test_sample_objects_are_called_what_they_are(
         kinds.append(kind)
         return built(split, kind, seed)
 
-    built = cutouts.novel_object
+    built = novel_object
     monkeypatch.setattr(cutouts, 'novel_object', spied)
     objects = drawn(source(tmp_path, kind='sample_objects', split='val'), 12)
     assert [novel.name for novel in objects] == kinds

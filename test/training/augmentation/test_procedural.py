@@ -37,7 +37,7 @@ def photograph(labels: Bytes) -> Bytes:
     """Return a made-up image: a colour for each class, and a fine structure."""
     colors = np.random.default_rng(5).integers(60, 200, (256, 3))
     fine = np.random.default_rng(6).normal(0, 1, labels.shape)
-    fine = cv2.GaussianBlur(fine, (0, 0), 1.2) * 90
+    fine = np.asarray(cv2.GaussianBlur(fine, (0, 0), 1.2), np.float64) * 90
     return np.clip(colors[labels] + fine[..., None], 0, 255).astype(np.uint8)
 
 
@@ -80,6 +80,7 @@ def correlation(one: Bytes, other: Bytes, where: NDArray[np.bool_]) -> float:
     return float(np.corrcoef(*fine)[0, 1])
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_threads() -> None:
     composition = composed(street(), pictured=True)
     threads = cv2.getNumThreads()
@@ -144,6 +145,7 @@ def test_domains_are_all_drawn_and_told_in_words_for_file_names() -> None:
     assert painted(composed(street()), 3).domain == told[3]
 
 
+@pytest.mark.slow
 def test_seeds_vary_the_whole_image_and_nights_are_dark() -> None:
     composition = composed(street())
     results = [painted(composition, seed, (0, 0)) for seed in range(24)]
@@ -155,6 +157,7 @@ def test_seeds_vary_the_whole_image_and_nights_are_dark() -> None:
     assert np.mean(bright['night']) < 0.7 * np.mean(bright['day'])
 
 
+@pytest.mark.slow
 def test_the_object_looks_different_from_seed_to_seed() -> None:
     composition = composed(street())
     inside = np.stack(
@@ -163,6 +166,7 @@ def test_the_object_looks_different_from_seed_to_seed() -> None:
     assert inside.std(axis=0).min() > 15
 
 
+@pytest.mark.slow
 def test_the_object_stands_out_from_what_was_there() -> None:
     with_object = composed(street())
     without = with_object._replace(mask=np.zeros_like(with_object.mask))
@@ -176,6 +180,7 @@ def test_the_object_stands_out_from_what_was_there() -> None:
     assert np.median(apart) > 12
 
 
+@pytest.mark.slow
 def test_an_own_picture_is_shown_in_about_half_of_the_images() -> None:
     composition = composed(street(), pictured=True)
     shown = 0
@@ -186,6 +191,7 @@ def test_an_own_picture_is_shown_in_about_half_of_the_images() -> None:
     assert 5 <= shown <= 19
 
 
+@pytest.mark.slow
 def test_detail_keeps_the_structure_of_the_scene() -> None:
     composition = composed(street())
     road = composition.labels == 0
@@ -198,6 +204,7 @@ def test_detail_keeps_the_structure_of_the_scene() -> None:
     assert abs(np.median(drawn)) < 0.1
 
 
+@pytest.mark.slow
 def test_without_detail_the_image_of_the_scene_is_not_used() -> None:
     composition = composed(street())
     black = np.zeros_like(composition.scene.image)
@@ -208,6 +215,7 @@ def test_without_detail_the_image_of_the_scene_is_not_used() -> None:
         )
 
 
+@pytest.mark.slow
 def test_classes_differ_in_looks() -> None:
     labels = street()
     composition = composed(labels)

@@ -71,6 +71,7 @@ def crown() -> NDArray[np.bool_]:
     return inner > 0
 
 
+@pytest.mark.slow
 def test_crowns_by_day_are_no_camouflage(days: list[Bytes]) -> None:
     """On CamVid's day drives: saturation 0.09 (median), fine structure 1.6 times the blots'."""
     inside = crown()
@@ -134,6 +135,7 @@ def test_specks_of_void_at_crowns_are_painted_as_what_is_around() -> None:
     assert (foliage.without_specks(only_void) == VOID).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('share', [0.0, 1.0])
 def test_specks_of_void_do_not_shine_at_night(share: float) -> None:
     """What was sky in the scene, before a new and dark one."""
@@ -171,6 +173,7 @@ def test_lamps_hang_before_sky_and_houses_and_never_in_crowns() -> None:
     assert shown > 40 * 10
 
 
+@pytest.mark.slow
 def test_snow_lies_on_the_ground() -> None:
     """By day and by night, near as bright as the sky or brighter; bare ground is half of it."""
     composition = composed(street())

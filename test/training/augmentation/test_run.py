@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 import errno
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -25,6 +26,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation import run
 from multishift_training.augmentation.config import AugmentConfig, Filters
 from multishift_training.augmentation.filters import Jury
+from multishift_training.augmentation.folder import AugmentFolder
 from multishift_training.augmentation.parts import Composition, Generated, NovelObject, Rejection
 from multishift_training.augmentation.records import Record, Summary, from_lines
 
@@ -364,7 +366,7 @@ def test_run_that_does_no_source_claims_nothing(
 
 @pytest.mark.usefixtures('fakes')
 def test_a_second_start_is_kept_out(data: Path, out: Path) -> None:
-    folder = run.AugmentFolder(out, AugmentConfig.model_validate(CONFIG))
+    folder = AugmentFolder(out, AugmentConfig.model_validate(CONFIG))
     with (
         folder.held(0),
         pytest.raises(MultishiftError, match='another process is at work on'),
@@ -413,7 +415,7 @@ def kill_everywhere(root: Path) -> int:
     whole = tree(root / 'whole')
     for moment in range(1000):
         out = root / f'killed_{moment}'
-        if not _killed(moment, lambda out=out: augment(data, out, per_image=1)):
+        if not _killed(moment, partial(augment, data, out, per_image=1)):
             return moment
         for path in tree(out):
             if path.endswith(('.png', '.jpg')):
@@ -453,6 +455,7 @@ def _killed(moment: int, work: Callable[[], object]) -> bool:
     return status == signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     script = (
         f'import runpy; from pathlib import Path; t = runpy.run_path({__file__!r});'
@@ -473,6 +476,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]
     yield root / 'data', root / 'whole'
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(real: tuple[Path, Path], out: Path) -> None:
     data, whole = real
     assert augment(data, out, workers=2).accepted == 6
@@ -482,6 +486,7 @@ def test_workers_change_nothing(real: tuple[Path, Path], out: Path) -> None:
     assert 0 < spent['share_outside_generator'] < 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_takes_its_workers_with_it(real: tuple[Path, Path], out: Path) -> None:
     data, whole = real
     script = (
@@ -510,6 +515,7 @@ def _runs(process: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_faults_of_workers_are_one_line(tmp_path: Path, out: Path) -> None:
     data = write_data(tmp_path / 'data', SOURCES[:1])
     changes = {'filters': {'novel': {'network': 'no_engine', 'least': 0.5}}, 'workers': 2}

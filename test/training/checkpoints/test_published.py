@@ -17,6 +17,8 @@ from multishift_training import checkpoints, models
 from multishift_training.checkpoints import loading
 from multishift_training.checkpoints.matching import untrained
 
+pytestmark = pytest.mark.slow
+
 KEYS = Path(__file__).parents[1] / 'keys'
 
 
@@ -67,7 +69,7 @@ def test_nvidias_wide_resnet(scratch: Path) -> None:
     assert report.missing == ('ood_head.weight',)
     assert report.left_over == ('criterion.nll_loss.weight',)
     assert numbers(model.state_dict()) == numbers(state)
-    assert torch.equal(model.uncertainty.proxy.weight, model.classifier.weight)
+    assert torch.equal(model.uncertainty.proxy.weight, model.classifier.weight)  # type: ignore[arg-type]
     assert untrained(model, report) == []
 
 
@@ -96,8 +98,8 @@ def test_mask2anomaly_lacks_the_second_head(scratch: Path) -> None:
     model = models.create('mask2former_resnet50')
     report = checkpoints.load(model, scratch)
     assert sum('num_batches_tracked' not in key for key in report.missing) == 2
-    assert torch.equal(model.uncertainty.classifier.weight, model.classifier.weight)
-    assert torch.equal(model.uncertainty.classifier.bias, model.classifier.bias)
+    assert torch.equal(model.uncertainty.classifier.weight, model.classifier.weight)  # type: ignore[arg-type]
+    assert torch.equal(model.uncertainty.classifier.bias, model.classifier.bias)  # type: ignore[arg-type]
 
 
 def test_file_of_another_network_says_which(scratch: Path) -> None:

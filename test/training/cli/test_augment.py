@@ -36,6 +36,7 @@ def start(folder: Path, *options: str, **changes: object) -> Result:
     return CliRunner().invoke(command, arguments)
 
 
+@pytest.mark.slow
 def test_counts_and_sheet(tmp_path: Path) -> None:
     said = start(tmp_path)
     assert said.exit_code == 0, said.output
@@ -46,6 +47,7 @@ def test_counts_and_sheet(tmp_path: Path) -> None:
     assert json.loads(again.stdout)['accepted'] == 2
 
 
+@pytest.mark.slow
 def test_nothing_accepted_is_an_error(tmp_path: Path) -> None:
     said = start(tmp_path, filters={'present': {'kind': 'grabcut', 'min_iou': 1.0}})
     assert isinstance(said.exception, MultishiftError)
@@ -55,6 +57,7 @@ def test_nothing_accepted_is_an_error(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_leaves_the_totals_to_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def imported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return out, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', ['openvino', 'torch'])
 def test_bundle_gives_the_labels_of_the_network(
     backend: str, imported: tuple[Path, Result], network: SegmentationModel
@@ -81,6 +82,7 @@ def test_bundle_gives_the_labels_of_the_network(
     assert np.allclose(found.score, prediction.score.numpy(), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_command_says_what_it_did(imported: tuple[Path, Result]) -> None:
     out, result = imported
     assert 'layout: multishift' in result.output
@@ -91,6 +93,7 @@ def test_command_says_what_it_did(imported: tuple[Path, Result]) -> None:
     assert result.stdout.endswith(f'next: multishift replay BAG --engine {out} --out report\n')
 
 
+@pytest.mark.slow
 def test_manifest_says_where_it_comes_from(imported: tuple[Path, Result], weights: Path) -> None:
     manifest = read_manifest(imported[0])
     assert manifest.model == 'deeplabv3plus_compact'
@@ -135,6 +138,7 @@ def own_frames(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_calibration_on_own_frames(weights: Path, own_frames: Path, tmp_path: Path) -> None:
     out = tmp_path / 'engine'
     dataset = own_frames / 'own.yaml'
@@ -150,9 +154,10 @@ def test_calibration_on_own_frames(weights: Path, own_frames: Path, tmp_path: Pa
     assert manifest.provenance['command'].endswith('--calibrate own.yaml')
 
 
+@pytest.mark.slow
 def test_hugging_face_folder(own_frames: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / 'segformer-b0', tmp_path / 'engine'
-    SegformerForSemanticSegmentation(SegformerConfig(num_labels=19)).save_pretrained(folder)
+    SegformerForSemanticSegmentation(SegformerConfig(num_labels=19)).save_pretrained(folder)  # type: ignore[call-arg]
     result = invoke(
         folder,
         *('--model', 'segformer_b0', '--size', '64x96', '--out', out, '--target', 'torch'),
@@ -254,6 +259,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[Path, dict[str, torch.Tensor]], object], 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', CHECKPOINTS)
 def test_faulty_checkpoint(kind: str, network: SegmentationModel, tmp_path: Path) -> None:
     write, message = CHECKPOINTS[kind]

@@ -52,12 +52,14 @@ def foreign(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith(OWN)]
 
 
+@pytest.mark.slow
 def test_training(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = trained
     assert 'epoch 0 (closed_world)' in done.stderr
     assert foreign(done) == []
 
 
+@pytest.mark.slow
 def test_build(trained: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     best = trained[0] / 'best.safetensors'
     out = tmp_path / 'engine'

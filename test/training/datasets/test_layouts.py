@@ -296,7 +296,7 @@ def test_camvid(tmp_path: Path, image: str, label: str) -> None:
 def test_held_out_classes_are_novel_but_never_in_training(tmp_path: Path) -> None:
     write_image(tmp_path / 'camvid/images/val/a.jpg')
     write_labels(tmp_path / 'camvid/labels/val/a.png', 3, 9, 10, 11)
-    chosen = {'kind': 'camvid', 'split': 'val', 'held_out': ['person', 'rider']}
+    chosen: dict[str, Any] = {'kind': 'camvid', 'split': 'val', 'held_out': ['person', 'rider']}
     assert values(opened(tmp_path, **chosen))[:4] == [0, NOVEL, NOVEL, VOID]
     assert values(opened(tmp_path, **chosen, training=True))[:4] == [0, VOID, VOID, VOID]
     by_number = chosen | {'held_out': [11, 'rider']}

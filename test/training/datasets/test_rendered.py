@@ -26,6 +26,7 @@ def folders(cache: Path) -> list[Path]:
     return sorted(path for path in cache.iterdir() if path.is_dir())
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_the_drive_and_kept(tmp_path: Path) -> None:
     images = open_images(described(), tmp_path, tmp_path)
     assert [entry.scene for entry in images.entries] == ['00000040', '00000041']
@@ -50,6 +51,7 @@ def test_a_scene_in_several_conditions_is_one_scene(tmp_path: Path) -> None:
     assert dark[0].mean() < 0.8 * sunny[0].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('changes', [{'seed': 41}, {'frames': 1}, {'split': 'demo'}])
 def test_other_frames_are_kept_elsewhere(tmp_path: Path, changes: dict[str, Any]) -> None:
     open_images(described(frames=1, seed=7), tmp_path, tmp_path)
@@ -92,6 +94,7 @@ def test_nothing_is_kept_of_a_rendering_that_failed(
     assert len(open_images(described(), tmp_path, tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_many_frames_are_rendered_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

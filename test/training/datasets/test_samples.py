@@ -75,7 +75,7 @@ def samples_of(root: Path, *, seed: int = 0, **description: Any) -> Samples:
     return Samples(config, root=root, cache=root / 'cache', seed=seed)
 
 
-PAIRED = {'partners': {'kind': 'multishift_cityscapes'}}
+PAIRED: dict[str, Any] = {'partners': {'kind': 'multishift_cityscapes'}}
 
 
 def test_single_images(data: Path) -> None:
@@ -356,6 +356,7 @@ def test_faults_in_workers_are_one_line(data: Path, workers: int) -> None:
     assert str(fault.value).startswith(str(data)) and frame_name(2) in str(fault.value)
 
 
+@pytest.mark.slow
 def test_validation_shows_whole_images(data: Path) -> None:
     config = ValidationData.model_validate({'images': {'kind': 'cityscapes'}})
     native = list(validation_loader(open_validation(config, root=data, cache=data)))

@@ -15,7 +15,7 @@ from multishift_training.datasets import ImageData, TrainingData
 from multishift_training.datasets.images import label_table
 from multishift_training.datasets.tables import spans
 
-DRIVE = {'split': 'train', 'frames': 1, 'seed': 0}
+DRIVE: dict[str, Any] = {'split': 'train', 'frames': 1, 'seed': 0}
 
 
 def described(**description: Any) -> ImageData:

@@ -61,7 +61,7 @@ def make_frame(seed: int) -> Frame:
     colors[index == 0, 0] += 60  # what the color model calls road
     colors[index == 1, 2] += 60
     colors[index == 3] += 50
-    return colors.clip(0, 255).astype(np.uint8), index
+    return colors.clip(0, 255).astype(np.uint8), index  # type: ignore[return-value]
 
 
 @pytest.fixture(scope='module')
@@ -150,6 +150,7 @@ def assert_ranks(
     assert found['known_pixels'] == (~novel).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('condition', 'names'), [('dusk', DUSK), ('day', NAMES[2:]), ('all', NAMES)]
 )
@@ -222,6 +223,7 @@ def test_page_shows_it_all(street: Path) -> None:
     assert 'http' not in page.replace('http://www.w3.org', '')
 
 
+@pytest.mark.slow
 def test_terminal_shows_a_table_per_data_set(data: Path, bundle: Path, tmp_path: Path) -> None:
     sets = described(tmp_path / 'two.yaml', {'a': DESCRIPTION, 'b': DESCRIPTION})
     result = invoke(sets, '--engine', bundle, '--data', data, '--out', tmp_path / 'out')
@@ -237,6 +239,7 @@ def test_terminal_shows_a_table_per_data_set(data: Path, bundle: Path, tmp_path:
     assert 'sIoU' not in lines[1]
 
 
+@pytest.mark.slow
 def test_engine_for_two_frames_gives_the_same(
     data: Path, tiny_bundle_of_two: Path, street: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +274,7 @@ def weights(network: SegmentationModel, tmp_path_factory: pytest.TempPathFactory
     return path
 
 
+@pytest.mark.slow
 def test_scores_of_a_checkpoint_are_those_of_pooled_pixels(
     data: Path, weights: Path, network: SegmentationModel, tmp_path: Path
 ) -> None:
@@ -343,6 +347,7 @@ def test_interrupted_evaluation_keeps_what_was_fitted(
     assert found == {'report.html', 'metrics.json'}
 
 
+@pytest.mark.slow
 def test_checkpoint_of_a_training_run_needs_no_name(
     data: Path, weights: Path, network: SegmentationModel, tmp_path: Path
 ) -> None:
@@ -523,6 +528,7 @@ def street_options(data: Path, bundle: Path) -> tuple[object, ...]:
     return (data / 'street.yaml', *options, '--components', 'obstacle')
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('saving_often')
 @pytest.mark.parametrize('at', [3, 6, 9])  # 6: the first of the second pass
 def test_interrupted_evaluation_goes_on_to_the_same_figures(
@@ -552,6 +558,7 @@ def test_interrupted_evaluation_goes_on_to_the_same_figures(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('at', [4, 8])  # in the first pass and in the second, within a minute
 def test_interrupt_between_two_saves_loses_nothing(
     at: int,
@@ -571,6 +578,7 @@ def test_interrupt_between_two_saves_loses_nothing(
     assert_same_datasets(tmp_path, street)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize('again', [False, True])
 def test_signal_while_an_image_is_counted(
@@ -601,6 +609,7 @@ def test_signal_while_an_image_is_counted(
     assert_same_datasets(tmp_path, street)
 
 
+@pytest.mark.slow
 def test_interrupt_while_a_damaged_image_waits_for_its_batch(
     data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -627,6 +636,7 @@ def test_interrupt_while_a_damaged_image_waits_for_its_batch(
     assert_same_datasets(tmp_path / 'out', tmp_path / 'expected')
 
 
+@pytest.mark.slow
 def test_data_sets_that_are_done_are_not_judged_anew(
     data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -647,6 +657,7 @@ def test_data_sets_that_are_done_are_not_judged_anew(
         assert_same_datasets(out, tmp_path / 'expected')
 
 
+@pytest.mark.slow
 def test_files_of_others_beside_what_was_judged_stay(
     data: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -661,6 +672,7 @@ def test_files_of_others_beside_what_was_judged_stay(
     assert {path.name for path in unfinished.iterdir()} == {'notes.txt', 'my.state'}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('saving_often')
 def test_what_was_judged_of_something_else_is_not_taken_up(
     data: Path,
@@ -699,6 +711,7 @@ def test_what_was_judged_must_be_whole(
     fails(message, *street_options(data, bundle), out=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('saving_often')
 def test_damaged_images_are_left_out_counted_and_named(
     data: Path,

@@ -93,10 +93,10 @@ def test_histograms_are_those_of_the_pixels(
     edges = np.linspace(-3, 3, 13)
     for value in spread.classes:
         expected = np.histogram(score[truth == value], edges)[0] / (truth == value).sum()
-        assert np.allclose(spread.of_class(value, edges), expected)
+        assert np.allclose(spread.of_class(value, edges), expected)  # type: ignore[arg-type]
     for row, part in ((KNOWN_ROW, truth[30:] < 254), (NOVEL_ROW, truth[30:] == 254)):
         expected = np.histogram(score[30:][part], edges)[0] / part.sum()
-        assert np.allclose(spread.of_condition('night', row, edges), expected)
+        assert np.allclose(spread.of_condition('night', row, edges), expected)  # type: ignore[arg-type]
     low, high = spread.range()
     inside = (score >= low) & (score <= high)
     assert 0.98 < inside[truth < 255].mean() < 1
@@ -110,7 +110,7 @@ def test_histograms_of_large_images_stay_close() -> None:
     for score in scores:
         spread.update(score, truth, '')
     expected = np.histogram(np.stack(scores), edges)[0] / np.stack(scores).size
-    assert np.allclose(spread.of_class(0, edges), expected, atol=5e-3)
+    assert np.allclose(spread.of_class(0, edges), expected, atol=5e-3)  # type: ignore[arg-type]
 
 
 def test_constant_scores_have_a_range() -> None:

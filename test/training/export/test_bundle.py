@@ -68,13 +68,14 @@ def gain_of_whole(path: Path) -> float:
     return float(manifest.provenance['gain'])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('old', [False, True])
 def test_two_builds_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
     """The one that ends last stays, whole, whatever was there when it began."""
     out = tmp_path / 'bundle'
     if old:
         build(out, 1)
-    write = bundle.write_manifest
+    write = bundle.write_manifest  # type: ignore[attr-defined]
 
     def write_late(folder: Path, manifest: Manifest) -> None:
         monkeypatch.setattr(bundle, 'write_manifest', write)
@@ -96,6 +97,7 @@ def test_artifact_of_another_calibration_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_build_leaves_the_old_bundle_whole(tmp_path: Path) -> None:
     out = tmp_path / 'bundle'
     build(out, 1)
@@ -120,7 +122,7 @@ def _stop_before_the_manifest(out: Path) -> None:
         print('artifacts are written', flush=True)
         time.sleep(600)
 
-    bundle.write_manifest = wait
+    bundle.write_manifest = wait  # type: ignore[assignment, attr-defined]
     build(out, 2)
 
 

@@ -39,8 +39,8 @@ class TinyModel(SegmentationModel):
         self.backbone = nn.Sequential(
             nn.Conv2d(3, 8, 3, 4, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
         )
-        nn.init.uniform_(self.backbone[1].running_var, 0.2, 0.5)
-        nn.init.normal_(self.backbone[1].running_mean)
+        nn.init.uniform_(self.backbone[1].running_var, 0.2, 0.5)  # type: ignore[arg-type]
+        nn.init.normal_(self.backbone[1].running_mean)  # type: ignore[arg-type]
         self.classifier = nn.Conv2d(8, 3, 1)
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
@@ -117,6 +117,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, De
     return path, *bundle(path, TinyModel())
 
 
+@pytest.mark.slow
 def test_bundle_expects_what_the_network_computes_eagerly(
     tiny: tuple[Path, np.ndarray, DeployGraph],
 ) -> None:
@@ -131,12 +132,14 @@ def test_bundle_expects_what_the_network_computes_eagerly(
     assert {a.backend for a in read_manifest(path).artifacts} == {'openvino', 'torch'}
 
 
+@pytest.mark.slow
 def test_compiles_without_avx512(
     tiny: tuple[Path, np.ndarray, DeployGraph], older_cpu: Callable[..., None]
 ) -> None:
     older_cpu(tiny[0])
 
 
+@pytest.mark.slow
 def test_torch_artifact_is_fused_and_channels_last(
     tiny: tuple[Path, np.ndarray, DeployGraph],
 ) -> None:
@@ -151,6 +154,7 @@ def test_torch_artifact_is_fused_and_channels_last(
     assert str(Path(__file__).parents[3]).encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['energy', 'mahalanobis'])
 def test_post_hoc_score_becomes_an_engine(model: TinyModel, tmp_path: Path, name: str) -> None:
     frames = torch.from_numpy(random_frames(4, 32, 48))

@@ -79,6 +79,7 @@ def test_norm_after_a_convolution_is_folded(bias: bool, affine: bool, groups: in
     assert {tuple(t.shape) for t in fused.state_dict.values()} == {tuple(conv.weight.shape), (6,)}
 
 
+@pytest.mark.slow
 def test_compact_network_has_no_norm_left() -> None:
     torch.manual_seed(0)
     model = settled(models.create('deeplabv3plus_compact'))
@@ -135,6 +136,7 @@ def test_the_network_itself_stays_as_it_is() -> None:
     assert torch.equal(program.module()(FRAMES), model(FRAMES))
 
 
+@pytest.mark.slow
 def test_compact_network_is_channels_last_throughout() -> None:
     """Bytes come in rows of pixels: no layer needs another order."""
     model = settled(models.create('deeplabv3plus_compact'))

@@ -64,6 +64,7 @@ def run(model: ov.Model, x: np.ndarray) -> list[np.ndarray]:
     return [results[i] for i in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('align_corners', [True, False])
 @pytest.mark.parametrize('size', [(23, 31), (6, 9), (3, 4), (1, 20), (40, 1)])
 def test_final_upsampling_becomes_products(size: tuple[int, int], align_corners: bool) -> None:
@@ -141,6 +142,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_int8_bundle_says_so_and_runs(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert {a.backend: a.precision for a in manifest.artifacts} == {
@@ -156,10 +158,12 @@ def test_int8_bundle_says_so_and_runs(bundle: Path) -> None:
     assert parity.label_agreement >= BOUNDS['int8'].label_agreement
 
 
+@pytest.mark.slow
 def test_int8_compiles_without_avx512(bundle: Path, older_cpu: Callable[..., None]) -> None:
     older_cpu(bundle)
 
 
+@pytest.mark.slow
 def test_int8_leaves_both_ends_in_float32(bundle: Path) -> None:
     model = ov.Core().read_model(bundle / 'openvino.xml')
     products = [n for n in model.get_ordered_ops() if 'Convolution' in n.get_type_name()]
@@ -202,6 +206,7 @@ class Wrong:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('share', 'right'), [(0.005, 'fp32'), (0.03, 'int8'), (0.06, None)])
 def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: str | None) -> None:
     probe = ProbeSet.load(bundle / 'probe.npz')

@@ -132,6 +132,7 @@ def refusal(*arguments: str) -> str:
     return str(result.exception)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('command', COMMANDS, ids=['build', 'import'])
 def test_what_is_no_bundle_is_refused_before_the_checkpoint_is_read(
     command: list[str], work: Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +36,8 @@ from multishift_training.export.targets import tensorrt_rtx
 from multishift_training.export.to_onnx import to_onnx
 from multishift_training.models.segformer import SegFormer, Variant
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 5
 CALIBRATION = Calibration(
     knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
@@ -54,7 +56,7 @@ def segformer(folder: Path) -> models.SegmentationModel:
 
 
 def mask2former(folder: Path) -> models.SegmentationModel:
-    config = Mask2FormerConfig(
+    config = Mask2FormerConfig(  # type: ignore[call-arg]
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
@@ -66,7 +68,7 @@ def mask2former(folder: Path) -> models.SegmentationModel:
         num_queries=7,
         num_labels=CLASSES,
     )
-    config.backbone_config = SwinConfig(
+    config.backbone_config = SwinConfig(  # type: ignore[call-arg]
         embed_dim=16,
         depths=[1, 1, 2, 1],
         num_heads=[1, 1, 2, 2],
@@ -90,7 +92,7 @@ def scrambled(model: nn.Module) -> None:
 class Case(NamedTuple):
     frames: np.ndarray
     graph: DeployGraph
-    programs: dict[str, ExportedProgram]
+    programs: Mapping[Precision, ExportedProgram]
 
 
 @pytest.fixture(scope='module', params=[compact, segformer, mask2former])

@@ -56,6 +56,7 @@ def plan(content: Callable[..., Content], stages: dict[str, Content]) -> Content
     )
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(
     plan: Content, new_folder: Callable[[], Path], tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ from multishift_training.models import SegmentationModel
 
 Content = dict[str, object]
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('one_thread')]
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -94,6 +94,7 @@ CLOSED_WORLD = {'kind': 'closed_world', 'class_weights': True}
 MULTISHIFT = {'kind': 'multishift', 'margins': [10, 5, 5], 'class_weights': True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('method', 'precision', 'parts'), [(CLOSED_WORLD, 'fp32', 1), (MULTISHIFT, 'bf16', 5)]
 )

@@ -49,10 +49,11 @@ def run(content: Callable[..., Content], new_folder: Callable[[], Path]) -> Path
     return folder
 
 
-def log_of(run: Path) -> list[dict[str, float]]:
+def log_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_log_has_a_line_for_each_epoch(run: Path) -> None:
     log = log_of(run)
     stages = ['closed_world', 'closed_world', 'uncertainty', 'features']
@@ -71,6 +72,7 @@ def test_log_has_a_line_for_each_epoch(run: Path) -> None:
     assert log[2]['ap_max_softmax'] == log[1]['ap_max_softmax']
 
 
+@pytest.mark.slow
 def test_tensorboard_has_curves_and_images(run: Path) -> None:
     events = EventAccumulator(str(run)).Reload()
     for entry in log_of(run):
@@ -88,10 +90,12 @@ def test_tensorboard_has_curves_and_images(run: Path) -> None:
         assert (images[0].height, images[0].width) == (96, 3 * 160)
 
 
+@pytest.mark.slow
 def test_configuration_is_kept(run: Path, content: Callable[..., Content]) -> None:
     assert read_config(run / 'config.yaml') == TrainConfig.model_validate(content())
 
 
+@pytest.mark.slow
 def test_best_weights_are_those_of_the_last_stage(run: Path) -> None:
     model, origin = trained.open_trained(run / 'best.safetensors')
     config, metrics = read_config(run / 'config.yaml'), origin.metrics
@@ -103,6 +107,7 @@ def test_best_weights_are_those_of_the_last_stage(run: Path) -> None:
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_best_weights_are_those_of_the_best_epoch(
     content: Callable[..., Content],
     stages: dict[str, Content],
@@ -125,6 +130,7 @@ def test_best_weights_are_those_of_the_best_epoch(
     assert moved(seen[3, 0], seen[4, 0]) == {'uncertainty.proxy.weight'}
 
 
+@pytest.mark.slow
 def test_run_that_is_done_is_left_alone(run: Path, content: Callable[..., Content]) -> None:
     names = ('best.safetensors', 'last.pt', 'log.jsonl')
     before = [(run / name).read_bytes() for name in names]
@@ -132,6 +138,7 @@ def test_run_that_is_done_is_left_alone(run: Path, content: Callable[..., Conten
     assert [(run / name).read_bytes() for name in names] == before
 
 
+@pytest.mark.slow
 def test_says_how_to_build_the_engine(
     run: Path, content: Callable[..., Content], tmp_path: Path
 ) -> None:
@@ -165,6 +172,7 @@ def test_options_replace_what_the_configuration_says(
     assert weight.is_contiguous()
 
 
+@pytest.mark.slow
 def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     bundle = tmp_path / 'engine'
     result = CliRunner().invoke(
@@ -192,6 +200,7 @@ def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     assert np.allclose(outputs[1].score, score.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_truncated_checkpoint(run: Path, tmp_path: Path) -> None:
     path = tmp_path / 'cut.safetensors'
     path.write_bytes((run / 'best.safetensors').read_bytes()[:5000])
@@ -199,6 +208,7 @@ def test_truncated_checkpoint(run: Path, tmp_path: Path) -> None:
         trained.open_trained(path)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
     with safe_open(run / 'best.safetensors', framework='pt') as file:
         metadata = file.metadata()
@@ -209,6 +219,7 @@ def test_checkpoint_of_other_weights(run: Path, tmp_path: Path) -> None:
         trained.open_trained(tmp_path / 'other.safetensors')
 
 
+@pytest.mark.slow
 def test_checkpoint_of_partners_that_have_another_name_now(run: Path, tmp_path: Path) -> None:
     trained_before = tmp_path / 'before.safetensors'
     with safe_open(run / 'best.safetensors', framework='pt') as file:
@@ -244,6 +255,7 @@ def is_running(key: str) -> bool:
     return key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))
 
 
+@pytest.mark.slow
 def test_stage_moves_what_it_says(
     content: Callable[..., Content],
     stages: dict[str, Content],
@@ -275,6 +287,7 @@ def test_stage_moves_what_it_says(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('batch_size', 'accumulate'), [(4, 1), (2, 2)])
 def test_learning_rate_moves_over_the_stage(
     batch_size: int,
@@ -303,6 +316,7 @@ def test_learning_rate_moves_over_the_stage(
     assert rates == pytest.approx([0.001, 0.00075, 0.0005, 0.00025, 0.001, 0.0005])
 
 
+@pytest.mark.slow
 def test_accumulated_gradient_is_the_mean_of_its_batches(
     content: Callable[..., Content],
     stages: dict[str, Content],
@@ -326,12 +340,13 @@ def test_accumulated_gradient_is_the_mean_of_its_batches(
         plan = content(batch_size=2, stages=[{**stage, 'accumulate': accumulate}])
         train(TrainConfig.model_validate(plan), new_folder(), root=Path())
     single, accumulated = gradients[:4], gradients[4:]
-    assert torch.allclose(accumulated[0], sum(single[:3]) / 3, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(accumulated[0], torch.stack(single[:3]).mean(0), rtol=1e-4, atol=1e-7)
     # What is left over at the end of an epoch counts as much a batch as the others.
     assert torch.allclose(accumulated[1], single[3] / 3, rtol=1e-4, atol=1e-7)
     assert len(accumulated) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stride', [1, 3])
 def test_losses_are_taken_at_every_nth_pixel(
     stride: int,
@@ -390,7 +405,7 @@ def joins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that `transformers` saved, with a network of some thousand parameters."""
     torch.manual_seed(0)
-    config = Mask2FormerConfig(
+    config = Mask2FormerConfig(  # type: ignore[call-arg]
         feature_size=32,
         mask_feature_size=32,
         hidden_dim=32,
@@ -402,7 +417,7 @@ def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_queries=20,
         num_labels=19,
     )
-    config.backbone_config = ResNetConfig(
+    config.backbone_config = ResNetConfig(  # type: ignore[call-arg]
         embedding_size=8,
         hidden_sizes=[16, 24, 32, 40],
         depths=[1, 1, 1, 1],
@@ -435,6 +450,7 @@ def test_masks_cannot_learn_from_groups_of_classes(
     )
 
 
+@pytest.mark.slow
 def test_mask_network(
     content: Callable[..., Content],
     folder: Path,

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 import pytest
@@ -26,7 +27,7 @@ from multishift_training.loop.config import TrainConfig, read_config
 from multishift_training.loop.folder import RunFolder, State, check_run_folder
 from multishift_training.loop.train import train
 
-Content = dict[str, object]
+Content = dict[str, Any]
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -54,6 +55,7 @@ def whole(short: Content, new_folder: Callable[[], Path]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_loss_that_is_no_number(
     short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def full_disk(path: Path) -> Iterator[Path]:
     raise AssertionError('was written')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='the system has no full device')
 @pytest.mark.parametrize(
     'where', ['state', 'best weights', 'log', 'configuration', 'bad batch', 'curves']
@@ -353,17 +356,18 @@ def test_later_stage_that_cannot_run_is_found_at_once(
 def test_method_of_pairs_needs_partners(
     short: Content, content: Callable[..., Content], folder: Path
 ) -> None:
-    data = dict(content()['data'])  # type: ignore[call-overload]
+    data = dict(content()['data'])
     del data['partners']
     assert fault({**short, 'data': data}, folder) == (
         'stage uncertainty: method multishift learns from pairs: set data.partners'
     )
 
 
+@pytest.mark.slow
 def test_batch_of_one_image_is_found_at_once(
     short: Content, content: Callable[..., Content], stages: dict[str, Content], folder: Path
 ) -> None:
-    data = dict(content()['data'])  # type: ignore[call-overload]
+    data = dict(content()['data'])
     del data['partners']
     frozen = {**stages['closed_world'], 'name': 'first', 'batch_norm': 'frozen', 'epochs': 1}
     config = {**short, 'data': data, 'batch_size': 1, 'stages': [frozen, stages['closed_world']]}
@@ -385,6 +389,7 @@ def test_stage_whose_losses_reach_nothing_that_learns(
     )
 
 
+@pytest.mark.slow
 def test_monitor_that_cannot_be_measured(
     short: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +412,7 @@ def test_monitor_without_labels_is_found_at_once(
     assert not (folder / 'last.pt').exists()
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(short: Content, folder: Path, tmp_path: Path) -> None:
     save_file({'trunk.weight': torch.zeros(3)}, tmp_path / 'other.safetensors')
     message = fault({**short, 'weights': 'other.safetensors'}, folder, tmp_path)

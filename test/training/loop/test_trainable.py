@@ -92,6 +92,7 @@ def test_batch_norms(network: nn.Module, batch_norm: str, expected: dict[str, bo
     assert all(modes(network).values())
 
 
+@pytest.mark.slow
 def test_norms_frozen_for_good_stay_so() -> None:
     network = create('mask2former_resnet50')
     choose_trainable(network, stage(['*']))
@@ -127,6 +128,7 @@ METHODS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'method', 'part', 'reaches'),
     [

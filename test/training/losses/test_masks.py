@@ -113,7 +113,7 @@ def brute_force(
     def losses(chosen: list[tuple[Tensor, Tensor]], points: Tensor) -> tuple[Tensor, Tensor]:
         at = [(sampled(m, p), sampled(t, p)) for (m, t), p in zip(chosen, points, strict=True)]
         mask = sum(cross_entropy(m, t).mean() for m, t in at)
-        return mask / len(at), sum(dice_loss(m, t) for m, t in at) / len(at)
+        return mask / len(at), sum(dice_loss(m, t) for m, t in at) / len(at)  # type: ignore[return-value]
 
     def best_points(
         chosen: list[tuple[Tensor, Tensor]], candidates: int, taken: int, *, clean: bool
@@ -136,7 +136,7 @@ def brute_force(
         points = best_points(augmented, int(POINTS / ratio), 57, clean=True)
         second = losses(augmented, points)
         mask, dice = (2 * a + b for a, b in zip(first, second, strict=True))
-    return classification / sum(weight), mask, dice
+    return classification / sum(weight), mask, dice  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize('ratio', [0.8, 0.5, None])
@@ -256,6 +256,7 @@ def test_more_classes_than_queries_leave_classes_unmatched() -> None:
     assert len(set(found.classes.tolist())) == 2
 
 
+@pytest.mark.slow
 def test_every_part_of_the_prediction_learns_over_steps() -> None:
     """The second stage on masks, which the released code does not reach."""
     prediction, labels = random_batch(4)

@@ -93,7 +93,7 @@ def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
     logits, score, labels = batch(members)
 
     def gradients(of: dict[str, Tensor], leaves: list[Tensor]) -> tuple[Tensor, ...]:
-        found = torch.autograd.grad(sum(of.values()), leaves, allow_unused=True)
+        found = torch.autograd.grad(torch.stack([*of.values()]).sum(), leaves, allow_unused=True)
         pairs = zip(leaves, found, strict=True)
         return tuple(torch.zeros_like(x) if g is None else g for x, g in pairs)
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 import csv
 from functools import partial
 from pathlib import Path
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from multishift_training.models.resnet import ResNet
 from multishift_training.models.wide_resnet import PreActivationBlock, WideResNet38
 
 KEYS = Path(__file__).parents[1] / 'keys' / 'deepv3_wrn38_keys.tsv'
-BACKBONES = {
+BACKBONES: dict[str, Callable[[], Backbone]] = {
     'compact': CompactBackbone,
     'efficientnet_lite0': EfficientNetLite,
     'wideresnet38': WideResNet38,
@@ -54,6 +54,7 @@ def channels_last(model: DeepLabV3Plus) -> Iterator[DeepLabV3Plus]:
 # Of whole networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(33, 50), (16, 31)])
 def test_any_image_size(model: DeepLabV3Plus, name: str, size: tuple[int, int]) -> None:
     image = torch.randn(2, 3, *size)
@@ -87,6 +88,7 @@ def test_score_starts_as_the_classifiers_energy(model: DeepLabV3Plus) -> None:
         assert not torch.allclose(model.uncertainty(feature), energy)
 
 
+@pytest.mark.slow
 def test_gradients_reach_what_they_should(model: DeepLabV3Plus) -> None:
     entry = next(model.backbone.parameters())
     running = next(b for key, b in model.backbone.named_buffers() if key.endswith('running_mean'))
@@ -105,6 +107,7 @@ def test_gradients_reach_what_they_should(model: DeepLabV3Plus) -> None:
     assert to_backbone.any() and to_classifier.any()
 
 
+@pytest.mark.slow
 def test_network_exports(model: DeepLabV3Plus) -> None:
     image = torch.randn(1, 3, 17, 30)
     with torch.no_grad():
@@ -114,6 +117,7 @@ def test_network_exports(model: DeepLabV3Plus) -> None:
     torch.testing.assert_close(exported.score, expected.score)
 
 
+@pytest.mark.slow
 def test_channels_last_holds_from_end_to_end(channels_last: DeepLabV3Plus) -> None:
     formats = {}
 
@@ -153,7 +157,7 @@ class _Given(Backbone):
         return Features(image[:, :2, ::2, ::2], image[:, :, ::8, ::8])
 
 
-def _randomised(module: nn.Module) -> nn.Module:
+def _randomised(module: nn.Module) -> Any:
     """Give batch norms statistics and an affine map that an error in their place would show."""
     torch.manual_seed(1)
     for part in module.modules():
@@ -171,18 +175,18 @@ def _bn(x: Tensor, bn: nn.BatchNorm2d) -> Tensor:
     return (x - bn.running_mean[:, None, None]) * scale[:, None, None] + bn.bias[:, None, None]
 
 
-def _conv_bn_relu(x: Tensor, block: nn.Module, dilation: int = 1) -> Tensor:
+def _conv_bn_relu(x: Tensor, block: Any, dilation: int = 1) -> Tensor:
     conv, bn, _ = block.children()
     reach = conv.weight.shape[-1] // 2 * dilation
     return _bn(F.conv2d(x, conv.weight, padding=reach, dilation=dilation), bn).relu()
 
 
-def _up(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _up(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
 @torch.no_grad()
-def _expected(model: DeepLabV3Plus, image: Tensor) -> tuple[Tensor, Tensor]:
+def _expected(model: Any, image: Tensor) -> tuple[Tensor, Tensor]:
     """The published decoder in order: image, 1x1, rates; projections; fine feature first."""
     config = model.backbone.decoder
     low, high = model.backbone(image)
@@ -205,6 +209,7 @@ def _conv(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return F.conv2d(x, conv.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('as_published_for', ['wideresnet38', 'resnet50'])
 def test_decoder_is_the_published_one(as_published_for: str) -> None:
     decoder = {
@@ -319,7 +324,7 @@ def _weights(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
         if key.endswith('num_batches_tracked'):
             weights[key] = torch.tensor(0)
         elif len(shape) == 4:
-            weights[key] = _numbers(seed, shape).mul_((3 / shape[1:].numel()) ** 0.5)
+            weights[key] = _numbers(seed, shape).mul_((3 / shape[1:].numel()) ** 0.5)  # type: ignore[attr-defined]
         elif key.endswith(('.running_var', '.weight')):
             weights[key] = 1 + _numbers(seed, shape) / 2
         else:
@@ -327,6 +332,7 @@ def _weights(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('golden', GOLDEN, ids=lambda golden: golden.backbone)
 def test_same_numbers_as_the_published_code(golden: _Golden) -> None:
     model = DeepLabV3Plus(BACKBONES[golden.backbone](), 19).eval()
@@ -466,6 +472,7 @@ def test_resnet50_layouts_have_the_published_keys() -> None:
     assert _any(hugging_face.extra, 'classifier.1.bias')
 
 
+@pytest.mark.slow
 def test_resnet101_takes_the_stem_of_the_file() -> None:
     model = _on_meta('resnet101').eval()
     before = model.state_dict().keys()
@@ -498,6 +505,7 @@ def test_resnet101_takes_the_stem_of_the_file() -> None:
     assert model.state_dict().keys() == before
 
 
+@pytest.mark.slow
 def test_deep_stem_keeps_the_memory_format_and_runs() -> None:
     backbone = ResNet(101).to(memory_format=torch.channels_last).eval()
     backbone.set_stem(True)

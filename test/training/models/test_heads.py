@@ -62,7 +62,7 @@ def test_mask_head_has_the_shape_of_the_classifier() -> None:
     head.init_from(classifier)
     assert torch.equal(head(queries), classifier(queries))
     with torch.no_grad():
-        head.classifier.bias += 1
+        head.classifier.bias.add_(1)
     assert not torch.equal(head.classifier.bias, classifier.bias)
 
 

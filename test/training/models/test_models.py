@@ -30,6 +30,7 @@ def test_every_network_of_a_name_is_known_here() -> None:
     assert set(models.NAMES) == {*PARAMETERS, models.FROM_FOLDER}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_network_by_name(name: str) -> None:
     """Structure alone, nothing is computed: size, outputs, and the number of classes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def scramble(model: nn.Module) -> None:
 
 
 def config(variant: Variant) -> SegformerConfig:
-    return SegformerConfig(
+    return SegformerConfig(  # type: ignore[call-arg]
         depths=variant.depths,
         hidden_sizes=variant.channels,
         decoder_hidden_size=variant.width,
@@ -78,7 +78,7 @@ def saved(model: nn.Module, folder: Path) -> Path:
     return folder
 
 
-def enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size, mode='bilinear', align_corners=False)
 
 
@@ -94,6 +94,7 @@ def test_has_the_published_number_of_parameters(name: str) -> None:
     assert round((count - head) / 1e6, 1) == PUBLISHED_SIZES[name.removeprefix('segformer_')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', Form)
 @pytest.mark.parametrize('name', VARIANTS)
 def test_shapes(name: str, form: Form) -> None:
@@ -153,6 +154,7 @@ def test_refuses_an_image_too_small_for_its_attention() -> None:
     assert tiny()(torch.randn(1, 3, MIN_SIDE, MIN_SIDE)).logits.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('form', Form)
 def test_exports_to_openvino(form: Form) -> None:
     model, image = tiny(form), torch.randn(1, 3, 65, 97)
@@ -184,6 +186,7 @@ def test_equals_transformers(size: tuple[int, int], tmp_path: Path) -> None:
     torch.testing.assert_close(prediction.score, enlarged(energy, size)[:, 0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_uses_all_of_a_folder_of_the_smallest_network(tmp_path: Path) -> None:
     variant = VARIANTS['segformer_b0']
     saved(SegformerForSemanticSegmentation(config(variant)), tmp_path)
@@ -289,7 +292,8 @@ def mmsegmentation_logits(weights: dict[str, Tensor], image: Tensor, variant: Va
         x = F.conv2d(x, *affine(f'{name}.1'), padding=1, groups=x.shape[1])
         return F.conv2d(F.gelu(x), *affine(f'{name}.4'))
 
-    x, levels = image, []
+    x = image
+    levels: list[Tensor] = []
     for stage, heads in enumerate((1, 2, 5, 8)):
         name = f'backbone.layers.{stage}'
         stride, padding = (4, 3) if stage == 0 else (2, 1)
@@ -487,6 +491,7 @@ def test_adapting_keeps_mode_and_type() -> None:
     assert {p.dtype for p in model.parameters()} == {torch.float64}
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_fit_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     weights = mmsegmentation_weights(TINY)
     del weights['backbone.layers.2.1.0.attn.attn.in_proj_weight']

@@ -259,7 +259,7 @@ def test_mahalanobis_of_raw_labels(model: TinyModel) -> None:
 
 
 def test_mahalanobis_of_broken_weights(model: TinyModel) -> None:
-    nn.init.constant_(model.backbone[0].bias, torch.nan)
+    nn.init.constant_(model.backbone[0].bias, torch.nan)  # type: ignore[arg-type]
     with pytest.raises(MultishiftError, match='not finite'):
         fit_mahalanobis(model, [labelled(0)])
 

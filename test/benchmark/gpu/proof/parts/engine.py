@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 import shutil
 import tempfile
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ def run(settings: Settings, note: Note) -> None:
     with Engine.load(EMBEDDED_BUNDLE, backend='torch') as engine:
         assert engine.device.startswith(settings.device.type), f'it runs on {engine.device}'
         note('runs on', engine.device)
-        runner = engine._running._runner
+        running: Any = engine._running
+        runner = running._runner
         captured = runner is not None and runner._graph is not None
         assert captured or not settings.on_gpu, 'the CUDA graph was not captured'
         note('CUDA graph', 'captured' if captured else 'no GPU')
@@ -33,7 +35,8 @@ def run(settings: Settings, note: Note) -> None:
         first = engine.infer(frames)
         kept = [array.copy() for array in first]
         other = engine.infer(np.ascontiguousarray(frames[:, ::-1]))
-        assert all(map(np.array_equal, first, kept)), 'a later call wrote into earlier outputs'
+        unchanged = all(np.array_equal(a, b) for a, b in zip(first, kept, strict=True))  # type: ignore[arg-type]
+        assert unchanged, 'a later call wrote into earlier outputs'
         assert not np.array_equal(first.score, other.score), 'another frame gave the same outputs'
         note('outputs', "the caller's own, and new for each frame")
         note('largest difference of the score from eager', _difference(engine, frames, settings))
@@ -41,7 +44,7 @@ def run(settings: Settings, note: Note) -> None:
     _measure(settings, note)
 
 
-def _difference(engine: Engine, frames: np.ndarray, settings: Settings) -> float:
+def _difference(engine: Any, frames: np.ndarray, settings: Settings) -> float:
     """Return how far the graph's replay is from the same operations one by one."""
     given = torch.from_numpy(frames).to(settings.device)
     with torch.inference_mode():

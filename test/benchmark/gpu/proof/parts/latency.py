@@ -68,7 +68,7 @@ def _title(name: str, size: tuple[int, int], batch: int, precision: str) -> str:
 
 def _row(settings: Settings, network: object, case: Case) -> dict[str, object]:
     name, size, batch, precision = case
-    model: SegmentationModel = network(name)  # type: ignore[operator]
+    model: SegmentationModel = network(name)
     if model.training:
         model.eval().to(settings.device, memory_format=torch.channels_last)
     shape = (batch, *size, 3)
@@ -95,7 +95,7 @@ def _calls(call: object, frames: np.ndarray, settings: Settings) -> list[float]:
     most = _MOST if settings.on_gpu else 2
     while len(seconds) < most and (len(seconds) < 10 or sum(seconds) < _SECONDS):
         start = time.perf_counter()
-        call(frames)  # type: ignore[operator]
+        call(frames)
         seconds.append(time.perf_counter() - start)
     return seconds
 

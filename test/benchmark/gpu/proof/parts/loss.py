@@ -13,7 +13,7 @@ from multishift_training.losses.sampled import sampled_contrastive
 from proof.settings import Note, Settings
 
 sys.path.append(str(Path(__file__).resolve().parents[3]))
-import contrastive_loss as benchmark  # noqa: E402
+import contrastive_loss as benchmark
 
 AIM_MS = 3.0
 

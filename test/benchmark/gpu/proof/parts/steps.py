@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from multishift_training import models
 from multishift_training.losses.contrastive import Margins, relative_contrastive
-from multishift_training.losses.matching import MaskWeights
 from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.options import MaskWeights
 from proof.attempts import Attempts
 from proof.settings import Note, Settings
 
@@ -169,6 +169,6 @@ def _pass(network: Callable[[Tensor], tuple[Tensor | None, ...]], image: Tensor)
 
 
 def _mixed_pass(network: nn.Module, image: Tensor) -> None:
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     with torch.autocast(image.device.type, torch.bfloat16):
         _pass(network, image.contiguous(memory_format=torch.channels_last))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 import importlib
 from importlib import metadata
 import importlib.util
+from typing import Any
 
 import torch
 
@@ -27,7 +30,7 @@ def run(settings: Settings, note: Note) -> None:
         capabilities.append('.'.join(map(str, torch.cuda.get_device_capability(0))))
     for capability in dict.fromkeys(capabilities):
         plan = Plan(['tensorrt-rtx'], 'fp16', [capability])
-        note(f'build for {capability}', _word(lambda plan=plan: check_plan(plan)))
+        note(f'build for {capability}', _word(partial(check_plan, plan)))
     note('build for CURRENT', _build_current(trt) if settings.on_gpu else 'needs a GPU')
 
 
@@ -42,15 +45,15 @@ def _version(package: str) -> str:
     return 'there'
 
 
-def _word(work: object) -> str:
+def _word(work: Callable[[], object]) -> str:
     try:
-        work()  # type: ignore[operator]
+        work()
     except MultishiftError as error:
         return f'refused: {error}'
     return 'accepted'
 
 
-def _build_current(trt: object) -> str:
+def _build_current(trt: Any) -> str:
     """Build an engine of one operation for the GPU of this machine, and say how that ends."""
     log = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(log)
