@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -27,9 +26,6 @@ class MaskPrediction(NamedTuple):
     mask_logits: Tensor
 
 
-_NONE: Mapping[str, Tensor] = MappingProxyType({})
-
-
 class Prediction(NamedTuple):
     """What a network says of a batch of images.
 
@@ -40,7 +36,7 @@ class Prediction(NamedTuple):
         feature: ``float32 [B,D,h,w]`` at the network's own stride: what the heads read; of mask
             networks, the embedding of each pixel.
         masks: of mask networks, the parts that their losses need.
-        extras: what else a method's losses take of the network that it adapted, by name; never
+        auxiliary: what else a method's losses take of the network that it adapted, by name; never
             exported.
     """
 
@@ -48,7 +44,7 @@ class Prediction(NamedTuple):
     score: Tensor
     feature: Tensor
     masks: MaskPrediction | None = None
-    extras: Mapping[str, Tensor] = _NONE
+    auxiliary: dict[str, Tensor] | None = None
 
 
 class SegmentationModel(nn.Module):
