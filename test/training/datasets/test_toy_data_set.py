@@ -13,11 +13,11 @@ import yaml
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.datasets import ValidationData, open_images
+from multishift_training.datasets.descriptions import read_datasets
 from multishift_training.datasets.entries import Entry, find, pair
 from multishift_training.datasets.groups import Group, Groups
 from multishift_training.datasets.kinds import ImageSet, register, registry
 from multishift_training.datasets.tables import Table, table_of
-from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.train import train
 

@@ -76,6 +76,7 @@ def eager(checkpoint: Path, score: str, frames: np.ndarray, fit: Path | None) ->
     return score_of(score, fitted=fitted)(prediction).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('score', ['energy', 'mahalanobis'])
 def test_closed_world_network_with_a_post_hoc_score(
     score: str, checkpoint: Path, fit: Path, tmp_path: Path
@@ -108,6 +109,7 @@ def test_closed_world_network_with_a_post_hoc_score(
     assert ('\nfitted on ' in shown) == (fit_on is not None)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documents(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
