@@ -98,6 +98,7 @@ def test_faults_are_told_as_of_others(data: Path, text: str, said: str) -> None:
     assert said in str(fault.value)
 
 
+@pytest.mark.slow
 def test_it_is_trained_and_validated_on_with_partners_of_its_own(data: Path) -> None:
     stage = {
         'name': 'one',
