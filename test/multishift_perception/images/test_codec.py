@@ -11,14 +11,13 @@ from PIL import Image
 import pytest
 
 from multishift_perception.images import codec
-from multishift_perception.images.codec import (
+from multishift_perception.images.codec import decode_compressed, decode_image
+from multishift_perception.images.frame_errors import (
     BrokenFrame,
     FrameError,
+    OversizedFrame,
     UnsupportedEncoding,
-    decode_compressed,
-    decode_image,
 )
-from multishift_perception.images.frame_errors import OversizedFrame
 
 HEIGHT, WIDTH = 8, 12
 

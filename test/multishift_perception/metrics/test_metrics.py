@@ -400,9 +400,9 @@ def test_groups_of_classes_must_fit() -> None:
         SegmentationMetrics(6, {20: (1, 2), 21: (2, 3)})
     metrics = SegmentationMetrics(6, {20: (1, 2)})
     with pytest.raises(ValueError, match='ground truth has the value 21'):
-        metrics.update(np.uint8([1]), np.uint8([21]))
+        metrics.update(np.array([1], np.uint8), np.array([21], np.uint8))
     with pytest.raises(ValueError, match='prediction has the value 20'):
-        metrics.update(np.uint8([20]), np.uint8([20]))
+        metrics.update(np.array([20], np.uint8), np.array([20], np.uint8))
     with pytest.raises(ValueError, match='other groups'):
         metrics.merge(SegmentationMetrics(6, {20: (1, 3)}))
 

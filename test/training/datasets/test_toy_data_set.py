@@ -13,11 +13,11 @@ import yaml
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.datasets import ValidationData, open_images
+from multishift_training.datasets.descriptions import read_datasets
 from multishift_training.datasets.entries import Entry, find, pair
 from multishift_training.datasets.groups import Group, Groups
 from multishift_training.datasets.kinds import ImageSet, register, registry
 from multishift_training.datasets.tables import Table, table_of
-from multishift_training.evaluation.descriptions import read_datasets
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.train import train
 
@@ -98,6 +98,7 @@ def test_faults_are_told_as_of_others(data: Path, text: str, said: str) -> None:
     assert said in str(fault.value)
 
 
+@pytest.mark.slow
 def test_it_is_trained_and_validated_on_with_partners_of_its_own(data: Path) -> None:
     stage = {
         'name': 'one',

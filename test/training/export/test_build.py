@@ -76,6 +76,7 @@ def eager(checkpoint: Path, score: str, frames: np.ndarray, fit: Path | None) ->
     return score_of(score, fitted=fitted)(prediction).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('score', ['energy', 'mahalanobis'])
 def test_closed_world_network_with_a_post_hoc_score(
     score: str, checkpoint: Path, fit: Path, tmp_path: Path
@@ -108,6 +109,7 @@ def test_closed_world_network_with_a_post_hoc_score(
     assert ('\nfitted on ' in shown) == (fit_on is not None)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documents(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -152,6 +154,7 @@ def test_score_is_refused_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_a_score_is_fitted_on_is_looked_for(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / 'fit.yaml').write_text('kind: camvid\nsplit: val\n')
     with pytest.raises(MultishiftError, match='camvid: camvid does not hold'):
@@ -159,6 +162,7 @@ def test_what_a_score_is_fitted_on_is_looked_for(checkpoint: Path, tmp_path: Pat
     assert not (tmp_path / 'engine').exists()
 
 
+@pytest.mark.slow
 def test_nothing_but_a_bundle_is_replaced(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / 'paper.pdf').write_bytes(b'of months')
     with pytest.raises(MultishiftError, match='only an engine bundle'):

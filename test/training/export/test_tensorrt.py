@@ -114,7 +114,7 @@ def proven(written: Written) -> Artifact:
 
 def write(program: torch.export.ExportedProgram, folder: Path) -> list[Written]:
     network = Network(program, FRAMES)
-    network.typed = lambda precision: program
+    network.typed = lambda precision: program  # type: ignore[method-assign]
     return list(tensorrt.write(network, Plan(['tensorrt']), folder))
 
 

@@ -144,7 +144,7 @@ def test_16_bits_halve_the_weights(case: Case) -> None:
 
 def built(case: Case, folder: Path, capabilities: list[str]) -> list[Artifact]:
     network = Network(case.programs['fp32'], torch.from_numpy(case.frames))
-    network.typed = lambda precision: case.programs[precision]
+    network.typed = lambda precision: case.programs[precision]  # type: ignore[method-assign]
     plan = Plan(['tensorrt-rtx'], 'fp16', capabilities)
     written = tensorrt_rtx.write(network, plan, folder)
     probe = ProbeSet.of(case.frames[None], [outputs(case.graph, case.frames)])

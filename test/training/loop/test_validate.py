@@ -10,13 +10,14 @@ import pytest
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
-from multishift_training.cli.bundle import calibrated
 from multishift_training.datasets import (
     LabelledImages,
     ValidationSet,
     validation_loader,
 )
 from multishift_training.datasets.entries import Entry
+from multishift_training.export import Plan
+from multishift_training.export.assembly import Frames, Origin, assemble
 from multishift_training.loop.validate import check_monitor
 from multishift_training.models import create
 
@@ -63,14 +64,18 @@ def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> Non
     images = labelled(tmp_path, 3)
     (tmp_path / '1.png').write_bytes(b'no image')
     with pytest.raises(MultishiftError) as caught:
-        calibrated(
+        assemble(
+            tmp_path / 'engine',
             create('deeplabv3plus_compact'),
-            ValidationSet(images),
+            Frames(ValidationSet(images), '3 frames'),
             workers=workers,
-            dataset='frames',
+            batch=1,
+            plan=Plan(['torch']),
+            origin=Origin('deeplabv3plus_compact', 'none', {}),
         )
     assert str(caught.value).startswith(f'{tmp_path / "1.png"} ')
     assert '\n' not in str(caught.value)
+    assert not (tmp_path / 'engine').exists()
 
 
 def test_monitor_wants_labels_to_measure_with(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def losses_of(
     """What a method computes of a prediction and its labels, given a gather."""
 
     def losses(prediction: Prediction, labels: Tensor, gather: Gather) -> dict[str, Tensor]:
-        context = Context(None, None, class_weights, None, gather)  # type: ignore[arg-type]
+        context = Context(None, None, class_weights, None, gather)
         images = torch.zeros(*labels.shape, 3, dtype=torch.uint8)
         return method.losses(prediction, Batch(images, labels, 1, {}), context)
 

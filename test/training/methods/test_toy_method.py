@@ -30,7 +30,8 @@ from multishift_training.models import Prediction, SegmentationModel
 
 Content = dict[str, Any]
 
-pytestmark = pytest.mark.usefixtures('one_thread')
+# All but one look at a run of seconds.
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.slow]
 
 
 class Toy(Method):
@@ -52,7 +53,7 @@ class Toy(Method):
             raise MultishiftError('method toy learns from single images: leave data.partners out')
 
     def views(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        light = np.float32([1, *rng.uniform(0.3, 0.9, 2)])
+        light = np.array([1, *rng.uniform(0.3, 0.9, 2)], np.float32)
         images = (sample.images * light[:, None, None, None]).astype(np.uint8)
         return Sample(images, np.repeat(sample.labels, 3, 0), {'light': light})
 
@@ -61,7 +62,8 @@ class Toy(Method):
         return model
 
     def make_state(self, model: SegmentationModel) -> nn.Module:
-        width = model.classifier.weight.shape[1]
+        assert isinstance(model.classifier, nn.Conv2d)
+        width = model.classifier.in_channels
         state = nn.ModuleDict({'head': nn.Linear(width, 1)})
         state.register_buffer('mean', torch.zeros(width))
         return state

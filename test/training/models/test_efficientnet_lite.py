@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from efficientnet_lite_pytorch import EfficientNet
 import numpy as np
@@ -17,14 +17,17 @@ from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.matching import untrained
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.export.quiet import quiet_copies
+from multishift_training.models.backbone import Backbone
 from multishift_training.models.deeplab import DeepLabV3Plus
 from multishift_training.models.efficientnet_lite import EfficientNetLite, SamePadded
 from multishift_training.models.input_scale import Normalize
 
 SIZES = [(64, 96), (33, 50), (97, 63)]
 
+Variant = Literal[0, 1, 2]
 
-def pretrained(variant: int, output_stride: int) -> DeepLabV3Plus:
+
+def pretrained(variant: Variant, output_stride: Literal[16, 32]) -> DeepLabV3Plus:
     model = DeepLabV3Plus(EfficientNetLite(variant, output_stride=output_stride), 19)
     checkpoints.load(model, find_imagenet_weights(model, f'efficientnet_lite{variant}'))
     return model.eval()
@@ -35,12 +38,12 @@ def image(size: tuple[int, int]) -> Tensor:
 
 
 @pytest.fixture(scope='module')
-def lite0() -> Iterator[EfficientNetLite]:
-    yield pretrained(0, 16).backbone
+def lite0() -> Backbone:
+    return pretrained(0, 16).backbone
 
 
 @pytest.mark.parametrize('variant', [0, 1, 2])
-def test_equals_the_reference(variant: int) -> None:
+def test_equals_the_reference(variant: Variant) -> None:
     model = pretrained(variant, 32)
     # Of no image size, it pads by the size of each image, as we do.
     reference = EfficientNet.from_name(f'efficientnet-lite{variant}', image_size=None).eval()
@@ -49,9 +52,9 @@ def test_equals_the_reference(variant: int) -> None:
     for size in SIZES:
         with torch.no_grad():
             head = F.conv2d(model.backbone(image(size)).high, weights['_conv_head.weight'])
-            norm = [weights[f'_bn1.{part}'] for part in ('running_mean', 'running_var')]
-            affine = [weights[f'_bn1.{part}'] for part in ('weight', 'bias')]
-            feature = F.relu6(F.batch_norm(head, *norm, *affine, eps=1e-3))
+            parts = ('running_mean', 'running_var', 'weight', 'bias')
+            mean, var, weight, bias = (weights[f'_bn1.{part}'] for part in parts)
+            feature = F.relu6(F.batch_norm(head, mean, var, weight, bias, eps=1e-3))
             logits = F.linear(feature.mean((2, 3)), weights['_fc.weight'], weights['_fc.bias'])
             expected, classified = reference.extract_features(image(size)), reference(image(size))
         assert expected.abs().max() > 1
@@ -59,7 +62,7 @@ def test_equals_the_reference(variant: int) -> None:
         torch.testing.assert_close(logits, classified, atol=1e-5, rtol=1e-5)
 
 
-def test_stride_16_holds_the_feature_of_stride_32(lite0: EfficientNetLite) -> None:
+def test_stride_16_holds_the_feature_of_stride_32(lite0: Backbone) -> None:
     """Dilation in place of the stride: the same numbers, and others between them."""
     coarse = pretrained(0, 32).backbone
     with torch.no_grad():
@@ -89,7 +92,7 @@ def test_pads_what_tensorflow_pads(kernel: int, stride: int, size: tuple[int, in
             assert out[0, 0, i, j].item() == pytest.approx(x[0, 0][tuple(window)].sum().item())
 
 
-def test_learns_as_the_reference(lite0: EfficientNetLite) -> None:
+def test_learns_as_the_reference(lite0: Backbone) -> None:
     norms = [m for m in lite0.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
 
@@ -100,7 +103,8 @@ def test_takes_bytes_on_its_own_scale() -> None:
     torch.testing.assert_close(values, torch.tensor([-127 / 128, 0, 1]), atol=1e-6, rtol=0)
 
 
-def test_openvino_pads_alike(lite0: EfficientNetLite) -> None:
+@pytest.mark.slow
+def test_openvino_pads_alike(lite0: Backbone) -> None:
     frame = image((33, 64))  # on one side odd at every stride, even on the other
     with quiet_copies():
         converted = ov.convert_model(torch.export.export(lite0, (frame,), strict=False))
@@ -131,7 +135,7 @@ def timm_keys(blocks: tuple[int, ...]) -> set[str]:
     'variant, blocks',
     [(0, (1, 2, 2, 3, 3, 4, 1)), (1, (1, 3, 3, 4, 4, 5, 1)), (2, (1, 3, 3, 4, 4, 5, 1))],
 )
-def test_timms_names(variant: int, blocks: tuple[int, ...]) -> None:
+def test_timms_names(variant: Variant, blocks: tuple[int, ...]) -> None:
     with torch.device('meta'):
         model = DeepLabV3Plus(EfficientNetLite(variant), 19)
     _, layout = model.layouts()

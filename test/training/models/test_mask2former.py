@@ -130,7 +130,7 @@ def test_keys_and_shapes_are_the_published_ones(published):
         assert torch.equal(taken, tensor), key
 
 
-CONVOLUTIONS = {
+CONVOLUTIONS: dict[str, tuple[Any, ...]] = {
     'ImageNet classifier of torchvision or timm, backbone only': (
         *('conv1', 'bn1', 'layer{0}.{1}.conv{2}', 'layer{0}.{1}.bn{2}'),
         *('layer{0}.0.downsample.0', 'layer{0}.0.downsample.1', 1, 'fc.bias'),
