@@ -43,7 +43,7 @@ setup(
     package_dir={TRAINING: f'training/{TRAINING}'},
     package_data={
         NAME: ['py.typed', 'report/templates/*.j2', 'data/**/*'],
-        TRAINING: ['py.typed', 'augmentation/tables/*', 'templates/*.j2'],
+        TRAINING: ['py.typed', 'augmentation/tables/*', '*/templates/*.j2'],
     },
     data_files=SHARED_FILES,
     zip_safe=False,

@@ -91,9 +91,7 @@ def render(
         _section(folder, scenes, f'Rejected: {reason}', _with(records, reason), _REJECTED)
         for reason in summary.rejected
     ]
-    template = environment(jinja2.PackageLoader('multishift_training')).get_template(
-        'augmentation.html.j2'
-    )
+    template = environment(jinja2.PackageLoader(__package__)).get_template('augmentation.html.j2')
     return template.render(
         summary=summary, sections=sections, provenance=_provenance(config, records)
     )

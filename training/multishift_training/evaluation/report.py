@@ -113,9 +113,7 @@ def _listed(measure: str, drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
 
 def render(report: EvaluationReport) -> str:
     """Return the report as one self-contained HTML page."""
-    template = environment(jinja2.PackageLoader('multishift_training')).get_template(
-        'evaluation.html.j2'
-    )
+    template = environment(jinja2.PackageLoader(__package__)).get_template('evaluation.html.j2')
     return template.render(
         report=report,
         sections=[_section(report, result) for result in report.results],
