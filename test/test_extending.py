@@ -189,11 +189,23 @@ def test_method_of_views_is_trained(tmp_path: Path) -> None:
     assert json.loads(line)['loss/consistency'] > 0
 
 
-@pytest.mark.parametrize('kind', ['prototypes', 'consistency'])
+def test_method_that_adapts_the_network_is_trained_and_exported(tmp_path: Path) -> None:
+    config = TrainConfig.model_validate(changed(kind='boundaries'))
+    best = train(config, tmp_path / 'run', root=Path('data'))
+    assert {'boundary.weight', 'boundary.bias'} <= load_file(best).keys()
+    (line,) = (tmp_path / 'run/log.jsonl').read_text().splitlines()
+    assert json.loads(line)['loss/boundary'] > 0
+    bundle = str(tmp_path / 'bundle')
+    run(['engine', 'build', str(best), '--data', 'data', '--out', bundle, '--target', 'torch'])
+    with Engine.load(tmp_path / 'bundle', backend='torch') as engine:
+        engine.infer(np.zeros((1, *SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize('kind', ['prototypes', 'consistency', 'boundaries'])
 def test_methods_do_not_care_how_a_batch_is_shared_out(kind: str) -> None:
     method = METHODS[kind](kind=kind)
     rng = np.random.default_rng(0)
-    model = models.create('two_convs').eval()
+    model = method.adapt(models.create('two_convs')).eval()
     views = []
     for _ in range(4):
         image = rng.integers(0, 256, (1, 32, 48, 3), np.uint8)
