@@ -11,17 +11,22 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from multishift_perception.engine import Calibration, ClassEntry
-from multishift_training.export import export_bundle
+from multishift_perception.engine import BACKENDS, Calibration, ClassEntry
+from multishift_perception.registry import Registry
+from multishift_training.datasets.kinds import KINDS
+from multishift_training.export import TARGETS, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.methods import METHODS
+from multishift_training.models import NETWORKS, Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET
+from multishift_training.scores import SCORES
 
 # This process and all it starts contact nobody: guard/sitecustomize.py refuses it, and what it
 # writes down fails the test that is running.
@@ -92,6 +97,25 @@ def write_tiny_bundle(path: Path, *, batch: int = 1) -> Path:
         provenance={'made by': 'the test suite'},
     )
     return path
+
+
+@contextmanager
+def _own_registries() -> Iterator[None]:
+    registries: tuple[Registry[Any], ...] = (BACKENDS, KINDS, METHODS, NETWORKS, SCORES, TARGETS)
+    before = [dict(registry) for registry in registries]
+    for registry in registries:
+        registry._is_complete = False  # packages are looked for anew
+    try:
+        yield
+    finally:
+        for registry, things in zip(registries, before, strict=True):
+            registry._things, registry._is_complete = things, True
+
+
+@pytest.fixture(scope='session')
+def own_registries() -> Callable[[], AbstractContextManager[None]]:
+    """Return a function whose block may register what is forgotten afterwards."""
+    return _own_registries
 
 
 @pytest.fixture(autouse=True)

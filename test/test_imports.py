@@ -26,7 +26,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
             'progress',
             'stamps',
         ),
-        ('__init__', 'disk', 'outputs', 'overlay', 'sample_drive', 'schema'),
+        ('__init__', 'disk', 'outputs', 'overlay', 'registry', 'sample_drive', 'schema'),
         ('files', 'images'),
         ('bags', 'engine', 'metrics'),
         ('destinations', 'pipeline'),

@@ -106,7 +106,7 @@ backend_option = click.option(
 backends_option = click.option(
     '--backend',
     'backends',
-    type=click.Choice(BACKENDS),
+    type=click.Choice(tuple(BACKENDS)),
     multiple=True,
     show_default='all that run here',
     help='Backend to look at; may be given several times.',

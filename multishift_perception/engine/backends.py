@@ -5,14 +5,17 @@ Importing it loads none of their libraries: a machine needs only that of the bac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from multishift_perception.engine.types import Backend
+from multishift_perception.registry import Registry
+from multishift_perception.schema.words import Words, did_you_mean, one_of
 
 Place = Literal['gpu', 'cpu']
 
@@ -22,8 +25,9 @@ class BackendEntry:
     """What is known of a backend before it is loaded.
 
     Attributes:
-        loader: ``MODULE:CLASS`` of this package. The class takes the artifact's file and the
-            device as PyTorch writes it (``cpu``, ``cuda:0``), and is a `Backend`.
+        loader: ``MODULE:CLASS``, imported when an artifact is loaded. The class takes the
+            artifact's file and the device as PyTorch writes it (``cpu``, ``cuda:0``), and is a
+            `Backend`.
         library: Python module that it needs, which pip knows by the same name.
         gpu: its rank among the backends that run on a GPU, the lowest is tried first; None where
             it runs on none.
@@ -39,13 +43,42 @@ class BackendEntry:
 # A GPU that fits is faster than the CPU, whatever the backend: all that run on one come first.
 _PLACES: tuple[Place, ...] = ('gpu', 'cpu')
 
-BACKENDS: Mapping[str, BackendEntry] = MappingProxyType(
-    {
-        'tensorrt': BackendEntry('tensorrt_backend:TensorRtBackend', library='torch', gpu=1),
-        'torch': BackendEntry('torch_backend:TorchBackend', library='torch', gpu=2, cpu=2),
-        'openvino': BackendEntry('openvino_backend:OpenVinoBackend', library='openvino', cpu=1),
-    }
-)
+
+def register(name: str, entry: BackendEntry) -> None:
+    """Let bundles hold artifacts of a backend from now on.
+
+    Raises:
+        TypeError: its name is taken, or the entry lacks something.
+    """
+    if not isinstance(entry, BackendEntry):
+        raise TypeError(f'backend {name} is {entry!r}, no BackendEntry')
+    if ':' not in entry.loader:
+        raise TypeError(f'backend {name}: its loader is {entry.loader!r}, not MODULE:CLASS')
+    if entry.gpu is None and entry.cpu is None:
+        raise TypeError(f'backend {name} runs nowhere: give it a rank, gpu or cpu')
+    BACKENDS.add(name, entry)
+
+
+BACKENDS: Registry[BackendEntry] = Registry('backend', 'multishift.backends', register)
+_ROOM = __package__
+register('tensorrt', BackendEntry(f'{_ROOM}.tensorrt_backend:TensorRtBackend', 'torch', gpu=1))
+register('torch', BackendEntry(f'{_ROOM}.torch_backend:TorchBackend', 'torch', gpu=2, cpu=2))
+register('openvino', BackendEntry(f'{_ROOM}.openvino_backend:OpenVinoBackend', 'openvino', cpu=1))
+
+
+def _known(name: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(
+            f'{name} is no backend{did_you_mean(name, BACKENDS)}, expected {_names()}'
+        )
+    return name
+
+
+def _names() -> str:
+    return one_of(list(BACKENDS))
+
+
+BackendName = Annotated[str, AfterValidator(_known), Words(_names)]
 
 
 def in_order() -> Iterator[tuple[str, Place]]:
@@ -67,6 +100,6 @@ def load(name: str, file: Path, device: str) -> Backend:
     Raises:
         MultishiftError: the artifact is broken, or the device cannot run it.
     """
-    loader = resolve_name(f'{__package__}.{BACKENDS[name].loader}')
+    loader = resolve_name(BACKENDS[name].loader)
     backend: Backend = loader(file, device)
     return backend

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 import yaml
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.engine.backends import BACKENDS
+from multishift_perception.engine.backends import BackendName
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
 from multishift_perception.schema.yaml_files import read_document
@@ -17,10 +17,6 @@ from multishift_perception.schema.yaml_files import read_document
 MANIFEST = 'manifest.yaml'
 SCHEMA_VERSION = 1
 
-if TYPE_CHECKING:
-    BackendName = str
-else:  # what no type checker knows: the names of a registry
-    BackendName = Literal[tuple(BACKENDS)]
 Sha256 = Annotated[str, Field(pattern='^[0-9a-f]{64}$')]
 # A name inside the bundle: no folder, so that no manifest reaches outside its own directory.
 FileName = Annotated[str, Field(pattern=r'^[A-Za-z0-9_][A-Za-z0-9_.-]*$')]

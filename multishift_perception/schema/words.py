@@ -27,9 +27,13 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Words:
-    """What a type accepts where its annotation cannot say so: ``Annotated[str, Words('a')]``."""
+    """What a type accepts where its annotation cannot say so: ``Annotated[str, Words('a')]``.
 
-    text: str
+    Attributes:
+        text: the words, or what returns them, where they are known later.
+    """
+
+    text: str | Callable[[], str]
 
 
 class Accepted(NamedTuple):
@@ -122,7 +126,7 @@ def words(
     accepted = annotation if isinstance(annotation, Accepted) else Accepted.of(annotation)
     for limit in accepted.limits:
         if isinstance(limit, Words):
-            return limit.text
+            return limit.text if isinstance(limit.text, str) else limit.text()
     if accepted.without_null != accepted:
         return f'{words(accepted.without_null, models)}, or null'
     kind, origin, inner = accepted.kind, get_origin(accepted.kind), get_args(accepted.kind)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from pkgutil import resolve_name
-from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-from multishift_perception.engine import backends, read_manifest
-from multishift_perception.engine.backends import BACKENDS, BackendEntry, in_order
+from multishift_perception.engine import read_manifest
+from multishift_perception.engine.backends import BACKENDS, BackendEntry, in_order, register
 from multishift_perception.engine.selection import choose, place
 from multishift_perception.errors import MultishiftError
 
@@ -25,16 +27,20 @@ def test_order_of_auto() -> None:
 
 @pytest.mark.parametrize('name', BACKENDS)
 def test_every_loader_is_there(name: str) -> None:
-    loader = resolve_name(f'{backends.__package__}.{BACKENDS[name].loader}')
+    loader = resolve_name(BACKENDS[name].loader)
     assert callable(loader.run) and callable(loader.close)
     assert BACKENDS[name].gpu or BACKENDS[name].cpu
 
 
-def test_another_backend_is_one_line(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = BackendEntry('other_backend:Other', library='no_such_library', cpu=0)
-    others = MappingProxyType({**BACKENDS, 'other': entry})
-    for module in ('backends', 'selection'):
-        monkeypatch.setattr(f'multishift_perception.engine.{module}.BACKENDS', others)
+@pytest.fixture
+def forgotten(own_registries: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    with own_registries():
+        yield
+
+
+@pytest.mark.usefixtures('forgotten')
+def test_another_backend_is_one_line(tiny_bundle: Path) -> None:
+    register('other', BackendEntry('other_backend:Other', library='no_such_library', cpu=0))
     assert list(in_order())[2] == ('other', 'cpu')
     manifest = read_manifest(tiny_bundle)
     artifact = manifest.artifacts[0].model_copy(update={'backend': 'other', 'file': 'other.bin'})
@@ -47,10 +53,25 @@ def test_another_backend_is_one_line(tiny_bundle: Path, monkeypatch: pytest.Monk
     )
 
 
+@pytest.mark.usefixtures('forgotten')
+@pytest.mark.parametrize(
+    ('entry', 'fault'),
+    [
+        ('other_backend:Other', 'backend other is .*, no BackendEntry'),
+        (BackendEntry('other_backend', 'numpy', cpu=0), "is 'other_backend', not MODULE:CLASS"),
+        (BackendEntry('a:B', 'numpy'), 'backend other runs nowhere: give it a rank, gpu or cpu'),
+    ],
+)
+def test_a_backend_is_whole(entry: Any, fault: str) -> None:
+    with pytest.raises(TypeError, match=fault):
+        register('other', entry)
+    assert 'other' not in BACKENDS
+
+
 def test_manifest_names_the_backends_that_it_knows(tiny_bundle: Path, tmp_path: Path) -> None:
     text = (tiny_bundle / 'manifest.yaml').read_text()
     (tmp_path / 'manifest.yaml').write_text(text.replace('backend: torch', 'backend: tpu'))
     with pytest.raises(
-        MultishiftError, match=r'backend \(line \d+\) is tpu, expected tensorrt, t'
+        MultishiftError, match=r'backend \(line \d+\): tpu is no backend, expected tensorrt, t'
     ):
         read_manifest(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 import subprocess
 import sys
@@ -27,7 +29,6 @@ from multishift_training.datasets.kinds import (
     kinds,
     partner_kinds,
     register,
-    registry,
 )
 from multishift_training.datasets.tables import Table, table_of
 
@@ -36,8 +37,9 @@ REAL = Path(__file__).parents[4] / 'shared' / 'data'
 
 
 @pytest.fixture(autouse=True)
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, '_KINDS', dict(registry._KINDS))
+def own_registry(own_registries: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    with own_registries():
+        yield
 
 
 class Nameless(ImageSet):
@@ -83,7 +85,9 @@ def test_a_name_is_one_word_and_free() -> None:
     class Twin(Nameless):
         kind: Literal['camvid']
 
-    with pytest.raises(TypeError, match='Twin: CamvidData is called camvid too'):
+    with pytest.raises(
+        TypeError, match=r'camvid is there already \(CamvidData\): give Twin another name'
+    ):
         register(Twin)
 
 

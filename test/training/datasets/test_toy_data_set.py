@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -16,7 +18,7 @@ from multishift_training.datasets import ValidationData, open_images
 from multishift_training.datasets.descriptions import read_datasets
 from multishift_training.datasets.entries import Entry, find, pair
 from multishift_training.datasets.groups import Group, Groups
-from multishift_training.datasets.kinds import ImageSet, register, registry
+from multishift_training.datasets.kinds import ImageSet, register
 from multishift_training.datasets.tables import Table, table_of
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.train import train
@@ -51,17 +53,19 @@ class ToyData(ImageSet):
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(
+    tmp_path: Path, own_registries: Callable[[], AbstractContextManager[None]]
+) -> Iterator[Path]:
     """A data root with eight pictures; the data set is forgotten afterwards."""
-    monkeypatch.setattr(registry, '_KINDS', dict(registry._KINDS))
-    register(ToyData)
     rng = np.random.default_rng(0)
     (tmp_path / 'toy').mkdir()
     for i in range(8):
         raw = rng.choice([1, 2, 3], (8, 12)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
         Image.fromarray(raw * 60).convert('RGB').save(tmp_path / f'toy/{i}.jpg')
         Image.fromarray(raw).save(tmp_path / f'toy/{i}.png')
-    return tmp_path
+    with own_registries():
+        register(ToyData)
+        yield tmp_path
 
 
 def test_it_is_described_opened_and_written_as_others_are(data: Path) -> None:

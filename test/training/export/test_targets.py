@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 import subprocess
 import sys
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ import pytest
 from multishift_perception.engine import Calibration, read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
-from multishift_training.export import Plan, check_plan, export_bundle, targets
+from multishift_training.export import Plan, check_plan, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.network import Network
-from multishift_training.export.targets import TARGETS, TargetEntry, target_module
+from multishift_training.export.targets import TARGETS, TargetEntry, register, target_module
 from multishift_training.export.written import Written
 
 CALIBRATION = Calibration(
@@ -47,7 +48,9 @@ def test_unknown_target() -> None:
 
 
 def test_another_target_is_one_line_and_one_module(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own_registries: Callable[[], AbstractContextManager[None]],
 ) -> None:
     """Its packages are named, its artifact is loaded by the engine's own backend and proven."""
     checked: list[Plan] = []
@@ -57,21 +60,20 @@ def test_another_target_is_one_line_and_one_module(
         yield Written('torch', one.file.rename(folder / 'other.pt2'), 'fp32', {}, 'cpu')
 
     module = SimpleNamespace(check=checked.append, write=write)
-    monkeypatch.setitem(sys.modules, f'{targets.__package__}.an_other', module)
-    others = MappingProxyType({**TARGETS, 'an-other': TargetEntry(packages=('pytest',))})
-    for user in ('targets', 'bundle'):
-        monkeypatch.setattr(f'multishift_training.export.{user}.TARGETS', others)
+    monkeypatch.setitem(sys.modules, 'an_other', module)
     plan = Plan(['an-other'])
-    export_bundle(
-        tmp_path / 'bundle',
-        DeployGraph(models.create('deeplabv3plus_compact'), CALIBRATION),
-        calibration=CALIBRATION,
-        probes=np.random.default_rng(0).integers(0, 256, (1, 1, 32, 32, 3), np.uint8),
-        targets=plan,
-        model='color',
-        method='none',
-        provenance={},
-    )
+    with own_registries():
+        register('an-other', TargetEntry('an_other', packages=('pytest',)))
+        export_bundle(
+            tmp_path / 'bundle',
+            DeployGraph(models.create('deeplabv3plus_compact'), CALIBRATION),
+            calibration=CALIBRATION,
+            probes=np.random.default_rng(0).integers(0, 256, (1, 1, 32, 32, 3), np.uint8),
+            targets=plan,
+            model='color',
+            method='none',
+            provenance={},
+        )
     assert checked == [plan]
     manifest = read_manifest(tmp_path / 'bundle')
     (artifact,) = manifest.artifacts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 import subprocess
 import sys
@@ -21,7 +23,14 @@ from multishift_training.inference.fitting import fit_scores
 from multishift_training.inference.runners import NetworkRunner
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET
-from multishift_training.scores import SCORES, Score, check_scores, find_score, fitted_scores
+from multishift_training.scores import (
+    SCORES,
+    Score,
+    check_scores,
+    find_score,
+    fitted_scores,
+    register,
+)
 from multishift_training.scores.fitted import FittedScore
 from multishift_training.scores.rescored import score_of, with_score
 
@@ -84,12 +93,16 @@ class MeanFit:
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def registered(
+    monkeypatch: pytest.MonkeyPatch, own_registries: Callable[[], AbstractContextManager[None]]
+) -> Iterator[None]:
     """Each of the scores above is registered by one line."""
     # Pytest keeps test modules under names of its own.
     monkeypatch.setitem(sys.modules, 'toys', sys.modules[__name__])
-    monkeypatch.setitem(SCORES, 'spread', Score('spread', 'toys:spread'))
-    monkeypatch.setitem(SCORES, 'far', Score('far', 'toys:FarFromMean', is_fitted=True))
+    with own_registries():
+        register(Score('spread', spread))
+        register(Score('far', 'toys:FarFromMean', is_fitted=True))
+        yield
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 from typing import Any, Literal
 
 from click.testing import CliRunner
 import numpy as np
+from pydantic import ValidationError
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
@@ -25,7 +27,7 @@ from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.loop.config import TrainConfig, read_config
 from multishift_training.loop.folder import RunFolder, State
 from multishift_training.loop.train import _make_model, train
-from multishift_training.methods import METHODS, Context, Method
+from multishift_training.methods import Context, Method, register
 from multishift_training.models import Prediction, SegmentationModel
 
 Content = dict[str, Any]
@@ -93,11 +95,11 @@ class Gain(nn.Module):
 
 
 @pytest.fixture(autouse=True, scope='module')
-def register() -> Iterator[None]:
-    """A user writes ``METHODS.append(Toy)``."""
-    METHODS.append(Toy)
-    yield
-    METHODS.remove(Toy)
+def registered(own_registries: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """A user writes ``register(Toy)``."""
+    with own_registries():
+        register(Toy)
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -217,6 +219,21 @@ def test_it_is_written_and_read_as_the_others(run: Path, config: TrainConfig) ->
     path.write_text((run / 'config.yaml').read_text().replace('keep:', 'keeps:'))
     with pytest.raises(MultishiftError, match=r'keeps .* is no key of toy, expected kind or keep'):
         read_config(path)
+
+
+def test_stages_that_share_what_it_made_are_configured_alike(config: TrainConfig) -> None:
+    content = config.model_dump(mode='json')
+    content['stages'][1]['method']['keep'] = 0.5
+    with pytest.raises(ValidationError) as caught:
+        TrainConfig.model_validate(content)
+    assert (
+        'stages: toy and again share what method toy adds for the whole run, and differ in its '
+        'keep: write the same in both'
+    ) in str(caught.value)
+    # What makes nothing may change between stages.
+    for stage, weights in zip(content['stages'], (False, True), strict=True):
+        stage['method'] = {'kind': 'closed_world', 'class_weights': weights}
+    TrainConfig.model_validate(content)
 
 
 def test_state_of_another_version_is_refused(run: Path, config: TrainConfig, folder: Path) -> None:

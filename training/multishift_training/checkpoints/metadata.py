@@ -27,11 +27,15 @@ _MEND = 'open it with the version that wrote it, or train again'
 def _known_model(name: str) -> str:
     if name not in models.NAMES:
         hint = did_you_mean(name, models.NAMES)
-        raise ValueError(f'{name} is no network{hint}, expected {one_of(models.NAMES)}')
+        raise ValueError(f'{name} is no network{hint}, expected {_names()}')
     return name
 
 
-ModelName = Annotated[str, AfterValidator(_known_model), Words(one_of(models.NAMES))]
+def _names() -> str:
+    return one_of(list(models.NAMES))
+
+
+ModelName = Annotated[str, AfterValidator(_known_model), Words(_names)]
 
 
 class RunStage(BaseModel):

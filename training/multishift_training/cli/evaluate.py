@@ -58,7 +58,7 @@ class _Subject(NamedTuple):
 @click.option('--checkpoint', type=_PATH, help='Weights to run eagerly instead of an engine.')
 @click.option(
     '--model',
-    type=click.Choice(models.NAMES),
+    type=click.Choice(tuple(models.NAMES)),
     help='Network that the weights of --checkpoint are of, unless `multishift train` wrote them.',
 )
 @click.option(

@@ -17,7 +17,7 @@ from multishift_training.export import CALIBRATE, build_published
 @click.argument('file', type=click.Path(path_type=Path))
 @click.option(
     '--model',
-    type=click.Choice(models.NAMES),
+    type=click.Choice(tuple(models.NAMES)),
     required=True,
     help='Network the weights are of; `mask2former` takes its structure from a folder.',
 )

@@ -28,6 +28,8 @@ def optimize(program: ExportedProgram, frames: Tensor) -> ExportedProgram:
     """
     module = program.module(check_guards=False)
     graph = module.graph
+    # What only losses read of a network that a method adapted, no output does.
+    graph.eliminate_dead_code()
     for conv in graph.find_nodes(op='call_function', target=_CONV):
         if not _are_weights(parameters := (*conv.args, None)[1:3]):
             continue

@@ -135,7 +135,22 @@ class TrainConfig(Strict):
         methods = [stage.method for stage in self.stages]
         if self.loss_stride > 1 and any(method.takes_masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')
+        self._check_shared()
         return self
+
+    def _check_shared(self) -> None:
+        """See that stages which share what a method made for the whole run agree on it."""
+        first: dict[str, Stage] = {}
+        for stage in self.stages:
+            method, before = stage.method, first.setdefault(stage.method.kind, stage)
+            if not method.lasts() or method == before.method:
+                continue
+            names = type(method).model_fields
+            other = [n for n in names if getattr(method, n) != getattr(before.method, n)]
+            raise ValueError(
+                f'stages: {before.name} and {stage.name} share what method {method.kind} adds for '
+                f'the whole run, and differ in its {", ".join(other)}: write the same in both'
+            )
 
 
 def read_config(path: Path) -> TrainConfig:

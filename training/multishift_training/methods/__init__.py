@@ -1,11 +1,15 @@
 """Training methods by name: what each learns from, with which losses, and what it adds.
 
-A method is one object in one file, derived from `Method`, and a line in ``METHODS``. Importing it
-loads no torch: what is wrong in a configuration is said before that takes its time.
+A method is one object in one file, derived from `Method`, that is given to `register`. Importing
+it loads no torch: what is wrong in a configuration is said before that takes its time.
 """
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from multishift_perception.registry import Registry
+from multishift_perception.schema.words import tag_of
 from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
@@ -16,16 +20,44 @@ __all__ = [
     'Gather',
     'Method',
     'Selection',
+    'register',
     'registered',
 ]
 
-# Any program may append its own.
-METHODS: list[type[Method]] = [
-    ClosedWorld,
-    MultiShift,
-]
+T = TypeVar('T', bound=type[Method])
+
+
+def register(method: T) -> T:
+    """Let configurations name a method from now on.
+
+    Returns:
+        The class itself, so that this may decorate it.
+
+    Raises:
+        TypeError: a part of it is missing or wrong, or its name is taken.
+    """
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise TypeError(f'method {method!r} is no class derived from Method')
+    name = tag_of(method)
+    if not name:
+        raise TypeError(
+            f"method {method.__name__} has no name of its own: declare `kind: Literal['...']`"
+        )
+    if method.losses is Method.losses:
+        raise TypeError(
+            f'method {method.__name__} ({name}) lacks losses: define them in its class'
+        )
+    METHODS.add(name, method)
+    return method
+
+
+METHODS: Registry[type[Method]] = Registry(
+    'method', 'multishift.methods', lambda _, found: register(found)
+)
+register(ClosedWorld)
+register(MultiShift)
 
 
 def registered() -> tuple[type[Method], ...]:
     """Return the methods that a configuration can name."""
-    return tuple(METHODS)
+    return tuple(METHODS.values())

@@ -58,9 +58,15 @@ class Method(Strict):
 
     It has a ``kind`` of its own, a ``Literal`` of the word that names it, and ``losses``; the
     rest as it needs. Its module imports torch inside functions: configurations are read without.
+    Stages of one run whose methods are of one kind share what `adapt` and `make_state` made.
     """
 
     kind: str
+
+    @classmethod
+    def lasts(cls) -> bool:
+        """Return whether it makes something that stages of one run share."""
+        return cls.adapt is not Method.adapt or cls.make_state is not Method.make_state
 
     @property
     def takes_masks(self) -> bool:
@@ -100,8 +106,8 @@ class Method(Strict):
 
         What is added is part of checkpoints and of what is exported, and is adapted again
         wherever those are read. The methods of a run adapt its network once for each kind, in the
-        order of the stages, by the first stage of that kind. Weights that a run starts from are
-        loaded before, unless they come from a run that was adapted.
+        order of the stages; all stages of a kind are configured alike. Weights that a run starts
+        from are loaded before, unless they come from a run that was adapted.
         """
         return model
 

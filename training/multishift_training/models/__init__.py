@@ -5,16 +5,27 @@ Importing it loads no torch: what is wrong in a configuration is said before tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from multishift_perception.registry import Registry
 
 if TYPE_CHECKING:
     from multishift_training.models.prediction import MaskPrediction, Prediction, SegmentationModel
 
-__all__ = ['FROM_FOLDER', 'NAMES', 'MaskPrediction', 'Prediction', 'SegmentationModel', 'create']
+__all__ = [
+    'FROM_FOLDER',
+    'NAMES',
+    'NETWORKS',
+    'MaskPrediction',
+    'Prediction',
+    'SegmentationModel',
+    'create',
+    'register',
+]
 
-_Factory = Callable[..., 'SegmentationModel']
+Factory = Callable[..., 'SegmentationModel']
 
 
 def __getattr__(name: str) -> Any:
@@ -66,24 +77,42 @@ def _segformer(variant: str, num_classes: int) -> SegmentationModel:
 
 
 FROM_FOLDER = 'mask2former'
-_FACTORIES: Mapping[str, _Factory] = {
-    **{
-        f'deeplabv3plus_{backbone}': partial(_deeplabv3plus, backbone)
-        for backbone in (
-            'compact',
-            'efficientnet_lite0',
-            'efficientnet_lite1',
-            'efficientnet_lite2',
-            'resnet50',
-            'resnet101',
-            'wideresnet38',
-        )
-    },
-    'mask2former_resnet50': _mask2former_resnet50,
-    FROM_FOLDER: _mask2former,
-    **{f'segformer_b{i}': partial(_segformer, f'segformer_b{i}') for i in range(6)},
-}
-NAMES = tuple(_FACTORIES)
+
+
+def register(name: str, factory: Factory) -> None:
+    """Let configurations name a network from now on.
+
+    Args:
+        name: of the network.
+        factory: is called with the number of known classes, and returns a new
+            `SegmentationModel`. Its module imports torch inside functions: names are read without.
+
+    Raises:
+        TypeError: its name is taken, or the factory cannot be called.
+    """
+    if not callable(factory):
+        raise TypeError(f'network {name}: its factory is {factory!r}, which cannot be called')
+    NETWORKS.add(name, factory)
+
+
+NETWORKS: Registry[Factory] = Registry('network', 'multishift.networks', register)
+for _backbone in (
+    'compact',
+    'efficientnet_lite0',
+    'efficientnet_lite1',
+    'efficientnet_lite2',
+    'resnet50',
+    'resnet101',
+    'wideresnet38',
+):
+    register(f'deeplabv3plus_{_backbone}', partial(_deeplabv3plus, _backbone))
+register('mask2former_resnet50', _mask2former_resnet50)
+register(FROM_FOLDER, _mask2former)
+for _variant in (f'segformer_b{i}' for i in range(6)):
+    register(_variant, partial(_segformer, _variant))
+
+# Those of the moment, whenever they are read.
+NAMES: KeysView[str] = NETWORKS.keys()
 
 
 def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationModel:
@@ -103,6 +132,6 @@ def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationMode
         TypeError: the network has no such option, or needs one.
         MultishiftError: the folder is no Mask2Former, or has other classes.
     """
-    if name not in _FACTORIES:
+    if name not in NETWORKS:
         raise ValueError(f'unknown model {name!r}: choose one of {", ".join(NAMES)}')
-    return _FACTORIES[name](num_classes, **options)
+    return NETWORKS[name](num_classes, **options)

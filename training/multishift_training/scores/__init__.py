@@ -1,6 +1,7 @@
 """Anomaly scores by name: of the network's own head, or post hoc, of any network.
 
-A score is a module that computes it and a line of `SCORES`. Importing this loads no torch:
+A score is a module that computes it and a `Score` that is given to `register`. Importing this
+loads no torch:
 commands offer the names, and say what does not go together, before that takes its time.
 """
 
@@ -9,30 +10,50 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.registry import Registry
 from multishift_training.scores.score import Score
 
-__all__ = ['SCORES', 'UNCERTAINTY', 'Score', 'check_scores', 'find_score', 'fitted_scores']
+__all__ = [
+    'SCORES',
+    'UNCERTAINTY',
+    'Score',
+    'check_scores',
+    'find_score',
+    'fitted_scores',
+    'register',
+]
 
 # The default: that of the network's own head.
 UNCERTAINTY = 'uncertainty'
 
-SCORES = {
-    score.name: score
-    for score in (
-        Score(UNCERTAINTY, 'multishift_training.scores.uncertainty:uncertainty'),
-        Score('max_softmax', 'multishift_training.scores.logits:max_softmax'),
-        Score('max_logit', 'multishift_training.scores.logits:max_logit'),
-        Score('energy', 'multishift_training.scores.logits:energy'),
-        Score('entropy', 'multishift_training.scores.logits:entropy'),
-        Score('mahalanobis', 'multishift_training.scores.mahalanobis:Mahalanobis', is_fitted=True),
-        Score(
-            'odin',
-            'multishift_training.scores.odin:Odin',
-            has_own_passes=True,
-            obstacle='it needs gradients',
-        ),
-    )
-}
+
+def register(score: Score) -> Score:
+    """Let commands name a score from now on.
+
+    Returns:
+        The score itself.
+
+    Raises:
+        TypeError: a part of it is missing or wrong, or its name is taken.
+    """
+    if not isinstance(score, Score):
+        raise TypeError(f'score {score!r} is no Score')
+    if fault := score.fault():
+        raise TypeError(f'score {score.name}: {fault}')
+    SCORES.add(score.name, score)
+    return score
+
+
+SCORES: Registry[Score] = Registry('score', 'multishift.scores', lambda _, found: register(found))
+register(Score(UNCERTAINTY, f'{__name__}.uncertainty:uncertainty'))
+register(Score('max_softmax', f'{__name__}.logits:max_softmax'))
+register(Score('max_logit', f'{__name__}.logits:max_logit'))
+register(Score('energy', f'{__name__}.logits:energy'))
+register(Score('entropy', f'{__name__}.logits:entropy'))
+register(Score('mahalanobis', f'{__name__}.mahalanobis:Mahalanobis', is_fitted=True))
+register(
+    Score('odin', f'{__name__}.odin:Odin', has_own_passes=True, obstacle='it needs gradients')
+)
 
 
 def find_score(name: str) -> Score:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import pkgutil
+import re
 from typing import Any
 
 from multishift_perception.errors import MultishiftError
@@ -15,17 +17,17 @@ class Score:
 
     Attributes:
         name: what commands and reports call it.
-        source: what computes it, as ``module:attribute``, imported when it is first needed. It is
-            called with a `Prediction` and returns ``float32 [B,H,W]``; that of a fitted score is
-            a subclass of `FittedScore`, that of one with passes of its own takes a
-            `SegmentationModel` and returns another, which has the score.
+        source: what computes it: itself, or as ``module:attribute``, imported when it is first
+            needed. It is called with a `Prediction` and returns ``float32 [B,H,W]``; that of a
+            fitted score is a subclass of `FittedScore`, that of one with passes of its own takes
+            a `SegmentationModel` and returns another, which has the score.
         is_fitted: whether it must be fitted on labelled images first.
         has_own_passes: whether it runs the network itself, rather than read a prediction.
         obstacle: why it cannot be part of an exported graph; None if it can.
     """
 
     name: str
-    source: str
+    source: str | Callable[..., Any]
     is_fitted: bool = False
     has_own_passes: bool = False
     obstacle: str | None = None
@@ -37,7 +39,21 @@ class Score:
 
     def implementation(self) -> Any:
         """Import and return what computes it."""
-        return pkgutil.resolve_name(self.source)
+        return pkgutil.resolve_name(self.source) if isinstance(self.source, str) else self.source
+
+    def fault(self) -> str | None:
+        """Return what is wrong with it, if anything; imports nothing."""
+        source: object = self.source
+        if isinstance(source, str):
+            if not re.fullmatch(r'[\w.]+:[\w.]+', source):
+                return f'its source is {source!r}, not module:attribute'
+        elif not callable(source):
+            return f'its source is {source!r}, neither module:attribute nor a function'
+        elif self.is_fitted and not hasattr(source, 'fitting'):
+            return 'it is fitted, and its source no subclass of FittedScore'
+        if self.is_fitted and self.has_own_passes:
+            return 'it is fitted and has passes of its own: take one of them'
+        return None
 
     def check_exportable(self) -> None:
         """See that it can be part of an exported graph.

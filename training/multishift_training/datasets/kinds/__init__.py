@@ -1,7 +1,7 @@
 """The data sets, a file for each family: description, files and labels side by side.
 
-A new one is a class like those beside this file, and a line below; or, in a program of one's own,
-the same class given to ``register``.
+A new one is a class like those beside this file, and a line below; or, in a program or package of
+one's own, the same class given to ``register`` (see docs/extending.md).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from multishift_training.datasets.kinds.idd_lite import IddLiteData
 from multishift_training.datasets.kinds.lums_road import LumsRoadData
 from multishift_training.datasets.kinds.muad import MuadData
 from multishift_training.datasets.kinds.registry import (
+    KINDS,
     ImageData,
     kinds,
     partner_kinds,
@@ -44,6 +45,7 @@ register(SampleDriveData)
 register(FolderData)
 
 __all__ = [
+    'KINDS',
     'AcdcPocData',
     'CamvidData',
     'CityscapesData',

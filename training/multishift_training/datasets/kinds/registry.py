@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
+from multishift_perception.registry import Registry
 from multishift_perception.schema.open_union import OpenUnion
 from multishift_perception.schema.words import tag_of
 from multishift_training.datasets.groups import Groups
 from multishift_training.datasets.kinds.base import ImageSet
 
 T = TypeVar('T', bound=type[ImageSet])
-
-_KINDS: dict[str, type[ImageSet]] = {}
 
 
 def register(kind: T) -> T:
@@ -23,6 +22,8 @@ def register(kind: T) -> T:
     Raises:
         TypeError: a part of it is missing or wrong, or its name is taken.
     """
+    if not (isinstance(kind, type) and issubclass(kind, ImageSet)):
+        raise TypeError(f'data set {kind!r} is no class derived from ImageSet')
     name = tag_of(kind)
     if not name:
         raise TypeError(
@@ -39,17 +40,20 @@ def register(kind: T) -> T:
             f'data set {kind.__name__} ({name}): may_be_partner is the same for all its '
             'descriptions: make it a ClassVar, true or false'
         )
-    if name in _KINDS:
-        raise TypeError(f'data set {kind.__name__}: {_KINDS[name].__name__} is called {name} too')
     if fault := _group_fault(kind.groups):
         raise TypeError(f'data set {kind.__name__} ({name}): {fault}')
-    _KINDS[name] = kind
+    KINDS.add(name, kind)
     return kind
+
+
+KINDS: Registry[type[ImageSet]] = Registry(
+    'data set', 'multishift.datasets', lambda _, found: register(found)
+)
 
 
 def kinds() -> tuple[type[ImageSet], ...]:
     """Return the data sets, in the order of their registration."""
-    return tuple(_KINDS.values())
+    return tuple(KINDS.values())
 
 
 def partner_kinds() -> tuple[type[ImageSet], ...]:

@@ -1,19 +1,19 @@
 """The targets by name: what a bundle can be built for.
 
-Each is a module of this package, named as the target with ``_`` for ``-``, that is imported when
-it is built: a machine needs only the libraries of what it builds. See `TargetModule`.
+Each is a module that is imported when it is built: a machine needs only the libraries of what it
+builds. See `TargetModule`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 import importlib
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, cast
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.registry import Registry
 from multishift_training.export.onnx_kind import check_onnx
 from multishift_training.export.plan import Plan, Precision
 
@@ -27,11 +27,13 @@ class TargetEntry:
     """What is known of a target before its module is imported.
 
     Attributes:
+        module: name of the module, see `TargetModule`.
         precisions: those that it takes; none where it computes in float32 whatever is asked for.
         ahead_of_time: whether it builds for the compute capabilities that are named.
         packages: what builds it, beside torch: their versions go into the manifest.
     """
 
+    module: str
     precisions: tuple[Precision, ...] = ()
     ahead_of_time: bool = False
     packages: tuple[str, ...] = ()
@@ -56,18 +58,40 @@ class TargetModule(Protocol):
         """
 
 
+def register(name: str, entry: TargetEntry) -> None:
+    """Let bundles be built for a target from now on.
+
+    Raises:
+        TypeError: its name is taken, or the entry is none.
+    """
+    if not isinstance(entry, TargetEntry):
+        raise TypeError(f'target {name} is {entry!r}, no TargetEntry')
+    TARGETS.add(name, entry)
+
+
 # In the order in which a bundle's artifacts are written.
-TARGETS: Mapping[str, TargetEntry] = MappingProxyType(
-    {
-        'openvino': TargetEntry(precisions=('int8',), packages=('openvino', 'nncf')),
-        'torch': TargetEntry(),
-        'tensorrt': TargetEntry(precisions=('fp16', 'bf16', 'fp32'), packages=('torch_tensorrt',)),
-        'tensorrt-rtx': TargetEntry(
-            precisions=('fp16', 'bf16', 'fp32'),
-            ahead_of_time=True,
-            packages=('onnx', 'onnxscript', 'tensorrt-rtx-cu13'),
-        ),
-    }
+TARGETS: Registry[TargetEntry] = Registry('target', 'multishift.targets', register)
+register(
+    'openvino',
+    TargetEntry(f'{__package__}.openvino', precisions=('int8',), packages=('openvino', 'nncf')),
+)
+register('torch', TargetEntry(f'{__package__}.torch'))
+register(
+    'tensorrt',
+    TargetEntry(
+        f'{__package__}.tensorrt',
+        precisions=('fp16', 'bf16', 'fp32'),
+        packages=('torch_tensorrt',),
+    ),
+)
+register(
+    'tensorrt-rtx',
+    TargetEntry(
+        f'{__package__}.tensorrt_rtx',
+        precisions=('fp16', 'bf16', 'fp32'),
+        ahead_of_time=True,
+        packages=('onnx', 'onnxscript', 'tensorrt-rtx-cu13'),
+    ),
 )
 
 
@@ -78,8 +102,7 @@ def chosen(plan: Plan) -> list[str]:
 
 def target_module(name: str) -> TargetModule:
     """Import the module of a target."""
-    module = importlib.import_module(f'{__package__}.{name.replace("-", "_")}')
-    return cast(TargetModule, module)
+    return cast(TargetModule, importlib.import_module(TARGETS[name].module))
 
 
 def check_plan(plan: Plan) -> None:
