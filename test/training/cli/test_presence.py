@@ -222,6 +222,17 @@ def checkpoint(path: Path, **metadata: str) -> Path:
             r'configuration: stages\[0\]\.method\.kind is closed_wrld, expected closed_world or '
             r'multishift \(did you mean closed_world\?\): open it with the version',
         ),
+        (
+            {
+                'config': json.dumps(RUN | {'stages': [{'name': 'a', 'method': {'kind': ['a']}}]}),
+                'metrics': '{}',
+            },
+            r"configuration: stages\[0\]\.method\.kind is \['a'\], expected closed_world or",
+        ),
+        (
+            {'config': json.dumps(RUN | {'folder': 'absent'}), 'metrics': '{}'},
+            r'configuration: folder goes with model mask2former, and only with it: open it',
+        ),
     ],
 )
 def test_a_checkpoint_of_another_version(
