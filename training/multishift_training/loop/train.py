@@ -137,9 +137,9 @@ class _Training:
         choose_trainable(self._model, stage)
         try:
             stage.method.check_data(self._config.data)
+            batch = small_batch(stage.method, self._config.data.members)
         except MultishiftError as error:
             raise MultishiftError(f'stage {stage.name}: {error}') from None
-        batch = small_batch(stage.method, self._config.data.members)
         processes = self._fabric.world_size
         if batch.members == 1 and self._config.batch_size == processes:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
