@@ -21,7 +21,8 @@ from multishift_training.methods import Method, registered
 SCHEMA = 2
 # A union, which mypy takes for no type.
 _METHOD: Any = Annotated[Method, OpenUnion(registered)]
-_MEND = 'open it with the version that wrote it, or train again'
+# A kind that is not known may be one of a package.
+_MEND = 'open it with the version and the packages that wrote it, or train again'
 
 
 def _known_model(name: str) -> str:
