@@ -87,7 +87,7 @@ class Registry(Mapping[str, T]):
     def _take(self, offer: EntryPoint) -> None:
         try:
             self._register(offer.name, offer.load())
-        except Exception as error:  # whatever the code of a stranger raises
+        except (Exception, SystemExit) as error:  # whatever the code of a stranger raises
             package = offer.dist.name if offer.dist is not None else 'unknown'
             reason = f'{type(error).__name__}: {one_line(error)}'
             raise MultishiftError(
@@ -97,4 +97,5 @@ class Registry(Mapping[str, T]):
 
 
 def _title(thing: object) -> str:
-    return str(getattr(thing, '__qualname__', None) or thing)
+    name = getattr(thing, '__qualname__', None)
+    return f'{thing.__module__}.{name}' if name else str(thing)

@@ -115,6 +115,7 @@ def test_commands_know_it(offer: Offer, tmp_path: Path) -> None:
     [
         ('mine = offered:Mine', 'import nowhere_to_be_found', 'ModuleNotFoundError: No module na'),
         ('mine = offered:Other', CODE, "AttributeError: module 'offered' has no attribute 'Oth"),
+        ('mine = offered:Mine', 'raise SystemExit(0)', 'SystemExit: 0'),
         ('mine = offered:SCORE', CODE, 'TypeError: method Score\\(.* is no class derived from M'),
         ('mine = offered:Mine', CODE.replace("'mine'", "'multishift'"), 'TypeError: method mult'),
     ],
@@ -150,6 +151,10 @@ def test_a_name_is_given_once() -> None:
     assert dict(registry) == {'one': first}
     with pytest.raises(TypeError, match='thing one is there already'):
         registry.add('one', object())
+    # Of two packages with one name for theirs, whose is whose.
+    registry.add('two', Lacking)
+    with pytest.raises(TypeError, match=rf'\({__name__}\.Lacking\): give builtins\.int another'):
+        registry.add('two', int)
     for name in ('', '../one', 'o ne'):
         with pytest.raises(TypeError, match='a name is made of letters'):
             registry.add(name, first)

@@ -205,12 +205,12 @@ def checkpoint(path: Path, **metadata: str) -> Path:
         (
             {'config': json.dumps(RUN | {'model': 'segformer_b7'}), 'metrics': '{}'},
             r'configuration: model: segformer_b7 is no network \(did you mean segformer_b.*: open '
-            'it with the version that wrote it, or train again$',
+            'it with the version and the packages that wrote it, or train again$',
         ),
         (
             {'config': json.dumps(RUN), 'metrics': '{}', 'schema': '9'},
             r'^[^\n]*w\.safetensors: its schema is version 9, this program reads 1 or 2: open it '
-            'with the version that wrote it, or train again$',
+            'with the version and the packages that wrote it, or train again$',
         ),
         (
             {
@@ -220,7 +220,18 @@ def checkpoint(path: Path, **metadata: str) -> Path:
                 'metrics': '{}',
             },
             r'configuration: stages\[0\]\.method\.kind is closed_wrld, expected closed_world or '
-            r'multishift \(did you mean closed_world\?\): open it with the version',
+            r'multishift \(did you mean closed_world\?\): open it with the version and the packages',
+        ),
+        (
+            {
+                'config': json.dumps(RUN | {'stages': [{'name': 'a', 'method': {'kind': ['a']}}]}),
+                'metrics': '{}',
+            },
+            r"configuration: stages\[0\]\.method\.kind is \['a'\], expected closed_world or",
+        ),
+        (
+            {'config': json.dumps(RUN | {'folder': 'absent'}), 'metrics': '{}'},
+            r'configuration: folder goes with model mask2former, and only with it: open it',
         ),
     ],
 )

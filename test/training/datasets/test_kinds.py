@@ -86,7 +86,8 @@ def test_a_name_is_one_word_and_free() -> None:
         kind: Literal['camvid']
 
     with pytest.raises(
-        TypeError, match=r'camvid is there already \(CamvidData\): give \S*Twin another name'
+        TypeError,
+        match=r'camvid is there already \(\S+\.camvid\.CamvidData\): give \S*Twin another name',
     ):
         register(Twin)
 

@@ -306,6 +306,23 @@ def test_state_of_another_program(short: Content, folder: Path) -> None:
     torch.save({'epoch': 3, 'colour': 'red'}, folder / 'last.pt')
     with pytest.raises(MultishiftError, match=r"last\.pt cannot be read .*'colour'"):
         run.load()
+    torch.save(torch.zeros(3), folder / 'last.pt')
+    with pytest.raises(MultishiftError, match=r'last\.pt cannot be read .*Tensor'):
+        run.load()
+
+
+def test_state_of_a_network_that_has_changed_since(
+    short: Content, folder: Path, tmp_path: Path
+) -> None:
+    config = TrainConfig.model_validate(short)
+    run = RunFolder(folder, config, writes=True)
+    run.save(State(epoch=1, model={'stem.weight': torch.zeros(3)}))
+    message = fault(short, folder, tmp_path)
+    assert message.startswith(f'{folder}/last.pt: its weights fit no more (Error(s) in loading')
+    assert message.endswith(
+        'go on with the version that wrote it, or delete it to start the run anew'
+    )
+    assert '\n' not in message
 
 
 def test_process_that_only_reads_writes_nothing(short: Content, tmp_path: Path) -> None:
@@ -427,7 +444,8 @@ def test_weights_to_start_from(short: Content, folder: Path, tmp_path: Path) -> 
     model = trained.new_model(config, tmp_path)
     trained.save(tmp_path / 'start.safetensors', model, config, {})
     start = TrainConfig.model_validate({**short, 'weights': 'start.safetensors'})
-    loaded = training._make_model(start, tmp_path, State())
+    run = RunFolder(tmp_path, start, writes=False)
+    loaded = training._make_model(start, tmp_path, run, State())
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], tensor), key
 
@@ -438,7 +456,8 @@ def test_imagenet_weights_to_start_from(
     name = 'deeplabv3plus_efficientnet_lite0'
     config = TrainConfig.model_validate({**short, 'model': name, 'weights': 'imagenet'})
     with caplog.at_level(logging.INFO):
-        model = training._make_model(config, tmp_path, State())
+        run = RunFolder(tmp_path, config, writes=False)
+        model = training._make_model(config, tmp_path, run, State())
     weights = read_weights(find_imagenet_weights(model, name))
     assert torch.equal(model.backbone.stem[0].weight, weights['_conv_stem.weight'])
     loaded, random = caplog.messages

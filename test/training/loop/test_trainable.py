@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -158,3 +160,12 @@ def test_reach_of_losses_changes_nothing(name: str, method: str, part: str, reac
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize('wrong', [torch.zeros(2, requires_grad=True), 0.5], ids=['two', 'float'])
+def test_losses_that_are_no_scalars(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = stage(['*'])
+    monkeypatch.setattr(type(wanted.method), 'losses', lambda *_: {'mine': wrong})
+    context = Context(create('deeplabv3plus_compact'), None, None, None, lambda values: values)
+    with pytest.raises(MultishiftError, match='stage some: the loss mine is no scalar tensor'):
+        check_reach(wanted, small_batch(wanted.method, 1), context)

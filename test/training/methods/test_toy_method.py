@@ -194,7 +194,8 @@ def test_exported_without_what_only_training_needs(run: Path, tmp_path: Path) ->
 
 def test_weights_of_an_adapted_run_start_another(run: Path, config: TrainConfig) -> None:
     start = config.model_copy(update={'weights': run / 'best.safetensors'})
-    loaded = _make_model(start, Path(), State()).state_dict()
+    folder = RunFolder(run, config, writes=False)
+    loaded = _make_model(start, Path(), folder, State()).state_dict()
     assert same(dict(loaded), load_file(run / 'best.safetensors'))
 
 

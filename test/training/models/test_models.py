@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 import torch
 from torch._subclasses import FakeTensorMode
 
+from multishift_perception.errors import MultishiftError
 from multishift_training import models
+from multishift_training.checkpoints import load
 
 PARAMETERS = {  # millions
     'deeplabv3plus_compact': 1.0,
@@ -48,6 +53,37 @@ def test_network_by_name(name: str) -> None:
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match="'resnet'.*deeplabv3plus_compact"):
         models.create('resnet')
+
+
+@pytest.mark.parametrize(
+    ('factory', 'message'),
+    [
+        (
+            lambda _: [].pop(),
+            r'network mine cannot be made \(IndexError: pop from empty list\): mend',
+        ),
+        (lambda _: None, r'network mine is a NoneType, no SegmentationModel: mend'),
+    ],
+    ids=['raises', 'nothing'],
+)
+def test_network_of_a_stranger_that_cannot_be_made(
+    factory: Callable[[int], Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(models.NETWORKS._things, 'mine', factory)
+    with pytest.raises(MultishiftError, match=message):
+        models.create('mine')
+    # It is no obstacle to what is said of others.
+    file = tmp_path / 'other.safetensors'
+    save_file({'classifier.weight': torch.zeros(3)}, file)
+    with pytest.raises(MultishiftError, match=r'other\.safetensors does not fit this network'):
+        load(models.create('deeplabv3plus_compact'), file)
+
+
+def test_function_that_takes_no_number() -> None:
+    def mine() -> None: ...
+
+    with pytest.raises(TypeError, match='network mine: its factory takes no number of classes'):
+        models.register('mine', mine)
 
 
 def test_option_that_a_network_does_not_have() -> None:

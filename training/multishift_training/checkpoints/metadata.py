@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from safetensors import SafetensorError, safe_open
 
 from multishift_perception.errors import MultishiftError
@@ -21,7 +21,8 @@ from multishift_training.methods import Method, registered
 SCHEMA = 2
 # A union, which mypy takes for no type.
 _METHOD: Any = Annotated[Method, OpenUnion(registered)]
-_MEND = 'open it with the version that wrote it, or train again'
+# A kind that is not known may be one of a package.
+_MEND = 'open it with the version and the packages that wrote it, or train again'
 
 
 def _known_model(name: str) -> str:
@@ -33,6 +34,28 @@ def _known_model(name: str) -> str:
 
 def _names() -> str:
     return one_of(list(models.NAMES))
+
+
+class Network(Protocol):
+    """What a configuration says of a network.
+
+    Attributes:
+        model: its name.
+        folder: Hugging Face folder that says what to build, of the network that needs one.
+    """
+
+    model: str
+    folder: Path | None
+
+
+def check_folder(network: Network) -> None:
+    """See that a folder is given where the network takes its structure from one, and only there.
+
+    Raises:
+        ValueError: if not.
+    """
+    if (network.folder is not None) != (network.model == models.FROM_FOLDER):
+        raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
 
 
 ModelName = Annotated[str, AfterValidator(_known_model), Words(_names)]
@@ -73,6 +96,11 @@ class Run(_Stages):
     val: ValidationData
     engine_size: Size | None = None
     workers: int = Field(default=4, ge=0)
+
+    @model_validator(mode='after')
+    def _fitting(self) -> Run:
+        check_folder(self)
+        return self
 
 
 class Origin(NamedTuple):
@@ -180,7 +208,8 @@ def _adapting(configuration: Document) -> Iterator[Method]:
 
     Only of these the keys must be those of this version.
     """
-    plain = {tag_of(method) for method in registered() if method.adapt is Method.adapt}
+    # A list: what a damaged file has for a kind may have no hash.
+    plain = [tag_of(method) for method in registered() if method.adapt is Method.adapt]
     for place, stage in enumerate(configuration.typed(_Stages).stages):
         if stage.method.get('kind') not in plain:
             yield configuration.at('stages').at(place).at('method').typed(_METHOD)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 import json
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 import safetensors.torch
 
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
-from multishift_training.checkpoints.metadata import SCHEMA, Origin, read_origin
+from multishift_training.checkpoints.metadata import SCHEMA, Network, Origin, read_origin
 from multishift_training.methods import Method
 from multishift_training.models import SegmentationModel
 
@@ -22,18 +22,6 @@ class Checkpoint(NamedTuple):
 
     model: SegmentationModel
     origin: Origin
-
-
-class Network(Protocol):
-    """What a configuration says of a network.
-
-    Attributes:
-        model: its name.
-        folder: Hugging Face folder that says what to build, of the network that needs one.
-    """
-
-    model: str
-    folder: Path | None
 
 
 def save(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.errors import MultishiftError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,7 +56,14 @@ class Batch(NamedTuple):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Join samples to a batch; all have as many members, and the same extras."""
+    """Join samples to a batch; all have as many members, and the same extras.
+
+    Raises:
+        MultishiftError: a sample is not what `Sample` says, or not of the size of others.
+    """
+    for sample in samples:
+        if fault := _fault(sample, samples[0]):
+            raise MultishiftError(f'{fault}: mend the `views` of the method')
     images, labels, extras = zip(*samples, strict=True)
     return Batch(
         _joined(images),
@@ -64,8 +73,29 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
+def _fault(sample: object, first: Sample) -> str:
+    """Say what is wrong with a sample; nothing where it is as it should be."""
+    if not isinstance(sample, Sample):
+        return f'a sample is a {type(sample).__name__}, no Sample'
+    images, labels = sample.images, sample.labels
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
+        return f'images of a sample are {_described(images)}, expected uint8 [M,H,W,3]'
+    if labels.dtype != np.uint8 or labels.shape != images.shape[:-1]:
+        return f'labels of images {_described(images)} are {_described(labels)}, expected uint8'
+    if images.shape != first.images.shape:
+        one, another = _described(first.images), list(images.shape)
+        return f'images of one sample are {one}, of another {another}'
+    return ''
+
+
+def _described(array: NDArray[Any]) -> str:
+    return f'{array.dtype} {list(array.shape)}'
+
+
 def _joined(arrays: Sequence[NDArray[Any]]) -> Tensor:
     """Return ``[M*B,...]`` of B arrays ``[M,...]``."""
     import torch
 
-    return torch.stack([torch.from_numpy(array) for array in arrays], 1).flatten(0, 1)
+    # Views may be mirrored: torch takes no negative strides.
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    return torch.stack(tensors, 1).flatten(0, 1)

@@ -10,8 +10,7 @@ from pydantic import Field, model_validator
 from multishift_perception.schema.open_union import OpenUnion
 from multishift_perception.schema.words import Words
 from multishift_perception.schema.yaml_files import read_typed
-from multishift_training import models
-from multishift_training.checkpoints.metadata import ModelName
+from multishift_training.checkpoints.metadata import ModelName, check_folder
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
 from multishift_training.methods import Method, registered
 
@@ -130,8 +129,7 @@ class TrainConfig(Strict):
 
     @model_validator(mode='after')
     def _fitting(self) -> TrainConfig:
-        if (self.folder is not None) != (self.model == models.FROM_FOLDER):
-            raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
+        check_folder(self)
         methods = [stage.method for stage in self.stages]
         if self.loss_stride > 1 and any(method.takes_masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')

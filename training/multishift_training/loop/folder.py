@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from multishift_perception.destinations import Kind, check_folder
-from multishift_perception.errors import MultishiftError
+from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.files import (
     file_lock,
     remove_leftovers,
@@ -141,6 +141,8 @@ class RunFolder:
                 if member := file.testzip():
                     raise BadZipFile(f'{member} is damaged')
             saved = torch.load(self._last, map_location='cpu', weights_only=True)
+            if not isinstance(saved, dict):
+                raise TypeError(f'it holds a {type(saved).__name__}, no dict')
             schema = saved.pop('schema', 1)
             check_schema(self._last, schema, mend=_MEND)
             return State(**saved)
@@ -151,6 +153,23 @@ class RunFolder:
                 f'{self._last} cannot be read ({str(error).partition(chr(10))[0]}): delete it to '
                 'start the run anew'
             ) from None
+
+    @contextmanager
+    def taking_up(self, what: str) -> Iterator[None]:
+        """Say in one line that something saved does not fit what the block gives it to.
+
+        Args:
+            what: of the state, such as ``weights of the network``.
+
+        Raises:
+            MultishiftError: it does not, as when what makes it has changed since.
+        """
+        try:
+            yield
+        except _DAMAGED as error:
+            raise MultishiftError(
+                f'{self._last}: its {what} fit no more ({one_line(error)}): {_MEND}'
+            ) from error
 
     def save(self, state: State) -> None:
         """Write the state, atomically: a run killed at any moment finds the last whole one.

@@ -110,8 +110,8 @@ class _Training:
         self._config = config
         self._folder = folder
         self._fabric = fabric
-        self._model = _make_model(config, root, self.state)
-        self._states = _make_states(config, self._model, self.state)
+        self._model = _make_model(config, root, folder, self.state)
+        self._states = _make_states(config, self._model, folder, self.state)
         for module in (self._model, *self._states.values()):
             module.to(fabric.device)
             if config.channels_last:
@@ -137,9 +137,9 @@ class _Training:
         choose_trainable(self._model, stage)
         try:
             stage.method.check_data(self._config.data)
+            batch = small_batch(stage.method, self._config.data.members)
         except MultishiftError as error:
             raise MultishiftError(f'stage {stage.name}: {error}') from None
-        batch = small_batch(stage.method, self._config.data.members)
         processes = self._fabric.world_size
         if batch.members == 1 and self._config.batch_size == processes:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
@@ -216,7 +216,8 @@ class _Training:
         factors = method.learning_rate_factors
         optimizer = make_optimizer(self._model, stage.optimizer, state, factors)
         if not begins and self.state.optimizer is not None:
-            optimizer.load_state_dict(self.state.optimizer)
+            with self._folder.taking_up('optimizer'):
+                optimizer.load_state_dict(self.state.optimizer)
         model, wrapped = self._fabric.setup(self._model, optimizer)
         return model, wrapped
 
@@ -324,7 +325,9 @@ class _Training:
         self._save(epoch, optimizer)
 
 
-def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationModel:
+def _make_model(
+    config: TrainConfig, root: Path, folder: RunFolder, state: State
+) -> SegmentationModel:
     """Return the network: as a killed run left it, from a checkpoint, or new.
 
     Raises:
@@ -340,7 +343,8 @@ def _make_model(config: TrainConfig, root: Path, state: State) -> SegmentationMo
     methods = [stage.method for stage in config.stages]
     if state.model is not None:
         model = trained.adapted(model, methods)
-        model.load_state_dict(state.model)
+        with folder.taking_up('weights'):
+            model.load_state_dict(state.model)
         return model
     start = None if config.weights is None else _weights_file(model, config, root)
     was_adapted = start is not None and is_adapted(start)
@@ -369,7 +373,7 @@ def _load(model: SegmentationModel, path: Path) -> None:
 
 
 def _make_states(
-    config: TrainConfig, model: SegmentationModel, state: State
+    config: TrainConfig, model: SegmentationModel, folder: RunFolder, state: State
 ) -> dict[str, nn.Module]:
     """Return what only training needs, by kind of method: as a killed run left it, or new."""
     found: dict[str, nn.Module] = {}
@@ -377,7 +381,8 @@ def _make_states(
         if method.kind in found or (made := method.make_state(model)) is None:
             continue
         if method.kind in state.methods:
-            made.load_state_dict(state.methods[method.kind])
+            with folder.taking_up(f'weights of the method {method.kind}'):
+                made.load_state_dict(state.methods[method.kind])
         found[method.kind] = made
     return found
 

@@ -129,7 +129,7 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
         context: of the losses.
 
     Raises:
-        MultishiftError: they depend on nothing that learns.
+        MultishiftError: they depend on nothing that learns, or one is no scalar.
     """
     model = context.model
     device = next(model.parameters()).device
@@ -144,6 +144,13 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
     with torch.no_grad():
         for buffer, before in buffers.items():
             buffer.copy_(before)
+    if wrong := [
+        name for name, loss in losses.items() if not isinstance(loss, Tensor) or loss.ndim
+    ]:
+        raise MultishiftError(
+            f'stage {stage.name}: the loss {wrong[0]} is no scalar tensor: mend the `losses` of '
+            'its method'
+        )
     if not any(loss.requires_grad for loss in losses.values()):
         raise MultishiftError(
             f'stage {stage.name}: no loss of its method depends on '

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, KeysView
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.registry import Registry
 
 if TYPE_CHECKING:
@@ -88,10 +90,16 @@ def register(name: str, factory: Factory) -> None:
             `SegmentationModel`. Its module imports torch inside functions: names are read without.
 
     Raises:
-        TypeError: its name is taken, or the factory cannot be called.
+        TypeError: its name is taken, or the factory cannot be called with a number.
     """
     if not callable(factory):
         raise TypeError(f'network {name}: its factory is {factory!r}, which cannot be called')
+    try:
+        signature(factory).bind_partial(19)
+    except TypeError as error:
+        raise TypeError(
+            f'network {name}: its factory takes no number of classes ({error})'
+        ) from None
     NETWORKS.add(name, factory)
 
 
@@ -130,8 +138,27 @@ def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationMode
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: the network has no such option, or needs one.
-        MultishiftError: the folder is no Mask2Former, or has other classes.
+        MultishiftError: the folder is no Mask2Former, or has other classes; or what a package
+            or program registered fails, or returns no `SegmentationModel`.
     """
     if name not in NETWORKS:
         raise ValueError(f'unknown model {name!r}: choose one of {", ".join(NAMES)}')
-    return NETWORKS[name](num_classes, **options)
+    from multishift_training.models.prediction import SegmentationModel
+
+    factory = NETWORKS[name]
+    signature(factory).bind(num_classes, **options)
+    try:
+        model = factory(num_classes, **options)
+    except (MultishiftError, ImportError):  # the commands say what is not installed
+        raise
+    except Exception as error:  # whatever the code of a stranger raises
+        reason = f'{type(error).__name__}: {one_line(error)}'
+        raise MultishiftError(
+            f'network {name} cannot be made ({reason}): mend the function that makes it'
+        ) from error
+    if not isinstance(model, SegmentationModel):
+        raise MultishiftError(
+            f'network {name} is a {type(model).__name__}, no SegmentationModel: mend the function '
+            'that makes it'
+        )
+    return model
