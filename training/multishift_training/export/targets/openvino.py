@@ -15,6 +15,7 @@ from multishift_training.export.openvino_graph import speed_up_upsampling
 from multishift_training.export.plan import Plan
 from multishift_training.export.quantize import check_quantization, quantized
 from multishift_training.export.quiet import quiet_copies
+from multishift_training.export.rounding import coarse, store_exactly
 from multishift_training.export.written import Written
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def check(plan: Plan) -> None:
 def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
     """Write the program, which computes in float32 unless it is quantised.
 
-    Weights are stored in 16 bits, quantised ones in 8.
+    Weights are stored in 16 bits, quantised ones in 8, and those that 16 bits hold too coarsely in
+    twice as many.
     """
     file = folder / 'openvino.xml'
     with quiet_copies():
@@ -41,6 +43,7 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
         model = quantized(model, network.samples)
     # Afterwards, as quantised products would take these for theirs.
     speed_up_upsampling(model)
+    store_exactly(model, coarse(model, [network.frames.numpy()], 16))
     _save(model, file)
     yield Written(
         backend='openvino',
