@@ -25,31 +25,23 @@ def check_quantization() -> None:
     _nncf()
 
 
-def quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model:
+def quantized(
+    model: ov.Model, samples: Sequence[NDArray[np.uint8]], exact: Sequence[str] = ()
+) -> ov.Model:
     """Return a model that computes in 8 bits between its first and its last products.
 
     In float32 stay the first convolution, which reads the normalised image, the last ones, which
-    give logits and score, and everything after them, and those in between that 8 bits would leave
-    too little of: see `coarse`.
+    give logits and score, and everything after them.
 
     Args:
         model: in float32, of fixed shapes.
         samples: inputs to measure the ranges of values on, ``uint8 [N,H,W,3]`` each.
+        exact: names of convolutions that stay in float32 as well.
     """
     if not samples:
         raise ValueError('quantisation needs samples')
-    kept = _kept(model)
-    result = _quantized(model, samples, kept)
-    # Measured afterwards: OpenVINO numbers whatever is made in a process, which numbers name
-    # operations in files, and those of a network without such stay the same, byte by byte.
-    some = samples[:: -(-len(samples) // _MEASURED)]
-    if more := [name for name in coarse(model, some, 8) if name not in kept]:
-        result = _quantized(model, samples, kept + more)
-    return result
-
-
-def _quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]], kept: list[str]) -> ov.Model:
     nncf = _nncf()
+    names = [*_kept(model), *exact]
     with _quiet():
         result: ov.Model = nncf.quantize(
             model,
@@ -57,9 +49,16 @@ def _quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]], kept: list
             subset_size=len(samples),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=names, validate=False),
         )
     return result
+
+
+def too_coarse(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> list[str]:
+    """Return the names of what 8 bits would leave too little of, for `quantized` to keep."""
+    kept = _kept(model)
+    some = samples[:: -(-len(samples) // _MEASURED)]
+    return [name for name in coarse(model, some, 8) if name not in kept]
 
 
 class _Shown:
