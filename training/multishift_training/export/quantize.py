@@ -15,6 +15,9 @@ from multishift_perception.progress import track
 from multishift_training.export.missing import require
 from multishift_training.export.openvino_graph import PRODUCTS, after_last_product, consumers
 from multishift_training.export.quiet import quiet_below
+from multishift_training.export.rounding import coarse
+
+_MEASURED = 4
 
 
 def check_quantization() -> None:
@@ -22,7 +25,9 @@ def check_quantization() -> None:
     _nncf()
 
 
-def quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model:
+def quantized(
+    model: ov.Model, samples: Sequence[NDArray[np.uint8]], exact: Sequence[str] = ()
+) -> ov.Model:
     """Return a model that computes in 8 bits between its first and its last products.
 
     In float32 stay the first convolution, which reads the normalised image, the last ones, which
@@ -31,10 +36,12 @@ def quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model
     Args:
         model: in float32, of fixed shapes.
         samples: inputs to measure the ranges of values on, ``uint8 [N,H,W,3]`` each.
+        exact: names of convolutions that stay in float32 as well.
     """
     if not samples:
         raise ValueError('quantisation needs samples')
     nncf = _nncf()
+    names = [*_kept(model), *exact]
     with _quiet():
         result: ov.Model = nncf.quantize(
             model,
@@ -42,9 +49,16 @@ def quantized(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model
             subset_size=len(samples),
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=_kept(model), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=names, validate=False),
         )
     return result
+
+
+def too_coarse(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> list[str]:
+    """Return the names of what 8 bits would leave too little of, for `quantized` to keep."""
+    kept = _kept(model)
+    some = samples[:: -(-len(samples) // _MEASURED)]
+    return [name for name in coarse(model, some, 8) if name not in kept]
 
 
 class _Shown:
