@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multishift_perception.engine.manifest import Calibration, ClassEntry
 from multishift_perception.engine.probe import BOUNDS
 from multishift_training import models
-from multishift_training.export import Plan, export_bundle
+from multishift_training.export import Plan, Precision, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.quantize import quantized, too_coarse
 from multishift_training.export.rounding import coarse, rounding_noise, store_exactly
@@ -105,7 +105,7 @@ def test_coarse_is_not_quantised(model: ov.Model) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('precision', ['fp32', 'int8'])
-def test_parity_of_lite0_with_a_coarse_first_block(precision: str, tmp_path: Path) -> None:
+def test_parity_of_lite0_with_a_coarse_first_block(precision: Precision, tmp_path: Path) -> None:
     """As ImageNet's weights have it: a batch norm that divides by little."""
     torch.manual_seed(0)
     model = models.create('deeplabv3plus_efficientnet_lite0', CLASSES)
