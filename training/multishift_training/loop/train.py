@@ -57,6 +57,7 @@ from multishift_training.loop.watch import GRADIENT, WEIGHTS, Watch, gradient_no
 from multishift_training.methods import Context
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
+from multishift_training.scores import SCORES
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +81,11 @@ def train(
 
     Raises:
         MultishiftError: the folder holds a run of another configuration, one in progress or
-            something else, data or weights are at fault, the loss is not finite, or the disk is
-            full; what was saved before is whole.
+            something else, data or weights are at fault, a package offers what does not load,
+            the loss is not finite, or the disk is full; what was saved before is whole.
     """
     limit = TimeLimit(seconds)
+    SCORES.load()  # validation asks for one, and a broken package is told before the first epoch
     keep_large_buffers()
     leave_cores_to(config.workers)
     fabric = make_fabric(config.precision)
