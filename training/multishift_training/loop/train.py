@@ -46,6 +46,7 @@ from multishift_training.loop.folder import (
 from multishift_training.loop.optimizers import make_optimizer, set_learning_rate
 from multishift_training.loop.time_limit import TimeLimit
 from multishift_training.loop.trainable import (
+    check_learning_rates,
     check_one_image,
     check_reach,
     choose_trainable,
@@ -147,6 +148,7 @@ class _Training:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
         weights = stage.method.weights_of_classes(self._model, self._no_rarity)
         state = self._states.get(stage.method.kind)
+        check_learning_rates(self._model, state, stage)
         context = Context(self._model, state, weights, None, lambda values: values)
         check_reach(stage, batch, context)
 
