@@ -193,12 +193,24 @@ def test_what_a_method_lacks_is_named() -> None:
         methods.register(Lacking)
 
 
+class Fitted:
+    """What is asked of a FittedScore."""
+
+    @classmethod
+    def fitting(cls) -> None:
+        """Begin."""
+
+
 @pytest.mark.parametrize(
     ('score', 'fault'),
     [
         (Score('energy', 'a:b'), 'score energy is there already'),
         (Score('mine', 'a.b'), "score mine: its source is 'a.b', not module:attribute"),
         (Score('mine', 3), 'its source is 3, neither module:attribute nor a function'),  # type: ignore[arg-type]
+        (
+            Score('mine', Fitted),
+            'its source is a FittedScore: say is_fitted=True where it is made',
+        ),
         (Score('mine', len, is_fitted=True), 'its source no subclass of FittedScore'),
         (Score('mine', 'a:b', is_fitted=True, has_own_passes=True), 'take one of them'),
         (Score('a/b', 'a:b'), 'a name is made of letters'),

@@ -240,6 +240,21 @@ def test_score_of_another_form(
         assert str(caught.value) == message
 
 
+def test_fitted_score_that_does_not_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+    model: TinyModel,
+    own_registries: Callable[[], AbstractContextManager[None]],
+) -> None:
+    monkeypatch.setitem(sys.modules, 'toys', sys.modules[__name__])
+    with own_registries():
+        register(Score('far', 'toys:FarFromMean'))
+        with pytest.raises(MultishiftError) as caught:
+            NetworkRunner(model, ['far'])
+    assert str(caught.value) == (
+        'score far: its source is a FittedScore: say is_fitted=True where it is made'
+    )
+
+
 def test_odin_cannot_be_exported() -> None:
     message = 'score odin cannot be exported, as it needs gradients: choose another'
     with pytest.raises(MultishiftError, match=message):
