@@ -77,6 +77,13 @@ def test_a_forgotten_part_is_an_error_that_names_it() -> None:
         register(Incomplete)
     assert Incomplete not in kinds()
 
+    class LacksOne(Incomplete):
+        kind: Literal['lacks_one']  # type: ignore[assignment]
+        learns_novel: ClassVar[bool] = False
+
+    with pytest.raises(TypeError, match=r'LacksOne \(lacks_one\) lacks table: define it in its'):
+        register(LacksOne)
+
 
 def test_a_name_is_one_word_and_free() -> None:
     with pytest.raises(TypeError, match='Nameless has no name of its own'):
