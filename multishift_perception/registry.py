@@ -60,20 +60,27 @@ class Registry(Mapping[str, T]):
             KeyError: there is none.
             MultishiftError: what a package offers is broken.
         """
-        self._complete()
+        self.load()
         return self._things[name]
 
     def __iter__(self) -> Iterator[str]:
         """Return the names."""
-        self._complete()
+        self.load()
         return iter(tuple(self._things))
 
     def __len__(self) -> int:
         """Return how many there are."""
-        self._complete()
+        self.load()
         return len(self._things)
 
-    def _complete(self) -> None:
+    def load(self) -> None:
+        """Load what packages offer, where that is still to be done.
+
+        Whoever looks a name up only after long work calls this before.
+
+        Raises:
+            MultishiftError: what a package offers is broken.
+        """
         if self._is_complete:
             return
         self._is_complete = True  # what is loaded may look something up

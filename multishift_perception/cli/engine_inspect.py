@@ -78,7 +78,7 @@ def _rows(manifest: Manifest, facts: dict[str, Any]) -> Iterator[tuple[str, str]
     shape, calibration = manifest.input, manifest.calibration
     yield 'bundle', f'{facts["bundle"]} ({facts["bytes"] / 1e6:.1f} MB)'
     yield 'digest', facts['digest']
-    yield 'model', f'{manifest.model}, method: {manifest.method}'
+    yield 'model', f'{manifest.model}, training: {manifest.method}'
     yield 'input', f'{shape.batch} x {shape.height} x {shape.width} RGB bytes'
     classes = ', '.join(c.name for c in manifest.classes)
     lines = textwrap.wrap(f'{len(manifest.classes)}: {classes}', _WIDTH - 15)

@@ -15,7 +15,7 @@ def provenance(engine: Engine) -> dict[str, str]:
     return {
         'engine bundle': engine.name,
         'manifest SHA-256': engine.digest,
-        'model': f'{engine.manifest.model}, method: {engine.manifest.method}',
+        'model': f'{engine.manifest.model}, training: {engine.manifest.method}',
         'backend': engine.backend,
         'input': f'{batch} x {height} x {width}',
         **software(),

@@ -133,6 +133,22 @@ def test_a_broken_package_is_one_line_that_names_it(
         assert '\n' not in said
 
 
+def test_what_is_asked_for_late_is_loaded_early(offer: Offer, tmp_path: Path) -> None:
+    """Validation asks for a score, and the manifest of a bundle for backends."""
+    from multishift_training.export import check_plan
+    from multishift_training.export.plan import Plan
+    from multishift_training.loop.train import train
+
+    offer(
+        {'multishift.scores': 'mine = offered:Gone', 'multishift.backends': 'mine = offered:Gone'}
+    )
+    with pytest.raises(MultishiftError, match='package my-streets offers the score mine'):
+        train(None, tmp_path / 'run', root=Path())
+    assert not (tmp_path / 'run').exists()
+    with pytest.raises(MultishiftError, match='package my-streets offers the backend mine'):
+        check_plan(Plan())
+
+
 def test_names_of_every_room_are_read_without_torch() -> None:
     code = (
         'import sys; from multishift_training import methods, models, scores; '
@@ -182,12 +198,24 @@ def test_what_a_method_lacks_is_named() -> None:
         methods.register(Lacking)
 
 
+class Fitted:
+    """What is asked of a FittedScore."""
+
+    @classmethod
+    def fitting(cls) -> None:
+        """Begin."""
+
+
 @pytest.mark.parametrize(
     ('score', 'fault'),
     [
         (Score('energy', 'a:b'), 'score energy is there already'),
         (Score('mine', 'a.b'), "score mine: its source is 'a.b', not module:attribute"),
         (Score('mine', 3), 'its source is 3, neither module:attribute nor a function'),  # type: ignore[arg-type]
+        (
+            Score('mine', Fitted),
+            'its source is a FittedScore: say is_fitted=True where it is made',
+        ),
         (Score('mine', len, is_fitted=True), 'its source no subclass of FittedScore'),
         (Score('mine', 'a:b', is_fitted=True, has_own_passes=True), 'take one of them'),
         (Score('a/b', 'a:b'), 'a name is made of letters'),

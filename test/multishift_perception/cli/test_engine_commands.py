@@ -57,7 +57,7 @@ class TestInspect:
         text = '\n'.join(lines)
         for words in (
             sha256(tiny_bundle / 'manifest.yaml'),
-            'color, method: none',
+            'color, training: none',
             '1 x 64 x 96',
             '3: road, sky, car',
             'score 0.5 is anomaly 128: brightness one half',

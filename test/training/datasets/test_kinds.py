@@ -15,11 +15,19 @@ from pydantic import TypeAdapter
 import pytest
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
+from multishift_perception.errors import MultishiftError
 from multishift_perception.images.label_map import UNMAPPED
 from multishift_training.datasets import ImageData, LabelledImages, Samples, TrainingData
 from multishift_training.datasets import open_images as opened_images
 from multishift_training.datasets.entries import Entry
-from multishift_training.datasets.groups import Group, Groups, joined, membership, with_groups
+from multishift_training.datasets.groups import (
+    Group,
+    Groups,
+    group_label,
+    joined,
+    membership,
+    with_groups,
+)
 from multishift_training.datasets.images import label_table
 from multishift_training.datasets.kinds import (
     CamvidData,
@@ -77,6 +85,13 @@ def test_a_forgotten_part_is_an_error_that_names_it() -> None:
         register(Incomplete)
     assert Incomplete not in kinds()
 
+    class LacksOne(Incomplete):
+        kind: Literal['lacks_one']  # type: ignore[assignment]
+        learns_novel: ClassVar[bool] = False
+
+    with pytest.raises(TypeError, match=r'LacksOne \(lacks_one\) lacks table: define it in its'):
+        register(LacksOne)
+
 
 def test_a_name_is_one_word_and_free() -> None:
     with pytest.raises(TypeError, match='Nameless has no name of its own'):
@@ -123,7 +138,20 @@ def test_may_be_partner_is_no_matter_of_the_description() -> None:
 
 
 def test_a_table_of_groups_that_are_not_declared_is_refused() -> None:
-    with pytest.raises(ValueError, match=r'whole: its table holds \[19\].*has 0 groups'):
+    class Two(Nameless):
+        kind: Literal['two']
+        groups: ClassVar[Groups] = (Group('a', ('car',)), Group('b', ('bus',)))
+
+        def table(self, root: Path) -> Table:
+            return table_of({1: group_label(2)})
+
+    with pytest.raises(MultishiftError) as caught:
+        label_table(Two(kind='two'), Path(), training=False)
+    assert str(caught.value) == (
+        'data set two: its table holds 21, which is no label: use 0..18 for classes, 19..20 for '
+        'its 2 groups, 254 (NOVEL) or 255 (VOID)'
+    )
+    with pytest.raises(MultishiftError, match='holds 19, .* none for groups, as it has none'):
         label_table(Whole(kind='whole'), Path(), training=False)
 
 

@@ -209,6 +209,52 @@ def test_runner_refuses_what_is_not_fitted(model: TinyModel) -> None:
         score_of('odin')
 
 
+@pytest.mark.parametrize(
+    ('compute', 'found'),
+    [
+        (lambda p: p.logits.amax(1, keepdim=True), 'float32 [1, 1, 40, 56]'),
+        (lambda p: p.logits.amax(1).double(), 'float64 [1, 40, 56]'),
+        (lambda p: p.logits.argmax(1), 'int64 [1, 40, 56]'),
+        (lambda p: 0.5, 'of type float'),
+    ],
+)
+def test_score_of_another_form(
+    model: TinyModel,
+    own_registries: Callable[[], AbstractContextManager[None]],
+    compute: Callable[[Prediction], Tensor],
+    found: str,
+) -> None:
+    message = (
+        f'score odd is {found}, expected float32 [1, 40, 56]: return one value for each pixel of '
+        'the logits'
+    )
+    with own_registries():
+        register(Score('odd', compute))
+        runner = NetworkRunner(model, ['energy', 'odd'])
+        with pytest.raises(MultishiftError) as caught:
+            runner.run([np.zeros((40, 56, 3), np.uint8)])
+        assert str(caught.value) == message
+        network = with_score(model, 'odd')
+        with pytest.raises(MultishiftError) as caught:
+            network(torch.zeros(1, 3, 40, 56))
+        assert str(caught.value) == message
+
+
+def test_fitted_score_that_does_not_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+    model: TinyModel,
+    own_registries: Callable[[], AbstractContextManager[None]],
+) -> None:
+    monkeypatch.setitem(sys.modules, 'toys', sys.modules[__name__])
+    with own_registries():
+        register(Score('far', 'toys:FarFromMean'))
+        with pytest.raises(MultishiftError) as caught:
+            NetworkRunner(model, ['far'])
+    assert str(caught.value) == (
+        'score far: its source is a FittedScore: say is_fitted=True where it is made'
+    )
+
+
 def test_odin_cannot_be_exported() -> None:
     message = 'score odin cannot be exported, as it needs gradients: choose another'
     with pytest.raises(MultishiftError, match=message):

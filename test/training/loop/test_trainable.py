@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -9,13 +10,14 @@ from torch import nn
 from multishift_perception.errors import MultishiftError
 from multishift_training.loop.config import Optimizer, Stage
 from multishift_training.loop.trainable import (
+    check_learning_rates,
     check_one_image,
     check_reach,
     choose_trainable,
     set_training_mode,
     small_batch,
 )
-from multishift_training.methods import Context
+from multishift_training.methods import Context, Method
 from multishift_training.models import create
 from multishift_training.models.layers import conv_bn_relu
 
@@ -162,10 +164,73 @@ def test_reach_of_losses_changes_nothing(name: str, method: str, part: str, reac
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize('wrong', [torch.zeros(2, requires_grad=True), 0.5], ids=['two', 'float'])
-def test_losses_that_are_no_scalars(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = stage(['*'])
-    monkeypatch.setattr(type(wanted.method), 'losses', lambda *_: {'mine': wrong})
-    context = Context(create('deeplabv3plus_compact'), None, None, None, lambda values: values)
-    with pytest.raises(MultishiftError, match='stage some: the loss mine is no scalar tensor'):
+class Odd(Method):
+    """Gives what it is told to."""
+
+    kind: Literal['odd']
+    factors: dict[str, float] = {}
+    given: Any = None
+
+    @property
+    def learning_rate_factors(self) -> Mapping[str, float]:
+        return self.factors
+
+    def losses(self, prediction: Any, batch: Any, context: Context) -> Any:
+        return self.given
+
+
+def odd(**fields: object) -> Stage:
+    return stage(['*']).model_copy(update={'method': Odd(kind='odd', **fields)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ('prefix', 'hint'),
+    [
+        ('head', ' (did you mean state.head?)'),
+        ('state.haed', ' (did you mean state.head?)'),
+        ('lo', ' (did you mean low?)'),
+        ('nowhere_at_all', ''),
+    ],
+)
+def test_learning_rates_of_parts_that_are_not_there(
+    network: nn.Module, prefix: str, hint: str
+) -> None:
+    state = nn.ModuleDict({'head': nn.Linear(2, 2)})
+    check_learning_rates(network, state, odd(factors={'state.head': 9.0, 'low': 2.0, '*': 0.5}))
+    with pytest.raises(MultishiftError) as caught:
+        check_learning_rates(network, state, odd(factors={'low': 2.0, prefix: 10.0}))
+    assert str(caught.value) == (
+        f"stage some: method odd gives a learning rate factor to '{prefix}', which is no part of "
+        f'the network or of its own state{hint}: parts of the state start with `state.`'
+    )
+    with pytest.raises(MultishiftError, match=r"factor to 'state\.head', which is no part"):
+        check_learning_rates(network, None, odd(factors={'state.head': 9.0}))
+
+
+@pytest.mark.parametrize(
+    ('losses', 'message'),
+    [
+        (
+            torch.ones(()),
+            'losses that are a tensor of shape []: return a dict of scalars by name',
+        ),
+        (None, 'losses that are of type NoneType: return a dict of scalars by name'),
+        ({}, 'no loss: return a dict of scalars by name'),
+        (
+            {'near': torch.ones(2, 3)},
+            'a loss near that is a tensor of shape [2, 3]: return a scalar tensor, such as the '
+            'mean',
+        ),
+        (
+            {'near': 1.0},
+            'a loss near that is of type float: return a scalar tensor, such as the mean',
+        ),
+    ],
+)
+def test_losses_that_are_no_scalars_by_name(losses: object, message: str) -> None:
+    network = create('deeplabv3plus_compact')
+    wanted = odd(given=losses)
+    context = Context(network, None, None, None, lambda values: values)
+    with pytest.raises(MultishiftError) as caught:
         check_reach(wanted, small_batch(wanted.method, 1), context)
+    assert str(caught.value) == f'stage some: method odd returns {message}'

@@ -15,7 +15,7 @@ from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.groups import Groups, group_label
 from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.reading import read_image, read_labels
-from multishift_training.datasets.tables import Table
+from multishift_training.datasets.tables import Table, spans
 
 LabelledImage = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -148,15 +148,21 @@ def label_table(
         groups: as for `open_images`.
 
     Raises:
-        MultishiftError: the label map of a folder is missing or wrong.
-        ValueError: the table of a data set holds what is no label.
+        MultishiftError: the label map of a folder is missing or wrong, or the table of a data
+            set holds what is no label.
     """
     table = config.table(root)
     known = group_label(len(config.groups))
     if strange := sorted(set(table.tolist()) - {*range(known), NOVEL, VOID, UNMAPPED}):
-        raise ValueError(
-            f'{config.kind}: its table holds {strange}, which are no classes, and no groups: '
-            f'it has {len(config.groups)} groups'
+        groups_allowed = (
+            f', {spans(range(len(CITYSCAPES), known))} for its {len(config.groups)} groups'
+            if config.groups
+            else ', none for groups, as it has none'
+        )
+        raise MultishiftError(
+            f'data set {config.kind}: its table holds {spans(strange)}, which is no label: use '
+            f'{spans(range(len(CITYSCAPES)))} for classes{groups_allowed}, {NOVEL} (NOVEL) or '
+            f'{VOID} (VOID)'
         )
     labels = table.copy()
     for place, group in enumerate(config.groups if groups is None else groups):

@@ -25,7 +25,7 @@ from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
 from multishift_training.scores import UNCERTAINTY, check_scores, find_score
 from multishift_training.scores.fitted import FittedScore
-from multishift_training.scores.rescored import ReadOff, score_of, with_score
+from multishift_training.scores.rescored import ReadOff, check_form, score_of, with_score
 
 
 class Output(NamedTuple):
@@ -148,10 +148,13 @@ class NetworkRunner:
         prediction: Prediction
         for name, model in self._with_own_passes.items():
             prediction = model(seen)
+            check_form(name, prediction.score, prediction)
             scores[name] = prediction.score
         if self._read_off:
             prediction = self._model(seen)
-            scores |= {name: score(prediction) for name, score in self._read_off.items()}
+            for name, score in self._read_off.items():
+                scores[name] = score(prediction)
+                check_form(name, scores[name], prediction)
         labels = prediction.logits.argmax(1).to(torch.uint8)[0].cpu().numpy()
         size = image.shape[:2]
         return Output(

@@ -46,6 +46,7 @@ from multishift_training.loop.folder import (
 from multishift_training.loop.optimizers import make_optimizer, set_learning_rate
 from multishift_training.loop.time_limit import TimeLimit
 from multishift_training.loop.trainable import (
+    check_learning_rates,
     check_one_image,
     check_reach,
     choose_trainable,
@@ -57,6 +58,7 @@ from multishift_training.loop.watch import GRADIENT, WEIGHTS, Watch, gradient_no
 from multishift_training.methods import Context
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
+from multishift_training.scores import SCORES
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +82,11 @@ def train(
 
     Raises:
         MultishiftError: the folder holds a run of another configuration, one in progress or
-            something else, data or weights are at fault, the loss is not finite, or the disk is
-            full; what was saved before is whole.
+            something else, data or weights are at fault, a package offers what does not load,
+            the loss is not finite, or the disk is full; what was saved before is whole.
     """
     limit = TimeLimit(seconds)
+    SCORES.load()  # validation asks for one, and a broken package is told before the first epoch
     keep_large_buffers()
     leave_cores_to(config.workers)
     fabric = make_fabric(config.precision)
@@ -145,6 +148,7 @@ class _Training:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
         weights = stage.method.weights_of_classes(self._model, self._no_rarity)
         state = self._states.get(stage.method.kind)
+        check_learning_rates(self._model, state, stage)
         context = Context(self._model, state, weights, None, lambda values: values)
         check_reach(stage, batch, context)
 

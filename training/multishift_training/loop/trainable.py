@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 
 import numpy as np
@@ -34,13 +35,36 @@ def choose_trainable(model: nn.Module, stage: Stage) -> None:
     for prefix in stage.trainable:
         if not any(under(name, prefix) for name in names):
             parts = sorted({name.split('.')[0] for name in names})
-            every = {p for name in names for p in accumulate(name.split('.'), '{}.{}'.format)}
             raise MultishiftError(
                 f'stage {stage.name}: trainable {prefix!r} is no part of the network'
-                f'{did_you_mean(prefix, sorted(every))}: it has {", ".join(parts)} (or * for all)'
+                f'{did_you_mean(prefix, _prefixes(names))}: it has {", ".join(parts)} (or * for '
+                'all)'
             )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(under(name, prefix) for prefix in stage.trainable))
+
+
+def check_learning_rates(model: nn.Module, state: nn.Module | None, stage: Stage) -> None:
+    """See that the parts that a method gives a learning rate of their own are there.
+
+    Args:
+        model: the network.
+        state: what the stage's method trains beside it.
+        stage: whose method is asked.
+
+    Raises:
+        MultishiftError: a prefix is no part of the network or the state.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    if state is not None:
+        names += [name for name, _ in state.named_parameters(prefix='state')]
+    for prefix in stage.method.learning_rate_factors:
+        if not any(under(name, prefix) for name in names):
+            raise MultishiftError(
+                f'stage {stage.name}: method {stage.method.kind} gives a learning rate factor to '
+                f'{prefix!r}, which is no part of the network or of its own state'
+                f'{_did_you_mean_part(prefix, names)}: parts of the state start with `state.`'
+            )
 
 
 def set_training_mode(model: nn.Module, stage: Stage) -> None:
@@ -118,7 +142,7 @@ def small_batch(method: Method, members: int) -> Batch:
 
 
 def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
-    """See that the losses of a stage depend on something that learns.
+    """See that the losses of a stage are scalars that depend on something that learns.
 
     The network is run once. Nothing of it, or of the method's state, changes but its training
     mode, and torch's random state is kept.
@@ -129,7 +153,7 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
         context: of the losses.
 
     Raises:
-        MultishiftError: they depend on nothing that learns, or one is no scalar.
+        MultishiftError: they are no scalars by name, or depend on nothing that learns.
     """
     model = context.model
     device = next(model.parameters()).device
@@ -141,21 +165,48 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
         moved = batch.moved(lambda values: values.to(device))
         moved = moved._replace(labels=moved.labels.long())
         losses = stage.method.losses(model(normalize(moved.images)), moved, context)
+    _check_scalars(losses, stage)
     with torch.no_grad():
         for buffer, before in buffers.items():
             buffer.copy_(before)
-    if wrong := [
-        name for name, loss in losses.items() if not isinstance(loss, Tensor) or loss.ndim
-    ]:
-        raise MultishiftError(
-            f'stage {stage.name}: the loss {wrong[0]} is no scalar tensor: mend the `losses` of '
-            'its method'
-        )
     if not any(loss.requires_grad for loss in losses.values()):
         raise MultishiftError(
             f'stage {stage.name}: no loss of its method depends on '
             f'{", ".join(stage.trainable)}: let other parts learn'
         )
+
+
+def _check_scalars(losses: object, stage: Stage) -> None:
+    of = f'stage {stage.name}: method {stage.method.kind}'
+    if not isinstance(losses, Mapping):
+        raise MultishiftError(
+            f'{of} returns losses that are {_form(losses)}: return a dict of scalars by name'
+        )
+    if not losses:
+        raise MultishiftError(f'{of} returns no loss: return a dict of scalars by name')
+    for name, loss in losses.items():
+        if not isinstance(loss, Tensor) or loss.ndim:
+            raise MultishiftError(
+                f'{of} returns a loss {name} that is {_form(loss)}: return a scalar tensor, such '
+                'as the mean'
+            )
+
+
+def _form(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f'a tensor of shape {list(value.shape)}'
+    return f'of type {type(value).__name__}'
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """Return the names of parameters and of all parts that hold some."""
+    return sorted({p for name in names for p in accumulate(name.split('.'), '{}.{}'.format)})
+
+
+def _did_you_mean_part(prefix: str, names: Iterable[str]) -> str:
+    parts = _prefixes(names)
+    of_state = f'state.{prefix}'
+    return did_you_mean(of_state if of_state in parts else prefix, parts)
 
 
 def under(name: str, prefix: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from multishift_perception.errors import MultishiftError
@@ -21,17 +22,20 @@ ReadOff = Callable[[Prediction], Tensor]
 class Rescored(SegmentationModel):
     """A network whose score is read off its prediction; all else is as it was."""
 
-    def __init__(self, model: SegmentationModel, score: ReadOff) -> None:
+    def __init__(self, model: SegmentationModel, name: str, score: ReadOff) -> None:
         """Wrap ``model``; a ``score`` that is a module becomes part of the network."""
         super().__init__()
         self.model = model
         self.input_scale = model.input_scale
         self.rescore = score
+        self._name = name
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Return the network's prediction with the score replaced."""
         prediction: Prediction = self.model(image, size)
-        return prediction._replace(score=self.rescore(prediction))
+        score = self.rescore(prediction)
+        check_form(self._name, score, prediction)
+        return prediction._replace(score=score)
 
     def init_uncertainty_from_classifier(self) -> None:
         """Pass the call on: the network keeps its head."""
@@ -59,7 +63,7 @@ def with_score(
     around: SegmentationModel = (
         score.implementation()(model)
         if score.has_own_passes
-        else Rescored(model, score_of(name, fitted=fitted))
+        else Rescored(model, name, score_of(name, fitted=fitted))
     )
     return around.to(next(model.parameters()).device)
 
@@ -81,6 +85,35 @@ def score_of(name: str, *, fitted: FittedScore | None = None) -> ReadOff:
         raise ValueError(f'score {name} cannot be read off a prediction')
     read_off: ReadOff = score.implementation() if fitted is None else fitted
     return read_off
+
+
+def check_form(name: str, score: object, prediction: Prediction) -> None:
+    """See that what computes a score gave one value for each pixel.
+
+    Args:
+        name: of the score.
+        score: what it gave.
+        prediction: what it was given.
+
+    Raises:
+        MultishiftError: it is no ``float32 [B,H,W]`` of the logits' size.
+    """
+    batch, _, *size = prediction.logits.shape
+    expected = [batch, *size]
+    if not isinstance(score, Tensor):
+        found = f'of type {type(score).__name__}'
+    elif score.dtype != torch.float32 or list(score.shape) != expected:
+        found = f'{_name_of(score.dtype)} {list(score.shape)}'
+    else:
+        return
+    raise MultishiftError(
+        f'score {name} is {found}, expected float32 {expected}: return one value for each pixel '
+        'of the logits'
+    )
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix('torch.')
 
 
 def _check_fitted(score: Score, fitted: FittedScore | None) -> None:

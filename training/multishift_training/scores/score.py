@@ -38,8 +38,17 @@ class Score:
         return not (self.is_fitted or self.has_own_passes)
 
     def implementation(self) -> Any:
-        """Import and return what computes it."""
-        return pkgutil.resolve_name(self.source) if isinstance(self.source, str) else self.source
+        """Import and return what computes it.
+
+        Raises:
+            MultishiftError: it is fitted and does not say so, or the reverse.
+        """
+        if not isinstance(self.source, str):
+            return self.source
+        found = pkgutil.resolve_name(self.source)
+        if fault := self._fitting_fault(found):
+            raise MultishiftError(f'score {self.name}: {fault}')
+        return found
 
     def fault(self) -> str | None:
         """Return what is wrong with it, if anything; imports nothing."""
@@ -49,11 +58,19 @@ class Score:
                 return f'its source is {source!r}, not module:attribute'
         elif not callable(source):
             return f'its source is {source!r}, neither module:attribute nor a function'
-        elif self.is_fitted and not hasattr(source, 'fitting'):
-            return 'it is fitted, and its source no subclass of FittedScore'
+        elif fault := self._fitting_fault(source):
+            return fault
         if self.is_fitted and self.has_own_passes:
             return 'it is fitted and has passes of its own: take one of them'
         return None
+
+    def _fitting_fault(self, implementation: object) -> str | None:
+        # Scores are registered without torch, and so without `FittedScore` to compare with.
+        if self.is_fitted == hasattr(implementation, 'fitting'):
+            return None
+        if self.is_fitted:
+            return 'it is fitted, and its source no subclass of FittedScore'
+        return 'its source is a FittedScore: say is_fitted=True where it is made'
 
     def check_exportable(self) -> None:
         """See that it can be part of an exported graph.

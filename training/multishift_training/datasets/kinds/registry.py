@@ -30,8 +30,9 @@ def register(kind: T) -> T:
             f"data set {kind.__name__} has no name of its own: declare `kind: Literal['...']`"
         )
     if lacking := sorted(kind.__abstractmethods__):
+        them = 'it' if len(lacking) == 1 else 'them'
         raise TypeError(
-            f'data set {kind.__name__} ({name}) lacks {", ".join(lacking)}: define them in its '
+            f'data set {kind.__name__} ({name}) lacks {", ".join(lacking)}: define {them} in its '
             'class, as ImageSet says'
         )
     may_be_partner: object = kind.may_be_partner

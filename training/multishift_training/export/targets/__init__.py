@@ -12,6 +12,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from multishift_perception.engine.backends import BACKENDS
 from multishift_perception.errors import MultishiftError
 from multishift_perception.registry import Registry
 from multishift_training.export.onnx_kind import check_onnx
@@ -110,8 +111,9 @@ def check_plan(plan: Plan) -> None:
 
     Raises:
         MultishiftError: a target is unknown or cannot be built here, or does not go with what
-            else is asked for.
+            else is asked for; or a package offers what does not load.
     """
+    BACKENDS.load()  # the manifest asks for them, and that is written last
     for name in plan.targets:
         if name not in TARGETS:
             raise MultishiftError(f'unknown target {name!r}: choose from {", ".join(TARGETS)}')
