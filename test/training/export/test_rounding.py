@@ -15,6 +15,7 @@ from multishift_perception.engine.probe import BOUNDS
 from multishift_training import models
 from multishift_training.export import Plan, Precision, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.export.plan import Precision
 from multishift_training.export.quantize import quantized, too_coarse
 from multishift_training.export.rounding import coarse, rounding_noise, store_exactly
 
@@ -112,7 +113,10 @@ def test_parity_of_lite0_with_a_coarse_first_block(precision: Precision, tmp_pat
     depthwise = model.backbone.blocks[0].depthwise
     with torch.no_grad():
         depthwise[0].weight -= depthwise[0].weight.mean((2, 3), keepdim=True)
-        depthwise[1].running_var.fill_(1e-4)
+        depthwise[1].running_var.fill_(1e-5)
+        depthwise[1].bias.fill_(3)
+        model.backbone.stem[1].bias.fill_(3)
+        model.backbone.stem[1].weight.fill_(0.02)
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (4, 1, 4, 6, 3), np.uint8).repeat(16, 2).repeat(16, 3)
     manifest = export_bundle(
@@ -130,3 +134,6 @@ def test_parity_of_lite0_with_a_coarse_first_block(precision: Precision, tmp_pat
     parity = manifest.artifacts[0].parity
     assert parity is not None
     assert parity.label_agreement >= BOUNDS[precision].label_agreement
+    written = ov.Core().read_model(tmp_path / 'bundle' / 'openvino.xml')
+    first = next(n for n in written.get_ordered_ops() if n.get_type_name() == 'GroupConvolution')
+    assert first.input_value(1).get_node().get_type_name() == 'Add'  # of halves
