@@ -110,7 +110,7 @@ def test_ade20k_faults(ade: Path, tmp_path: Path) -> None:
     with pytest.raises(MultishiftError, match='ade20k: folder .*/absent does not exist'):
         source(tmp_path, kind='ade20k', root='absent')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(MultishiftError, match=r'empty holds no images/\*\*/\*\[_seg\.png\]'):
+    with pytest.raises(MultishiftError, match=r'empty holds no images/\*\*/\*_seg\.png:'):
         source(tmp_path, kind='ade20k', root='empty')
     (ade / SCENES / 'ADE_train_2.jpg').unlink()
     with pytest.raises(MultishiftError, match=r'of 3 label images .* 1 \(ADE_train_2\.jpg\)'):
@@ -209,7 +209,7 @@ def test_cutout_faults(tmp_path: Path) -> None:
     folder = tmp_path / 'cutouts'
     folder.mkdir()
     (folder / 'notes.txt').touch()
-    with pytest.raises(MultishiftError, match=r'cutouts holds no \*\*/\*\[\.png\|\.webp\]'):
+    with pytest.raises(MultishiftError, match=r'cutouts holds no \*\*/\*\.png or \*\*/\*\.webp'):
         source(tmp_path, kind='cutouts', root='cutouts')
     (folder / 'bag.png').write_bytes(b'nothing')
     with pytest.raises(MultishiftError, match=r'bag\.png is no readable image'):

@@ -289,7 +289,7 @@ def test_camvid(tmp_path: Path, image: str, label: str) -> None:
     assert values(everything)[:5] == [0, 11, 12, VOID, 10]
     day = opened(tmp_path, kind='camvid', split='train', patterns=['0006*', '0016*'])
     assert len(day) == 2
-    with pytest.raises(MultishiftError, match='mend `patterns`'):
+    with pytest.raises(MultishiftError, match=r'is named x\*: mend that pattern'):
         opened(tmp_path, kind='camvid', split='train', patterns=['x*'])
 
 
@@ -359,7 +359,7 @@ def test_folder_patterns_and_missing_labels(tmp_path: Path) -> None:
     assert names(opened(tmp_path, **described, patterns=['t*'])) == ['drive/two']
     with pytest.raises(MultishiftError, match=r'of 2 images 1 \(one\) have no label image'):
         opened(tmp_path, **described)
-    with pytest.raises(MultishiftError, match='mend `patterns`'):
+    with pytest.raises(MultishiftError, match=r'is named x\*: mend that pattern'):
         opened(tmp_path, **described, patterns=['x*'])
 
 

@@ -60,14 +60,15 @@ def find(
     key: Callable[[str], str] | None = None,
     names: Sequence[str] = ('*',),
 ) -> Files:
-    """List files; a missing folder has none.
+    """Return the files of a folder, each by its key; a missing folder has none.
 
     Args:
         folder: where to look; see ``list_files`` for links and for what is never listed.
         pattern: glob over paths below ``folder``; ``**`` stands for any folders.
-        ends: what a path must end with; the rest of it, without this, is its key.
-        key: turns that into the key, where two data sets name their files differently.
-        names: globs over file names, one of which must match.
+        ends: what a path must end with, in either case. Its path below ``folder`` without this is
+            its key, as ``north/seg_000`` of ``north/seg_000_rgb.png`` with the end ``_rgb.png``.
+        key: takes that and returns the key, where images and labels are named differently.
+        names: globs over file names with their ends, as ``seg_*.png``; one must match.
 
     Raises:
         MultishiftError: two files have the same key, or none matches ``names``.
@@ -92,8 +93,30 @@ def find(
         if any(fnmatch(path.name, glob) for glob in names)
     }
     if listed and not chosen:
-        raise MultishiftError(f'no file in {folder} matches {list(names)}: mend `patterns`')
-    return Files(folder, f'{pattern}[{"|".join(ends)}]', chosen)
+        globs = ' or '.join(names)
+        raise MultishiftError(
+            f'none of the {len(listed)} files in {folder} is named {globs}: mend that pattern'
+        )
+    wanted = (pattern if pattern.endswith(end) else pattern + end for end in ends)
+    return Files(folder, ' or '.join(wanted), chosen)
+
+
+def read_keys(file: Path) -> list[str]:
+    """Return the lines of a file that lists a split, without blank ones and outer spaces.
+
+    Raises:
+        MultishiftError: the file is missing, or not text, or lists nothing.
+    """
+    try:
+        lines = file.read_text('utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MultishiftError(
+            f'cannot read the list of images {file} ({error}): {MEND_ROOT}'
+        ) from None
+    keys = [line.strip() for line in lines if line.strip()]
+    if not keys:
+        raise MultishiftError(f'the list of images {file} is empty: copy it again')
+    return keys
 
 
 def pair(
@@ -102,6 +125,7 @@ def pair(
     labels: Files,
     *,
     mend: str,
+    only: Iterable[str] | None = None,
     every_image: bool = True,
     every_label: bool = True,
 ) -> list[tuple[str, Path, Path]]:
@@ -112,6 +136,7 @@ def pair(
         images: the images.
         labels: the label images.
         mend: what to do about missing files.
+        only: keys to take, as of a list file; each must have an image and labels. All by default.
         every_image: an image without labels is a fault; else it is left out.
         every_label: a label image without image is a fault; else it is left out.
 
@@ -125,6 +150,8 @@ def pair(
     if faults:
         only_labels = images.by_key and labels.folder.is_dir()
         raise MultishiftError(f'{kind}: {"; ".join(faults)}: {mend if only_labels else MEND_ROOT}')
+    if only is not None:
+        return _listed(kind, images, labels, set(only), mend)
     common = images.by_key.keys() & labels.by_key.keys()
     unlabelled, orphans = images.by_key.keys() - common, labels.by_key.keys() - common
     if unlabelled and (every_image or not common):
@@ -140,6 +167,19 @@ def pair(
     if faults:
         raise MultishiftError(f'{kind}: {"; ".join(faults)}: {mend}')
     return [(key, images.by_key[key], labels.by_key[key]) for key in sorted(common)]
+
+
+def _listed(
+    kind: str, images: Files, labels: Files, keys: set[str], mend: str
+) -> list[tuple[str, Path, Path]]:
+    faults = [
+        f'of {len(keys)} listed images {some(missing)} have no {files.wanted} in {files.folder}'
+        for files in (images, labels)
+        if (missing := keys - files.by_key.keys())
+    ]
+    if faults:
+        raise MultishiftError(f'{kind}: {"; ".join(faults)}: {mend}')
+    return [(key, images.by_key[key], labels.by_key[key]) for key in sorted(keys)]
 
 
 def file_name(name: str) -> str:
