@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Package both sides: what drives (``multishift_perception``) and what trains it."""
 
 from __future__ import annotations

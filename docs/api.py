@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the reference of both packages from their docstrings: `make docs`.
 
 It ends with an error where a module does not import, a face promises a name that it has not, or a

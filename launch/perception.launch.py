@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start the perception node, and rviz2 on request."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Play a bag through the perception node on the bag's own time, with rviz2 on request."""
 
 from __future__ import annotations

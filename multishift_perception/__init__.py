@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segments the road in every look it takes, and detects unknown objects on it.
 
 This package is what runs on the vehicle and over bags; what makes its networks is

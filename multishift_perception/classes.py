@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Class indices, names and colours: the one place that knows what a label value means.
 
 Indices 0..C-1 are known classes (Cityscapes train ids when C is 19), 254 is a novel object, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decides, before a command begins, whether it may write where it was told to.
 
 A command writes to what is absent or empty, and over its own kind of output where that is wanted.

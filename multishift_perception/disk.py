@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said of a full disk, by every command."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """File writes that are whole or absent, locks, and content hashes."""
 
 from __future__ import annotations

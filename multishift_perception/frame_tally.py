@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a camera's frames went: the causes of drops, and the counts as the diagnostics have them.
 
 The node writes them and the demo reads them back.

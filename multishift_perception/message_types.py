@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of the ROS message types that this package reads and writes, with ROS and without."""
 
 IMAGE = 'sensor_msgs/msg/Image'

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No process of ours contacts anyone: what libraries would report or ask for is switched off."""
 
 from __future__ import annotations

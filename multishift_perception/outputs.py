@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the node is called and what it publishes: one list, for all who name an output.
 
 A new output is a line of ``Output`` and, in ``node/publishers.py``, what computes it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A frame with its classes coloured and its anomalies tinted and outlined."""
 
 from __future__ import annotations

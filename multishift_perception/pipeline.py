@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From camera frames to labels and anomaly: the one path that node, replay and evaluation share.
 
 What is measured is what drives: nobody else resizes, batches or thresholds.

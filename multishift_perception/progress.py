@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress of long work: a bar on a terminal, a line now and then in a log, nothing if quiet."""
 
 from __future__ import annotations

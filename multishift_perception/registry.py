@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Things by name: what ships, what a program adds, and what installed packages offer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pipeline over a bag: metrics where there is ground truth, latency, pictures, report."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Header stamps, also of serialised messages: no image is deserialised for its stamp."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that `docs/extending.md` shows runs as it stands there, and does what the page says."""
 
 from __future__ import annotations

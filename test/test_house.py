@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a newcomer reads is true: paths exist, docstrings render, hooks are what CI checks."""
 
 from __future__ import annotations

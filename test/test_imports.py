@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may import whom: folders and modules stand on floors; none imports from its own or above."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No process of ours contacts anyone, or leaves an identity in the home folder.
 
 Every test checks the first, by the fixture `contacts`; here are the second, and proof that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The packages as users get them: by pip and by colcon."""
 
 from __future__ import annotations

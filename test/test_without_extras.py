@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a CPU vehicle, or a person who only replays, installs: no PyTorch, perhaps no ROS."""
 
 from __future__ import annotations

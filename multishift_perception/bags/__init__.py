@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """rosbag2 bags without ROS: reading those that there are, and writing ``.mcap`` files."""
 
 from multishift_perception.bags.reading import BagReader

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A folder of images, with or without label images, becomes a bag."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sample drive as a bag: two cameras, weather and light that change, ground truth."""
 
 from __future__ import annotations

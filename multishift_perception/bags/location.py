@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the files of a bag, and tells what a path is that is no bag."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages of one MCAP file."""
 
 from __future__ import annotations

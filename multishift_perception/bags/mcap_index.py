@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the messages of an MCAP file: by its summary or, where that is missing, record by record.
 
 A recording that was cut off has no summary, and may end inside a record. What is whole is found.

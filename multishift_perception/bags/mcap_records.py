@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Takes the records of an MCAP file apart that hold messages: chunks, whole or cut."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Opens one file of a bag by what is in it, whatever its name says."""
 
 from __future__ import annotations

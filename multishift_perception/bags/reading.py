@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading of rosbag2 bags without ROS: what the files hold, whatever is written about it.
 
 Only topics that are asked for matter: what else is in a bag, or how it was offered, is of no

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The messages of one SQLite file (``.db3``)."""
 
 from __future__ import annotations

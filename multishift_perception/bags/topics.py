@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which topics of a bag are cameras, and the names that belong to a camera."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Brings frames and their ground truth together, by stamp, while a bag streams by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How messages in bags are serialised."""
 
 from __future__ import annotations

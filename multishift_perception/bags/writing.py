@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writing of bags: one self-contained ``.mcap`` file, which every ROS 2 tool opens as it is.
 
 The same messages give the same bytes.

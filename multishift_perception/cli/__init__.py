@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command `multishift`: one module per subcommand, each with a click command `command`."""
 
 from __future__ import annotations

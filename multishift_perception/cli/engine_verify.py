@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`multishift engine verify`."""
 
 from __future__ import annotations

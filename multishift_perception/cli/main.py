@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Entry point of `multishift`: finds subcommands, and turns users' faults into one line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much commands say: `--quiet` and `--verbose`, before a subcommand or after it."""
 
 from __future__ import annotations

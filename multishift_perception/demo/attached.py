@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a module that ends when the process that started it does, in whatever way.
 
 python -m multishift_perception.demo.attached PARENT MODULE [ARGUMENT ...]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The environment of the demonstration's processes: their own graph, large images whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a bag through the node in a real ROS graph and records what comes out."""
 
 from __future__ import annotations

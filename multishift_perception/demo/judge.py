@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns a recorded run into a report: metrics, latency over DDS, and where frames went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays topics of a bag in real time, its stamps moved to now: a camera driver for any recording.
 
     python -m multishift_perception.demo.player BAG TOPIC [TOPIC ...]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demonstration's processes: started together, watched, and all ended whatever happens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records what the node publishes into a bag whose times are those of receipt.
 
     python -m multishift_perception.demo.recorder OUT.mcap CAMERA [CAMERA ...]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chooses the stamps with which a bag is played: its own where a live camera could have set them.
 
 The player and the judge of a run both ask, in the order of the bag, and get the same answers.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a recorded run: outputs joined with frames and ground truth, and where frames went."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ROS message classes by the names that bags use."""
 
 from __future__ import annotations

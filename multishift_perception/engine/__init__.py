@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Engine bundles and the backends that run them.
 
 >>> from multishift_perception.engine import Engine

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The backends by name: where each runs, when `auto` tries it, and what loads it.
 
 Importing it loads none of their libraries: a machine needs only that of the backend it runs.

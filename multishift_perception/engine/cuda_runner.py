@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a network on a GPU: one stream, page-locked memory, the calls captured as a graph."""
 
 from __future__ import annotations

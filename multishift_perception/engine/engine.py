@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loading a bundle: verify it, choose the artifact, prove it, run it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the NVIDIA driver says of a GPU; asked directly, so that no large library is loaded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manifest of an engine bundle: its schema, and reading and writing it."""
 
 from __future__ import annotations

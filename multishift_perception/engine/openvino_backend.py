@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The OpenVINO backend: fast on any x86-64 or Arm CPU."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probe frames: proof, after every load, that an artifact still computes what was trained."""
 
 from __future__ import annotations

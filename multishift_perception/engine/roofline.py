@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an engine call computes and moves at least, and what its device could do in that time."""
 
 from __future__ import annotations

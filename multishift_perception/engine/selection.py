@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which artifact of a bundle this machine runs, and where."""
 
 from __future__ import annotations

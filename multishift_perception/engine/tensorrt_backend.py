@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TensorRT backend: a serialized engine, run by torch_tensorrt."""
 
 from __future__ import annotations

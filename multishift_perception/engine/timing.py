@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Latency and memory of engines: each in a process of its own, called in turn."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The PyTorch backend: the eager reference, on any device."""
 
 from __future__ import annotations

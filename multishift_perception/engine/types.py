@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every engine takes and gives."""
 
 from __future__ import annotations

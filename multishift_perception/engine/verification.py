@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every artifact of a bundle that this machine can run, against the eager model's outputs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Camera bytes to RGB frames: every encoding, step and byte order that the node accepts.
 
 ROS-free: the functions take messages of any library, or their fields. What cannot

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image files, JPEG, PNG and WebP: the one decoder of all that drives, trains and measures.
 
 What is damaged is refused: decoders fill what is missing with grey, which would pass for an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why a frame cannot be used."""
 
 from __future__ import annotations

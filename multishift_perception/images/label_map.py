@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a data set's label values to ours, once, at the data set's edge.
 
 A label map is a YAML file of lines ``raw value: class``, by the class's name or train id, with

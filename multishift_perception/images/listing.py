@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files under a folder are images: for bags, data sets and augmentation alike."""
 
 from __future__ import annotations

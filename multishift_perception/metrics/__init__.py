@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segmentation and anomaly metrics that stream: memory does not grow with the number of images.
 
 Ground truth is in our label encoding: known classes 0..C-1, 254 novel, 255 void (ignored). All

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well the score tells novel from known pixels, at all thresholds together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adaptive bins over integer keys: how exact keys become bins, and bins wider bins.
 
 A bin is a number of lowest bits that its keys are free in (its level, 0..31) and the bits above

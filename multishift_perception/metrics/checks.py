@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What several metrics check or divide."""
 
 from __future__ import annotations

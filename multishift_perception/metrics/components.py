@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Component metrics of SegmentMeIfYouCan: how well anomalies are found as objects, not as pixels.
 
 Chan et al., "SegmentMeIfYouCan: A Benchmark for Anomaly Segmentation", NeurIPS Datasets and

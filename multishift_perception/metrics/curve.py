@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The trade-off between found novel pixels and false alarms, threshold by threshold."""
 
 from __future__ import annotations

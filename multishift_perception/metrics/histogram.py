@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A histogram of scores in fixed memory whose bins are narrow where the pixels are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well the anomaly mask at one threshold finds novel pixels."""
 
 from __future__ import annotations

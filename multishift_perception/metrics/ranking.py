@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AUROC, average precision and FPR95 from binned scores, with bounds for what bins hide.
 
 The order of pixels within a bin is unknown. Every figure therefore has a lower and an upper bound

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores as integers of the same order, gathered pixel by pixel of an evaluation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well known classes are told apart: intersection over union, and accuracies."""
 
 from __future__ import annotations

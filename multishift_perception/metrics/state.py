@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What metrics have counted, as bytes to send between processes or to keep in a file."""
 
 from __future__ import annotations

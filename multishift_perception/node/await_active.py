@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waits until a lifecycle node is active.
 
     python -m multishift_perception.node.await_active NODE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The input side of one camera: subscriptions that exist only while somebody watches."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statistics to diagnostic statuses: what is OK, what warns, what is an error, and why."""
 
 from __future__ import annotations

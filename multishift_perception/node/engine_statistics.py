@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened to the engine calls: their sizes, durations and faults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is a frame too old, and can its header stamp be believed?"""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The newest frame of every camera, handed from the callbacks to the worker."""
 
 from __future__ import annotations

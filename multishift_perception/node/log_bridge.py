@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Python's logging to the ROS log, so that one place shows everything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Entry point of ``ros2 run multishift_perception perception_node``."""
 
 from __future__ import annotations

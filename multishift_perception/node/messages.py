@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building and reading ROS messages with as few touches of the bytes as possible."""
 
 from __future__ import annotations

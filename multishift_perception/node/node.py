@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lifecycle node: its states, and its diagnostics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of the node's parameters: names, defaults, ranges, and when each may change."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's parameters as it runs: declared, guarded, and read as one consistent snapshot."""
 
 from __future__ import annotations

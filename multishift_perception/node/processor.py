@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the worker does with a batch: drop the unusable, run the engine, publish."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The outputs of one camera: what is watched is computed and sent, nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the node takes from rclpy past its public face, which offers nothing for it.
 
 Read in rclpy 7.1 (Jazzy) and 9.1 (Kilted): both have all of it, and mean the same by it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened in the last seconds: the one kind of rolling statistics."""
 
 from __future__ import annotations

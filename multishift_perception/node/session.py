@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What exists between configure and cleanup: the engine, the cameras and the worker."""
 
 from __future__ import annotations

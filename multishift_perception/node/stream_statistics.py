@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happened to one camera's frames: rates, latencies, and drops by cause."""
 
 from __future__ import annotations

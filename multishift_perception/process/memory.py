@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the C library hands out large buffers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ends a command, and the processes that it started, before its time."""
 
 from __future__ import annotations

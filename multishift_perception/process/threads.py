@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How threads that compute together wait for each other."""
 
 from __future__ import annotations

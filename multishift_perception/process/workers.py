@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that do part of a command's work."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an engine made of a drive: its outputs against ground truth, by camera and condition."""
 
 from __future__ import annotations

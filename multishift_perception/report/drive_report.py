@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a replay or a demo: one HTML file that holds everything, and ``metrics.json``."""
 
 from __future__ import annotations

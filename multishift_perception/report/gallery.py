@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chooses which frames a report shows, while the frames stream by, and draws them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTML pages of all reports: each is one file that holds everything it shows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report states of the software that made it, and of the engine that it is about."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A synthetic street drive with exact labels: the sample data of demo, training and tests.
 
 Everything is painted with ``paint``; ``street`` and ``novel`` are built on it, ``traffic`` and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Novel objects alone, on a transparent ground."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A drive along one street with two cameras, in time order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Independent random frames: every one another street, place, view and weather."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One picture of a scene: paints canvas and mirror, lights them, exposes them, reads labels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One line for each fault that validation finds: its place as the file has it, value, and mend."""
 
 from __future__ import annotations

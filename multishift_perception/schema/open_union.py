@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unions of models, told apart by a key, whose members are not all known when they are written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the fields of a schema accept, in people's words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML files of a known form: read, validated, and every fault told by its place in the file."""
 
 from __future__ import annotations

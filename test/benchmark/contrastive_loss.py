@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the relative contrastive loss over all pairs costs, beside the released code's sampling.
 
     python test/benchmark/contrastive_loss.py [cpu|cuda]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What painting with a ControlNet costs outside of the diffusion model.
 
     python test/benchmark/controlnet_overhead.py BASE CONTROLNET [STEPS]

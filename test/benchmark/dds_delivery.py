@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many 1080p images arrive over DDS, with Fast DDS's defaults and with the shipped profile.
 
     python test/benchmark/dds_delivery.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the embedded network makes of the demo drive, its score beside the maximum softmax.
 
     python test/benchmark/embedded_engine.py runs/sample/best.safetensors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Size and build time of every network's TensorRT engine: the table in docs/engines.md.
 
     python test/benchmark/engine_builds.py --size 96x160

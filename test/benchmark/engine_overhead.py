@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What our runtime adds to the bare OpenVINO call, and how eager PyTorch compares.
 
     python test/benchmark/engine_overhead.py [BUNDLE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the precision changes of every network: a table in docs/engines.md.
 
     python test/benchmark/engine_precision.py --model segformer_b0

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Anomaly metrics without any approximation, to measure ours by: scores are sorted on disk."""
 
 from __future__ import annotations

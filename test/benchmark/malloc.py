@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keeping large buffers is worth to a training step on the CPU.
 
     python test/benchmark/malloc.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streaming anomaly metrics beside scikit-learn on all pixels pooled: time, memory, difference.
 
     python test/benchmark/metrics.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters and operations of every network: the table in docs/models.md.
 
     python test/benchmark/model_sizes.py

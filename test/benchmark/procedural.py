@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How fast the procedural generator paints, and where the CPU time goes; on one core.
 
     python test/benchmark/procedural.py [IMAGES]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds the published networks from checkouts of their repositories, to compare ours with.
 
 Nothing of them is part of this project. They import more than their forward pass needs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our networks beside the published code: same weights, same images, in turn, in one run.
 
     python test/benchmark/published_networks.py --multishiftseg DIR --detectron2 DIR \

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which training detects unknown objects and keeps its labels in another domain?
 
     python test/benchmark/shifts.py EXPERIMENT.yaml --data DATA --out runs/shifts

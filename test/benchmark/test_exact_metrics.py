@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact anomaly metrics: sorted files on disk against scikit-learn on pooled pixels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What proves the GPU path, run on a CPU: so that a GPU's minutes are not its first trial."""
 
 from __future__ import annotations

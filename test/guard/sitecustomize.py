@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes down, and refuses, what asks for a name or an address outside this machine.
 
 Every Python process of the tests loads it: see ``conftest.py``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shipped configuration agrees with the node's contracts; needs no launch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Classes: their names and indices."""
 
 from multishift_perception.classes import CITYSCAPES, TrainId

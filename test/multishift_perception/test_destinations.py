@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What commands may write over, and what they refuse before they begin."""
 
 from __future__ import annotations

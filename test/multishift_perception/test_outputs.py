@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
 from multishift_perception.bags import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names are given once; what installed packages offer is found, and told of where it is broken."""
 
 from __future__ import annotations

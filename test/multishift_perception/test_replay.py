@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay of a real engine whose outputs are known: red is road, blue is sky, white is novel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the networks that ``multishift_perception`` runs: data, models, training, export."""
 
 # Before any module of this package imports what that keeps offline.

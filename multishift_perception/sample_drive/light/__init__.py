@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What makes a picture of a canvas: weather, sky, light and the lens."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happens between the scene's light and the file: rain, bloom, exposure, noise."""
 
 from __future__ import annotations

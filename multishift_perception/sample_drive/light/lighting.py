@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a painted canvas to linear light: sun and shadow, lamps, headlights, wet ground, fog."""
 
 from __future__ import annotations

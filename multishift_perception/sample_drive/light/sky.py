@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sky, and the distant trees and roofs below it."""
 
 from __future__ import annotations

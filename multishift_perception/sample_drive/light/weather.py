@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weather: one set of numbers per condition, and the blend between two of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unknown objects of the demo drive that fell off a removal van."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unknown objects of the demo drive that came from field, water or shop."""
 
 from __future__ import annotations

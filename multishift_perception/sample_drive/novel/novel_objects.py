@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects of no known class, by split: no kind of one split occurs in another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random surface patterns for unknown objects: stripes, checks, spots, wood, cloth, fur, metal."""
 
 from __future__ import annotations

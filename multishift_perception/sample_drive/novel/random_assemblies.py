@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random objects of no known kind, joined from parts: furniture-like, stacks, creatures."""
 
 from __future__ import annotations

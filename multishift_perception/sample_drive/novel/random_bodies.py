@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random objects of no known kind, one body each: lumps, crystals, turned bodies, rings."""
 
 from __future__ import annotations

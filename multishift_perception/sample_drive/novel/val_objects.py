@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The unknown objects of validation: each of them a person would recognise."""
 
 from __future__ import annotations

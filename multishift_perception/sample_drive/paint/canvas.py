@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A painter's canvas: RGB plus a surface number per pixel, and what each surface is.
 
 One fill writes colour and surface together, so labels and depth are exact wherever colour is.

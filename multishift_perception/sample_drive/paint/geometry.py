@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pinhole camera on a level vehicle: projection, near-plane clipping and plane equations.
 
 World axes: x to the right of the street, y up, z along the street, metres. Camera axes: right,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Light as painters need it: what the weather gives, and where the sun stands."""
 
 from __future__ import annotations

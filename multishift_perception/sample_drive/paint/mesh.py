@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small polygon meshes: their arrays, how they are built, joined and moved."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random generators by purpose: what is drawn for one thing never shifts another's draws."""
 
 from __future__ import annotations

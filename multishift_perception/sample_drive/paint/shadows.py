@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What objects do to the light on the ground: sun shadows, contact shadows, headlight pools."""
 
 from __future__ import annotations

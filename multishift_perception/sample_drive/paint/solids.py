@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The solids that objects are built from: boxes, tubes, ellipsoids, discs, panels."""
 
 from __future__ import annotations

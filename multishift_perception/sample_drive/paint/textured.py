@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Textured things on a canvas: walls in perspective, pictures that face us, surface patterns."""
 
 from __future__ import annotations

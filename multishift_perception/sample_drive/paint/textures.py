@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Procedural textures, made once per process: noise, ground, clouds, leaves, masonry."""
 
 from __future__ import annotations

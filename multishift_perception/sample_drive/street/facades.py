@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """House fronts as textures: walls, windows, doors and shop fronts, from a bank of variants."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws street furniture: lamps, traffic lights and signs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ground under every pixel: road, kerb, pavement, grass and their markings.
 
 The road lies at height 0, everything else a kerb higher: a pixel's ray meets the higher plane

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws what lines a street: houses, roofs, walls, fences, hedges and trees."""
 
 from __future__ import annotations

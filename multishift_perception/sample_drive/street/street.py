@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A street's layout from a seed: its course, width, junctions, lots and what stands along it.
 
 Street coordinates: ``s`` metres along the street (the world's z), ``u`` metres to the right of its

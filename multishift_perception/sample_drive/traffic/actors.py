@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws a scene's items at a time: each kind with its mesh, label and lights."""
 
 from __future__ import annotations

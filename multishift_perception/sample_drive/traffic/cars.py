@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Passenger cars and vans as meshes, each from its own seed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lorries and buses as meshes, each from its own seed."""
 
 from __future__ import annotations

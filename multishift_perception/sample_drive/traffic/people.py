@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pedestrians and riders as meshes, posed by the phase of their step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands and moves in a street: items with places, speeds and seeds of their own."""
 
 from __future__ import annotations

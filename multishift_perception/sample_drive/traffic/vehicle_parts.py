@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all vehicles share: paints, wheels, lamps' colours, side panels."""
 
 from __future__ import annotations

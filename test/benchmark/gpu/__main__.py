@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proves the GPU path on this machine's GPU, in less than eight minutes: `make gpu`.
 
     python test/benchmark/gpu [--out DIR] [--part NAME]...

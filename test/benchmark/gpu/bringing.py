@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of a run in pieces small enough to be brought back, and put together again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes this checkout run on a machine where nothing of it is installed, from the pack alone."""
 
 from __future__ import annotations

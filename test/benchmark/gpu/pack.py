@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Collects what a GPU machine without registries lacks, in one folder under a size limit.
 
     python test/benchmark/gpu/pack.py [--data FOLDER]... [--skip PACKAGE]...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains on this machine's GPU within a time, and brings the run back: `make gpu-train`.
 
     python test/benchmark/gpu/train.py [CONFIG] [--minutes 8] [--out DIR] [--resume DIR]

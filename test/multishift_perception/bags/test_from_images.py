@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of images and the sample drive become bags; label values are mapped once."""
 
 from __future__ import annotations

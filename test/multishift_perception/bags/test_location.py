@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is no rosbag2 bag is told which command makes one of it."""
 
 from __future__ import annotations

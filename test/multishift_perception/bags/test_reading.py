@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags as recorders, editors and other tools leave them: what is in the files is what counts."""
 
 from __future__ import annotations

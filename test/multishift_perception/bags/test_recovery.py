@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recordings that a crash, a full disk or a power cut ended: all that is whole is read."""
 
 from __future__ import annotations

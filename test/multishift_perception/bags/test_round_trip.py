@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bags: what is written is read back, by us and by rosbags, and is whole or absent."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stops commands: signals and full disks; each in one line, and nothing half-written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo as users run it: real processes over DDS, on a bag whose results are known."""
 
 from __future__ import annotations

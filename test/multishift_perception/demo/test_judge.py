@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The judge over runs that were written by hand: what the processes would have left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CUDA path without a GPU: the order of its steps, with fakes at the edge."""
 
 from __future__ import annotations

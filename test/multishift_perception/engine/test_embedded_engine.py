@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine that ships inside the package is small, whole and useful."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The order of `auto`, and what keeps an artifact from running; the GPU is a fake."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files are images: links are followed, what systems leave is not listed."""
 
 from __future__ import annotations

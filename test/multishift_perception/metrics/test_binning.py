@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How exact keys become bins: what bins may hold and reach, and that nothing is lost."""
 
 from __future__ import annotations

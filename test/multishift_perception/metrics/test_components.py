@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Component metrics against a transcription of their definition, and by hand."""
 
 from __future__ import annotations

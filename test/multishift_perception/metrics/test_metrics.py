@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streaming metrics against scikit-learn on pooled pixels, and their edge cases."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flat-memory metrics on scores made to defeat bins, against scikit-learn."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds of rank metrics: no scores that the bins allow may give a figure outside them."""
 
 from __future__ import annotations

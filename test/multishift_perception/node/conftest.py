@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real node in its own process, and somebody to talk to it over DDS."""
 
 from __future__ import annotations

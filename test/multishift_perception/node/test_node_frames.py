@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One node with three cameras, over DDS: what goes in and what comes out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's states, over its services."""
 
 from __future__ import annotations

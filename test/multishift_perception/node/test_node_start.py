@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node that cannot start says why in one line."""
 
 from __future__ import annotations

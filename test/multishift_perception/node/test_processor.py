@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults of the engine and of the middleware, which no real node can be made to have."""
 
 from __future__ import annotations

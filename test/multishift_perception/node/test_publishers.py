@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The latched class names; vision_msgs is no wheel, so its two messages are stood in for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An rclpy that is built otherwise, as no installed one is, and what is said of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Signals that wait until what they would interrupt is whole."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pools of processes: quiet when they are stopped, and gone with the process that has them."""
 
 from __future__ import annotations

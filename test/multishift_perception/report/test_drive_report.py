@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report shows what it was given, escapes it, needs no other file, and shows every group."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cut-outs of novel objects."""
 
 from typing import Any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A drive: determinism, conditions, labels, geometry."""
 
 from functools import lru_cache

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Independent frames: determinism, variety, labels."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unions of models whose members are not all known at first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed YAML files: what is wrong is said in people's words, with the place in the file."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ADE20K's tables, and label maps in its colours."""
 
 from __future__ import annotations

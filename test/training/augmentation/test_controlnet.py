@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real diffusion pipeline, with tiny networks of random weights in local folders."""
 
 from __future__ import annotations

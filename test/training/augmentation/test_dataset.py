@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generated sets as training reads them: whose partner each image is, and how often it comes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What judges painted images: thresholds, networks, SAM, GrabCut."""
 
 from __future__ import annotations

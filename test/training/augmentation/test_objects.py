@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Novel objects of every source: what they are called, their shape and looks."""
 
 from __future__ import annotations

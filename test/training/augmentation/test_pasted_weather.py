@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The object's own picture, and weather over all of it."""
 
 from __future__ import annotations

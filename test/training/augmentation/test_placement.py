@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where novel objects stand, and how large they are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The procedural generator: any label map becomes a street, the same for the same seed."""
 
 from __future__ import annotations

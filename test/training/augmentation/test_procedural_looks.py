@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What procedural pictures must not look like: figures of crowns, edges, lamps and snow."""
 
 from __future__ import annotations

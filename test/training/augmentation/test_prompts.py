@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a text-to-image generator is told."""
 
 from __future__ import annotations

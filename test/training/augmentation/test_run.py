@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Augmentation runs: the same set whatever the processes, the batches, and who was killed."""
 
 from __future__ import annotations

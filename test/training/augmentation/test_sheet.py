@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contact sheet: some of what was accepted and rejected, and all the counts."""
 
 from __future__ import annotations

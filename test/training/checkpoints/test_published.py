@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that hold what the key tables of published checkpoints say, into the networks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A wrong path or a wrong key is said before torch is loaded."""
 
 from __future__ import annotations

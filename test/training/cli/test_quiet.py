@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What commands write beside their results: their own words, and none of the libraries'."""
 
 from __future__ import annotations

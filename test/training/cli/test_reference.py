@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reference of configuration keys is whole, and that of the code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finding the files of a data set by key, and pairing those that a list names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A data set is whole, or is not registered; coarse labels stand for groups of classes."""
 
 from __future__ import annotations

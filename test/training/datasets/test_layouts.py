@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every layout: what is found, in which order, and what is said when files are missing."""
 
 from __future__ import annotations

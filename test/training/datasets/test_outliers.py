@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pasted objects: where they land, what they are labelled, and where they come from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Image and label files: what is accepted, and what is refused with which words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rendered frames: the drive's own, kept, and never another renderer's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples and batches: pairs, mixup, and the same bytes whatever reads them."""
 
 from __future__ import annotations

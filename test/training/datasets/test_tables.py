@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label values of every data set, exactly."""
 
 from __future__ import annotations

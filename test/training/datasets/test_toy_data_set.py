@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A data set of one's own: a class and a line, and all that reads data sets takes it."""
 
 from __future__ import annotations

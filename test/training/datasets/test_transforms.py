@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transforms: members of a pair stay aligned, images with their labels, and nothing is filled."""
 
 from __future__ import annotations

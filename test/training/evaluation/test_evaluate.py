@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`multishift evaluate`: its figures are those of all pixels pooled, and its report has them."""
 
 from __future__ import annotations

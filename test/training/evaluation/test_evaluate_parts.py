@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of the evaluation: what it keeps for charts and pictures, and how it reads its files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a checkpoint to an engine in one call, with the network's own score or another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Builds that meet at one path, and builds that are killed."""
 
 from __future__ import annotations

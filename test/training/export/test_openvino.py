@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is done to a program for OpenVINO alone: its upsampling, and 8 bits."""
 
 from __future__ import annotations

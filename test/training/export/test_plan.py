@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What this machine cannot build is refused at once, in one line with the mend."""
 
 from __future__ import annotations

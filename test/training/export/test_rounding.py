@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What rounding makes of convolutions, and what is kept from it."""
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from multishift_perception.engine.probe import BOUNDS
 from multishift_training import models
 from multishift_training.export import Plan, Precision, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.export.plan import Precision
 from multishift_training.export.quantize import quantized, too_coarse
 from multishift_training.export.rounding import coarse, rounding_noise, store_exactly
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of targets: one line and one module each."""
 
 from __future__ import annotations

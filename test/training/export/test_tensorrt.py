@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The target that needs a GPU, up to the edge of the library, which fakes stand for here."""
 
 from __future__ import annotations

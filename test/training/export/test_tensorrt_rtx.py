@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real engines of the real library, for one small network of each family."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks with scores by name: on single images, in batches, and in the deploy graph."""
 
 from __future__ import annotations

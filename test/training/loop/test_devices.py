@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several processes do what one does."""
 
 from __future__ import annotations

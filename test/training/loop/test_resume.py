@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs that were killed end as if they never had been."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training steps on a device that computes nothing: whatever would wait for it is an error.
 
 PyTorch's `meta` device has shapes and no numbers: asking it for a number, or for a shape that

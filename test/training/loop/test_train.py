@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole runs: what they leave, and what of the network they move."""
 
 from __future__ import annotations

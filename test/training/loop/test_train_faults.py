@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stops a run: one line that says what to mend, and nothing lost."""
 
 from __future__ import annotations

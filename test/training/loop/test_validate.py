@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading validation images for metrics and calibration, and what can be measured on them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A method that no other file knows: three images, a network adapted, a state of its own."""
 
 from __future__ import annotations

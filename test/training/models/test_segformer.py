@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SegFormer against transformers, and against MMSegmentation's arithmetic written out here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CG-Aug: coherent generative augmentation, from label maps to a filtered data set.
 
 A novel object is placed into the label map of a real image (``objects``, ``placement``), a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ADE20K's classes, and what CG-Aug takes them for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label maps in ADE20K's colours: what a segmentation ControlNet is controlled by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed, validated configuration of an augmentation run."""
 
 from __future__ import annotations

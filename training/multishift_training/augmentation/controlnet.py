@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images from label maps by Stable Diffusion with a segmentation ControlNet.
 
 With the published settings (ControlNet 1.0 on Stable Diffusion 1.5, short side 512, DDIM with 50

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights of diffusion models: local folders in the layout of `diffusers`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a painted image must pass: its object is seen and novel, and its labels still hold.
 
 Source: MultiShiftSeg, section 3.2 and appendix: SAM's IoU with the placed mask, the anomaly score

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of an augmentation run: every source's files appear in it whole, or not at all.
 
 A source's files are staged below ``.work``; renaming the stage commits them, and moving them to

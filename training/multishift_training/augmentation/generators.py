@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generators, by their configuration."""
 
 from __future__ import annotations

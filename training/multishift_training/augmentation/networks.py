@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The networks that judge painted images: engine bundles and checkpoints."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where novel objects come from: ADE20K-full, COCO, cut-outs, the sample drive."""
 
 from __future__ import annotations

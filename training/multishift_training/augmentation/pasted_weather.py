@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pasted objects under weather by rule: what generators are compared with that paint anew."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a novel object stands in an image, and how large it is there."""
 
 from __future__ import annotations

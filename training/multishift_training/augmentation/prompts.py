@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a text-to-image generator is told: domain, object, quality.
 
 The structure is CG-Aug's (MultiShiftSeg): half of the images show no domain in particular, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run writes down: a record of each attempt, and their counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run: its sources shared out to processes, and what they leave summed up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Promptable segmenters: what is seen in a box, by SAM or by GrabCut."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contact sheet: what was accepted and what was rejected, to be looked at."""
 
 from __future__ import annotations

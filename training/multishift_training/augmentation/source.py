@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A source whose samples are being made: what came of them so far, and its files in the end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The work of one process: attempts at the samples of its sources, many at a time."""
 
 from __future__ import annotations

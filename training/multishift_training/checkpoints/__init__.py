@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks from files: published weights as they are, and what `multishift train` leaves.
 
 Importing it loads no torch: what a file says of itself is read without.

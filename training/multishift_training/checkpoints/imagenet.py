@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ImageNet weights of backbones, from installed packages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loads a checkpoint into a network, wholly or not at all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Holds the tensors of a file against what a network needs."""
 
 from __future__ import annotations

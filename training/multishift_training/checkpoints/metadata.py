@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a checkpoint says of itself, read without torch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decodes pickled checkpoints without running anything that they name."""
 
 from __future__ import annotations

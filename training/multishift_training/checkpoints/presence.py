@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sees that weights are there, before torch is loaded and networks are made."""
 
 from __future__ import annotations

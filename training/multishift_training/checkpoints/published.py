@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks with published weights, ready to run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a file or folder of weights, in any of the usual formats, to tensors by key."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `multishift train` leaves: weights with all that is needed to build them into an engine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the commands that build engine bundles share: options, and what they print."""
 
 from __future__ import annotations

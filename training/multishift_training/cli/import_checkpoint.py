@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`multishift import-checkpoint`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sees that what a command reads is there, before torch is loaded and networks are made.
 
 Nothing is opened twice for it but folders, whose files are listed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writes the reference of every configuration key, from the classes that validate them.
 
     python -m multishift_training.cli.reference docs/configuration.md

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets: from folders, or the sample drive's renderer, to batches of bytes.
 
 A description (``kinds``) names a data set by ``kind``; ``open_images`` finds its files and maps

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What methods learn from: samples as they are read, and batches as they are computed with.
 
 Importing it loads no torch.

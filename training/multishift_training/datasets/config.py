@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What descriptions of data sets are made of, and those of objects to paste.
 
 The data sets' own are in ``kinds``. Paths are relative to the data root, unless absolute; their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The YAML files that name data sets to evaluate, fit or calibrate on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finding the files of a data set, and saying in one go what is missing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the records of `multishift augment` say of the images beside them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Groups of classes: what a coarse label stands for, such as ``vehicle`` for car, truck and bus.
 
 In label arrays the g-th group of a table is the value ``len(CITYSCAPES) + g``, beside classes,

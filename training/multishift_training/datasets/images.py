@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labelled images, one class for all data sets."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folder layouts that several data sets share: which label image belongs to which image."""
 
 from __future__ import annotations

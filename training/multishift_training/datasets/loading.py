@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batches of bytes for training and validation."""
 
 from __future__ import annotations

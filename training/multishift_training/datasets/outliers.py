@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects of no known class, and pasting them into images (``anomaly_mix``)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Partners of originals: the same scenes in another domain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sees that data sets are there, before torch is loaded.
 
 Nothing is opened twice for it but folders, whose files are listed.

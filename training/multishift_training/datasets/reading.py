@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading the files of a data set: images, differences of images, and label images."""
 
 from __future__ import annotations

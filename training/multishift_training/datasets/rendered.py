@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Frames of the sample drive, rendered once and kept on disk."""
 
 from __future__ import annotations

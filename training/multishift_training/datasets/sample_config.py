@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed, validated descriptions of what is trained and validated on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a network trains on: single images, or pairs of an original and its partner."""
 
 from __future__ import annotations

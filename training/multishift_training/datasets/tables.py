@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the label values of a data set to ours: look-up tables ``uint8 [256]``.
 
 A value that a data set does not use maps to ``UNMAPPED``, which reading refuses.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random changes of images and labels, the same for both members of a pair."""
 
 from __future__ import annotations

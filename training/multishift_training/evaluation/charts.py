@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The charts of an evaluation, as SVG text for its page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept of a data set while its images are judged, and goes on after an interruption."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws the best and the worst images of a data set."""
 
 from __future__ import annotations

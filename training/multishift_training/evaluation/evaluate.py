@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data sets through a runner."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The images of a data set, with what is said of them."""
 
 from __future__ import annotations

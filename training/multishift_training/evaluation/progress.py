@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far an evaluation has come, in files that an interrupted one goes on from."""
 
 from __future__ import annotations

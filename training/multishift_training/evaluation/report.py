@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an evaluation leaves: ``metrics.json`` for machines and ``report.html`` for people."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the scores lie: histograms by class and by condition, in fixed memory, for charts."""
 
 from __future__ import annotations

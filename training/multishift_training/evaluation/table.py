@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of a data set, the same in the terminal and on the page."""
 
 from __future__ import annotations

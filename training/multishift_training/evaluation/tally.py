@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metrics of a data set, by condition and by score."""
 
 from __future__ import annotations

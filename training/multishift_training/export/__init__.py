@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a network to an engine bundle, with one module in `targets` for each kind of artifact.
 
 Importing it loads no torch: commands offer what can be built before that takes its time.

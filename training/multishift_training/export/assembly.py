@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A network and the frames it is calibrated on, made into a bundle."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a deploy graph to an engine bundle."""
 
 from __future__ import annotations

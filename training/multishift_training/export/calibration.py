@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fits the map from raw score to the calibrated anomaly scale."""
 
 from __future__ import annotations

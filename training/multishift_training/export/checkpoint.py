@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a file of weights to an engine bundle, in one call.
 
 Importing it loads no torch: what is wrong is said before that takes its time. What is said names

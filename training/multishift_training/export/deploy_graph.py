@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The deploy graph: one network with everything that belongs on the accelerator around it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folds batch norms into convolutions, and lays weights out channels last, before export."""
 
 from __future__ import annotations

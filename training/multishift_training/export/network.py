@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The network in the forms that targets are written from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What writing ONNX needs, and which files it may replace: told before torch is loaded."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a graph of OpenVINO ends with, and a form of it that its CPU plugin computes faster."""
 
 from __future__ import annotations

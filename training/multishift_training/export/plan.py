@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a bundle shall be built for, in plain values."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program with the types that an engine computes in, float32 where statistics need it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exported program that every target is built from."""
 
 from __future__ import annotations

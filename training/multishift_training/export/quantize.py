@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Post-training quantisation to 8 bits, by NNCF, for OpenVINO."""
 
 from __future__ import annotations

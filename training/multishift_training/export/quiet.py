@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words of libraries that tell users of ours nothing, silenced around the calls that say them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which convolutions of a graph of OpenVINO lose too much where fewer bits hold their values."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX of the same program that every target is built from."""
 
 from __future__ import annotations

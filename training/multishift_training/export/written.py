@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a target gives back: plain facts of an artifact that nobody has run yet."""
 
 from __future__ import annotations

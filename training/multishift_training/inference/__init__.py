@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running a network, or an engine, on images.
 
 ``runners`` take single images of any size to labels and scores of that size; ``batches`` run a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A network over batches of labelled frames."""
 
 from __future__ import annotations

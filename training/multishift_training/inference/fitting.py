@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fits scores on labelled frames."""
 
 from __future__ import annotations

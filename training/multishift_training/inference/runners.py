@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From images to labels and scores at the image's size: an engine, or a network run eagerly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed, validated training configuration."""
 
 from __future__ import annotations

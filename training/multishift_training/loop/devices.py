@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The devices a run trains on: one, or those that `torchrun` gives it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Typed, validated description of an experiment: ways of training, compared on the same tests."""
 
 from __future__ import annotations

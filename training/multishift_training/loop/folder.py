@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder of a training run: what is in it, and how far the run is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Optimisers and learning rates of a stage."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a run may take before it is saved and left, to go on another time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training loop: stages of epochs on any number of devices, resumable after any step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which parts of a network learn in a stage, and which run as in evaluation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures a network on validation frames."""
 
 from __future__ import annotations

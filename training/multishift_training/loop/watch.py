@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the figures of each training step while the next one computes.
 
 A host that reads a number of a GPU waits until all that the GPU was given is done; meanwhile the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The relative contrastive loss of MultiShiftSeg over all pairs of pixels.
 
 Batches are laid out as ``[originals; augmented]``, the same scenes in the same order.

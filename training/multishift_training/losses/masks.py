@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The losses of mask networks: class and mask of each matched query (Mask2Former, section 3).
 
 MultiShiftSeg trusts the masks of augmented images only where they are easy to learn: of these,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Matches the queries of a mask network with the classes of an image (Mask2Former, section 3)."""
 
 from __future__ import annotations

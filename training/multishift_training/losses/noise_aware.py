@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The noise-aware segmentation loss of MultiShiftSeg: labels of generated images are not trusted.
 
 Where the generator painted something else than the label says, the loss is large: the largest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What of the losses a configuration chooses; apart from them, for it is read before torch is."""
 
 from __future__ import annotations

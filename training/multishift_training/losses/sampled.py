@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contrastive loss as the released MultiShiftSeg code samples it, to compare with it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hinge sums over all pairs by sorting, for devices that the host must not wait for."""
 
 from __future__ import annotations

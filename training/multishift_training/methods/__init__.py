@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training methods by name: what each learns from, with which losses, and what it adds.
 
 A method is one object in one file, derived from `Method`, that is given to `register`. Importing

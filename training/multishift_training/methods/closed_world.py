@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Closed world: a segmentation of the known classes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The losses of mask networks, which methods may take in place of the cross-entropy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a training method is asked, by the loop and by whoever reads what was trained."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MultiShiftSeg (section 3.3 of the paper): what is novel stands out, in whatever weather."""
 
 from __future__ import annotations

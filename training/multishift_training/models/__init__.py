@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks by name.
 
 Importing it loads no torch: what is wrong in a configuration is said before that takes its time.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract between backbones and the DeepLab over them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real-time backbone of the embedded engine: a narrow ResNet of output stride 16."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DeepLabV3+ (Chen et al., ECCV 2018) with an uncertainty head, over any backbone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where published DeepLabV3+ checkpoints keep the tensors of ours."""
 
 from __future__ import annotations

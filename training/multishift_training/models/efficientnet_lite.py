@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """EfficientNet-Lite (Tan & Le, ICML 2019, made for 8 bits by its authors) of output stride 16."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attention of queries to the pixels inside or outside their own masks.
 
 Mask2Former (Cheng et al., CVPR 2022, Eq. 2) lets a query attend to the foreground of the mask it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Uncertainty heads: one for networks that classify pixels, one for those that classify masks.
 
 Both start as a copy of the classifier and are trained apart from it, so that what the score learns

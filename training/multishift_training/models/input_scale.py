@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scale that networks take their images in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolution blocks that the networks share."""
 
 from __future__ import annotations

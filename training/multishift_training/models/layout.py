@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a published checkpoint names and stores the tensors of one of our networks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mask2Former with an uncertainty head, as Mask2Anomaly and MultiShiftSeg have it."""
 
 from __future__ import annotations

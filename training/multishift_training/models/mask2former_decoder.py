@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mask2Former's transformer decoder: queries that look for masks, coarse levels first.
 
 `transformers` has one too. It keeps the masks of all layers at a quarter of the image's size,

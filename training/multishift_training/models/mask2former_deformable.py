@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Multi-scale deformable attention (Zhu et al., ICLR 2021, Eq. 3), without a compiled operator.
 
 `transformers` samples all points of all levels, stacks them, weighs them and sums: three tensors

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mask2Former of `transformers`' parts: the network of MultiShiftSeg, and any from a folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How published files name the tensors of `Mask2Former`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Batch norm that is a fixed scale and shift, in training too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From masks and classes of queries to maps at the image's size, without the masks at that size.
 
 One mask per query and pixel is much the largest tensor of the network: 0.8 GB for 100 queries at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract between networks and everything that trains, loads or exports them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResNet-50 and ResNet-101 (He et al., 2016) of output stride 16."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SegFormer (Xie et al., NeurIPS 2021) with an uncertainty head on the fused decoder feature."""
 
 from __future__ import annotations

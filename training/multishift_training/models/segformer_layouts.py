@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Under which names, and in which shapes, SegFormer's weights are published."""
 
 from __future__ import annotations

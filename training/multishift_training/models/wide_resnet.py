@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WideResNet38 (Wu et al., "Wider or deeper", 2019), dilated: MultiShiftSeg's backbone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Anomaly scores by name: of the network's own head, or post hoc, of any network.
 
 A score is a module that computes it and a `Score` that is given to `register`. Importing this

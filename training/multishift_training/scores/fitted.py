@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What scores that are fitted on labelled images have in common."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of the class logits.
 
 Mask networks' logits are sums of probabilities over queries, not the arguments of a softmax. The

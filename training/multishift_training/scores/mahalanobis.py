@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Mahalanobis score (Lee et al., NeurIPS 2018): distance of a feature to the known classes."""
 
 from __future__ import annotations

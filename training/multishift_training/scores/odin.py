@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ODIN (Liang et al., ICLR 2018): the softmax of an image moved towards its own prediction."""
 
 from __future__ import annotations

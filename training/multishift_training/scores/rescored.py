@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks whose score is another than their head's.
 
 Calibration and export take them as they take any network.

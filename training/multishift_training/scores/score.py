@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of a score before torch is loaded: commands offer and refuse scores by it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The score of the network's own uncertainty head."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks with random weights as an engine runs them: bytes in, bytes out, one CUDA graph."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was found so far, written after every figure, so that a cut run keeps what it has."""
 
 from __future__ import annotations

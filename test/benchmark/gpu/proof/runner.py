@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the parts in order, each within its time; whatever a part does, the others run."""
 
 from __future__ import annotations

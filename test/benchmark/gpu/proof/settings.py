@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the parts are given, and what they say when they cannot run."""
 
 from __future__ import annotations

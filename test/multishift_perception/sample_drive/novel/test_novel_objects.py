@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Novel objects: kinds by split, and their size."""
 
 from itertools import combinations

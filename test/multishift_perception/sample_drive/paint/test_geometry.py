@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The camera's projection, clipping and plane equations."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded generator: renders a label map to a street of varied look, without weights.
 
 A sample's domain (``domain``: time, weather, place) is drawn first. Surfaces (``surfaces``,

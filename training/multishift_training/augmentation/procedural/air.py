@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What lies on the ground and hangs in the air: snow, wetness, haze, rain and flakes."""
 
 from __future__ import annotations

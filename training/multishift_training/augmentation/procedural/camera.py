@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The camera: exposure, lens, sensor and file."""
 
 from __future__ import annotations

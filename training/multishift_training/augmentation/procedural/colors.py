@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours drawn from ranges."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scene's own picture, recoloured: the fine structure that a sample keeps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a generated image is set in: time of day, weather and place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of houses, seen square on, to be hung along a street."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plants: crowns of small leaves, lit from above, through whose edge the sky is seen."""
 
 from __future__ import annotations

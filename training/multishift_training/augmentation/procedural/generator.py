@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The procedural generator: label map in, street out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels by name, and where they are; see ``multishift_perception.classes``."""
 
 from __future__ import annotations

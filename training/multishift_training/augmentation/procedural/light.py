@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The light of a sample: sun and sky, shadows, and electric light by night."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random fields of several octaves, which continue at their edges without a seam."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The novel object's looks: its own picture, or any material on its shape."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sky: a gradient from zenith to skyline, with clouds in perspective."""
 
 from __future__ import annotations

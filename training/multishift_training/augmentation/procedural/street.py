@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The street that textures hang in: level ground between two rows of upright surfaces."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What has no single shape: ground, walls, plants, and sky, in even light."""
 
 from __future__ import annotations

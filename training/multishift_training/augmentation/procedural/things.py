@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Things that a scene holds one by one: which there are, and what they look like."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the camera stands: what a label map says of it, and where pixels lie in the street."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data sets, a file for each family: description, files and labels side by side.
 
 A new one is a class like those beside this file, and a line below; or, in a program or package of

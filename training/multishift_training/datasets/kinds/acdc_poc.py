@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ACDC with inpainted objects (POC)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a data set is: one class with its description, its files and its labels, side by side."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cityscapes, and generated partners of its images in the same layout."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The validation sets of Fishyscapes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any folder of images with labels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The LUMS Road data set."""
 
 from __future__ import annotations

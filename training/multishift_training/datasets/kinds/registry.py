@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The data sets that configurations may name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tracks of SegmentMeIfYouCan."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The targets by name: what a bundle can be built for.
 
 Each is a module that is imported when it is built: a machine needs only the libraries of what it

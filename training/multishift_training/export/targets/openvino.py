@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OpenVINO: intermediate representation for CPUs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorRT: an engine built by torch_tensorrt on the GPU that will run it."""
 
 from __future__ import annotations

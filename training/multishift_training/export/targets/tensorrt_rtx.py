@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorRT for RTX: engines built ahead of time, for GPUs that this machine need not have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch: the exported program itself, for any device."""
 
 from __future__ import annotations

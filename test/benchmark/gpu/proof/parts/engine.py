@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `torch` backend on the GPU: its CUDA graph, its parity, its latency as it is shipped."""
 
 from __future__ import annotations

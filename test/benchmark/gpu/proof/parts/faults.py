@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of an engine where the GPU's memory is full, and where the GPU is lost.
 
 Each fault has a process of its own: a GPU whose context is spoiled answers that process no more.

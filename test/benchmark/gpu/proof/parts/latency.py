@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Latency of every network: p50 and p99 by batch and precision, and the share of the roofline."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`multishift train` itself on the GPU: its steps wait for nothing, and a run goes on."""
 
 from __future__ import annotations

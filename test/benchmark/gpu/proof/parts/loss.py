@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contrastive loss over all pairs at 4 x 700 x 700: right, fast, and never waited for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores that a GPU gives, counted by the streaming metrics: how fast, and how exactly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training steps of three networks, and beside them the published code where it can run."""
 
 from __future__ import annotations

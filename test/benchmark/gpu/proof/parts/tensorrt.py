@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether TensorRT for RTX takes this GPU; compute capability 9.0 is not in its list."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copies to and from page-locked memory, beside ordinary memory."""
 
 from __future__ import annotations
