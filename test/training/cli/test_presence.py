@@ -220,7 +220,7 @@ def checkpoint(path: Path, **metadata: str) -> Path:
                 'metrics': '{}',
             },
             r'configuration: stages\[0\]\.method\.kind is closed_wrld, expected closed_world or '
-            r'multishift \(did you mean closed_world\?\): open it with the version and the packages',
+            r'multishift \(did you mean closed_world\?\): open it with the version and the ',
         ),
         (
             {
