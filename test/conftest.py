@@ -103,14 +103,15 @@ def write_tiny_bundle(path: Path, *, batch: int = 1) -> Path:
 @contextmanager
 def _own_registries() -> Iterator[None]:
     registries: tuple[Registry[Any], ...] = (BACKENDS, KINDS, METHODS, NETWORKS, SCORES, TARGETS)
-    before = [dict(registry) for registry in registries]
+    # Not by looking them up, which would take what a test has installed for what was there.
+    before = [(dict(registry._things), registry._is_complete) for registry in registries]
     for registry in registries:
         registry._is_complete = False  # packages are looked for anew
     try:
         yield
     finally:
-        for registry, things in zip(registries, before, strict=True):
-            registry._things, registry._is_complete = things, True
+        for registry, (things, is_complete) in zip(registries, before, strict=True):
+            registry._things, registry._is_complete = things, is_complete
 
 
 @pytest.fixture(scope='session')

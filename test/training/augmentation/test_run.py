@@ -27,7 +27,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation import run
 from multishift_training.augmentation.config import AugmentConfig, Filters
 from multishift_training.augmentation.filters import Jury
-from multishift_training.augmentation.folder import AugmentFolder
+from multishift_training.augmentation.output_folder import AugmentFolder
 from multishift_training.augmentation.parts import Composition, Generated, NovelObject, Rejection
 from multishift_training.augmentation.records import Record, Summary, from_lines
 

@@ -14,7 +14,7 @@ from PIL import Image
 import pytest
 
 from multishift_training.augmentation.config import AugmentConfig
-from multishift_training.augmentation.folder import AugmentFolder
+from multishift_training.augmentation.output_folder import AugmentFolder
 from multishift_training.augmentation.records import Record, summarize
 from multishift_training.augmentation.scenes import Scenes
 from multishift_training.augmentation.sheet import render, thumbnail

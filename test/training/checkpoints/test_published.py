@@ -16,7 +16,7 @@ from torch import Tensor
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints import loading
-from multishift_training.checkpoints.matching import untrained
+from multishift_training.checkpoints.key_matching import untrained
 
 pytestmark = pytest.mark.slow
 

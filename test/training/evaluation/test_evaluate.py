@@ -811,7 +811,10 @@ def fails(message: str, *arguments: object, out: Path) -> None:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (('--score', 'energi', '--checkpoint', 'w'), "unknown score 'energi': choose among unc"),
+        (
+            ('--score', 'energi', '--checkpoint', 'w'),
+            "unknown score 'energi' (did you mean energy?)",
+        ),
         (('--score', 'odin', '--score', 'odin', '--checkpoint', 'w'), 'odin is named twice'),
         (('--score', 'energy'), '--score goes with --checkpoint'),
         (('--size', '64x96'), '--size goes with --checkpoint'),

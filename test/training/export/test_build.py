@@ -136,7 +136,10 @@ def test_the_example_of_the_documents(
             {'score': 'odin'},
             'score odin cannot be exported, as it needs gradients: choose another',
         ),
-        ({'score': 'oddin'}, "unknown score 'oddin': choose among uncertainty, max_softmax"),
+        (
+            {'score': 'oddin'},
+            "unknown score 'oddin' (did you mean odin?): choose among unc",
+        ),
         (
             {'score': 'mahalanobis'},
             '--score mahalanobis and --fit DATASET.yaml, which it is fitted on, go together',

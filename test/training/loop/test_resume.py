@@ -24,7 +24,7 @@ import yaml
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints import trained
 from multishift_training.loop.config import TrainConfig
-from multishift_training.loop.folder import RunFolder, State, locked
+from multishift_training.loop.run_folder import RunFolder, State, locked
 from multishift_training.loop.train import train
 from multishift_training.models import SegmentationModel
 
@@ -331,7 +331,7 @@ def test_configuration_that_leaves_defaults_out_is_the_same(
 HOLDER = """
 import os, sys
 from pathlib import Path
-from multishift_training.loop.folder import locked
+from multishift_training.loop.run_folder import locked
 with locked(Path(sys.argv[1])):
     if os.fork() != 0:
         print('held', flush=True)

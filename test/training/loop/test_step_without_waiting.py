@@ -24,7 +24,7 @@ from multishift_training.datasets import Batch
 from multishift_training.loop import watch
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.devices import make_fabric
-from multishift_training.loop.folder import Epoch, RunFolder, schedule
+from multishift_training.loop.run_folder import Epoch, RunFolder, schedule
 from multishift_training.loop.train import _Training
 
 Content = dict[str, Any]

@@ -28,7 +28,7 @@ from multishift_training.checkpoints import trained
 from multishift_training.datasets import Batch
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.loop.config import TrainConfig, read_config
-from multishift_training.loop.folder import RunFolder, State
+from multishift_training.loop.run_folder import RunFolder, State
 from multishift_training.loop.train import train
 from multishift_training.methods import Context
 from multishift_training.methods.closed_world import ClosedWorld

@@ -25,7 +25,7 @@ from multishift_training.checkpoints.reading import read_weights
 from multishift_training.datasets import ValidationSet
 from multishift_training.loop import train as training
 from multishift_training.loop.config import TrainConfig, read_config
-from multishift_training.loop.folder import RunFolder, State, check_run_folder
+from multishift_training.loop.run_folder import RunFolder, State, check_run_folder
 from multishift_training.loop.train import train
 
 Content = dict[str, Any]
@@ -157,7 +157,7 @@ def test_full_disk(
             patch.setattr('multishift_training.loop.train.validate', stop)
             train(config, folder, root=Path())
     if where == 'state':
-        monkeypatch.setattr('multishift_training.loop.folder.replacing', full_disk)
+        monkeypatch.setattr('multishift_training.loop.run_folder.replacing', full_disk)
     elif where == 'curves':
 
         def add(*_: object) -> None:
@@ -167,9 +167,9 @@ def test_full_disk(
     else:
         writer = {
             'best weights': 'multishift_training.checkpoints.trained.write_bytes',
-            'log': 'multishift_training.loop.folder.write_text',
-            'configuration': 'multishift_training.loop.folder.write_text',
-            'bad batch': 'multishift_training.loop.folder.write_bytes',
+            'log': 'multishift_training.loop.run_folder.write_text',
+            'configuration': 'multishift_training.loop.run_folder.write_text',
+            'bad batch': 'multishift_training.loop.run_folder.write_bytes',
         }[where]
         original = files.write_text if writer.endswith('text') else files.write_bytes
 

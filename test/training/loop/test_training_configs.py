@@ -13,7 +13,7 @@ from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.augmentation.config import read_config as read_augmentation
 from multishift_training.checkpoints import trained
-from multishift_training.datasets.sample_config import (
+from multishift_training.datasets.training_data import (
     DeepLabTransforms,
     Mask2FormerTransforms,
     RuleAugPartner,

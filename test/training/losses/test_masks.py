@@ -10,8 +10,8 @@ from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses.masks import mask_losses
-from multishift_training.losses.matching import match, point_sample
 from multishift_training.losses.options import MaskWeights
+from multishift_training.losses.query_matching import match, point_sample
 from multishift_training.models.prediction import MaskPrediction
 
 CLASSES, QUERIES, POINTS = 5, 6, 60

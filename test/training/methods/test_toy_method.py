@@ -26,7 +26,7 @@ from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.metadata import read_origin
 from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.loop.config import TrainConfig, read_config
-from multishift_training.loop.folder import RunFolder, State
+from multishift_training.loop.run_folder import RunFolder, State
 from multishift_training.loop.train import _make_model, train
 from multishift_training.methods import Context, Method, register
 from multishift_training.models import Prediction, SegmentationModel

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from multishift_training import checkpoints
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
-from multishift_training.checkpoints.matching import untrained
+from multishift_training.checkpoints.key_matching import untrained
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.export.quiet import quiet_copies
 from multishift_training.models.backbone import Backbone

@@ -28,7 +28,7 @@ from transformers.models.mask2former.modeling_mask2former import (
 
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints
-from multishift_training.checkpoints.matching import untrained
+from multishift_training.checkpoints.key_matching import untrained
 from multishift_training.models import mask2former_output
 from multishift_training.models.global_attention import GlobalAttention, attention_masks
 from multishift_training.models.mask2former import Mask2Former

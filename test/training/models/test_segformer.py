@@ -21,7 +21,7 @@ from transformers import (
 
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints
-from multishift_training.checkpoints.matching import untrained
+from multishift_training.checkpoints.key_matching import untrained
 from multishift_training.models.layout import Layout
 from multishift_training.models.segformer import MIN_SIDE, VARIANTS, SegFormer, Variant
 from multishift_training.models.segformer_layouts import Form

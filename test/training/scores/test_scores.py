@@ -125,7 +125,11 @@ def test_size_is_passed_on(model: TinyModel) -> None:
 @pytest.mark.parametrize(
     ('name', 'is_fitted', 'message'),
     [
-        ('softmax', False, "unknown score 'softmax'.*uncertainty, max_softmax.*odin"),
+        (
+            'softmax',
+            False,
+            "unknown score 'softmax' .did you mean max_softmax.*uncertainty, max_softmax.*odin",
+        ),
         ('mahalanobis', False, 'score mahalanobis is fitted on labelled images: fit it first'),
         ('energy', True, 'score energy is not fitted'),
         ('odin', True, 'score odin is not fitted'),
@@ -255,7 +259,10 @@ def test_mahalanobis_without_known_pixels(model: TinyModel) -> None:
 
 def test_mahalanobis_of_raw_labels(model: TinyModel) -> None:
     images, labels = labelled(0)
-    with pytest.raises(MultishiftError, match='label 26 is no class of a network of 4 classes'):
+    with pytest.raises(
+        MultishiftError,
+        match='label 26 is no class of a network of 4 classes: fit on labels 0..3, .*groups',
+    ):
         fit_mahalanobis(model, [(images, torch.full_like(labels, 26))])
 
 

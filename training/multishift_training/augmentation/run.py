@@ -24,9 +24,9 @@ from multishift_perception.progress import Bar, bar
 from multishift_training.augmentation import sheet
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
 from multishift_training.augmentation.filters import open_jury
-from multishift_training.augmentation.folder import RECORDS, SHEET, SUMMARY, AugmentFolder
 from multishift_training.augmentation.generators import open_generator
 from multishift_training.augmentation.objects import open_objects
+from multishift_training.augmentation.output_folder import RECORDS, SHEET, SUMMARY, AugmentFolder
 from multishift_training.augmentation.records import Summary, summarize, to_lines
 from multishift_training.augmentation.scenes import Scenes
 from multishift_training.augmentation.worker import Outcome, Worker

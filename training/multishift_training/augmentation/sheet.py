@@ -20,7 +20,7 @@ from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.report.gallery import jpeg
 from multishift_perception.report.page import environment
 from multishift_training.augmentation.config import AugmentConfig
-from multishift_training.augmentation.folder import AugmentFolder
+from multishift_training.augmentation.output_folder import AugmentFolder
 from multishift_training.augmentation.parts import Bytes, Mask
 from multishift_training.augmentation.records import Record, Summary
 from multishift_training.augmentation.scenes import Scenes

@@ -15,8 +15,8 @@ from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.augmentation.filters import Jury
-from multishift_training.augmentation.folder import AugmentFolder
 from multishift_training.augmentation.objects import Objects
+from multishift_training.augmentation.output_folder import AugmentFolder
 from multishift_training.augmentation.parts import (
     Composition,
     Generated,

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from multishift_training.checkpoints.load_report import LoadReport
     from multishift_training.checkpoints.loading import load
-    from multishift_training.checkpoints.report import LoadReport
 
 __all__ = ['LoadReport', 'load']
 
@@ -20,5 +20,5 @@ def __getattr__(name: str) -> Any:
     """Import what needs torch when it is asked for."""
     if name not in __all__:
         raise AttributeError(f'module {__name__} has no attribute {name}')
-    module = 'loading' if name == 'load' else 'report'
+    module = 'loading' if name == 'load' else 'load_report'
     return getattr(import_module(f'{__name__}.{module}'), name)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
-from multishift_training.checkpoints.matching import OWN, Match, detect, match
+from multishift_training.checkpoints.key_matching import OWN, Match, detect, match
+from multishift_training.checkpoints.load_report import LoadReport, listed
 from multishift_training.checkpoints.reading import read_weights
-from multishift_training.checkpoints.report import LoadReport, listed
 from multishift_training.models import SegmentationModel
 
 

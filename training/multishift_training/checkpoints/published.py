@@ -8,7 +8,7 @@ from pathlib import Path
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints import LoadReport
-from multishift_training.checkpoints.matching import untrained
+from multishift_training.checkpoints.key_matching import untrained
 from multishift_training.models import SegmentationModel
 
 

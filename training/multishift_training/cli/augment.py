@@ -11,7 +11,7 @@ from multishift_perception.cli.options import json_option
 from multishift_perception.cli.verbosity import notice
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import read_config
-from multishift_training.augmentation.folder import SHEET
+from multishift_training.augmentation.output_folder import SHEET
 from multishift_training.cli.options import data_option, run_option
 from multishift_training.cli.presence import check_augmentation
 

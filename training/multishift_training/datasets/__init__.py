@@ -23,7 +23,7 @@ from multishift_training.datasets.config import (
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.outliers import open_outliers
-from multishift_training.datasets.sample_config import (
+from multishift_training.datasets.training_data import (
     TrainingData,
     TransformData,
     ValidationData,

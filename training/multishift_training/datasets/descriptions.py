@@ -10,7 +10,7 @@ from typing import Any
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.yaml_files import Document, read_document
 from multishift_training.datasets.kinds import ImageData
-from multishift_training.datasets.sample_config import ValidationData
+from multishift_training.datasets.training_data import ValidationData
 
 # A union, which mypy takes for no type.
 _IMAGES: Any = ImageData

@@ -20,8 +20,8 @@ from multishift_perception.process.signals import deaf_to_signals, obey_parent
 from multishift_training.datasets.batch import Batch, Sample, collate
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.outliers import Outliers, open_outliers, paste
-from multishift_training.datasets.sample_config import ValidationData
 from multishift_training.datasets.samples import Samples
+from multishift_training.datasets.training_data import ValidationData
 from multishift_training.datasets.transforms import resized
 
 T = TypeVar('T')

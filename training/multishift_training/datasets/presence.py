@@ -10,7 +10,7 @@ from pathlib import Path
 
 from multishift_training.datasets.images import check_images
 from multishift_training.datasets.outliers import open_outliers
-from multishift_training.datasets.sample_config import (
+from multishift_training.datasets.training_data import (
     PastedWeatherPartner,
     RuleAugPartner,
     TrainingData,

@@ -19,7 +19,7 @@ from multishift_training.datasets.partners import (
     RuleAugPartners,
     mixed,
 )
-from multishift_training.datasets.sample_config import (
+from multishift_training.datasets.training_data import (
     PastedWeatherPartner,
     RuleAugPartner,
     TrainingData,

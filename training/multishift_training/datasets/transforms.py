@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from multishift_perception.classes import VOID
 from multishift_perception.pipeline import fit, resize_labels
 from multishift_training.datasets.images import LabelledImage
-from multishift_training.datasets.sample_config import (
+from multishift_training.datasets.training_data import (
     DeepLabTransforms,
     Mask2FormerTransforms,
     RuleAugTransforms,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from multishift_perception.schema.open_union import OpenUnion
 from multishift_training.datasets.config import Strict
-from multishift_training.datasets.sample_config import (
+from multishift_training.datasets.training_data import (
     Partners,
     TrainingData,
     ValidationData,

@@ -19,7 +19,7 @@ from torch.nn.utils import get_total_norm
 from multishift_perception.engine.cuda_runner import pinned
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets.batch import Batch
-from multishift_training.loop.folder import Epoch
+from multishift_training.loop.run_folder import Epoch
 
 GRADIENT, WEIGHTS = 'norm of the gradient', 'norm of the weights'
 _NORMS = {GRADIENT: 'the gradient is', WEIGHTS: 'the weights are'}

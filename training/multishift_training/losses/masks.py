@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import VOID
 from multishift_training.losses.contrastive import halves
-from multishift_training.losses.matching import (
+from multishift_training.losses.options import MaskWeights
+from multishift_training.losses.query_matching import (
     Match,
     class_masks,
     match,
     point_sample,
 )
-from multishift_training.losses.options import MaskWeights
 
 STRIDE = 4  # of mask logits, in pixels of the padded image
 MULTIPLE = 32  # of the sides of the padded image

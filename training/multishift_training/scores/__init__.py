@@ -2,8 +2,8 @@
 """Anomaly scores by name: of the network's own head, or post hoc, of any network.
 
 A score is a module that computes it and a `Score` that is given to `register`. Importing this
-loads no torch:
-commands offer the names, and say what does not go together, before that takes its time.
+loads no torch: commands offer the names, and say what does not go together, before that takes its
+time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.registry import Registry
+from multishift_perception.schema.words import did_you_mean
 from multishift_training.scores.score import Score
 
 __all__ = [
@@ -64,7 +65,8 @@ def find_score(name: str) -> Score:
         MultishiftError: there is none.
     """
     if name not in SCORES:
-        raise MultishiftError(f'unknown score {name!r}: choose among {", ".join(SCORES)}')
+        hint = did_you_mean(name, SCORES)
+        raise MultishiftError(f'unknown score {name!r}{hint}: choose among {", ".join(SCORES)}')
     return SCORES[name]
 
 

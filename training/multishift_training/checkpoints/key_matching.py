@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from multishift_training.checkpoints.report import LoadReport, listed
+from multishift_training.checkpoints.load_report import LoadReport, listed
 from multishift_training.models import SegmentationModel
 from multishift_training.models.layout import Layout, Source
 
