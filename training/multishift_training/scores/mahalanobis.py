@@ -130,9 +130,9 @@ class MahalanobisFit:
                 continue
             if seen.max() >= classes:
                 raise MultishiftError(
-                    f'label {int(seen.max())} is no class of a network of {classes} classes: fit on '
-                    f'labels 0..{classes - 1}, {NOVEL} (novel) and {VOID} (void), not on the groups '
-                    'of a coarse data set'
+                    f'label {int(seen.max())} is no class of a network of {classes} classes: '
+                    f'fit on labels 0..{classes - 1}, {NOVEL} (novel) and {VOID} (void), not on '
+                    'the groups of a coarse data set'
                 )
             features = feature.flatten(1).T[known.flatten()]
             for part, label in zip(
