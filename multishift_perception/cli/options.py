@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,20 @@ Command = TypeVar('Command', bound=Callable[..., Any])
 DEFAULT_THRESHOLD = 0.5
 _PATH = click.Path(path_type=Path)
 _OTHER = {'cameras': ('topics', '--topic'), 'topics': ('cameras', '--cameras')}
+
+
+class NameOf(click.Choice[str]):
+    """A name that a registry has by the time that it is given, or help is shown."""
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        """Take what returns the names."""
+        self._names = names
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names that there are now."""
+        return tuple(self._names())
 
 
 class Renamed(click.Option):
@@ -100,14 +114,14 @@ engine_option = click.option(
 )
 backend_option = click.option(
     '--backend',
-    type=click.Choice(('auto', *BACKENDS)),
+    type=NameOf(lambda: ('auto', *BACKENDS)),
     default='auto',
     help='What runs the engine; auto takes the best of the bundle that fits this machine.',
 )
 backends_option = click.option(
     '--backend',
     'backends',
-    type=click.Choice(tuple(BACKENDS)),
+    type=NameOf(lambda: BACKENDS),
     multiple=True,
     show_default='all that run here',
     help='Backend to look at; may be given several times.',

@@ -118,7 +118,7 @@ import os, sys
 from pathlib import Path
 from multishift_perception.files import file_lock
 with file_lock(Path(sys.argv[1])):
-    if os.fork() != 0:
+    if os.fork() == 0:  # the child has let go of it by now
         print('held', flush=True)
     sys.stdin.read()
 """

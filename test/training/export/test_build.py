@@ -92,7 +92,8 @@ def test_closed_world_network_with_a_post_hoc_score(
     probe = ProbeSet.load(out / 'probe.npz')
     frames = probe.frames[0]
     expected = eager(checkpoint, score, frames, fit_on)
-    for backend, share in (('torch', 1e-4), ('openvino', 0.05)):
+    # OpenVINO stores weights in 16 bits, and distances are squares of features.
+    for backend, share in (('torch', 1e-4), ('openvino', 0.1)):
         with Engine.load(out, backend=backend) as engine:
             found = engine.infer(frames).score
         assert np.abs(found - expected).max() <= share * probe.spread

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.cli.options import NameOf
 from multishift_perception.engine import Artifact, Manifest
 from multishift_training.cli.options import data_option
 from multishift_training.export import DEFAULT_TARGETS, PRECISIONS, TARGETS
@@ -26,7 +27,7 @@ _OPTIONS = (
         'targets',
         multiple=True,
         default=DEFAULT_TARGETS,
-        type=click.Choice(tuple(TARGETS)),
+        type=NameOf(lambda: TARGETS),
         help='Artifact to build; may be given several times. `tensorrt` builds on the GPU that '
         'will run it, `tensorrt-rtx` on any machine.',
     ),

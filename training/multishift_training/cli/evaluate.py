@@ -14,6 +14,7 @@ import click
 
 from multishift_perception.cli.options import (
     DEFAULT_THRESHOLD,
+    NameOf,
     backend_option,
     device_option,
     engine_option,
@@ -59,7 +60,7 @@ class _Subject(NamedTuple):
 @click.option('--checkpoint', type=_PATH, help='Weights to run eagerly instead of an engine.')
 @click.option(
     '--model',
-    type=click.Choice(tuple(models.NAMES)),
+    type=NameOf(lambda: models.NAMES),
     help='Network that the weights of --checkpoint are of, unless `multishift train` wrote them.',
 )
 @click.option(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from multishift_perception.cli.options import NameOf
 from multishift_training import models
 from multishift_training.cli.bundle import bundle_options, show
 from multishift_training.cli.options import SizeType
@@ -18,7 +19,7 @@ from multishift_training.export import CALIBRATE, build_published
 @click.argument('file', type=click.Path(path_type=Path))
 @click.option(
     '--model',
-    type=click.Choice(tuple(models.NAMES)),
+    type=NameOf(lambda: models.NAMES),
     required=True,
     help='Network the weights are of; `mask2former` takes its structure from a folder.',
 )
