@@ -16,7 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from multishift_perception import bags
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.cli.replay import command
+from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.replay import replay
@@ -271,7 +271,9 @@ def test_warnings_are_shown_once_on_the_command_line_and_in_the_report(
     bag.write_bytes(whole[: len(whole) * 3 // 4])
     out = tmp_path / 'report'
     arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(out)]
-    result = CliRunner().invoke(command, [*arguments, '--json'], catch_exceptions=False)
+    result = CliRunner().invoke(
+        multishift, ['replay', *arguments, '--json'], catch_exceptions=False
+    )
     found = json.loads(result.stdout)
     (warning,) = found['warnings']
     assert 'the recording is cut off; read as far as it goes' in warning
@@ -289,7 +291,9 @@ def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(out)]
     arguments += ['--topic', '/left/image_raw', '--backend', 'torch']
 
-    result = CliRunner().invoke(command, [*arguments, '--json'], catch_exceptions=False)
+    result = CliRunner().invoke(
+        multishift, ['replay', *arguments, '--json'], catch_exceptions=False
+    )
     assert result.exit_code == 0
     printed = json.loads(result.stdout)
     assert printed == json.loads((out / 'metrics.json').read_text())
@@ -298,8 +302,10 @@ def test_replay_command(tmp_path: Path, tiny_bundle: Path) -> None:
     assert printed['provenance']['backend'] == 'torch'
 
     with pytest.raises(MultishiftError, match='give --force to replace it'):
-        CliRunner().invoke(command, arguments, catch_exceptions=False)
-    result = CliRunner().invoke(command, [*arguments, '--force'], catch_exceptions=False)
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
+    result = CliRunner().invoke(
+        multishift, ['replay', *arguments, '--force'], catch_exceptions=False
+    )
     assert 'mIoU' in result.stdout
     assert '100.0 %' in result.stdout
     assert str(out / 'report.html') in result.stdout
@@ -314,7 +320,7 @@ def test_replay_command_replaces_no_other_thing(tmp_path: Path, tiny_bundle: Pat
     for folder in (bag, bag.parent, other, tmp_path / 'bags/a.mcap/report'):
         arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(folder), '--force']
         with pytest.raises(MultishiftError, match='give another folder with --out'):
-            CliRunner().invoke(command, arguments, catch_exceptions=False)
+            CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
     assert bag.read_bytes() == before
     assert [path.name for path in bag.parent.iterdir()] == ['a.mcap']
     assert [path.name for path in other.iterdir()] == ['metrics.json']
@@ -327,10 +333,10 @@ def test_replay_on_a_full_disk(
     bag, out = write_bag(tmp_path / 'a.mcap', labels=truth()), tmp_path / 'report'
     arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(out)]
     with small_files(5000), pytest.raises(MultishiftError) as caught:
-        CliRunner().invoke(command, arguments, catch_exceptions=False)
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
     assert str(caught.value).startswith(f'{out} cannot be written: no room on the disk')
     assert {path.name for path in out.glob('*')} <= {'metrics.json'}
-    CliRunner().invoke(command, [*arguments, '--force'], catch_exceptions=False)
+    CliRunner().invoke(multishift, ['replay', *arguments, '--force'], catch_exceptions=False)
     assert (out / 'report.html').exists()
 
 

@@ -18,8 +18,7 @@ from multishift_perception import bags
 from multishift_perception.bags.from_images import find_images, make_bag
 from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.cli.make_bag import command as make_bag_command
-from multishift_perception.cli.sample_drive import command as sample_drive_command
+from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.label_map import (
     UNMAPPED,
@@ -244,7 +243,7 @@ def test_make_bag_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     arguments = [str(images), str(out), '--labels', str(labels), '--rate', '2']
     arguments += ['--label-map', str(tmp_path / 'map.yaml')]
 
-    result = CliRunner().invoke(make_bag_command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(multishift, ['make-bag', *arguments], catch_exceptions=False)
 
     assert result.exit_code == 0
     assert '3 frames on /camera/image_raw, 1.5 s' in result.output
@@ -267,7 +266,7 @@ def test_the_sample_drive_is_the_same_bytes_for_the_same_seed(tmp_path: Path) ->
 def test_sample_drive_command_follows_the_conventions(tmp_path: Path) -> None:
     out = tmp_path / 's.mcap'
     arguments = f'{out} --seconds 1 --rate 3 --height 96 --width 128'.split()
-    result = CliRunner().invoke(sample_drive_command, arguments, catch_exceptions=False)
+    result = CliRunner().invoke(multishift, ['sample-drive', *arguments], catch_exceptions=False)
     assert result.exit_code == 0
 
     with bags.BagReader(out) as reader:

@@ -14,7 +14,6 @@ import yaml
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import read_config
-from multishift_training.cli.augment import command
 
 CONFIG = {
     'images': {
@@ -34,7 +33,7 @@ def start(folder: Path, *options: str, **changes: object) -> Result:
     config = folder / 'config.yaml'
     config.write_text(yaml.safe_dump(CONFIG | changes))
     arguments = [str(config), '--out', str(folder / 'run'), *options]
-    return CliRunner().invoke(command, arguments)
+    return CliRunner().invoke(multishift, ['augment', *arguments])
 
 
 @pytest.mark.slow
