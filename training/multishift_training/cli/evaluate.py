@@ -34,7 +34,7 @@ from multishift_training.cli.options import SizeType, data_option
 from multishift_training.cli.presence import check_subject
 from multishift_training.datasets.descriptions import read_datasets
 from multishift_training.datasets.presence import check_data
-from multishift_training.scores import SCORES, UNCERTAINTY, check_scores, fitted_scores
+from multishift_training.scores import SCORES, UNCERTAINTY, check_fit, check_scores, fitted_scores
 
 if TYPE_CHECKING:
     from multishift_training.datasets import ValidationData
@@ -208,12 +208,7 @@ def _check_options(
         )
     if scores:
         check_scores(scores)
-    wanted = fitted_scores(scores)
-    if bool(wanted) != (fit is not None):
-        name = ' or '.join(wanted or fitted_scores())
-        raise MultishiftError(
-            f'--score {name} and --fit DATASET.yaml, which it is fitted on, go together'
-        )
+    check_fit(scores, fit)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from multishift_training.datasets.presence import check_data
 from multishift_training.export.onnx_kind import ONNX
 from multishift_training.export.plan import DEFAULT_TARGETS, Plan, Precision
 from multishift_training.export.targets import check_plan
-from multishift_training.scores import UNCERTAINTY, find_score, fitted_scores
+from multishift_training.scores import UNCERTAINTY, check_fit, find_score
 
 if TYPE_CHECKING:
     from multishift_training.checkpoints import LoadReport
@@ -227,13 +227,8 @@ class _Scoring(NamedTuple):
         Raises:
             MultishiftError: if not.
         """
-        score = find_score(name)
-        score.check_exportable()
-        if score.is_fitted != (fit is not None):
-            named = name if score.is_fitted else ' or '.join(fitted_scores())
-            raise MultishiftError(
-                f'--score {named} and --fit DATASET.yaml, which it is fitted on, go together'
-            )
+        find_score(name).check_exportable()
+        check_fit([name], fit)
         options = '' if name == UNCERTAINTY else f' --score {name}'
         if fit is None:
             return cls(name, (), options)

@@ -9,6 +9,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.registry import Registry
@@ -19,6 +20,7 @@ __all__ = [
     'SCORES',
     'UNCERTAINTY',
     'Score',
+    'check_fit',
     'check_scores',
     'find_score',
     'fitted_scores',
@@ -87,3 +89,21 @@ def check_scores(names: Sequence[str]) -> None:
 def fitted_scores(names: Iterable[str] = SCORES) -> tuple[str, ...]:
     """Return those among the names, or among all, that must be fitted first."""
     return tuple(name for name in names if find_score(name).is_fitted)
+
+
+def check_fit(names: Iterable[str], fit: Path | None) -> None:
+    """See that scores which must be fitted, and nothing else, come with what to fit them on.
+
+    Args:
+        names: of scores.
+        fit: file that describes labelled images, if one is given.
+
+    Raises:
+        MultishiftError: if not.
+    """
+    wanted = fitted_scores(names)
+    if bool(wanted) != (fit is not None):
+        name = ' or '.join(wanted or fitted_scores())
+        raise MultishiftError(
+            f'--score {name} and --fit DATASET.yaml, which it is fitted on, go together'
+        )
