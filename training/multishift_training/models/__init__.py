@@ -6,9 +6,10 @@ Importing it loads no torch: what is wrong in a configuration is said before tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, KeysView, Mapping
 from functools import partial
 from inspect import signature
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from multishift_perception.errors import MultishiftError, one_line
@@ -40,25 +41,24 @@ def __getattr__(name: str) -> Any:
     return getattr(prediction, name)
 
 
-# Imports wait until a network is made: transformers alone takes seconds.
-def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
-    from multishift_training.models.backbone import Backbone
-    from multishift_training.models.compact import CompactBackbone
-    from multishift_training.models.deeplab import DeepLabV3Plus
-    from multishift_training.models.efficientnet_lite import EfficientNetLite
-    from multishift_training.models.resnet import ResNet
-    from multishift_training.models.wide_resnet import WideResNet38
+# Class of the backbone, and what it is made with. Imports wait until a network is made:
+# transformers alone takes seconds.
+_BACKBONES: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    'compact': ('compact:CompactBackbone', ()),
+    'efficientnet_lite0': ('efficientnet_lite:EfficientNetLite', (0,)),
+    'efficientnet_lite1': ('efficientnet_lite:EfficientNetLite', (1,)),
+    'efficientnet_lite2': ('efficientnet_lite:EfficientNetLite', (2,)),
+    'resnet50': ('resnet:ResNet', (50,)),
+    'resnet101': ('resnet:ResNet', (101,)),
+    'wideresnet38': ('wide_resnet:WideResNet38', ()),
+}
 
-    backbones: dict[str, Callable[[], Backbone]] = {
-        'wideresnet38': WideResNet38,
-        'resnet50': partial(ResNet, 50),
-        'resnet101': partial(ResNet, 101),
-        'compact': CompactBackbone,
-        'efficientnet_lite0': partial(EfficientNetLite, 0),
-        'efficientnet_lite1': partial(EfficientNetLite, 1),
-        'efficientnet_lite2': partial(EfficientNetLite, 2),
-    }
-    return DeepLabV3Plus(backbones[backbone](), num_classes)
+
+def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
+    from multishift_training.models.deeplab import DeepLabV3Plus
+
+    source, arguments = _BACKBONES[backbone]
+    return DeepLabV3Plus(resolve_name(f'{__name__}.{source}')(*arguments), num_classes)
 
 
 def _mask2former_resnet50(num_classes: int) -> SegmentationModel:
@@ -105,15 +105,7 @@ def register(name: str, factory: Factory) -> None:
 
 
 NETWORKS: Registry[Factory] = Registry('network', 'multishift.networks', register)
-for _backbone in (
-    'compact',
-    'efficientnet_lite0',
-    'efficientnet_lite1',
-    'efficientnet_lite2',
-    'resnet50',
-    'resnet101',
-    'wideresnet38',
-):
+for _backbone in _BACKBONES:
     register(f'deeplabv3plus_{_backbone}', partial(_deeplabv3plus, _backbone))
 register('mask2former_resnet50', _mask2former_resnet50)
 register(FROM_FOLDER, _mask2former)
