@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 import logging
 import math
@@ -139,11 +140,9 @@ class _Training:
 
     def _check(self, stage: Stage) -> None:
         choose_trainable(self._model, stage)
-        try:
+        with _naming(stage):
             stage.method.check_data(self._config.data)
             batch = small_batch(stage.method, self._config.data.members)
-        except MultishiftError as error:
-            raise MultishiftError(f'stage {stage.name}: {error}') from None
         processes = self._fabric.world_size
         if batch.members == 1 and self._config.batch_size == processes:
             check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
@@ -341,10 +340,8 @@ def _make_model(
     torch.manual_seed(config.seed)
     model = trained.new_model(config, root)
     for stage in config.stages:
-        try:
+        with _naming(stage):
             stage.method.check_network(model, config.model)
-        except MultishiftError as error:
-            raise MultishiftError(f'stage {stage.name}: {error}') from None
     methods = [stage.method for stage in config.stages]
     if state.model is not None:
         model = trained.adapted(model, methods)
@@ -390,6 +387,15 @@ def _make_states(
                 made.load_state_dict(state.methods[method.kind])
         found[method.kind] = made
     return found
+
+
+@contextmanager
+def _naming(stage: Stage) -> Iterator[None]:
+    """Say of faults which stage they are of: a method does not know."""
+    try:
+        yield
+    except MultishiftError as error:
+        raise MultishiftError(f'stage {stage.name}: {error}') from None
 
 
 def _seed(*place: int) -> None:
