@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 
 from multishift_perception.engine.types import Backend
 from multishift_perception.registry import Registry
-from multishift_perception.schema.words import Words, did_you_mean, one_of
+from multishift_perception.schema.words import Words, check_name, one_of
 
 Place = Literal['gpu', 'cpu']
 
@@ -67,19 +67,11 @@ register('torch', BackendEntry(f'{_ROOM}.torch_backend:TorchBackend', 'torch', g
 register('openvino', BackendEntry(f'{_ROOM}.openvino_backend:OpenVinoBackend', 'openvino', cpu=1))
 
 
-def _known(name: str) -> str:
-    if name not in BACKENDS:
-        raise ValueError(
-            f'{name} is no backend{did_you_mean(name, BACKENDS)}, expected {_names()}'
-        )
-    return name
-
-
-def _names() -> str:
-    return one_of(list(BACKENDS))
-
-
-BackendName = Annotated[str, AfterValidator(_known), Words(_names)]
+BackendName = Annotated[
+    str,
+    AfterValidator(lambda name: check_name(name, 'backend', BACKENDS)),
+    Words(lambda: one_of(list(BACKENDS))),
+]
 
 
 def in_order() -> Iterator[tuple[str, Place]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -152,6 +152,23 @@ def one_of(choices: Sequence[str]) -> str:
     """Return choices as ``a, b or c``."""
     *others, last = choices
     return f'{", ".join(others)} or {last}' if others else last
+
+
+def check_name(name: str, sort: str, names: Collection[str]) -> str:
+    """Return a name that is one of some; what a field of a schema validates by.
+
+    Args:
+        name: what was given.
+        sort: what it names, such as ``network``.
+        names: those that there are; two or more.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise ValueError(f'{name} is no {sort}{hint}, expected {one_of(list(names))}')
+    return name
 
 
 def did_you_mean(given: object, choices: Iterable[str]) -> str:

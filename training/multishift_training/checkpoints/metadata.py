@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.open_union import OpenUnion
-from multishift_perception.schema.words import Words, did_you_mean, one_of, tag_of
+from multishift_perception.schema.words import Words, check_name, one_of, tag_of
 from multishift_perception.schema.yaml_files import Document
 from multishift_training import models
 from multishift_training.datasets import Size, ValidationData
@@ -24,17 +24,6 @@ SCHEMA = 2
 _METHOD: Any = Annotated[Method, OpenUnion(registered)]
 # A kind that is not known may be one of a package.
 _MEND = 'open it with the version and the packages that wrote it, or train again'
-
-
-def _known_model(name: str) -> str:
-    if name not in models.NAMES:
-        hint = did_you_mean(name, models.NAMES)
-        raise ValueError(f'{name} is no network{hint}, expected {_names()}')
-    return name
-
-
-def _names() -> str:
-    return one_of(list(models.NAMES))
 
 
 class Network(Protocol):
@@ -59,7 +48,11 @@ def check_folder(network: Network) -> None:
         raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
 
 
-ModelName = Annotated[str, AfterValidator(_known_model), Words(_names)]
+ModelName = Annotated[
+    str,
+    AfterValidator(lambda name: check_name(name, 'network', models.NAMES)),
+    Words(lambda: one_of(list(models.NAMES))),
+]
 
 
 class RunStage(BaseModel):

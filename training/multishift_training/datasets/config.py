@@ -22,7 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.images.label_map import CLASS, class_index
-from multishift_perception.schema.words import Accepted, Words
+from multishift_perception.schema.words import Accepted, Words, tag_of
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Truth = Literal['classes', 'anomaly']
@@ -67,6 +67,27 @@ def _is_truth_for_number(given: Any, accepted: Accepted) -> bool:
         for inner in (k[-1:] if isinstance(given, dict) else k for k in kinds)
         for i, entry in enumerate(entries)
     )
+
+
+def check_kind(kind: object, sort: str, base: type[Strict]) -> str:
+    """Return the word that names a class of descriptions; what registering them begins with.
+
+    Args:
+        kind: the class.
+        sort: of what it describes, such as ``data set``.
+        base: what it derives from.
+
+    Raises:
+        TypeError: it does not, or has no word of its own.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise TypeError(f'{sort} {kind!r} is no class derived from {base.__name__}')
+    name = tag_of(kind)
+    if not name:
+        raise TypeError(
+            f"{sort} {kind.__name__} has no name of its own: declare `kind: Literal['...']`"
+        )
+    return name
 
 
 def refuse_renamed(description: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from multishift_perception.registry import Registry
-from multishift_perception.schema.words import tag_of
+from multishift_training.datasets.config import check_kind
 from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
@@ -37,13 +37,7 @@ def register(method: T) -> T:
     Raises:
         TypeError: a part of it is missing or wrong, or its name is taken.
     """
-    if not (isinstance(method, type) and issubclass(method, Method)):
-        raise TypeError(f'method {method!r} is no class derived from Method')
-    name = tag_of(method)
-    if not name:
-        raise TypeError(
-            f"method {method.__name__} has no name of its own: declare `kind: Literal['...']`"
-        )
+    name = check_kind(method, 'method', Method)
     if method.losses is Method.losses:
         raise TypeError(
             f'method {method.__name__} ({name}) lacks losses: define them in its class'

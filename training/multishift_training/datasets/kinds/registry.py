@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from multishift_perception.registry import Registry
 from multishift_perception.schema.open_union import OpenUnion
-from multishift_perception.schema.words import tag_of
+from multishift_training.datasets.config import check_kind
 from multishift_training.datasets.groups import Groups
 from multishift_training.datasets.kinds.base import ImageSet
 
@@ -23,13 +23,7 @@ def register(kind: T) -> T:
     Raises:
         TypeError: a part of it is missing or wrong, or its name is taken.
     """
-    if not (isinstance(kind, type) and issubclass(kind, ImageSet)):
-        raise TypeError(f'data set {kind!r} is no class derived from ImageSet')
-    name = tag_of(kind)
-    if not name:
-        raise TypeError(
-            f"data set {kind.__name__} has no name of its own: declare `kind: Literal['...']`"
-        )
+    name = check_kind(kind, 'data set', ImageSet)
     if lacking := sorted(kind.__abstractmethods__):
         them = 'it' if len(lacking) == 1 else 'them'
         raise TypeError(

@@ -10,22 +10,18 @@ from pydantic import AfterValidator, Field, field_validator
 
 from multishift_perception.images.label_map import own_labels
 from multishift_perception.sample_drive import CONDITIONS
-from multishift_perception.schema.words import Words, did_you_mean, one_of
+from multishift_perception.schema.words import Words, check_name, one_of
 from multishift_training.datasets.config import Size
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.kinds.base import ImageSet
 from multishift_training.datasets.rendered import rendered
 from multishift_training.datasets.tables import Table
 
-
-def _known_condition(name: str) -> str:
-    if name not in CONDITIONS:
-        hint = did_you_mean(name, CONDITIONS)
-        raise ValueError(f'{name} is no condition{hint}, expected {one_of(CONDITIONS)}')
-    return name
-
-
-_Condition = Annotated[str, AfterValidator(_known_condition), Words(one_of(CONDITIONS))]
+_Condition = Annotated[
+    str,
+    AfterValidator(lambda name: check_name(name, 'condition', CONDITIONS)),
+    Words(one_of(CONDITIONS)),
+]
 
 
 class SampleDriveData(ImageSet):
