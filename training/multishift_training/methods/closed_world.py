@@ -3,29 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import model_validator
-
-from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.masks import (
-    MaskLosses,
-    check_labels,
-    check_masks,
-    check_weighting,
-    mask_parts,
-    weights_of_classes,
-)
-from multishift_training.methods.method import Context, Method
+from multishift_perception.classes import NOVEL
+from multishift_training.datasets import Batch
+from multishift_training.methods.masks import MaskLosses, SegmentingMethod, mask_parts
+from multishift_training.methods.method import Context
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from multishift_training.models import Prediction, SegmentationModel
+    from multishift_training.models import Prediction
 
 
-class ClosedWorld(Method):
+class ClosedWorld(SegmentingMethod):
     """Cross-entropy over the known classes.
 
     Attributes:
@@ -37,37 +28,12 @@ class ClosedWorld(Method):
     class_weights: bool = False
     masks: MaskLosses | None = None
 
-    @model_validator(mode='after')
-    def _one_weighting(self) -> ClosedWorld:
-        check_weighting(self)
-        return self
-
-    @property
-    def takes_masks(self) -> bool:
-        """See ``Method``."""
-        return self.masks is not None
-
-    def check_data(self, data: TrainingData) -> None:
-        """See ``Method``."""
-        check_labels(self, data)
-
-    def check_network(self, model: SegmentationModel, name: str) -> None:
-        """See ``Method``."""
-        check_masks(self, model, name)
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """See ``Method``."""
-        return weights_of_classes(self, model, rarity)
-
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the mean cross-entropy over pixels of known classes, or mask losses.
 
         The mean is 0 where there are none. All images of a batch are treated alike, and all
         labels trusted.
         """
-        from multishift_perception.classes import NOVEL
         from multishift_training.losses.noise_aware import checked_cross_entropy
 
         weights, gather = context.class_weights, context.gather

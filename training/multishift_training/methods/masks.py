@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Strict, TrainingData
 from multishift_training.losses.options import MaskWeights
+from multishift_training.methods.method import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,63 +37,51 @@ class MaskLosses(Strict):
     dice: Weight = _PUBLISHED.dice
 
 
-class Weighting(Protocol):
-    """A method with the keys ``class_weights`` and ``masks``, of which it takes one at most."""
+class SegmentingMethod(Method):
+    """A method that learns the classes: by the cross-entropy, or by a mask network's own losses.
+
+    What derives from it has the keys ``class_weights``, which weights the cross-entropy of classes
+    by their rarity, and ``masks``, the losses to take in its place; one of them at most.
+    """
+
+    if TYPE_CHECKING:  # keys of what derives from it, at their places among its others
+        class_weights: bool
+        masks: MaskLosses | None
+
+    @model_validator(mode='after')
+    def _one_weighting(self) -> Self:
+        if self.class_weights and self.masks:
+            raise ValueError('class_weights are for the cross-entropy: leave them or masks out')
+        return self
 
     @property
-    def class_weights(self) -> bool:
-        """Weight the cross-entropy of classes by their rarity."""
+    def takes_masks(self) -> bool:
+        """See ``Method``."""
+        return self.masks is not None
 
-    @property
-    def masks(self) -> MaskLosses | None:
-        """Take these losses in place of the cross-entropy."""
+    def check_data(self, data: TrainingData) -> None:
+        """See that labels are of one class each where masks are learned."""
+        if self.masks is not None and (groups := data.groups):
+            raise MultishiftError(
+                'the masks of method.masks are of one class each, but some labels of the data '
+                f'stand for several ({groups[0].name}, ...): leave masks out, or train on other '
+                'images'
+            )
 
+    def check_network(self, model: SegmentationModel, name: str) -> None:
+        """See that the network has masks where their losses are taken."""
+        if self.masks is not None and _of_masks(model) is None:
+            raise MultishiftError(
+                f'method.masks is for mask networks, which {name} is not: leave it out'
+            )
 
-def check_weighting(method: Weighting) -> None:
-    """See that a method weights one kind of losses.
-
-    Raises:
-        ValueError: if not.
-    """
-    if method.class_weights and method.masks:
-        raise ValueError('class_weights are for the cross-entropy: leave them or masks out')
-
-
-def check_masks(method: Weighting, model: SegmentationModel, name: str) -> None:
-    """See that a network has masks where a method takes their losses.
-
-    Raises:
-        MultishiftError: if not.
-    """
-    if method.masks is not None and _of_masks(model) is None:
-        raise MultishiftError(
-            f'method.masks is for mask networks, which {name} is not: leave it out'
-        )
-
-
-def check_labels(method: Weighting, data: TrainingData) -> None:
-    """See that labels are of one class each where a method takes losses of masks.
-
-    Raises:
-        MultishiftError: if not.
-    """
-    if method.masks is not None and (groups := data.groups):
-        raise MultishiftError(
-            'the masks of method.masks are of one class each, but some labels of the data stand '
-            f'for several ({groups[0].name}, ...): leave masks out, or train on other images'
-        )
-
-
-def weights_of_classes(
-    method: Weighting, model: SegmentationModel, rarity: Callable[[], Tensor]
-) -> Tensor | None:
-    """Return the weights ``[C]`` of the cross-entropy, or ``[C+1]``, with "no object", of masks.
-
-    See ``Method.weights_of_classes``.
-    """
-    if method.class_weights:
-        return rarity()
-    return None if method.masks is None else _of_masks(model)
+    def weights_of_classes(
+        self, model: SegmentationModel, rarity: Callable[[], Tensor]
+    ) -> Tensor | None:
+        """Return ``[C]`` for the cross-entropy, or ``[C+1]``, with "no object", for masks."""
+        if self.class_weights:
+            return rarity()
+        return None if self.masks is None else _of_masks(model)
 
 
 def _of_masks(model: SegmentationModel) -> Tensor | None:

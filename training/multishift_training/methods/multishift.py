@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -14,16 +14,8 @@ from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.losses.options import MeanOver, ThirdTerm
-from multishift_training.methods.masks import (
-    MaskLosses,
-    Weight,
-    check_labels,
-    check_masks,
-    check_weighting,
-    mask_parts,
-    weights_of_classes,
-)
-from multishift_training.methods.method import Context, Method, Selection
+from multishift_training.methods.masks import MaskLosses, SegmentingMethod, Weight, mask_parts
+from multishift_training.methods.method import Context, Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +26,7 @@ Margin = Annotated[float, Field(ge=0)]
 Bytes = NDArray[np.uint8]
 
 
-class MultiShift(Method):
+class MultiShift(SegmentingMethod):
     """MultiShiftSeg's losses (section 3.3 of the paper) on pairs of original and augmented image.
 
     Attributes:
@@ -67,31 +59,15 @@ class MultiShift(Method):
 
     @model_validator(mode='after')
     def _some_loss(self) -> MultiShift:
-        check_weighting(self)
         if not (self.contrastive or any(self.segmentation) or self.masks):
             raise ValueError('all losses have weight 0: set contrastive or segmentation')
         return self
 
-    @property
-    def takes_masks(self) -> bool:
-        """See ``Method``."""
-        return self.masks is not None
-
     def check_data(self, data: TrainingData) -> None:
-        """See ``Method``."""
+        """See that data are pairs, and as their losses take them."""
         if data.members != 2:
             raise MultishiftError('method multishift learns from pairs: set data.partners')
-        check_labels(self, data)
-
-    def check_network(self, model: SegmentationModel, name: str) -> None:
-        """See ``Method``."""
-        check_masks(self, model, name)
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """See ``Method``."""
-        return weights_of_classes(self, model, rarity)
+        super().check_data(data)
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the relative contrastive loss, and segmentation where labels are trusted.
