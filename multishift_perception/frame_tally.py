@@ -23,6 +23,7 @@ class Drop(StrEnum):
     BROKEN = 'broken'  # its fields contradict each other, or its bytes are damaged
     OVERSIZED = 'oversized'  # it has more pixels than a camera's
     ENGINE = 'engine'  # the engine call failed
+    LATE = 'late'  # older than the limit once the engine was done
     PUBLISH = 'publish'  # the middleware did not take its outputs
 
 

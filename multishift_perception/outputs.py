@@ -56,5 +56,10 @@ class Output(Enum):
 
 
 def camera_status_name(node: str, camera: str) -> str:
-    """Return the name under which the diagnostics have a camera; ``node`` without namespace."""
+    """Return the name under which the diagnostics have a camera.
+
+    Args:
+        node: the node's full name, with its namespace, without the first slash.
+        camera: name of the camera.
+    """
     return f'{node}: camera {camera}'

@@ -44,10 +44,13 @@ class FrameEngine(Protocol):
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Frames per call, height and width."""
+        """Frames of the largest call, height and width."""
+
+    def call_size(self, waiting: int) -> int:
+        """Return how many frames the next call has where so many wait."""
 
     def infer(self, frames: Bytes) -> EngineOutput:
-        """Run RGB frames ``uint8 [N,H,W,3]`` of exactly the input shape."""
+        """Run RGB frames ``uint8 [N,H,W,3]`` of the engine's size, N as ``call_size`` says."""
 
 
 class Pipeline:
@@ -66,10 +69,11 @@ class Pipeline:
 
     def run(self, frames: Sequence[Bytes]) -> list[FrameOutput]:
         """Run RGB frames ``uint8 [h,w,3]``, each of its own size, in as few calls as possible."""
-        batch, height, width = self._engine.input_shape
+        _, height, width = self._engine.input_shape
         outputs: list[FrameOutput] = []
-        for start in range(0, len(frames), batch):
-            group = frames[start : start + batch]
+        while len(outputs) < len(frames):
+            batch = self._engine.call_size(len(frames) - len(outputs))
+            group = frames[len(outputs) : len(outputs) + batch]
             # Slots without a frame stay zero; what the engine says of them is not read.
             stacked = np.zeros((batch, height, width, 3), np.uint8)
             for slot, frame in zip(stacked, group, strict=False):

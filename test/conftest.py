@@ -22,7 +22,7 @@ from torch import Tensor
 from multishift_perception.engine import BACKENDS, Calibration, ClassEntry
 from multishift_perception.registry import Registry
 from multishift_training.datasets.kinds import KINDS
-from multishift_training.export import TARGETS, export_bundle
+from multishift_training.export import TARGETS, Plan, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.methods import METHODS
 from multishift_training.models import NETWORKS, Prediction, SegmentationModel
@@ -81,17 +81,17 @@ def tiny_calibration() -> Calibration:
     )
 
 
-def write_tiny_bundle(path: Path, *, batch: int = 1) -> Path:
+def write_tiny_bundle(path: Path, *batches: int) -> Path:
     """Write a bundle of the ColorModel for frames of 64 x 96 pixels."""
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (2, batch, 8, 12, 3), np.uint8)
+    coarse = rng.integers(0, 256, (2, batches[0], 8, 12, 3), np.uint8)
     calibration = tiny_calibration()
     export_bundle(
         path,
         DeployGraph(ColorModel(), calibration),
         calibration=calibration,
         probes=coarse.repeat(8, axis=2).repeat(8, axis=3),
-        targets=('openvino', 'torch'),
+        targets=Plan(batches=batches),
         model='color',
         method='none',
         classes=TINY_CLASSES,
@@ -141,13 +141,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope='session')
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose outputs a test can predict; tests must not change it."""
-    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny')
+    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny', 1)
 
 
 @pytest.fixture(scope='session')
 def tiny_bundle_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same, for two frames per call."""
-    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_two', batch=2)
+    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_two', 2)
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle_of_sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for one, two or four frames per call."""
+    return write_tiny_bundle(tmp_path_factory.mktemp('bundles') / 'tiny_of_sizes', 1, 2, 4)
 
 
 def load_on_an_older_cpu(*bundles: Path | None) -> None:

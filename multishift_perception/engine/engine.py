@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 import logging
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from multishift_perception.classes import SemanticClass
 from multishift_perception.engine.backends import load
 from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manifest
 from multishift_perception.engine.probe import ProbeSet, Proof
-from multishift_perception.engine.selection import Choice, choose
+from multishift_perception.engine.selection import Choice, all_sizes, choose
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
@@ -25,7 +26,7 @@ EMBEDDED_BUNDLE = Path(__file__).parent.parent / 'data' / 'embedded_engine'
 
 
 class Engine:
-    """A verified bundle with one of its artifacts loaded.
+    """A verified bundle with one of its artifacts loaded, or one for each size of a call.
 
     Attributes:
         manifest: the bundle's manifest.
@@ -33,15 +34,21 @@ class Engine:
         digest: SHA-256 of the manifest, which itself holds every other file's hash.
         backend: name of the backend that runs.
         device: where it runs, as PyTorch writes it: ``cpu``, ``cuda:0``.
+        batches: how many frames a call may have, ascending.
+        around_call: makes the context that every call runs in, for who measures them.
     """
 
-    def __init__(self, bundle: Path, manifest: Manifest, choice: Choice, running: Backend) -> None:
+    def __init__(
+        self, bundle: Path, manifest: Manifest, choice: Choice, running: Mapping[int, Backend]
+    ) -> None:
         """Use ``Engine.load``."""
         self.manifest = manifest
         self.name = bundle.name
         self.digest = sha256(bundle / MANIFEST)
         self.backend = choice.artifact.backend
         self.device = choice.device
+        self.batches = tuple(running)
+        self.around_call: Callable[[], AbstractContextManager[object]] = nullcontext
         self._running = running
 
     @classmethod
@@ -62,11 +69,18 @@ class Engine:
         for fault in file_faults(bundle, manifest.hashes):
             raise MultishiftError(fault)
         choice = choose(bundle, manifest, backend, device)
-        running = open_artifact(bundle, choice)
+        running: dict[int, Backend] = {}
+        opened: dict[str, Backend] = {}
         try:
-            prove(bundle, manifest, choice, running)
+            for batch, sized in all_sizes(manifest, choice, device).items():
+                file = sized.artifact.file
+                if file not in opened:
+                    opened[file] = open_artifact(bundle, sized)
+                    prove(bundle, manifest, sized, opened[file])
+                running[batch] = opened[file]
         except BaseException:
-            running.close()
+            for backend_of_file in opened.values():
+                backend_of_file.close()
             raise
         logger.info('engine %s: %s', bundle.name, choice)
         return cls(bundle, manifest, choice, running)
@@ -78,20 +92,34 @@ class Engine:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Frames per call, height and width in pixels."""
+        """Frames of the largest call, height and width in pixels."""
         shape = self.manifest.input
-        return shape.batch, shape.height, shape.width
+        return self.batches[-1], shape.height, shape.width
+
+    def call_size(self, waiting: int) -> int:
+        """Return how many frames the next call has where so many wait: the most that fill it.
+
+        It is more than wait only where the engine takes no fewer.
+        """
+        return max((n for n in self.batches if n <= waiting), default=self.batches[0])
 
     def infer(self, frames: NDArray[np.uint8]) -> EngineOutput:
-        """Run a batch of RGB frames ``uint8 [N,H,W,3]`` of exactly ``input_shape``."""
-        expected = (*self.input_shape, 3)
-        if frames.shape != expected or frames.dtype != np.uint8:
-            raise ValueError(f'frames are {frames.dtype} {frames.shape}, not uint8 {expected}')
-        return self._running.run(frames)
+        """Run RGB frames ``uint8 [N,H,W,3]``, N any of ``batches``, of the engine's size."""
+        _, height, width = self.input_shape
+        running = self._running.get(len(frames))
+        if running is None or frames.shape[1:] != (height, width, 3) or frames.dtype != np.uint8:
+            batches = ' or '.join(map(str, self.batches))
+            raise ValueError(
+                f'frames are {frames.dtype} {frames.shape}, not uint8 '
+                f'({batches}, {height}, {width}, 3)'
+            )
+        with self.around_call():
+            return running.run(frames)
 
     def close(self) -> None:
         """Free what the artifact holds on its device; the engine cannot run afterwards."""
-        self._running.close()
+        for running in {id(backend): backend for backend in self._running.values()}.values():
+            running.close()
 
     def __enter__(self) -> Engine:
         """Return the engine itself."""
@@ -121,9 +149,7 @@ def open_artifact(bundle: Path, choice: Choice) -> Backend:
 
 
 def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) -> Proof:
-    """Run the probe frames, which warms the artifact up, and compare its outputs.
-
-    A bundle has one batch size, so that nothing is left to warm up for later.
+    """Run the probe frames in calls of each size, which warms them up, and compare the outputs.
 
     Raises:
         MultishiftError: the outputs differ by more than the bounds.
@@ -131,4 +157,5 @@ def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) ->
     probe = ProbeSet.load(bundle / manifest.probe.file)
     artifact = choice.artifact
     file = bundle / artifact.file
-    return probe.prove(running, manifest.calibration, file, artifact.precision)
+    batches = manifest.batches(artifact)
+    return probe.prove(running, manifest.calibration, file, artifact.precision, batches)

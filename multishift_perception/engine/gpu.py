@@ -30,6 +30,27 @@ def find_gpu(index: int) -> Gpu:
     Raises:
         MultishiftError: there is no driver, it does not work, or it has no such GPU.
     """
+    driver = _driver_with(index)
+    name = ctypes.create_string_buffer(256)
+    _call(driver, driver.cuDeviceGetName, name, len(name), index)
+    capability = '.'.join(str(_attribute(driver, a, index)) for a in (_MAJOR, _MINOR))
+    return Gpu(name.value.decode(), capability)
+
+
+def pci_address(index: int) -> str:
+    """Return where the GPU of an index sits, such as ``0000:01:00.0``, as all libraries name it.
+
+    Raises:
+        MultishiftError: as for `find_gpu`.
+    """
+    driver = _driver_with(index)
+    address = ctypes.create_string_buffer(32)
+    _call(driver, driver.cuDeviceGetPCIBusId, address, len(address), index)
+    return address.value.decode()
+
+
+def _driver_with(index: int) -> Any:
+    """Return the driver's library, initialised; it has a GPU of this index."""
     try:
         driver: Any = ctypes.CDLL(_DRIVER)
     except OSError:
@@ -39,10 +60,7 @@ def find_gpu(index: int) -> Gpu:
     _call(driver, driver.cuDeviceGetCount, ctypes.byref(count))
     if index >= count.value:
         raise MultishiftError(f'there is no GPU {index}: this machine has {count.value}')
-    name = ctypes.create_string_buffer(256)
-    _call(driver, driver.cuDeviceGetName, name, len(name), index)
-    capability = '.'.join(str(_attribute(driver, a, index)) for a in (_MAJOR, _MINOR))
-    return Gpu(name.value.decode(), capability)
+    return driver
 
 
 def _attribute(driver: Any, attribute: int, index: int) -> int:

@@ -36,7 +36,13 @@ class ClassEntry(_Strict):
 
 
 class InputShape(_Strict):
-    """Shape of the engine's input: frames per call, and rows and columns of a frame in pixels."""
+    """Shape of the engine's input.
+
+    Attributes:
+        batch: frames of a probe call, and the least that an engine call takes.
+        height: rows of a frame.
+        width: columns of a frame.
+    """
 
     batch: int = Field(ge=1)
     height: int = Field(ge=8)
@@ -111,6 +117,8 @@ class Artifact(_Strict):
     """One compiled form of the deploy graph.
 
     Attributes:
+        batches: how many frames its calls may take, ascending; ``input.batch`` alone where the
+            manifest says nothing.
         companions: further files the artifact consists of, by name, with their SHA-256.
         needs: what the machine must have, in words, for example ``{'device': 'any CPU'}``.
         tensorrt: what it must have, to be compared; of backend ``tensorrt``, and of no other.
@@ -121,6 +129,7 @@ class Artifact(_Strict):
     backend: BackendName
     file: FileName
     sha256: Sha256
+    batches: list[Annotated[int, Field(ge=1)]] = []
     companions: dict[FileName, Sha256] = {}
     precision: Literal['fp32', 'fp16', 'bf16', 'int8']
     needs: dict[str, str]
@@ -160,6 +169,10 @@ class Manifest(_Strict):
     def semantic_classes(self) -> tuple[SemanticClass, ...]:
         """The known classes, in order of their label values."""
         return tuple(SemanticClass(c.name, c.color) for c in self.classes)
+
+    def batches(self, artifact: Artifact) -> tuple[int, ...]:
+        """Return how many frames an artifact's calls may take, ascending."""
+        return tuple(sorted(artifact.batches)) or (self.input.batch,)
 
     @property
     def hashes(self) -> dict[str, str]:

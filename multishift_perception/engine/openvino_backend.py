@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,29 +27,48 @@ class OpenVinoBackend:
             # CPUs with bfloat16 units would silently compute in it; parity was stated for float32.
             'INFERENCE_PRECISION_HINT': 'f32',
         }
-        try:
-            model = _core().compile_model(file, 'CPU', options)
-        except RuntimeError as error:
-            reason = one_line(error)
-            raise MultishiftError(
-                f'OpenVINO {ov.__version__} cannot load {file} ({reason}): build the bundle again '
-                'with `multishift engine build --target openvino`'
-            ) from None
-        self._outputs = [(tuple(o.shape), o.element_type.to_dtype()) for o in model.outputs]
-        self._request = model.create_infer_request()
+        self._file, self._options = file, options
+        with self._faults():
+            self._model: ov.Model = _core().read_model(file)
+        batch, *_ = self._model.input(0).shape
+        self._requests: dict[int, ov.InferRequest] = {}
+        self._prepare(batch)
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the outputs are the caller's own arrays."""
-        arrays = [np.empty(shape, dtype) for shape, dtype in self._outputs]
+        request = self._requests.get(len(frames)) or self._prepare(len(frames))
+        outputs = request.model_outputs
+        arrays = [np.empty(tuple(o.shape), o.element_type.to_dtype()) for o in outputs]
         # The request would reuse memory of its own at the next call.
         for i, array in enumerate(arrays):
-            self._request.set_output_tensor(i, ov.Tensor(array, shared_memory=True))
-        self._request.infer([frames], share_inputs=True, share_outputs=True)
+            request.set_output_tensor(i, ov.Tensor(array, shared_memory=True))
+        request.infer([frames], share_inputs=True, share_outputs=True)
         return EngineOutput(*arrays)
 
     def close(self) -> None:
         """Free the compiled model."""
-        del self._request
+        del self._requests, self._model
+
+    def _prepare(self, batch: int) -> ov.InferRequest:
+        """Compile the model for calls of so many frames."""
+        with self._faults():
+            if batch != self._model.input(0).shape[0]:
+                self._model.reshape([batch, *list(self._model.input(0).shape)[1:]])
+            compiled = _core().compile_model(self._model, 'CPU', self._options)
+        self._requests[batch] = compiled.create_infer_request()
+        return self._requests[batch]
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Turn what OpenVINO raises into words."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = one_line(error)
+            raise MultishiftError(
+                f'OpenVINO {ov.__version__} cannot load {self._file} ({reason}): build the bundle '
+                'again with `multishift engine build --target openvino`'
+            ) from None
 
 
 @cache

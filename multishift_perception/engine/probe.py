@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -52,6 +53,17 @@ class Proof(NamedTuple):
     parity: Parity
     anomaly_error: int
 
+    def worst(self, other: Proof) -> Proof:
+        """Return the larger of each difference."""
+        mine, theirs = self.parity, other.parity
+        return Proof(
+            Parity(
+                label_agreement=min(mine.label_agreement, theirs.label_agreement),
+                score_error=max(mine.score_error, theirs.score_error),
+            ),
+            max(self.anomaly_error, other.anomaly_error),
+        )
+
 
 @dataclass(frozen=True)
 class ProbeSet:
@@ -88,6 +100,17 @@ class ProbeSet:
                 f'{path} holds no probe frames ({error}): build the bundle again'
             ) from None
 
+    def in_calls_of(self, batch: int) -> ProbeSet:
+        """Return the same frames in calls of so many, from the start again to fill the last."""
+        count = self.frames.shape[0] * self.frames.shape[1]
+        chosen = np.arange(-(-count // batch) * batch) % count
+
+        def regrouped(values: NDArray[Any]) -> NDArray[Any]:
+            each = values.reshape(count, *values.shape[2:])[chosen]
+            return np.asarray(each.reshape(-1, batch, *values.shape[2:]))
+
+        return ProbeSet(regrouped(self.frames), regrouped(self.label), regrouped(self.score))
+
     def outputs(self, backend: Backend) -> list[EngineOutput]:
         """Return what a backend makes of the frames, call by call."""
         return [backend.run(frames) for frames in self.frames]
@@ -98,21 +121,37 @@ class ProbeSet:
         calibration: Calibration,
         artifact: Path,
         precision: str,
+        batches: Sequence[int],
         *,
         mend: str = _AGAIN,
     ) -> Proof:
-        """Run the frames, and compare what comes out.
+        """Run the frames in calls of each size, and compare what comes out.
 
         Args:
             backend: runs the artifact.
             calibration: that the artifact should hold.
             artifact: its file, for the error.
             precision: of the artifact, which decides the bounds.
+            batches: how many frames its calls take.
             mend: what to do where labels or scores differ by too much, for the error.
 
         Raises:
             MultishiftError: the outputs differ by more than the bounds.
         """
+        proofs = (
+            self.in_calls_of(batch)._proof(backend, calibration, artifact, precision, mend)
+            for batch in batches
+        )
+        return reduce(Proof.worst, proofs)
+
+    def _proof(
+        self,
+        backend: Backend,
+        calibration: Calibration,
+        artifact: Path,
+        precision: str,
+        mend: str,
+    ) -> Proof:
         outputs = self.outputs(backend)
         parity = self.parity(outputs)
         bounds = BOUNDS[precision]

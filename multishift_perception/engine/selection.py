@@ -77,6 +77,30 @@ def place(artifact: Artifact, device: int = 0) -> Choice:
     raise MultishiftError('; '.join(obstacles))
 
 
+def all_sizes(manifest: Manifest, chosen: Choice, device: int = 0) -> dict[int, Choice]:
+    """Return what runs the calls of each size: the chosen artifact, and those beside it.
+
+    Args:
+        manifest: of the bundle.
+        chosen: of `choose`.
+        device: index of the GPU.
+
+    Returns:
+        By frames per call, ascending: artifacts of the chosen one's backend and precision that fit
+        the same place.
+    """
+    place: Place = 'cpu' if chosen.device == 'cpu' else 'gpu'
+    found = dict.fromkeys(manifest.batches(chosen.artifact), chosen)
+    for artifact in manifest.artifacts:
+        same = chosen.artifact.backend, chosen.artifact.precision
+        if (artifact.backend, artifact.precision) != same or artifact == chosen.artifact:
+            continue
+        if missing := [n for n in manifest.batches(artifact) if n not in found]:
+            if obstacle(artifact, place, device) is None:
+                found |= dict.fromkeys(missing, Choice(artifact, chosen.device, ()))
+    return dict(sorted(found.items()))
+
+
 def _tries(
     artifacts: Sequence[Artifact], device: int
 ) -> Iterator[tuple[Artifact, str, str | None]]:

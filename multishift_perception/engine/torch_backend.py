@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
@@ -26,30 +27,47 @@ class TorchBackend:
         """Load ``file`` to ``device``; raises MultishiftError where it is broken or unsafe."""
         self._file = file
         self._device = torch.device(device)
-        self._runner: CudaRunner | None = None
+        self._runners: dict[int, CudaRunner] = {}
         program = load_program(file)
         if self._device.type == 'cuda':
             with gpu_faults(file, self._device):
                 # Moves also the tensors that the program makes while it runs.
                 program = move_to_device_pass(program, self._device)
+        self._batch = _batch(program)
         self._module: Any = program.module()
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; on a GPU the first call captures the graph."""
         if self._device.type != 'cuda':
             with torch.inference_mode():
-                outputs = self._module(torch.from_numpy(frames))
+                outputs = self._run(torch.from_numpy(frames))
             return EngineOutput(*(output.numpy() for output in outputs))
-        if self._runner is None:
+        if len(frames) not in self._runners:
             with gpu_faults(self._file, self._device):
-                self._runner = CudaRunner(self._module, frames.shape, self._device)
-        return self._runner.run(frames)
+                runner = CudaRunner(self._run, frames.shape, self._device)
+            self._runners[len(frames)] = runner
+        return self._runners[len(frames)].run(frames)
+
+    def _run(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Run the program, whose shapes are fixed, on a multiple of the frames it takes."""
+        if len(frames) == self._batch:
+            return tuple(self._module(frames))
+        groups = frames.view(-1, self._batch, *frames.shape[1:])
+        outputs = torch.func.vmap(lambda group: tuple(self._module(group)))(groups)
+        return tuple(output.flatten(0, 1) for output in outputs)
 
     def close(self) -> None:
         """Free the weights."""
-        del self._runner, self._module
+        del self._runners, self._module
         if self._device.type == 'cuda':
             torch.cuda.empty_cache()
+
+
+def _batch(program: torch.export.ExportedProgram) -> int:
+    """Return how many frames a program takes."""
+    (name,) = program.graph_signature.user_inputs
+    (frames,) = (node for node in program.graph.nodes if node.name == name)
+    return int(frames.meta['val'].shape[0])
 
 
 def load_program(file: Path) -> torch.export.ExportedProgram:

@@ -27,7 +27,11 @@ class Backend(Protocol):
     """A loaded artifact of a bundle."""
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
-        """Run the deploy graph on RGB frames ``uint8 [N,H,W,3]`` of exactly the bundle's shape."""
+        """Run the deploy graph on RGB frames ``uint8 [N,H,W,3]`` of exactly the bundle's shape.
+
+        N is any of those that the manifest lists for the artifact; the first call with each may
+        take its time.
+        """
 
     def close(self) -> None:
         """Free the memory the artifact holds on its device."""

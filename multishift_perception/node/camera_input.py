@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from multishift_perception.errors import one_line
 from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
+from multishift_perception.node.lost_frames import SequenceGaps
 from multishift_perception.node.parameters import CameraSettings
 from multishift_perception.node.publishers import OVERRIDABLE
 
@@ -35,14 +36,15 @@ class CameraInput:
     """Subscribes to a camera's images, and to its calibration, while they are wanted."""
 
     def __init__(
-        self, node: Node, camera: CameraSettings, on_frame: Callable[[Any], None]
+        self, node: Node, camera: CameraSettings, on_frame: Callable[[Any, int], None]
     ) -> None:
         """Prepare; nothing stays subscribed yet.
 
         Args:
             node: the node.
             camera: the camera's settings.
-            on_frame: called with each image message; must only store it.
+            on_frame: called with each image message, and how many before it were lost; must only
+                store it.
 
         Raises:
             RuntimeError: a ``qos_overrides`` parameter has a bad value.
@@ -54,8 +56,11 @@ class CameraInput:
         self.topic: str = node.resolve_topic_name(camera.image_topic + suffix)
         self._info_topic = camera.image_topic.rpartition('/')[0] + '/camera_info'
         self._images: Any = None
+        self._gaps = SequenceGaps()
         self._infos: Any = None
         self.camera_info: Any = None
+        # Fast DDS numbers messages and has no event for lost ones; others may do neither.
+        self.counts_lost = True
         # A bad QoS override shows on creation: better now than when the first watcher comes.
         self.watch(images=True, infos=True)
         self.watch(images=False, infos=False)
@@ -68,7 +73,8 @@ class CameraInput:
     def watch(self, *, images: bool, infos: bool) -> None:
         """Subscribe to what is wanted, and unsubscribe from the rest."""
         if images != (self._images is not None):
-            self._images = self._switched(self._images, self._kind, self.topic, self._on_frame)
+            self._gaps.forget()
+            self._images = self._switched(self._images, self._kind, self.topic, self._receive)
         if infos != (self._infos is not None):
             self._infos = self._switched(
                 self._infos, CameraInfo, self._info_topic, self._store_info
@@ -99,6 +105,15 @@ class CameraInput:
         return self._node.create_subscription(
             kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE
         )
+
+    def _receive(self, message: Any, info: Mapping[str, Any]) -> None:
+        number = info['publication_sequence_number']
+        self.counts_lost = number is not None
+        if number is None or self._images.get_publisher_count() != 1:
+            self._gaps.forget()  # the numbers of several publishers cannot be told apart
+            self._on_frame(message, 0)
+        else:
+            self._on_frame(message, self._gaps.lost_before(number))
 
     def _store_info(self, message: Any) -> None:
         self.camera_info = message

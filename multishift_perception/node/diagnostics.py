@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,11 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from multishift_perception.engine import Engine
 from multishift_perception.frame_tally import Drop, FrameTally
+from multishift_perception.node.activity import Stuck
 from multishift_perception.node.engine_statistics import EngineReport
+from multishift_perception.node.gpu_health import GpuHealth
+from multishift_perception.node.hold import Hold
+from multishift_perception.node.load import Load
 from multishift_perception.node.recent import WINDOW_S, Percentiles
 from multishift_perception.node.stream_statistics import StreamReport
 from multishift_perception.outputs import camera_status_name
@@ -19,8 +24,14 @@ from multishift_perception.outputs import camera_status_name
 SILENT_S = 3.0
 # Share of frames that newer ones replaced before the engine was free.
 _OVERLOAD = 0.1
+# Share of frames that the middleware may lose before it is said.
+_LOSS = 0.05
+_LOSS_HINT = (
+    'start the camera driver with the DDS profile config/fastdds_shm.xml, or lower its rate'
+)
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+Finding = tuple[bytes, str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class CameraState:
         transport: ``raw`` or ``compressed``.
         active: whether the node is active.
         report: the camera's statistics.
+        counts_lost: whether the middleware numbers messages, so that lost ones are counted.
         silence: why no frame comes; None unless it has been silent for ``SILENT_S``.
     """
 
@@ -49,6 +61,7 @@ class CameraState:
     transport: str
     active: bool
     report: StreamReport
+    counts_lost: bool
     silence: Silence | None
 
 
@@ -62,6 +75,11 @@ class EngineState:
         report: its statistics, None while unconfigured.
         fault: why the last configuration failed; empty if it did not.
         worker_alive: whether the worker's thread runs; None unless the node is active.
+        stuck: what the worker does not return from; None if nothing.
+        load: what the cameras ask of it, None while unconfigured.
+        gpu: the state of its GPU, None without one.
+        twins: how many other nodes have this node's name.
+        has_clock: whether the node's time has begun; simulated time may not.
     """
 
     lifecycle: str
@@ -69,26 +87,71 @@ class EngineState:
     report: EngineReport | None
     fault: str
     worker_alive: bool | None
+    stuck: Stuck | None = None
+    load: Load | None = None
+    gpu: GpuHealth | None = None
+    twins: int = 0
+    has_clock: bool = True
+
+
+class Diagnostics:
+    """Makes the statuses, and remembers the levels they have shown."""
+
+    def __init__(self, node: str, clock: Callable[[], float]) -> None:
+        """Start with nothing shown.
+
+        Args:
+            node: the node's full name, with its namespace, without the first slash.
+            clock: steady time in seconds.
+        """
+        self._node = node
+        self._clock = clock
+        self._holds: dict[str, Hold] = {}
+
+    def statuses(
+        self, engine: EngineState, cameras: Sequence[CameraState]
+    ) -> list[DiagnosticStatus]:
+        """Return the statuses of the engine and of all cameras."""
+        statuses = [engine_status(self._node, engine)]
+        self._settle(statuses[0], engine.lifecycle == 'active')
+        for camera in cameras:
+            statuses.append(camera_status(self._node, camera))
+            self._settle(statuses[-1], camera.active and camera.report.watched_s is not None)
+        return statuses
+
+    def _settle(self, status: DiagnosticStatus, works: bool) -> None:
+        """Hold a higher level for a while; not of what has been stopped."""
+        hold = self._holds.setdefault(status.name, Hold(self._clock))
+        if not works:
+            hold.forget()
+        status.level, status.message = hold.settle(status.level, status.message)
 
 
 def camera_status(node: str, state: CameraState) -> DiagnosticStatus:
-    """Return the status of one camera."""
+    """Return the status of one camera; ``node`` as for `Diagnostics`."""
     report = state.report
     level, message = _judge_camera(state)
-    values = {
+    values: dict[str, Any] = {
         'image topic': state.topic,
         'transport': state.transport,
         'received rate (Hz)': f'{report.received_hz:.1f}',
         'processed rate (Hz)': f'{report.processed_hz:.1f}',
         **_latencies('latency from stamp', report.from_stamp),
         **_latencies('latency from receipt', report.from_receipt),
+    }
+    for stage, times in report.stages.items():
+        values |= _latencies(f'time of {stage}', times)
+    values |= {
         **FrameTally(report.received, report.processed, report.dropped).values(),
+        'lost before receipt': (
+            str(report.lost) if state.counts_lost else 'unknown: this middleware does not tell'
+        ),
         'stamps': report.stamp_fault or 'plausible',
     }
     return _status(camera_status_name(node, state.name), level, message, state.topic, values)
 
 
-def _judge_camera(state: CameraState) -> tuple[bytes, str]:
+def _judge_camera(state: CameraState) -> Finding:
     report = state.report
     if not state.active:
         return OK, 'the node is not active'
@@ -96,21 +159,38 @@ def _judge_camera(state: CameraState) -> tuple[bytes, str]:
         return OK, 'not watched: nobody subscribes to an output of this camera'
     if state.silence is not None:
         return _judge_silence(state, state.silence)
-    dropped = report.recent_dropped
-    text = ', '.join(f'{count} {cause}' for cause, count in sorted(dropped.items()))
-    if dropped and not report.processed_hz:
-        advice = f' ({report.stamp_fault})' if Drop.CLOCK in dropped and report.stamp_fault else ''
-        return ERROR, f'every frame of the last {WINDOW_S:.0f} s is dropped: {text}{advice}'
-    if dropped.keys() - {Drop.SUPERSEDED}:
-        return WARN, f'frames dropped in the last {WINDOW_S:.0f} s: {text}'
-    if dropped.get(Drop.SUPERSEDED, 0) > _OVERLOAD * report.recent_received:
-        rates = f'{report.received_hz:.1f} Hz come, {report.processed_hz:.1f} Hz are processed'
-        return WARN, f'overload: {rates}'
-    if report.stamp_fault:
-        return WARN, report.stamp_fault
+    if findings := _findings(report):
+        return _joined(findings)
     if not report.received_since_watched:
         return OK, 'waiting for the first frame'
     return OK, f'{report.processed_hz:.1f} Hz'
+
+
+def _findings(report: StreamReport) -> list[Finding]:
+    """Return all that is wrong with a camera that sends; one fault hides no other."""
+    dropped = report.recent_dropped
+    text = ', '.join(f'{count} {cause}' for cause, count in sorted(dropped.items()))
+    found: list[Finding] = []
+    if dropped and not report.processed_hz:
+        found.append((ERROR, f'every frame of the last {WINDOW_S:.0f} s is dropped: {text}'))
+    elif dropped.keys() - {Drop.SUPERSEDED}:
+        found.append((WARN, f'frames dropped in the last {WINDOW_S:.0f} s: {text}'))
+    if dropped.get(Drop.SUPERSEDED, 0) > _OVERLOAD * report.recent_received:
+        rates = f'{report.received_hz:.1f} Hz come, {report.processed_hz:.1f} Hz are processed'
+        found.append((WARN, f'overload: {rates}'))
+    if report.recent_lost > _LOSS * (report.recent_received + report.recent_lost):
+        found.append(
+            (WARN, f'{report.recent_lost} frames were lost on their way here: {_LOSS_HINT}')
+        )
+    if report.stamp_fault:
+        found.append((WARN, report.stamp_fault))
+    return found
+
+
+def _joined(findings: Sequence[Finding]) -> Finding:
+    """Return the highest level, and what was found, in the order of the levels."""
+    ordered = sorted(findings, key=lambda finding: finding[0], reverse=True)
+    return ordered[0][0], '; '.join(text for _, text in ordered)
 
 
 def _judge_silence(state: CameraState, silence: Silence) -> tuple[bytes, str]:
@@ -128,54 +208,81 @@ def _judge_silence(state: CameraState, silence: Silence) -> tuple[bytes, str]:
 
 
 def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
-    """Return the status of the engine and its worker."""
+    """Return the status of the engine and its worker; ``node`` as for `Diagnostics`."""
     level, message = _judge_engine(state)
     values: dict[str, Any] = {'state': state.lifecycle}
     if state.fault:
         values['fault'] = state.fault
     if state.engine is not None:
         manifest = state.engine.manifest
-        batch, height, width = state.engine.input_shape
+        _, height, width = state.engine.input_shape
+        batches = ', '.join(map(str, state.engine.batches))
         values |= {
             'bundle': state.engine.name,
             'sha256': state.engine.digest,
             'backend': state.engine.backend,
             'model': manifest.model,
             'method': manifest.method,
-            'input': f'{batch} x {height} x {width}',
+            'input': f'{batches} x {height} x {width}',
         }
     if state.report is not None:
         report = state.report
         values |= {
-            'batch size': '' if report.mean_batch is None else f'{report.mean_batch:.2f}',
-            **_latencies('call time', report.call_time),
             'calls': report.calls,
+            'calls per second': f'{report.calls_hz:.1f}',
+            'frames per call': _number(report.frames_per_call, 2),
+            **_latencies('call time', report.call_time),
+            **_latencies('turn time', report.turn_time),
+            'frames per second that fit': _number(report.capacity_hz, 1),
             'faults': report.faults,
             'last fault': report.last_fault,
         }
+    if state.load is not None:
+        values['frames per second that come'] = f'{state.load.demand_hz:.1f}'
+    if state.gpu is not None:
+        values |= state.gpu.values()
     hardware = state.engine.name if state.engine else ''
     return _status(f'{node}: engine', level, message, hardware, values)
 
 
-def _judge_engine(state: EngineState) -> tuple[bytes, str]:
+def _judge_engine(state: EngineState) -> Finding:
+    found: list[Finding] = []
     if state.fault:
-        return ERROR, state.fault
+        found.append((ERROR, state.fault))
     if state.worker_alive is False:
-        return ERROR, 'the worker has ended: deactivate and activate the node'
+        found.append((ERROR, 'the worker has ended: deactivate and activate the node'))
+    if state.stuck is not None:
+        found.append((ERROR, f'{state.stuck}: start the node anew if it does not return'))
     if state.report is not None and state.report.recent_faults:
-        return ERROR, (
+        text = (
             f'{state.report.recent_faults} engine calls failed in the last {WINDOW_S:.0f} s; '
             f'the last: {state.report.last_fault}'
         )
+        found.append((ERROR, text))
+    if state.twins:
+        text = f'{state.twins} more node(s) have this name: outputs and services are doubled'
+        found.append((WARN, text))
+    if not state.has_clock:
+        found.append((WARN, 'use_sim_time is set and no /clock comes: play the bag with --clock'))
+    if state.load is not None and state.load.is_too_much:
+        found.append((WARN, f'overload: {state.load.advice}'))
+    if state.gpu is not None and state.gpu.trouble:
+        found.append((WARN, state.gpu.trouble))
+    if found:
+        return _joined(found)
     if state.engine is None:
         return OK, state.lifecycle
     return OK, f'{state.lifecycle}, {state.engine.name} on {state.engine.backend}'
 
 
+def _number(value: float | None, digits: int) -> str:
+    return '' if value is None else f'{value:.{digits}f}'
+
+
 def _latencies(name: str, value: Percentiles) -> dict[str, str]:
     return {
-        f'{name} {label} (ms)': '' if number is None else f'{number:.1f}'
-        for label, number in (('p50', value.p50), ('p99', value.p99))
+        f'{name} {label} (ms)': _number(number, 1)
+        for label, number in (('p50', value.p50), ('p95', value.p95), ('p99', value.p99))
     }
 
 

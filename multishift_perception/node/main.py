@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import logging
+import os
 import sys
 
 from multishift_perception.errors import MultishiftError, install_extra, one_line
@@ -79,11 +80,21 @@ def _run() -> int:
             node.start()
         executor.spin()
     finally:
-        node.release()
+        if not node.release():
+            _leave(package_logger)
         package_logger.removeHandler(bridge)
         executor.shutdown()
         node.destroy_node()
     return 0
+
+
+def _leave(package_logger: logging.Logger) -> None:
+    """End the process at once: a thread in the engine's library would crash its clean-up."""
+    package_logger.error('the worker is stuck: the process ends without it')
+    rclpy.try_shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _parse(arguments: Sequence[str]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
@@ -11,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.node import rclpy_private
-from multishift_perception.node.diagnostics import EngineState, camera_status, engine_status
+from multishift_perception.node.diagnostics import Diagnostics, EngineState
 from multishift_perception.node.parameters import NodeParameters, Settings
 from multishift_perception.node.session import Session
 from multishift_perception.outputs import DIAGNOSTICS, NODE_NAME
@@ -19,6 +20,8 @@ from multishift_perception.outputs import DIAGNOSTICS, NODE_NAME
 logger = logging.getLogger(__name__)
 
 _DIAGNOSTICS_PERIOD_S = 1.0
+# A stuck worker is said at once, not with the next regular diagnostics.
+_WATCH_PERIOD_S = 0.25
 _CLOCK_PATIENCE_S = 5.0
 
 
@@ -39,10 +42,13 @@ class PerceptionNode(LifecycleNode):
         self._node_parameters = NodeParameters(self, lambda: self._session is None)
         self._node_parameters.on_change(self._on_parameters)
         rclpy_private.guard_transitions(self, self._on_refusal)
-        self._diagnostics = self.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
-        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
-        # Simulated time that never begins stops the timer above: this one runs on steady time.
+        self._twins_named = self._was_stuck = False
+        self._diagnostics = Diagnostics(self.get_fully_qualified_name()[1:], time.monotonic)
+        self._publisher = self.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
+        # Simulated time may never begin, or stand still: diagnostics go on.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=steady)
+        self.create_timer(_WATCH_PERIOD_S, self._watch, clock=steady)
         self._clock_check = self.create_timer(_CLOCK_PATIENCE_S, self._check_clock, clock=steady)
 
     @property
@@ -83,9 +89,14 @@ class PerceptionNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop publishing."""
-        if self._session is not None:
-            self._session.deactivate()
+        """Stop publishing; a node whose worker is stuck stays active."""
+        if self._session is not None and not self._session.deactivate():
+            logger.error(
+                'cannot deactivate: %s; the node stays active, start it anew if it does not '
+                'return',
+                self._session.stuck or 'the worker does not end',
+            )
+            return TransitionCallbackReturn.FAILURE
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -103,11 +114,10 @@ class PerceptionNode(LifecycleNode):
         self.release()
         return super().on_error(state)
 
-    def release(self) -> None:
-        """End the session, if there is one."""
+    def release(self) -> bool:
+        """End the session, if there is one; returns whether nothing of it runs any more."""
         session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        return session is None or session.close()
 
     def _on_parameters(self) -> None:
         if self._session is not None:
@@ -117,23 +127,49 @@ class PerceptionNode(LifecycleNode):
     def _on_refusal(self, error: Exception) -> None:
         logger.warning('transition refused: %s', one_line(error))
 
+    def _watch(self) -> None:
+        stuck = self._session.stuck if self._session else None
+        if stuck and not self._was_stuck:
+            logger.error('%s', stuck)
+        if bool(stuck) != self._was_stuck:
+            self._was_stuck = bool(stuck)
+            self._publish_diagnostics()
+
     def _publish_diagnostics(self) -> None:
         session = self._session
         if session is not None:
             session.update()
-        name = self.get_name()
+        now = self.get_clock().now()
         state = EngineState(
             lifecycle=rclpy_private.lifecycle_state(self),
             engine=session.engine if session else None,
             report=session.engine_report() if session else None,
             fault=self._fault,
             worker_alive=session.worker_alive if session else None,
+            stuck=session.stuck if session else None,
+            load=session.load() if session else None,
+            gpu=session.gpu_health() if session else None,
+            twins=self._twins(),
+            has_clock=now.nanoseconds > 0,
         )
-        message = DiagnosticArray(status=[engine_status(name, state)])
-        message.header.stamp = self.get_clock().now().to_msg()
-        if session is not None:
-            message.status += [camera_status(name, camera) for camera in session.camera_states()]
-        self._diagnostics.publish(message)
+        cameras = session.camera_states() if session else []
+        message = DiagnosticArray(status=self._diagnostics.statuses(state, cameras))
+        message.header.stamp = (now if state.has_clock else Clock().now()).to_msg()
+        self._publisher.publish(message)
+
+    def _twins(self) -> int:
+        """Return how many other nodes have this one's name."""
+        own = self.get_name(), self.get_namespace()
+        twins: int = self.get_node_names_and_namespaces().count(own) - 1
+        if twins > 0 and not self._twins_named:
+            self._twins_named = True
+            logger.error(
+                '%d more node(s) are named %s: end them, or start this one with another '
+                '__node or __ns',
+                twins,
+                self.get_fully_qualified_name(),
+            )
+        return max(twins, 0)
 
     def _check_clock(self) -> None:
         self._clock_check.cancel()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the worker does with a batch: drop the unusable, run the engine, publish."""
+"""What the worker does in a turn: drop the unusable, run the engine, publish."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 import logging
 
 import rclpy
@@ -12,9 +12,10 @@ import rclpy
 from multishift_perception.arrays import Bytes
 from multishift_perception.frame_tally import Drop
 from multishift_perception.images.codec import FrameError, decode
+from multishift_perception.node.activity import Activity, Stage
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.engine_statistics import EngineStatistics
-from multishift_perception.node.frame_age import judge
+from multishift_perception.node.frame_age import Age, is_late, judge
 from multishift_perception.node.frame_slots import Arrival
 from multishift_perception.node.parameters import Settings
 from multishift_perception.outputs import Output
@@ -28,9 +29,10 @@ logger = logging.getLogger(__name__)
 class _Frame:
     camera: Camera
     arrival: Arrival
-    age: float | None
+    age: Age
     image: Bytes
     wanted: frozenset[Output]
+    stages: dict[Stage, float] = field(default_factory=dict)
 
     @property
     def needs_engine(self) -> bool:
@@ -39,7 +41,7 @@ class _Frame:
 
 
 class Processor:
-    """Processes batches of arrivals; no frame, however bad, stops it."""
+    """Processes the frames of a turn; none of them, however bad, stops it."""
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class Processor:
         settings: Callable[[], Settings],
         now_ns: Callable[[], int],
         engine_size: tuple[int, int],
+        call_size: Callable[[int], int],
         statistics: EngineStatistics,
+        clock: Callable[[], float],
     ) -> None:
         """Wire the parts.
 
@@ -58,75 +62,107 @@ class Processor:
             settings: returns the current settings.
             now_ns: the node's clock in nanoseconds.
             engine_size: height and width of the network's input.
-            statistics: where the engine calls are counted.
+            call_size: returns how many frames a call takes when so many are there.
+            statistics: where turns and faults are counted.
+            clock: steady time in seconds, that of the arrivals.
         """
-        self._engine_size = engine_size
+        self.activity = Activity(clock)
         self._pipeline = pipeline
         self._cameras = cameras
         self._settings = settings
         self._now_ns = now_ns
-        self._named: set[tuple[str, str]] = set()
+        self._engine_size = engine_size
+        self._call_size = call_size
         self._statistics = statistics
+        self._clock = clock
+        self._named: set[tuple[str, object]] = set()
 
-    def process(self, batch: Mapping[str, Arrival]) -> None:
-        """Process the newest frames of some cameras."""
+    def process(self, turn: Mapping[str, Arrival]) -> None:
+        """Process the newest frames of some cameras; each is published when its call ends."""
         settings = self._settings()
+        begin = self._clock()
         frames = [
             frame
-            for name, arrival in batch.items()
-            if (frame := self._admit(self._cameras[name], arrival, settings))
+            for name, arrival in turn.items()
+            if (frame := self._admit(self._cameras[name], arrival, begin, settings))
         ]
-        outputs = self._infer([frame for frame in frames if frame.needs_engine])
         for frame in frames:
-            if not frame.needs_engine or frame.camera.name in outputs:
-                self._publish_or_drop(frame, outputs.get(frame.camera.name), settings)
+            if not frame.needs_engine:
+                self._publish_or_drop(frame, None, settings)
+        for group in self._calls([frame for frame in frames if frame.needs_engine]):
+            outputs = self._infer(group)
+            for frame, output in zip(group, outputs, strict=False):  # none after a fault
+                self._publish_or_drop(frame, output, settings)
+            end = self._clock()
+            self._statistics.turn(len(outputs), end - begin)
+            begin = end
 
-    def _admit(self, camera: Camera, arrival: Arrival, settings: Settings) -> _Frame | None:
+    def _calls(self, frames: Sequence[_Frame]) -> Iterator[Sequence[_Frame]]:
+        """Yield the frames of each engine call: more than one where some were dropped."""
+        while frames:
+            size = self._call_size(len(frames))
+            yield frames[:size]
+            frames = frames[size:]
+
+    def _admit(
+        self, camera: Camera, arrival: Arrival, begin: float, settings: Settings
+    ) -> _Frame | None:
         """Judge and decode a frame; what will be dropped is never decoded."""
         wanted = camera.outputs.wanted(settings.publish_always)
         if not wanted:
             return None
         age = judge(stamp_ns(arrival.message), self._now_ns(), settings.max_frame_age_ms)
         if age.fault:
-            camera.statistics.note_stamp(age.fault)
-            self._name_once(camera, 'stamp', age.fault)
+            camera.statistics.note_stamp(age.words)
+            self._name_once(camera, age.fault, age.words)
         if age.drop:
             camera.statistics.drop(age.drop)
             return None
         try:
-            image = decode(arrival.message)
+            with self.activity.during(Stage.DECODE) as seconds:
+                image = decode(arrival.message)
         except FrameError as error:
             camera.statistics.drop(error.cause)
             kind = getattr(arrival.message, 'encoding', '')
             self._name_once(camera, f'{error.cause} {kind}', f'frame dropped: {error}')
             return None
-        return _Frame(camera, arrival, age.seconds, image, wanted)
+        stages = {Stage.WAIT: begin - arrival.received_at, Stage.DECODE: seconds()}
+        return _Frame(camera, arrival, age, image, wanted, stages)
 
-    def _infer(self, frames: list[_Frame]) -> dict[str, FrameOutput]:
-        """Run the engine; returns its outputs by camera, none after a fault."""
-        if not frames:
-            return {}
+    def _infer(self, frames: Sequence[_Frame]) -> list[FrameOutput]:
+        """Run the engine once; returns an output for each frame, none after a fault."""
         try:
-            with self._statistics.call(len(frames)):
+            with self.activity.during(Stage.ENGINE) as seconds:
                 outputs = self._pipeline.run([frame.image for frame in frames])
-        except Exception:  # whatever a backend throws: the node lives on
+        except Exception as error:  # whatever a backend throws: the node lives on
             for frame in frames:
                 frame.camera.statistics.drop(Drop.ENGINE)
             # One traceback tells all; the diagnostics count the others.
-            if self._statistics.report().faults == 1:
+            if self._statistics.fail(error):
                 logger.exception('the engine call failed; %d frames are dropped', len(frames))
-            return {}
-        return {f.camera.name: output for f, output in zip(frames, outputs, strict=True)}
+            return []
+        for frame in frames:
+            frame.stages[Stage.ENGINE] = seconds()
+        return outputs
 
     def _publish_or_drop(
         self, frame: _Frame, output: FrameOutput | None, settings: Settings
     ) -> None:
+        stamp, now, limit = self._stamp(frame), self._now_ns(), settings.max_frame_age_ms
+        if is_late(frame.age, stamp, now, limit):
+            frame.camera.statistics.drop(Drop.LATE)
+            return
         try:
-            self._publish(frame, output, settings)
+            with self.activity.during(Stage.PUBLISH) as seconds:
+                self._publish(frame, output, settings)
+            frame.stages[Stage.PUBLISH] = seconds()
         except Exception:  # of the middleware: the node lives on
             if rclpy.ok():  # else the process is about to end, and its publishers are gone
                 frame.camera.statistics.drop(Drop.PUBLISH)
                 logger.exception('camera %s: cannot publish', frame.camera.name)
+            return
+        received_at = frame.arrival.received_at
+        frame.camera.statistics.process(received_at, self._latency(frame), frame.stages)
 
     def _publish(self, frame: _Frame, output: FrameOutput | None, settings: Settings) -> None:
         camera, message = frame.camera, frame.arrival.message
@@ -137,15 +173,17 @@ class Processor:
             height, width = frame.image.shape[:2]
             size = self._engine_size if settings.output_size == 'engine' else (height, width)
             camera.outputs.publish_camera_info(info, message.header, (height, width), size)
-        camera.statistics.process(frame.arrival.received_at, self._latency(frame))
+
+    def _stamp(self, frame: _Frame) -> int:
+        return stamp_ns(frame.arrival.message)
 
     def _latency(self, frame: _Frame) -> float | None:
         """Return the seconds from header stamp to now, where the stamp can be believed."""
-        if frame.age is None:
+        if frame.age.seconds is None:
             return None
-        return max(0.0, (self._now_ns() - stamp_ns(frame.arrival.message)) / 1e9)
+        return max(0.0, (self._now_ns() - self._stamp(frame)) / 1e9)
 
-    def _name_once(self, camera: Camera, subject: str, text: str) -> None:
+    def _name_once(self, camera: Camera, subject: object, text: str) -> None:
         if (camera.name, subject) not in self._named:
             self._named.add((camera.name, subject))
             logger.warning('camera %s: %s (said once; see /diagnostics)', camera.name, text)

@@ -47,15 +47,15 @@ class Recent(Generic[Event]):
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Median and 99th percentile in milliseconds; None where nothing was measured."""
+    """Median, 95th and 99th percentile in milliseconds; None where nothing was measured."""
 
-    p50: float | None
-    p99: float | None
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Percentiles:
         """Summarise durations given in seconds."""
         if not seconds:
-            return cls(None, None)
-        p50, p99 = np.percentile(seconds, [50, 99]) * 1000
-        return cls(float(p50), float(p99))
+            return cls()
+        return cls(*map(float, np.percentile(seconds, [50, 95, 99]) * 1000))

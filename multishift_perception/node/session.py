@@ -14,11 +14,14 @@ from rclpy.lifecycle import LifecycleNode
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.frame_tally import Drop
+from multishift_perception.node.activity import Stage, Stuck
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
 from multishift_perception.node.engine_statistics import EngineReport, EngineStatistics
 from multishift_perception.node.frame_slots import FrameSlots
+from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
+from multishift_perception.node.load import Load
 from multishift_perception.node.parameters import CameraSettings, Settings
 from multishift_perception.node.processor import Processor
 from multishift_perception.node.publishers import CameraOutputs
@@ -28,6 +31,8 @@ from multishift_perception.outputs import Output
 from multishift_perception.pipeline import Pipeline
 
 _WARM_UP_CALLS = 2
+# Decoding or publishing one frame takes far less.
+_STUCK_S = 1.0
 
 
 class Session:
@@ -54,20 +59,24 @@ class Session:
         self._cameras: dict[str, Camera] = {}
         try:
             pipeline = Pipeline(self.engine, output_size=chosen.output_size)
-            _warm_up(self.engine, pipeline)
+            usual_s = _warm_up(self.engine, pipeline)
             for camera in chosen.cameras:
                 self._cameras[camera.name] = self._create(camera)
         except BaseException:
             self.close()
             raise
-        self._engine_statistics = EngineStatistics(time.monotonic)
+        self._engine_statistics = EngineStatistics(time.monotonic, usual_s)
+        self.engine.around_call = self._engine_statistics.call
+        self._gpu = GpuMonitor.of(self.engine.device)
         self._processor = Processor(
             pipeline,
             self._cameras,
             settings,
             lambda: int(node.get_clock().now().nanoseconds),
             self.engine.input_shape[1:],
+            self.engine.call_size,
             self._engine_statistics,
+            time.monotonic,
         )
 
     @property
@@ -75,31 +84,51 @@ class Session:
         """Whether the worker's thread runs; None unless the session is active."""
         return None if self._worker is None else self._worker.is_alive
 
+    @property
+    def stuck(self) -> Stuck | None:
+        """What the worker does for so long that it must be stuck; None if it is not."""
+        present = self._processor.activity.present() if self._worker else None
+        if present is None:
+            return None
+        stage, seconds = present
+        limit = self._engine_statistics.stuck_after_s if stage is Stage.ENGINE else _STUCK_S
+        return Stuck(stage, seconds, limit) if seconds > limit else None
+
     def activate(self) -> None:
         """Start processing what is watched."""
         self._slots = FrameSlots(time.monotonic)
         self._worker = Worker(
             self._slots,
             self._processor.process,
-            batch=self.engine.input_shape[0],
+            call_size=self.engine.call_size,
             max_wait=lambda: self._settings().max_batch_wait_ms / 1000,
         )
         self.update()
 
-    def deactivate(self) -> None:
-        """Stop processing."""
+    def deactivate(self) -> bool:
+        """Stop processing; returns whether it did: a stuck worker cannot be stopped."""
         if self._worker is not None:
-            self._worker.stop()
+            # A turn that goes well has ended by then.
+            patience = 0.0 if self.stuck else self._engine_statistics.stuck_after_s
+            if not self._worker.stop(patience):
+                return False
             self._worker = None
         self.update()
+        return True
 
-    def close(self) -> None:
-        """Destroy the topics and free the engine."""
-        self.deactivate()
+    def close(self) -> bool:
+        """Destroy the topics and free the engine, but for one that a stuck worker is in.
+
+        Returns:
+            Whether all of it is gone.
+        """
+        stopped = self.deactivate()
         for camera in self._cameras.values():
             camera.outputs.destroy()
-        self._cameras.clear()
-        self.engine.close()
+        if stopped:
+            self._cameras.clear()
+            self.engine.close()
+        return stopped
 
     def update(self) -> None:
         """Subscribe to what is watched, and to nothing else."""
@@ -122,6 +151,22 @@ class Session:
         """Return the engine's statistics."""
         return self._engine_statistics.report()
 
+    def gpu_health(self) -> GpuHealth | None:
+        """Return the state of the engine's GPU; None without one, or where nothing tells."""
+        return self._gpu.read() if self._gpu else None
+
+    def load(self) -> Load:
+        """Return what the watched cameras ask of the engine."""
+        reports = (c.statistics.report() for c in self._cameras.values() if c.input.is_watched)
+        rates = [report.received_hz for report in reports if report.received_hz]
+        return Load(
+            cameras=len(rates),
+            demand_hz=sum(rates),
+            capacity_hz=self._engine_statistics.report().capacity_hz,
+            largest_call=self.engine.batches[-1],
+            on_gpu=self.engine.device != 'cpu',
+        )
+
     def camera_states(self) -> list[CameraState]:
         """Return what the cameras' statuses are made of."""
         return [self._state(settings) for settings in self._settings().cameras]
@@ -139,8 +184,10 @@ class Session:
         except RuntimeError as error:  # rclpy's word for a bad value of a QoS override
             raise MultishiftError(f'camera {settings.name}: {error}') from error
 
-    def _store(self, camera: str, statistics: StreamStatistics, message: Any) -> None:
+    def _store(self, camera: str, statistics: StreamStatistics, message: Any, lost: int) -> None:
         statistics.receive()
+        if lost:
+            statistics.lose(lost)
         if self._slots.put(camera, message):
             statistics.drop(Drop.SUPERSEDED)
 
@@ -154,13 +201,23 @@ class Session:
             transport=settings.transport,
             active=self._worker is not None,
             report=report,
+            counts_lost=camera.input.counts_lost,
             silence=Silence(*camera.input.why_silent()) if silent else None,
         )
 
 
-def _warm_up(engine: Engine, pipeline: Pipeline) -> None:
-    """Have the slow first calls behind us before a frame waits for them."""
-    batch, height, width = engine.input_shape
+def _warm_up(engine: Engine, pipeline: Pipeline) -> float:
+    """Have the slow first calls behind us before a frame waits for them.
+
+    Returns:
+        What the last, slowest call took, of all sizes, in seconds.
+    """
+    _, height, width = engine.input_shape
     frame = np.zeros((height, width, 3), np.uint8)
-    for _ in range(_WARM_UP_CALLS):
-        pipeline.run([frame] * batch)
+    slowest = 0.0
+    for batch in engine.batches:
+        for _ in range(_WARM_UP_CALLS):
+            begin = time.monotonic()
+            pipeline.run([frame] * batch)
+        slowest = max(slowest, time.monotonic() - begin)
+    return slowest

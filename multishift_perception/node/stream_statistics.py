@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from multishift_perception.frame_tally import Drop
+from multishift_perception.node.activity import Stage
 from multishift_perception.node.recent import WINDOW_S, Percentiles, Recent
 
 
@@ -28,6 +29,9 @@ class StreamReport:
         recent_dropped: frames dropped recently, by cause.
         from_stamp: recent latency from header stamp to publication.
         from_receipt: recent latency from arrival to publication.
+        stages: what of it each stage took.
+        lost: frames that a publisher sent and the middleware did not hand over.
+        recent_lost: those of them that were lost recently.
         stamp_fault: what is recently wrong with the header stamps, None if nothing is.
         received_since_watched: whether a frame has come since the input was subscribed.
     """
@@ -43,6 +47,9 @@ class StreamReport:
     recent_dropped: Mapping[str, int]
     from_stamp: Percentiles
     from_receipt: Percentiles
+    stages: Mapping[Stage, Percentiles]
+    lost: int
+    recent_lost: int
     stamp_fault: str | None
     received_since_watched: bool
 
@@ -64,7 +71,9 @@ class StreamStatistics:
         self._dropped: Counter[str] = Counter()
         self._arrivals: Recent[None] = Recent(clock)
         self._drops: Recent[str] = Recent(clock)
-        self._latencies: Recent[tuple[float, float | None]] = Recent(clock)
+        self._lost = 0
+        self._losses: Recent[int] = Recent(clock)
+        self._latencies: Recent[tuple[float, float | None, Mapping[Stage, float]]] = Recent(clock)
         self._stamp_faults: Recent[str] = Recent(clock)
 
     def watch(self, watched: bool) -> None:
@@ -80,6 +89,12 @@ class StreamStatistics:
             self._last_received = self._clock()
             self._arrivals.add(None)
 
+    def lose(self, count: int) -> None:
+        """Count frames that were sent and never came."""
+        with self._lock:
+            self._lost += count
+            self._losses.add(count)
+
     def drop(self, cause: Drop) -> None:
         """Count a dropped frame."""
         with self._lock:
@@ -91,16 +106,19 @@ class StreamStatistics:
         with self._lock:
             self._stamp_faults.add(fault)
 
-    def process(self, received_at: float, from_stamp: float | None) -> None:
+    def process(
+        self, received_at: float, from_stamp: float | None, stages: Mapping[Stage, float]
+    ) -> None:
         """Count a frame whose outputs are published.
 
         Args:
             received_at: when it arrived, on the clock of these statistics.
             from_stamp: seconds since its header stamp; None where that cannot be told.
+            stages: seconds of each stage that it went through.
         """
         with self._lock:
             self._processed += 1
-            self._latencies.add((self._clock() - received_at, from_stamp))
+            self._latencies.add((self._clock() - received_at, from_stamp, stages))
 
     def report(self) -> StreamReport:
         """Summarise."""
@@ -122,8 +140,14 @@ class StreamStatistics:
                 processed_hz=len(latencies) / span,
                 recent_received=len(arrivals),
                 recent_dropped=Counter(self._drops.events()),
-                from_stamp=Percentiles.of([s for _, s in latencies if s is not None]),
-                from_receipt=Percentiles.of([r for r, _ in latencies]),
+                from_stamp=Percentiles.of([s for _, s, _ in latencies if s is not None]),
+                from_receipt=Percentiles.of([r for r, _, _ in latencies]),
+                stages={
+                    stage: Percentiles.of([s[stage] for _, _, s in latencies if stage in s])
+                    for stage in Stage
+                },
+                lost=self._lost,
+                recent_lost=sum(self._losses.events()),
                 stamp_fault=stamp_faults[-1] if stamp_faults else None,
                 received_since_watched=self._last_received is not None,
             )

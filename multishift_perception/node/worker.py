@@ -4,38 +4,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-import logging
 from threading import Thread
 
 from multishift_perception.node.frame_slots import Arrival, FrameSlots
 
-logger = logging.getLogger(__name__)
-
-_STOP_TIMEOUT_S = 10.0
+# A thread that has seen that it shall end needs no longer for it.
+_LAST_STEPS_S = 0.1
 
 
 class Worker:
-    """Takes the frames there are and has them processed, one batch after the other."""
+    """Takes the frames of one engine call after the other and has them processed."""
 
     def __init__(
         self,
         slots: FrameSlots,
         process: Callable[[Mapping[str, Arrival]], None],
         *,
-        batch: int,
+        call_size: Callable[[int], int],
         max_wait: Callable[[], float],
     ) -> None:
         """Start the thread.
 
         Args:
             slots: where frames arrive.
-            process: called with each batch; handles its own faults.
-            batch: frames of one engine call.
-            max_wait: seconds to wait for further cameras, asked before every batch.
+            process: called with the frames of each turn; handles its own faults.
+            call_size: returns how many frames a call takes when so many are there.
+            max_wait: seconds to wait for further cameras, asked before every turn.
         """
         self._slots = slots
         self._process = process
-        self._batch = batch
+        self._call_size = call_size
         self._max_wait = max_wait
         self._thread = Thread(target=self._run, name='engine_worker', daemon=True)
         self._thread.start()
@@ -45,13 +43,22 @@ class Worker:
         """Whether frames are still processed."""
         return self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Finish the batch at hand and end the thread."""
+    def stop(self, patience_s: float) -> bool:
+        """Finish the turn at hand and end the thread.
+
+        Args:
+            patience_s: how long that may take, in seconds.
+
+        Returns:
+            Whether the thread has ended; where it has not, it goes on as if nothing was.
+        """
         self._slots.close()
-        self._thread.join(_STOP_TIMEOUT_S)
+        self._thread.join(patience_s)
         if self._thread.is_alive():
-            logger.error('the engine call has not returned for %.0f s', _STOP_TIMEOUT_S)
+            self._slots.reopen()
+            self._thread.join(_LAST_STEPS_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while batch := self._slots.take(self._max_wait(), self._batch):
-            self._process(batch)
+        while turn := self._slots.take(self._max_wait(), self._call_size):
+            self._process(turn)

@@ -66,7 +66,7 @@ def _measure(name: str, frames: torch.Tensor, plan: Plan) -> None:
     exported = time.perf_counter()
     with tempfile.TemporaryDirectory() as name_of:
         folder = Path(name_of)
-        list(build_engines(onnx, plan, folder))
+        list(build_engines(onnx, 1, plan, folder))
         size = sum(file.stat().st_size for file in folder.iterdir())
     built = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

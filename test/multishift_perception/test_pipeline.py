@@ -45,6 +45,10 @@ def test_outputs_are_aligned_with_the_camera(engine: Engine, size: tuple[int, in
 def test_label_is_that_at_the_centre_of_the_camera_pixel() -> None:
     class Fixed:
         input_shape = (1, 5, 7)
+
+        def call_size(self, waiting: int) -> int:
+            return 1
+
         labels = np.arange(35, dtype=np.uint8).reshape(1, 5, 7)
 
         def infer(self, frames: Bytes) -> EngineOutput:

@@ -24,32 +24,50 @@ def statistics(clock):
     return EngineStatistics(clock)
 
 
-def call(statistics, clock, frames, seconds, fault=None):
-    with statistics.call(frames):
+def call(statistics, clock, seconds):
+    with statistics.call():
         clock.now += seconds
-        if fault:
-            raise fault
 
 
-def test_sizes_and_durations_are_of_the_window(statistics, clock):
-    assert statistics.report().mean_batch is None
-    call(statistics, clock, 4, 0.5)
+def test_calls_are_those_of_the_engine_and_of_the_window(statistics, clock):
+    assert statistics.report().frames_per_call is None
+    call(statistics, clock, 0.5)
+    statistics.turn(4, 0.6)
     clock.now += WINDOW_S + 1
-    call(statistics, clock, 1, 0.01)
-    call(statistics, clock, 2, 0.03)
+    for frames, seconds in ((1, 0.01), (2, 0.03)):
+        call(statistics, clock, seconds)
+        statistics.turn(frames, seconds + 0.04)
     report = statistics.report()
     assert report.calls == 3
-    assert report.mean_batch == 1.5
+    assert report.calls_hz == pytest.approx(2 / WINDOW_S)
+    assert report.frames_per_call == 1.5
     assert report.call_time.p50 == pytest.approx(20)
+    assert report.turn_time.p50 == pytest.approx(60)
+    assert report.capacity_hz == pytest.approx(3 / 0.12)
 
 
-def test_a_fault_is_counted_for_ever_and_recently_and_goes_on(statistics, clock):
-    with pytest.raises(RuntimeError, match='out of memory'):
-        call(statistics, clock, 1, 0.1, RuntimeError('out of memory'))
+def test_a_fault_is_counted_for_ever_and_recently(statistics, clock):
+    fault = RuntimeError('out of memory')
+    assert statistics.fail(fault)
+    assert not statistics.fail(fault)
     report = statistics.report()
-    assert (report.calls, report.faults, report.recent_faults) == (0, 1, 1)
+    assert (report.calls, report.faults, report.recent_faults) == (0, 2, 2)
     assert report.call_time.p50 is None
     clock.now += WINDOW_S + 1
     report = statistics.report()
-    assert (report.faults, report.recent_faults) == (1, 0)
+    assert (report.faults, report.recent_faults) == (2, 0)
     assert report.last_fault == 'RuntimeError: out of memory'
+
+
+def test_a_call_that_fails_is_no_call(statistics):
+    with pytest.raises(RuntimeError), statistics.call():
+        raise RuntimeError
+    assert statistics.report().calls == 0
+
+
+def test_the_slowest_known_call_says_when_one_is_stuck(clock):
+    quick, slow = EngineStatistics(clock, 0.02), EngineStatistics(clock, 3.0)
+    assert quick.stuck_after_s == 1.0
+    assert slow.stuck_after_s == 15.0
+    call(quick, clock, 0.5)
+    assert quick.stuck_after_s == 2.5

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from multishift_perception.node.frame_age import judge
+from multishift_perception.node.frame_age import StampFault, is_late, judge
 
 NOW = 1_800_000_000 * 10**9
 MS = 10**6
@@ -32,22 +32,30 @@ def test_a_clock_that_is_slightly_ahead_is_tolerated():
 
 
 @pytest.mark.parametrize(
-    ('stamp', 'limit_ms', 'drop', 'said'),
+    ('stamp', 'limit_ms', 'drop', 'fault', 'said'),
     [
-        (1000 * 10**9, 200, 'clock', '1799999000 s behind'),
-        (1000 * 10**9, 0, None, 'behind'),
-        (NOW + 7200 * 10**9, 200, None, '7200 s ahead'),
+        (1000 * 10**9, 200, 'clock', StampFault.BEHIND, '1799999000 s behind'),
+        (1000 * 10**9, 0, None, StampFault.BEHIND, 'behind'),
+        (NOW + 7200 * 10**9, 200, None, StampFault.AHEAD, '7200 s ahead'),
     ],
 )
-def test_stamps_of_another_clock_have_no_age(stamp, limit_ms, drop, said):
+def test_stamps_of_another_clock_have_no_age(stamp, limit_ms, drop, fault, said):
     age = judge(stamp, NOW, limit_ms)
     assert age.seconds is None
     assert age.drop == drop
-    assert said in age.fault
+    assert age.fault == fault
+    assert said in age.words
+    assert not is_late(age, stamp, NOW, limit_ms)
 
 
 def test_no_stamp_and_no_clock_are_kept_and_flagged():
-    assert 'zero' in judge(0, NOW, 200).fault
+    assert 'zero' in judge(0, NOW, 200).words
     assert judge(0, NOW, 200).drop is None
-    assert '/clock' in judge(NOW, 0, 200).fault
+    assert '/clock' in judge(NOW, 0, 200).words
     assert judge(NOW, 0, 200).drop is None
+
+
+@pytest.mark.parametrize(('limit_ms', 'late'), [(200, True), (250, False), (0, False)])
+def test_a_frame_may_grow_too_old_meanwhile(limit_ms, late):
+    stamp = NOW - 150 * MS
+    assert is_late(judge(stamp, NOW, limit_ms), stamp, NOW + 100 * MS, limit_ms) == late

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import Thread
+from threading import Event, Thread
 import time
 from typing import Any
 
@@ -14,60 +14,151 @@ from multishift_perception.node.worker import Worker
 LONG = 30.0  # longer than any test may take: nothing waits for it
 
 
+def at_most(largest):
+    """An engine that takes any number of frames up to one."""
+    return lambda waiting: min(waiting, largest)
+
+
+def of_sizes(*sizes):
+    return lambda waiting: max((n for n in sizes if n <= waiting), default=sizes[0])
+
+
+class Clock:
+    """Steady time with an offset, so that cameras can have a past."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 @pytest.fixture
-def slots():
-    slots = FrameSlots(lambda: 42.0)
-    slots.expect(frozenset({'front', 'left'}))
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def slots(clock):
+    slots = FrameSlots(clock)
+    slots.expect(frozenset({'front', 'left', 'rear'}))
     return slots
 
 
-def test_the_newest_frame_wins(slots):
+def rhythm(slots, clock, camera, *, interval, ago):
+    """Have a camera send regularly, the last time some seconds ago; nothing of it waits."""
+    clock.ahead -= interval + ago
+    slots.put(camera, 'past')
+    clock.ahead += interval
+    slots.put(camera, 'past')
+    clock.ahead += ago
+    assert slots.take(0, at_most(1)).keys() == {camera}
+
+
+def test_the_newest_frame_wins(slots, clock):
     assert not slots.put('front', 'old')
     assert slots.put('front', 'new')
-    taken = slots.take(0, 1)
+    taken = slots.take(0, at_most(1))
     assert {name: arrival.message for name, arrival in taken.items()} == {'front': 'new'}
-    assert taken['front'].received_at == 42.0
+    assert taken['front'].received_at == pytest.approx(clock(), abs=LONG)
     assert not slots.put('front', 'next')
 
 
-def test_all_frames_there_are_make_one_batch(slots):
+def test_all_frames_there_are_make_one_call(slots):
     slots.put('front', 1)
     slots.put('left', 2)
-    assert slots.take(LONG, 4).keys() == {'front', 'left'}
+    assert slots.take(LONG, at_most(4)).keys() == {'front', 'left'}
 
 
-def test_a_full_batch_does_not_wait(slots):
+@pytest.mark.parametrize(
+    ('sizes', 'taken'), [((1,), 1), ((1, 2, 4), 2), ((1, 2, 3), 3), ((4,), 3)]
+)
+def test_a_turn_is_what_fills_one_call(slots, sizes, taken):
+    for camera in ('front', 'left', 'rear'):
+        slots.put(camera, 1)
+    assert len(slots.take(0, of_sizes(*sizes))) == taken
+
+
+def test_turns_go_round(slots):
+    turns = []
+    for _ in range(7):
+        for camera in ('front', 'left', 'rear'):
+            slots.put(camera, 1)  # all of them always have a frame
+        turns += slots.take(0, at_most(1))
+    assert turns == ['front', 'left', 'rear'] * 2 + ['front']
+
+
+def test_a_quick_camera_takes_no_turn_of_others(slots):
+    turns = []
+    for camera in ('left', 'rear'):
+        slots.put(camera, 1)
+    for _ in range(4):
+        slots.put('front', 1)
+        turns += slots.take(0, at_most(1))
+    assert turns[:3] == ['left', 'rear', 'front']
+
+
+def test_a_full_call_does_not_wait(slots, clock):
+    rhythm(slots, clock, 'left', interval=LONG, ago=LONG / 2)
     slots.put('front', 1)
-    assert slots.take(LONG, 1).keys() == {'front'}
+    assert slots.take(LONG, at_most(1)).keys() == {'front'}
 
 
-def test_a_missing_camera_is_waited_for_no_longer_than_told(slots):
+def test_a_camera_that_never_sent_is_not_waited_for(slots):
     slots.put('front', 1)
-    assert slots.take(0.01, 2).keys() == {'front'}
+    assert slots.take(LONG, at_most(2)).keys() == {'front'}
 
 
-def test_a_camera_that_comes_in_time_joins_the_batch(slots):
+def test_a_silent_camera_is_not_waited_for(slots, clock):
+    rhythm(slots, clock, 'left', interval=1.0, ago=LONG)
+    slots.put('front', 1)
+    assert slots.take(LONG, at_most(2)).keys() == {'front'}
+
+
+def test_a_camera_that_is_due_too_late_is_not_waited_for(slots, clock):
+    rhythm(slots, clock, 'left', interval=3 * LONG, ago=0.0)
+    slots.put('front', 1)
+    assert slots.take(LONG, at_most(2)).keys() == {'front'}
+
+
+def test_nobody_waits_for_a_frame_that_fills_no_larger_call(slots, clock):
+    rhythm(slots, clock, 'left', interval=LONG, ago=LONG / 2)
+    slots.put('front', 1)
+    slots.put('rear', 1)
+    assert slots.take(LONG, of_sizes(1, 2, 4)).keys() == {'front', 'rear'}
+
+
+def test_a_camera_is_waited_for_no_longer_than_told(slots, clock):
+    rhythm(slots, clock, 'left', interval=0.02, ago=0.019)
+    slots.put('front', 1)
+    assert slots.take(0.01, at_most(2)).keys() == {'front'}
+
+
+def test_a_camera_that_comes_in_time_joins_the_call(slots, clock):
+    rhythm(slots, clock, 'left', interval=LONG, ago=LONG / 2)
     slots.put('front', 1)
     Thread(target=lambda: (time.sleep(0.02), slots.put('left', 2))).start()
-    assert slots.take(LONG, 2).keys() == {'front', 'left'}
+    assert slots.take(LONG, at_most(2)).keys() == {'front', 'left'}
 
 
-def test_a_camera_that_nobody_watches_is_not_waited_for(slots):
+def test_a_camera_that_nobody_watches_is_not_waited_for(slots, clock):
+    rhythm(slots, clock, 'left', interval=LONG, ago=LONG / 2)
     slots.expect(frozenset({'front'}))
     slots.put('front', 1)
-    assert slots.take(LONG, 2).keys() == {'front'}
+    assert slots.take(LONG, at_most(2)).keys() == {'front'}
 
 
 def test_the_frame_of_a_camera_gone_is_dropped(slots):
     slots.put('front', 1)
     slots.put('left', 2)
     slots.expect(frozenset({'left'}))
-    assert slots.take(0, 2).keys() == {'left'}
+    assert slots.take(0, at_most(2)).keys() == {'left'}
 
 
-def test_going_out_of_use_during_the_wait_does_not_end_the_worker(slots):
+def test_going_out_of_use_during_the_wait_does_not_end_the_worker(slots, clock):
+    rhythm(slots, clock, 'rear', interval=LONG, ago=LONG / 2)
     batches: list[Mapping[str, Any]] = []
-    worker = Worker(slots, batches.append, batch=2, max_wait=lambda: LONG)
+    worker = Worker(slots, batches.append, call_size=at_most(2), max_wait=lambda: LONG)
     slots.put('front', 1)
     slots.expect(frozenset())
     slots.expect(frozenset({'left'}))
@@ -76,11 +167,31 @@ def test_going_out_of_use_during_the_wait_does_not_end_the_worker(slots):
     while not any('left' in batch for batch in batches) and time.monotonic() < end:
         time.sleep(0.005)
     assert worker.is_alive
-    worker.stop()
+    assert worker.stop(LONG)
     assert not worker.is_alive
     assert 'left' in batches[-1]
 
 
+def test_a_worker_that_cannot_be_stopped_goes_on(slots):
+    begun, ended, batches = Event(), Event(), []
+
+    def process(batch):
+        batches.append(batch)
+        begun.set()
+        ended.wait(LONG)
+
+    worker = Worker(slots, process, call_size=at_most(1), max_wait=lambda: 0.0)
+    slots.put('front', 1)
+    assert begun.wait(LONG)
+    assert not worker.stop(0.0)
+    begun.clear()
+    ended.set()
+    slots.put('left', 1)
+    assert begun.wait(LONG)
+    assert worker.stop(LONG)
+    assert [*batches[-1]] == ['left']
+
+
 def test_closing_wakes_the_taker(slots):
     Thread(target=lambda: (time.sleep(0.02), slots.close())).start()
-    assert slots.take(0, 1) == {}
+    assert slots.take(0, at_most(1)) == {}

@@ -67,6 +67,7 @@ def cameras():
     return {
         'front': camera('front', Output.LABELS),
         'left': camera('left', Output.LABELS),
+        'rear': camera('rear', Output.LABELS),
         'info': camera('info', Output.CALIBRATION),
     }
 
@@ -77,11 +78,29 @@ def statistics():
 
 
 @pytest.fixture
-def processor(pipeline, cameras, statistics):
+def clock():
+    return {'ns': 10**12}
+
+
+def call_size(waiting):
+    return 2 if waiting > 1 else 1
+
+
+@pytest.fixture
+def processor(pipeline, cameras, statistics, clock):
     settings: Any = SimpleNamespace(
         publish_always=False, max_frame_age_ms=200, output_size='engine'
     )
-    return Processor(pipeline, cameras, lambda: settings, lambda: 10**12, (64, 96), statistics)
+    return Processor(
+        pipeline,
+        cameras,
+        lambda: settings,
+        lambda: clock['ns'],
+        (64, 96),
+        call_size,
+        statistics,
+        lambda: 0.0,
+    )
 
 
 def batch(filled, *names):
@@ -94,7 +113,59 @@ def test_one_call_serves_all_cameras(processor, pipeline, cameras, statistics, f
     processor.process(batch(filled, 'front', 'left'))
     assert pipeline.batches == [2]
     assert all(len(cameras[name].outputs.published) == 1 for name in ('front', 'left'))
-    assert statistics.report().mean_batch == 2
+
+
+def test_outputs_leave_when_their_own_call_ends(processor, pipeline, cameras, filled):
+    published = []
+    run = pipeline.run
+
+    def note(frames):
+        published.append([len(cameras[n].outputs.published) for n in ('front', 'left', 'rear')])
+        return run(frames)
+
+    pipeline.run = note
+    processor.process(batch(filled, 'front', 'left', 'rear'))
+    assert pipeline.batches == [2, 1]
+    assert published == [[0, 0, 0], [1, 1, 0]]
+
+
+def test_a_frame_that_is_too_old_after_its_call_is_dropped_and_counted(
+    processor, pipeline, cameras, clock, filled
+):
+    run = pipeline.run
+
+    def slow(frames):
+        clock['ns'] += 201_000_000
+        return run(frames)
+
+    pipeline.run = slow
+    processor.process(batch(filled, 'front'))
+    assert cameras['front'].outputs.published == []
+    report = cameras['front'].statistics.report()
+    assert (report.processed, report.dropped) == (0, {'late': 1})
+
+
+def test_each_kind_of_stamp_fault_is_named_once(processor, cameras, filled, caplog):
+    for seconds in (0, 0, 5000, 6000, 500):
+        turn = batch(filled, 'front')
+        turn['front'].message.header.stamp.sec = seconds
+        processor.process(turn)
+    named = [line for line in caplog.messages if 'said once' in line]
+    assert ['zero' in named[0], 'ahead of' in named[1], 'behind' in named[2]] == [True] * 3
+    assert len(named) == 3
+
+
+def test_what_is_done_at_present_can_be_asked_for(processor, pipeline, filled):
+    run, seen = pipeline.run, []
+
+    def note(frames):
+        seen.append(processor.activity.present())
+        return run(frames)
+
+    pipeline.run = note
+    processor.process(batch(filled, 'front'))
+    assert seen == [('engine', 0.0)]
+    assert processor.activity.present() is None
 
 
 def test_calibration_alone_needs_no_engine_call(processor, pipeline, cameras, filled):

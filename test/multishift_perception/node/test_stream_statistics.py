@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from multishift_perception.node.activity import Stage
 from multishift_perception.node.recent import WINDOW_S
 from multishift_perception.node.stream_statistics import StreamStatistics
 
@@ -38,7 +39,9 @@ def test_rates_and_percentiles_are_of_the_window(statistics, clock):
         clock.now += 0.1
         statistics.receive()
         if i % 2:
-            statistics.process(received_at=clock.now - i / 1000, from_stamp=0.02)
+            statistics.process(
+                received_at=clock.now - i / 1000, from_stamp=0.02, stages={Stage.ENGINE: 0.007}
+            )
     report = statistics.report()
     assert report.received == 100
     assert report.processed == 50
@@ -47,10 +50,12 @@ def test_rates_and_percentiles_are_of_the_window(statistics, clock):
     assert report.from_receipt.p50 == pytest.approx(75, abs=2)
     assert report.from_receipt.p99 == pytest.approx(99, abs=1)
     assert report.from_stamp.p50 == pytest.approx(20)
+    assert report.stages[Stage.ENGINE].p95 == pytest.approx(7)
+    assert report.stages[Stage.DECODE].p50 is None
 
 
 def test_an_unbelievable_stamp_gives_no_latency(statistics, clock):
-    statistics.process(received_at=clock.now - 0.01, from_stamp=None)
+    statistics.process(received_at=clock.now - 0.01, from_stamp=None, stages={})
     assert statistics.report().from_stamp.p50 is None
     assert statistics.report().from_receipt.p50 == pytest.approx(10)
 
@@ -63,6 +68,13 @@ def test_drops_are_counted_by_cause_for_ever_and_recently(statistics, clock):
     report = statistics.report()
     assert report.dropped == {'stale': 2, 'broken': 1}
     assert report.recent_dropped == {'stale': 1, 'broken': 1}
+
+
+def test_losses_are_counted_for_ever_and_recently(statistics, clock):
+    statistics.lose(3)
+    clock.now += WINDOW_S + 1
+    statistics.lose(2)
+    assert (statistics.report().lost, statistics.report().recent_lost) == (5, 2)
 
 
 def test_silence_counts_from_the_subscription_then_from_the_last_frame(statistics, clock):

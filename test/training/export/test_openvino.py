@@ -214,7 +214,7 @@ def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: st
     accepted = []
     for precision in BOUNDS:
         try:
-            probe.prove(Wrong(probe, share), CALIBRATION, Path('x.xml'), precision)
+            probe.prove(Wrong(probe, share), CALIBRATION, Path('x.xml'), precision, [1])
         except MultishiftError as error:
             assert 'of the labels agree' in str(error) and '\n' not in str(error)
         else:

@@ -70,7 +70,6 @@ def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> Non
             create('deeplabv3plus_compact'),
             Frames(ValidationSet(images), '3 frames'),
             workers=workers,
-            batch=1,
             plan=Plan(['torch']),
             origin=Origin('deeplabv3plus_compact', 'none', {}),
         )

@@ -53,9 +53,12 @@ _OPTIONS = (
     click.option('--force', is_flag=True, help='Replace the file of --onnx.'),
     click.option(
         '--batch',
+        'batches',
         type=click.IntRange(min=1),
-        default=1,
-        help='Frames per engine call.',
+        multiple=True,
+        default=(1,),
+        help='Frames per engine call; may be given several times, such as 1, 2 and 4: the node '
+        'calls the largest that the frames at hand fill.',
     ),
     click.option(
         '--score',

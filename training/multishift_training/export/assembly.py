@@ -70,7 +70,6 @@ def assemble(
     frames: Frames,
     *,
     workers: int,
-    batch: int,
     plan: Plan,
     origin: Origin,
 ) -> Manifest:
@@ -81,14 +80,13 @@ def assemble(
         model: the network; it is put into evaluation mode.
         frames: what to calibrate on, with a progress bar.
         workers: processes that read them.
-        batch: frames per engine call.
         plan: what to build; it has been checked.
         origin: where the network comes from.
 
     Raises:
         MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
     """
-    images = frames.images
+    images, batch = frames.images, plan.least
     known, novel = pooled_scores(model, validation_loader(images, workers=workers))
     calibration = fit_calibration(known, novel, dataset=frames.words)
     if frames.caveat:

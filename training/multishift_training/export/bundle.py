@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 import gc
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,7 +67,8 @@ def export_bundle(
         out: directory to write; an old bundle there is replaced as a whole at the end.
         graph: the deploy graph, with ``calibration`` inside.
         calibration: what the manifest says of the calibration.
-        probes: RGB frames ``uint8 [K,N,H,W,3]``, whose N, H and W the engine is built for.
+        probes: RGB frames ``uint8 [K,N,H,W,3]``, of the engine's H and W, N the fewest
+            frames of a call.
         targets: which artifacts to build, or all there is to say of it.
         samples: frames ``uint8 [N,H,W,3]`` each, to quantise with; for int8.
         model: name of the network.
@@ -78,9 +80,11 @@ def export_bundle(
         MultishiftError: this machine cannot build what is wanted, or an artifact differs from the
             eager graph by too much; nothing is written.
     """
-    plan = targets if isinstance(targets, Plan) else Plan(targets)
-    check_plan(plan)
     _, batch, height, width, _ = probes.shape
+    plan = targets if isinstance(targets, Plan) else Plan(targets, batches=(batch,))
+    check_plan(plan)
+    if plan.least != batch:
+        raise ValueError(f'probes are calls of {batch} frames, the least call has {plan.least}')
     probe = ProbeSet.of(probes, _expected(graph, probes))
     remove_leftovers(out)
     with replacing(out) as fresh:
@@ -120,7 +124,8 @@ def _write(
     samples: Sequence[NDArray[np.uint8]],
 ) -> Iterator[Written]:
     """Write the files of each target."""
-    network = Network(export_program(graph, frames), frames, samples)
+    export = partial(export_program, graph)
+    network = Network(export(frames), frames, samples, export)
     if plan.onnx is not None:
         write_bytes(plan.onnx, to_onnx(network.typed('fp32')))
     for name in chosen(plan):
@@ -133,6 +138,7 @@ def _proven(written: Written, probe: ProbeSet, calibration: Calibration, out: Pa
         backend=written.backend,
         file=written.file.name,
         sha256=sha256(written.file),
+        batches=list(written.batches or (probe.frames.shape[1],)),
         companions={path.name: sha256(path) for path in written.companions},
         precision=written.precision,
         needs=dict(written.needs),
@@ -157,6 +163,7 @@ def _parity(
             calibration,
             out / written.file.name,
             written.precision,
+            written.batches or (probe.frames.shape[1],),
             mend=_TOO_COARSE if written.precision in _ROUNDED else _OTHER_TARGET,
         ).parity
 

@@ -46,7 +46,7 @@ def build(
     capabilities: Sequence[str] = (),
     onnx: Path | None = None,
     force: bool = False,
-    batch: int = 1,
+    batches: Sequence[int] = (1,),
     score: str = UNCERTAINTY,
     fit: Path | None = None,
     data: Path = Path(),
@@ -65,7 +65,7 @@ def build(
         capabilities: compute capabilities that ``tensorrt-rtx`` builds for, such as ``8.9``.
         onnx: file for the network as ONNX too, in float32; none if None.
         force: replace that file.
-        batch: frames per engine call.
+        batches: how many frames engine calls may have; the node makes the largest it can fill.
         score: name of the score that the engine gives, of ``SCORES``.
         fit: YAML file that describes labelled images to fit the score on, where it is fitted.
         data: folder that relative data paths start from.
@@ -86,7 +86,7 @@ def build(
         >>> [artifact.file for artifact in manifest.artifacts]  # doctest: +SKIP
         ['openvino.xml']
     """
-    plan = Plan(targets, precision, capabilities, onnx)
+    plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
     _check_places(out, plan, checkpoint, force=force)
     run, _, configuration, metrics = check_checkpoint(checkpoint, data)
@@ -111,7 +111,6 @@ def build(
         rescored(model, score, fit_on, workers=run.workers),
         Frames(images, f'{len(images)} validation frames ({run.val.model_dump_json()})'),
         workers=run.workers,
-        batch=batch,
         plan=plan,
         origin=Origin(
             model=run.model,
@@ -138,7 +137,7 @@ def build_published(
     capabilities: Sequence[str] = (),
     onnx: Path | None = None,
     force: bool = False,
-    batch: int = 1,
+    batches: Sequence[int] = (1,),
     score: str = UNCERTAINTY,
     fit: Path | None = None,
     data: Path = Path(),
@@ -158,7 +157,7 @@ def build_published(
         capabilities: see `build`.
         onnx: see `build`.
         force: see `build`.
-        batch: see `build`.
+        batches: see `build`.
         score: see `build`.
         fit: see `build`.
         data: see `build`.
@@ -170,7 +169,7 @@ def build_published(
     Raises:
         MultishiftError: as for `build`, or the weights do not fit the network.
     """
-    plan = Plan(targets, precision, capabilities, onnx)
+    plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
     _check_places(out, plan, file, force=force)
     source = _one_data_set(calibrate) if calibrate else _sample_drive(size)
@@ -199,7 +198,6 @@ def build_published(
             rescored(network, score, fit_on, workers=0),
             frames,
             workers=0,
-            batch=batch,
             plan=plan,
             origin=Origin(
                 model, 'imported', _provenance(file, model, size, calibrate, report, scoring)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
@@ -28,12 +29,22 @@ class Network:
         program: ExportedProgram,
         frames: Tensor,
         samples: Sequence[NDArray[np.uint8]] = (),
+        export: Callable[[Tensor], ExportedProgram] | None = None,
     ) -> None:
-        """Keep what is given."""
+        """Keep what is given; ``export`` makes the program for other frames."""
         self.program = program
         self.frames = frames
         self.samples = samples
+        self._export = export
         self._typed: dict[Precision, ExportedProgram] = {}
+
+    def of(self, batch: int) -> Network:
+        """Return the same network for calls of so many frames."""
+        if batch == len(self.frames):
+            return self
+        assert self._export is not None, 'given wherever a plan has several sizes'
+        frames = self.frames[torch.arange(batch) % len(self.frames)]
+        return Network(self._export(frames), frames, export=self._export)
 
     def typed(self, precision: Precision) -> ExportedProgram:
         """Return the program with the types that an engine of a precision computes in.

@@ -76,6 +76,24 @@ def speed_up_upsampling(model: ov.Model) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def leave_batch_open(model: ov.Model) -> None:
+    """Let a model take calls of other sizes, in place: no shape in it names the batch any more.
+
+    Args:
+        model: of fixed shapes, the batch first in its input.
+    """
+    batch = model.input(0).shape[0]
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != 'Reshape':
+            continue
+        before, after = node.input_value(0).get_shape(), node.output(0).get_shape()
+        if before and after and before[0] == after[0] == batch:
+            # Zero stands for what the input has there.
+            shape = ops.constant(np.array([0, *after[1:]], np.int64))
+            node.output(0).replace(ops.reshape(node.input_value(0), shape, True).output(0))
+    model.validate_nodes_and_infer_types()
+
+
 def _is_plain_bilinear(node: ov.Node) -> bool:
     options = node.get_attributes()
     before, after = node.input_value(0).get_shape(), node.output(0).get_shape()

@@ -22,6 +22,7 @@ class Plan:
         precision: of those for TensorRT, or ``int8`` for OpenVINO; else that computes in float32,
             as PyTorch does.
         capabilities: compute capabilities that ``tensorrt-rtx`` builds for, such as ``8.9``.
+        batches: how many frames engine calls may have. An artifact may serve several of them.
         onnx: where to write the network as ONNX too, in float32; nowhere when left out.
     """
 
@@ -29,3 +30,14 @@ class Plan:
     precision: Precision = 'fp16'
     capabilities: Sequence[str] = ()
     onnx: Path | None = None
+    batches: Sequence[int] = (1,)
+
+    @property
+    def least(self) -> int:
+        """The fewest frames of a call, which the program is exported for."""
+        return min(self.batches)
+
+    @property
+    def ascending(self) -> tuple[int, ...]:
+        """The sizes of calls, each once."""
+        return tuple(sorted(set(self.batches)))

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from multishift_perception.engine import TensorRtNeeds
-from multishift_training.export.plan import Precision
+from multishift_training.export.plan import Plan, Precision
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Written:
         device: where this machine can run it, as PyTorch writes it (``cpu``, ``cuda:0``); None
             where it is for another machine.
         companions: further files that it consists of.
+        batches: how many frames its calls may take; those that it was written with where it says
+            nothing.
         tensorrt: what the machine must have, to be compared; of TensorRT engines alone.
     """
 
@@ -32,4 +34,10 @@ class Written:
     needs: Mapping[str, str]
     device: str | None
     companions: tuple[Path, ...] = ()
+    batches: Sequence[int] = ()
     tensorrt: TensorRtNeeds | None = None
+
+
+def batch_suffix(batch: int, plan: Plan) -> str:
+    """Return what a file's name says of its batch size: nothing where a plan has one alone."""
+    return f'-batch{batch}' if len(plan.ascending) > 1 else ''

@@ -124,6 +124,11 @@ def check_plan(plan: Plan) -> None:
             '--target tensorrt-rtx and --compute-capability go together: name the GPU of the '
             'vehicle, for example --target tensorrt-rtx --compute-capability 8.9'
         )
+    if odd := [n for n in plan.ascending if n % plan.least]:
+        raise MultishiftError(
+            f'--batch {odd[0]} is no multiple of the least, {plan.least}: add --batch 1, or build '
+            'a bundle for each'
+        )
     if plan.precision == 'int8':
         _check_int8(plan)
     for name in names:

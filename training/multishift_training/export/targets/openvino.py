@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 import openvino as ov
 
-from multishift_training.export.openvino_graph import speed_up_upsampling
+from multishift_perception.errors import MultishiftError, one_line
+from multishift_training.export.openvino_graph import leave_batch_open, speed_up_upsampling
 from multishift_training.export.plan import Plan
 from multishift_training.export.quantize import check_quantization, quantized, too_coarse
 from multishift_training.export.quiet import quiet_copies
@@ -47,6 +48,9 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
     else:
         speed_up_upsampling(model)
     store_exactly(model, coarse(model, [network.frames.numpy()], 16))
+    if len(plan.ascending) > 1:
+        leave_batch_open(model)
+        _check_batches(model, plan.ascending)
     _save(model, file)
     yield Written(
         backend='openvino',
@@ -55,7 +59,21 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
         precision='int8' if plan.precision == 'int8' else 'fp32',
         needs={'device': 'any CPU', 'openvino': f'>= {version("openvino").rsplit(".", 1)[0]}'},
         device='cpu',
+        batches=plan.ascending,
     )
+
+
+def _check_batches(model: ov.Model, batches: Sequence[int]) -> None:
+    """Raise MultishiftError where a model cannot be given calls of each size when it is loaded."""
+    frame = list(model.input(0).shape)[1:]
+    for batch in batches:
+        try:
+            model.clone().reshape([batch, *frame])
+        except RuntimeError as error:
+            raise MultishiftError(
+                f'OpenVINO cannot call this network with {batch} frames beside {batches[0]} '
+                f'({one_line(error)[:200]}): build a bundle for each, with one --batch'
+            ) from None
 
 
 def _in_bytes(model: ov.Model, samples: Sequence[NDArray[np.uint8]]) -> ov.Model:

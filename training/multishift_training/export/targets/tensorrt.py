@@ -23,7 +23,7 @@ from multishift_training.export.missing import require
 from multishift_training.export.network import Network
 from multishift_training.export.plan import Plan
 from multishift_training.export.quiet import quiet_copies
-from multishift_training.export.written import Written
+from multishift_training.export.written import Written, batch_suffix
 
 _DEVICE = torch.device('cuda', 0)
 
@@ -43,7 +43,7 @@ def check(plan: Plan) -> None:
 
 
 def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
-    """Write an engine for this machine's first GPU, with the types of the plan's precision.
+    """Write an engine of each batch size for this machine's first GPU, in the plan's precision.
 
     Raises:
         MultishiftError: the library cannot build all of the network; with the operators at fault.
@@ -51,24 +51,27 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
     gpu = find_gpu(_DEVICE.index)
     version = '.'.join(_tensorrt().__version__.split('.')[:3])
     capability = gpu.compute_capability.replace('.', '')
-    file = folder / f'tensorrt-sm{capability}.engine'
     cache = _cache_folder() / f'timing-{version}-sm{capability}.bin'
     cache.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(_build(network.typed(plan.precision), network.frames, cache))
-    yield Written(
-        backend='tensorrt',
-        file=file,
-        precision=plan.precision,
-        needs={'device': gpu.name, 'library': f'TensorRT {version}'},
-        device=str(_DEVICE),
-        tensorrt=TensorRtNeeds(
-            flavour='tensorrt',
-            version=version,
-            compute_capability=gpu.compute_capability,
-            platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
-            gpu=gpu.name,
-        ),
-    )
+    for batch in plan.ascending:
+        sized = network.of(batch)
+        file = folder / f'tensorrt-sm{capability}{batch_suffix(batch, plan)}.engine'
+        file.write_bytes(_build(sized.typed(plan.precision), sized.frames, cache))
+        yield Written(
+            backend='tensorrt',
+            file=file,
+            precision=plan.precision,
+            needs={'device': gpu.name, 'library': f'TensorRT {version}'},
+            device=str(_DEVICE),
+            batches=(batch,),
+            tensorrt=TensorRtNeeds(
+                flavour='tensorrt',
+                version=version,
+                compute_capability=gpu.compute_capability,
+                platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
+                gpu=gpu.name,
+            ),
+        )
 
 
 def _build(program: ExportedProgram, frames: Tensor, timing_cache: Path) -> bytes:

@@ -16,7 +16,7 @@ from multishift_training.export.network import Network
 from multishift_training.export.onnx_kind import check_onnx
 from multishift_training.export.plan import Plan
 from multishift_training.export.to_onnx import to_onnx
-from multishift_training.export.written import Written
+from multishift_training.export.written import Written, batch_suffix
 
 _NAME = 'TensorRT for RTX'
 _BF16_SINCE = 8.0
@@ -43,23 +43,26 @@ def check(plan: Plan) -> None:
 
 
 def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
-    """Write one engine for each compute capability, with the types of the plan's precision.
+    """Write an engine for each compute capability and batch size, in the plan's precision.
 
     The GPU that one is for may be anywhere: `multishift engine verify` proves it there.
 
     Raises:
         MultishiftError: the library cannot build the network; with the operators at fault.
     """
-    yield from build_engines(to_onnx(network.typed(plan.precision)), plan, folder)
+    for batch in plan.ascending:
+        onnx = to_onnx(network.of(batch).typed(plan.precision))
+        yield from build_engines(onnx, batch, plan, folder)
 
 
-def build_engines(onnx: bytes, plan: Plan, folder: Path) -> Iterator[Written]:
-    """Do what `write` does, from an ONNX model with the types that engines shall compute in."""
+def build_engines(onnx: bytes, batch: int, plan: Plan, folder: Path) -> Iterator[Written]:
+    """Do what `write` does for one batch size, from an ONNX model in the engines' types."""
     trt = _library()
     version = '.'.join(trt.__version__.split('.')[:3])
     builder = _Builder(trt, onnx)
     for capability in dict.fromkeys(plan.capabilities):
-        file = folder / f'tensorrt-rtx-sm{capability.replace(".", "")}.engine'
+        suffix = f'{capability.replace(".", "")}{batch_suffix(batch, plan)}'
+        file = folder / f'tensorrt-rtx-sm{suffix}.engine'
         file.write_bytes(builder.build(capability))
         yield Written(
             backend='tensorrt',
@@ -70,6 +73,7 @@ def build_engines(onnx: bytes, plan: Plan, folder: Path) -> Iterator[Written]:
                 'library': f'{_NAME} {version}',
             },
             device=None,
+            batches=(batch,),
             tensorrt=TensorRtNeeds(
                 flavour='tensorrt_rtx',
                 version=version,

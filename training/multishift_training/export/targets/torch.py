@@ -35,4 +35,5 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
         precision='fp32',
         needs={'device': 'any CPU or GPU', 'torch': f'>= {version("torch").split("+")[0]}'},
         device='cpu',
+        batches=plan.ascending,
     )
