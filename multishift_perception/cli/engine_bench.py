@@ -16,8 +16,8 @@ from multishift_perception.cli.options import backends_option, device_option, js
 from multishift_perception.cli.verbosity import notice
 from multishift_perception.engine import EMBEDDED_BUNDLE, Manifest, read_manifest
 from multishift_perception.engine.gpu import find_gpu
-from multishift_perception.engine.selection import choose
-from multishift_perception.engine.timing import Timing, measure
+from multishift_perception.engine.selection import all_sizes, choose
+from multishift_perception.engine.timing import Candidate, Timing, measure
 from multishift_perception.errors import MultishiftError
 from multishift_perception.report.text import align_columns
 
@@ -47,8 +47,8 @@ def command(
 
     Each engine has a process of its own; they are called in turn, in rounds, so that what slows
     the machine slows all of them. "times torch" compares with the same bundle's `torch` backend,
-    round by round: median, and least and most of the rounds. Batch sizes are fixed per bundle:
-    give several bundles to compare them. MB is the most memory of the process.
+    round by round: median, and least and most of the rounds. A bundle of several batch sizes has
+    a row for each. MB is the most memory of the process.
     """
     chosen = [e for b in bundles or (EMBEDDED_BUNDLE,) for e in _engines(b, backends, device)]
     timings = measure(chosen, seconds=seconds, device=device)
@@ -63,24 +63,28 @@ def command(
         click.echo(line)
 
 
-def _engines(bundle: Path, backends: Sequence[str], device: int) -> Iterator[tuple[Path, str]]:
-    """Yield a bundle with the backends asked for, or with all that run here."""
+def _engines(bundle: Path, backends: Sequence[str], device: int) -> Iterator[Candidate]:
+    """Yield each batch size of the backends asked for, or of all that run here."""
     manifest = read_manifest(bundle)
     for backend in backends or dict.fromkeys(a.backend for a in manifest.artifacts):
         try:
-            choose(bundle, manifest, backend, device)
+            choice = choose(bundle, manifest, backend, device)
         except MultishiftError as error:
             if backends:
                 raise
             notice(f'left out: {error}')
         else:
-            yield bundle, backend
+            for batch in all_sizes(manifest, choice, device):
+                yield Candidate(bundle, backend, batch)
 
 
 def _facts(timing: Timing, timings: Sequence[Timing], device: int) -> dict[str, Any]:
     artifact = timing.choice.artifact
     torch_ones = [
-        t for t in timings if t.bundle == timing.bundle and t.choice.artifact.backend == 'torch'
+        t
+        for t in timings
+        if (t.bundle, t.batch) == (timing.bundle, timing.batch)
+        and t.choice.artifact.backend == 'torch'
     ]
     ratios = timing.ratios(torch_ones[0]) if torch_ones else []
     return {
@@ -113,6 +117,7 @@ def _roofline(timing: Timing, device: int) -> dict[str, Any] | None:
     from multishift_perception.engine.roofline import peak_of, work_of
 
     work = work_of(timing.bundle / program.file, manifest.input)
+    work = work.times(timing.batch // manifest.input.batch)
     precision, seconds = timing.choice.artifact.precision, timing.percentile(50)
     name = None if timing.choice.device == 'cpu' else find_gpu(device).name
     peak = peak_of(name) if name else None

@@ -77,10 +77,12 @@ def _fit(artifact: Artifact, device: int) -> dict[str, str]:
 
 def _rows(manifest: Manifest, facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     shape, calibration = manifest.input, manifest.calibration
+    sizes = {batch for a in manifest.artifacts for batch in manifest.batches(a)}
+    batches = ', '.join(map(str, sorted(sizes)))
     yield 'bundle', f'{facts["bundle"]} ({facts["bytes"] / 1e6:.1f} MB)'
     yield 'digest', facts['digest']
     yield 'model', f'{manifest.model}, training: {manifest.method}'
-    yield 'input', f'{shape.batch} x {shape.height} x {shape.width} RGB bytes'
+    yield 'input', f'{batches} x {shape.height} x {shape.width} RGB bytes'
     classes = ', '.join(c.name for c in manifest.classes)
     lines = textwrap.wrap(f'{len(manifest.classes)}: {classes}', _WIDTH - 15)
     yield from zip(('classes', *[''] * len(lines)), lines, strict=False)

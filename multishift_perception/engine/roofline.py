@@ -31,6 +31,10 @@ class Work(NamedTuple):
     weights: int
     frame_bytes: int
 
+    def times(self, calls: int) -> Work:
+        """Return the work of several calls, whose weights are read once."""
+        return Work(self.flops * calls, self.weights, self.frame_bytes * calls)
+
     def bytes_moved(self, precision: str) -> int:
         """Return input, output and weights, each once: intermediate results may stay on chip."""
         return self.frame_bytes + self.weights * _BYTES_OF[precision]

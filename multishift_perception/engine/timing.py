@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 import re
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,14 @@ from multishift_perception.progress import track
 
 # Between them the engines take turns, so that a machine that slows down slows all of them.
 _ROUNDS = 10
+
+
+class Candidate(NamedTuple):
+    """What to measure: a bundle's backend, and frames per call; None for the fewest it takes."""
+
+    bundle: Path
+    backend: str
+    batch: int | None = None
 
 
 @dataclass
@@ -69,13 +77,11 @@ class Timing:
         ]
 
 
-def measure(
-    engines: Sequence[tuple[Path, str]], *, seconds: float, device: int = 0
-) -> list[Timing]:
+def measure(engines: Sequence[Candidate], *, seconds: float, device: int = 0) -> list[Timing]:
     """Call engines in turn on their probe frames.
 
     Args:
-        engines: bundle and backend of each.
+        engines: what to call.
         seconds: how long each is called, in all.
         device: index of the GPU.
 
@@ -85,7 +91,7 @@ def measure(
     with ExitStack() as stack:
         # One after the other: loading takes all cores, and GPU memory is told by difference.
         loading = track(engines, 'load', unit='engine', leave=False)
-        running = [stack.enter_context(_worker(b, name, device)) for b, name in loading]
+        running = [stack.enter_context(_worker(candidate, device)) for candidate in loading]
         timings = [timing for _, timing in running]
         counts = [_calls_for(connection, seconds / _ROUNDS) for connection, _ in running]
         for _ in track(range(_ROUNDS), 'measure', unit='round', leave=False):
@@ -118,10 +124,10 @@ def _answer(connection: Connection) -> Any:
 
 
 @contextmanager
-def _worker(bundle: Path, backend: str, device: int) -> Iterator[tuple[Connection, Timing]]:
+def _worker(candidate: Candidate, device: int) -> Iterator[tuple[Connection, Timing]]:
     """Load an engine in a new process."""
     connection, theirs = multiprocessing.Pipe()
-    process = WorkerProcess(target=_serve, args=(theirs, bundle, backend, device), daemon=True)
+    process = WorkerProcess(target=_serve, args=(theirs, candidate, device), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -134,8 +140,9 @@ def _worker(bundle: Path, backend: str, device: int) -> Iterator[tuple[Connectio
         process.join()
 
 
-def _serve(connection: Connection, bundle: Path, backend: str, device: int) -> None:
+def _serve(connection: Connection, candidate: Candidate, device: int) -> None:
     """Load an engine, then answer every number of calls with their seconds, 0 with the memory."""
+    bundle, backend, batch = candidate
     try:
         manifest = read_manifest(bundle)
         choice = choose(bundle, manifest, backend, device)
@@ -146,8 +153,9 @@ def _serve(connection: Connection, bundle: Path, backend: str, device: int) -> N
         return
     after = _free_gpu_memory(choice.device)
     taken = None if before is None or after is None else before - after
-    connection.send(Timing(bundle, choice, engine.input_shape[0], gpu_memory=taken))
-    frames = ProbeSet.load(bundle / manifest.probe.file).frames[0]
+    batch = batch or engine.batches[0]
+    connection.send(Timing(bundle, choice, batch, gpu_memory=taken))
+    frames = ProbeSet.load(bundle / manifest.probe.file).in_calls_of(batch).frames[0]
     with engine:
         # The other side closes the connection when it is done.
         while (count := _next(connection)) is not None:

@@ -142,14 +142,16 @@ NODE_SPECS = (
     Spec(
         'max_frame_age_ms',
         200,
-        'Frames older than this, by header stamp, are dropped (milliseconds; 0: no limit).',
+        'Frames older than this, by header stamp, are dropped, before their engine call or after '
+        'it (milliseconds; 0: no limit).',
         Change.ANY_TIME,
         high=3_600_000,
     ),
     Spec(
         'max_batch_wait_ms',
         0,
-        'How long to wait for frames of other cameras before an engine call (milliseconds).',
+        'How long to wait for other cameras whose next frame is due by then, where one engine call '
+        'takes several frames (milliseconds).',
         Change.ANY_TIME,
         high=1000,
     ),

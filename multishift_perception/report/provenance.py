@@ -12,13 +12,14 @@ from multishift_perception.engine import Engine
 
 def provenance(engine: Engine) -> dict[str, str]:
     """Return what names an engine and the software that ran it, for a report."""
-    batch, height, width = engine.input_shape
+    _, height, width = engine.input_shape
+    batches = ', '.join(map(str, engine.batches))
     return {
         'engine bundle': engine.name,
         'manifest SHA-256': engine.digest,
         'model': f'{engine.manifest.model}, training: {engine.manifest.method}',
         'backend': engine.backend,
-        'input': f'{batch} x {height} x {width}',
+        'input': f'{batches} x {height} x {width}',
         **software(),
     }
 

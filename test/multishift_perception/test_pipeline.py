@@ -89,6 +89,16 @@ def test_incomplete_batch(tiny_bundle_of_two: Path) -> None:
     assert np.array_equal(outputs[0].anomaly, outputs[2].anomaly)
 
 
+def test_no_frame_is_made_up_where_a_smaller_call_fits(tiny_bundle_of_sizes: Path) -> None:
+    calls: list[int] = []
+    with Engine.load(tiny_bundle_of_sizes) as engine:
+        infer = engine.infer
+        engine.infer = lambda frames: calls.append(len(frames)) or infer(frames)  # type: ignore[method-assign]
+        outputs = Pipeline(engine).run([halves(64, 96)] * 7)
+    assert calls == [4, 2, 1]
+    assert len(outputs) == 7
+
+
 def test_unit_scale_has_the_operating_point_in_the_middle() -> None:
     unit = score_unit(np.array([0, 64, 128, 255], np.uint8))
     assert unit.dtype == np.float32

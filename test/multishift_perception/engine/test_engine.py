@@ -73,6 +73,82 @@ class TestEveryBackend:
         Engine.load(bundle, backend=backend).close()
 
 
+@pytest.mark.parametrize('backend', ['openvino', 'torch'])
+class TestSeveralBatchSizes:
+    def test_calls_of_each_size_compute_the_same(
+        self, tiny_bundle_of_sizes: Path, backend: str
+    ) -> None:
+        rng = np.random.default_rng(3)
+        frames = rng.integers(0, 256, (4, 64, 96, 3), np.uint8)
+        with Engine.load(tiny_bundle_of_sizes, backend=backend) as engine:
+            assert engine.batches == (1, 2, 4)
+            assert engine.input_shape == (4, 64, 96)
+            whole = engine.infer(frames)
+            for batch in (1, 2):
+                parts = [engine.infer(frames[i : i + batch]) for i in range(0, 4, batch)]
+                for name in ('label', 'anomaly'):
+                    joined = np.concatenate([getattr(part, name) for part in parts])
+                    np.testing.assert_array_equal(joined, getattr(whole, name))
+
+    def test_another_size_is_refused(self, tiny_bundle_of_sizes: Path, backend: str) -> None:
+        with (
+            Engine.load(tiny_bundle_of_sizes, backend=backend) as engine,
+            pytest.raises(ValueError, match=r'\(1 or 2 or 4, 64, 96, 3\)'),
+        ):
+            engine.infer(np.zeros((3, 64, 96, 3), np.uint8))
+
+    def test_every_size_is_proven(
+        self, tiny_bundle_of_sizes: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A backend that is wrong in calls of four alone."""
+        from multishift_perception.engine.openvino_backend import OpenVinoBackend
+        from multishift_perception.engine.torch_backend import TorchBackend
+
+        kind = {'openvino': OpenVinoBackend, 'torch': TorchBackend}[backend]
+        run = kind.run
+
+        def wrong(self, frames):
+            return run(self, frames[::-1].copy() if len(frames) == 4 else frames)
+
+        monkeypatch.setattr(kind, 'run', wrong)
+        with pytest.raises(MultishiftError, match='does not compute what was trained'):
+            Engine.load(tiny_bundle_of_sizes, backend=backend)
+
+
+@pytest.mark.parametrize(
+    ('batches', 'sizes'),
+    [((1,), [1, 1, 1, 1, 1]), ((1, 2, 4), [1, 2, 2, 4, 4]), ((2,), [2, 2, 2, 2, 2])],
+)
+def test_a_call_has_as_many_frames_as_fill_it(batches, sizes, tiny_bundle: Path) -> None:
+    with Engine.load(tiny_bundle) as engine:
+        engine.batches = batches
+        assert [engine.call_size(waiting) for waiting in (1, 2, 3, 4, 5)] == sizes
+
+
+def test_a_manifest_that_says_nothing_of_sizes_has_one(bundle: Path) -> None:
+    """As those that were built before bundles had several."""
+    edit(bundle, lambda manifest: [a.pop('batches') for a in manifest['artifacts']])
+    with Engine.load(bundle) as engine:
+        assert engine.batches == (1,)
+
+
+def test_whoever_measures_calls_is_around_each(tiny_bundle: Path) -> None:
+    from contextlib import contextmanager
+
+    calls: list[str] = []
+
+    @contextmanager
+    def measured():
+        calls.append('begin')
+        yield
+        calls.append('end')
+
+    with Engine.load(tiny_bundle) as engine:
+        engine.around_call = measured
+        engine.infer(frame((0, 0, 0)))
+    assert calls == ['begin', 'end']
+
+
 def test_auto_says_what_it_took(tiny_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), Engine.load(tiny_bundle) as engine:
         assert engine.backend == 'openvino'

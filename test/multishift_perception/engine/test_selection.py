@@ -15,7 +15,7 @@ import torch
 from multishift_perception.engine import selection
 from multishift_perception.engine.gpu import Gpu
 from multishift_perception.engine.manifest import Artifact, Manifest, TensorRtNeeds, read_manifest
-from multishift_perception.engine.selection import choose, place
+from multishift_perception.engine.selection import all_sizes, choose, place
 from multishift_perception.errors import MultishiftError
 
 HOST = f'{sys.platform}_{platform.machine()}'
@@ -89,6 +89,27 @@ def test_of_several_engines_the_fitting_one(manifest: Manifest, gpu: None) -> No
     engines = artifact(compute_capability='7.5'), artifact(), artifact(compute_capability='9.0')
     choice = choose(BUNDLE, with_(manifest, *engines), 'tensorrt')
     assert choice.artifact.file == 'tensorrt-sm89.engine'
+
+
+def test_engines_of_other_batch_sizes_go_with_the_chosen_one(
+    manifest: Manifest, gpu: None
+) -> None:
+    def sized(batch: int, **changes: object) -> Artifact:
+        return artifact().model_copy(
+            update={'batches': [batch], 'file': f'batch{batch}.engine', **changes}
+        )
+
+    misfit = artifact(compute_capability='7.5').model_copy(update={'batches': [16]})
+    engines = sized(1), sized(4), misfit, sized(2), sized(8, precision='bf16')
+    full = with_(manifest, *engines)
+    choice = choose(BUNDLE, full, 'tensorrt')
+    found = all_sizes(full, choice)
+    assert {batch: sized.artifact.file for batch, sized in found.items()} == {
+        1: 'batch1.engine',
+        2: 'batch2.engine',
+        4: 'batch4.engine',
+    }
+    assert [*found] == [1, 2, 4]
 
 
 def test_torch_on_the_cpu_where_asked_for_without_gpu(manifest: Manifest) -> None:

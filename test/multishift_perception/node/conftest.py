@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import importlib.util
 import os
 from pathlib import Path
@@ -42,10 +42,11 @@ TIMEOUT_S = 20.0
 class NodeProcess:
     """The node, started as users start it."""
 
-    def __init__(self, arguments: list[str], log: Path) -> None:
+    def __init__(self, arguments: list[str], log: Path, program: Path | None) -> None:
         self._log = log
         self._file = log.open('w')
-        command = [sys.executable, '-m', 'multishift_perception.node.main', '--ros-args']
+        started = [str(program)] if program else ['-m', 'multishift_perception.node.main']
+        command = [sys.executable, *started, '--ros-args']
         self.process = subprocess.Popen(
             [*command, *arguments],
             env={
@@ -147,8 +148,8 @@ class Peer:
 
         return self.spin_until(answered)
 
-    def call(self, kind: Any, service: str, request: Any) -> Any:
-        client = self.node.create_client(kind, f'{NAME}/{service}')
+    def call(self, kind: Any, service: str, request: Any, node: str = NAME) -> Any:
+        client = self.node.create_client(kind, f'{node}/{service}')
         try:
             self.spin_until(client.service_is_ready)
             future = client.call_async(request)
@@ -170,12 +171,14 @@ class Peer:
     def state(self) -> str:
         return str(self.call(GetState, 'get_state', GetState.Request()).current_state.label)
 
-    def status(self, part: str, holds: Callable[[Any, dict[str, str]], bool]) -> Any:
+    def status(
+        self, part: str, holds: Callable[[Any, dict[str, str]], bool], node: str = NAME
+    ) -> Any:
         """Wait for a diagnostic status of which ``holds`` is true."""
         seen: list[Any] = []
 
         def found() -> Any:
-            status = self.statuses.get(f'{NAME[1:]}: {part}')
+            status = self.statuses.get(f'{node[1:]}: {part}')
             if status is None:
                 return None
             seen[:] = [status]
@@ -202,6 +205,9 @@ class Inbox:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._peer.node.destroy_subscription(self._subscription)
 
 
@@ -236,10 +242,14 @@ def this_host_only() -> Iterator[None]:
 
 @pytest.fixture(scope='session')
 def start_node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NodeProcess]:
-    def start(**parameters: Any) -> NodeProcess:
-        arguments = [f'{name}:={value}' for name, value in parameters.items()]
+    def start(
+        program: Path | None = None, remaps: Sequence[str] = (), **parameters: Any
+    ) -> NodeProcess:
+        """Start the node; ``program`` runs its ``main`` with something changed."""
+        arguments = [('-p', f'{name}:={value}') for name, value in parameters.items()]
+        arguments += [('-r', remap) for remap in remaps]
         log = tmp_path_factory.mktemp('node') / 'log.txt'
-        return NodeProcess([word for a in arguments for word in ('-p', a)], log)
+        return NodeProcess([word for pair in arguments for word in pair], log, program)
 
     return start
 

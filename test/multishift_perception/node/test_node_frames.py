@@ -281,7 +281,8 @@ def test_diagnostics_of_a_healthy_camera_and_engine(peer, filled, tiny_bundle):
     assert values['bundle'] == tiny_bundle.name
     assert len(values['sha256']) == 64
     assert values['backend'] == 'openvino'
-    assert float(values['batch size']) == 1
+    assert float(values['frames per call']) == 1
+    assert int(values['calls']) > 0
 
 
 def test_a_topic_without_publisher_is_a_warning_that_names_others(peer):

@@ -23,8 +23,13 @@ from multishift_training import models
 from multishift_training.export import Plan, check_plan, export_bundle
 from multishift_training.export import bundle as exported
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.export.openvino_graph import after_last_product, speed_up_upsampling
+from multishift_training.export.openvino_graph import (
+    after_last_product,
+    leave_batch_open,
+    speed_up_upsampling,
+)
 from multishift_training.export.quantize import quantized
+from multishift_training.export.targets.openvino import _check_batches
 from multishift_training.export.written import Written
 
 CLASSES = 5
@@ -63,6 +68,39 @@ def run(model: ov.Model, x: np.ndarray) -> list[np.ndarray]:
     options = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': 1}
     results = ov.Core().compile_model(model, 'CPU', options)([x])
     return [results[i] for i in range(2)]
+
+
+class Rows(nn.Module):
+    """Takes the rows of all frames together, or those of each frame."""
+
+    def __init__(self, *, together: bool) -> None:
+        super().__init__()
+        self.shape = (4, 15) if together else (1, 4 * 15)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return frames.float().reshape(self.shape) * 2
+
+
+def of_rows(*, together: bool) -> ov.Model:
+    frames = torch.zeros(1, 4, 5, 3, dtype=torch.uint8)
+    model = ov.convert_model(torch.export.export(Rows(together=together), (frames,)))
+    model.reshape(list(frames.shape))
+    leave_batch_open(model)
+    return model
+
+
+def test_a_model_is_called_with_other_batch_sizes() -> None:
+    model = of_rows(together=False)
+    _check_batches(model, [1, 2])
+    model.reshape([2, 4, 5, 3])
+    frames = np.arange(120, dtype=np.uint8).reshape(2, 4, 5, 3)
+    (found,) = ov.Core().compile_model(model, 'CPU')([frames]).values()
+    np.testing.assert_array_equal(found, frames.reshape(2, 60) * 2.0)
+
+
+def test_a_model_that_mixes_frames_is_called_with_one_size() -> None:
+    with pytest.raises(MultishiftError, match='with 2 frames beside 1 .* with one --batch'):
+        _check_batches(of_rows(together=True), [1, 2])
 
 
 @pytest.mark.slow

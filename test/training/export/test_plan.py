@@ -49,6 +49,13 @@ def test_precision_that_the_gpu_lacks() -> None:
     assert '--precision fp16' in text
 
 
+@pytest.mark.parametrize(('batches', 'odd'), [((2, 3), 3), ((4, 6, 8), 6)])
+def test_calls_that_are_no_multiple_of_the_least(batches: tuple[int, ...], odd: int) -> None:
+    least = min(batches)
+    assert f'--batch {odd} is no multiple of the least, {least}' in fault(Plan(batches=batches))
+    check_plan(Plan(batches=(1, *batches)))
+
+
 @pytest.mark.parametrize('plan', [Plan(['tensorrt-rtx']), Plan(capabilities=['8.9'])])
 def test_ahead_of_time_goes_with_a_gpu(plan: Plan) -> None:
     assert '--target tensorrt-rtx --compute-capability 8.9' in fault(plan)

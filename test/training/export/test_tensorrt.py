@@ -139,6 +139,29 @@ def test_engine_belongs_to_this_gpu(
     assert cache.parent.is_dir() and cache.is_relative_to(tmp_path / 'cache')
 
 
+def test_each_batch_size_has_an_engine(
+    library: Library,
+    program: torch.export.ExportedProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Network, 'typed', lambda self, precision: self.program)
+    exported: list[int] = []
+
+    def export(frames: torch.Tensor) -> torch.export.ExportedProgram:
+        exported.append(len(frames))
+        return program
+
+    plan = Plan(['tensorrt'], batches=(4, 1))
+    written = list(tensorrt.write(Network(program, FRAMES, export=export), plan, tmp_path))
+    assert [(w.file.name, *w.batches) for w in written] == [
+        ('tensorrt-sm87-batch1.engine', 1),
+        ('tensorrt-sm87-batch4.engine', 4),
+    ]
+    assert exported == [4]  # the program itself is for one frame
+    assert library.options['arg_inputs'][0].shape == (4, *FRAMES.shape[1:])
+
+
 def test_engine_that_computes_otherwise_is_refused(
     library: Library,
     program: torch.export.ExportedProgram,

@@ -16,7 +16,7 @@ from multishift_perception.engine.gpu import find_gpu
 from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.roofline import peak_of, work_of
-from multishift_perception.engine.timing import measure
+from multishift_perception.engine.timing import Candidate, measure
 from multishift_perception.engine.verification import verify
 from proof.settings import Note, Settings
 
@@ -65,7 +65,9 @@ def _verify(note: Note) -> None:
 
 
 def _measure(settings: Settings, note: Note) -> None:
-    (timing,) = measure([(EMBEDDED_BUNDLE, 'torch')], seconds=6 if settings.on_gpu else 0.2)
+    (timing,) = measure(
+        [Candidate(EMBEDDED_BUNDLE, 'torch')], seconds=6 if settings.on_gpu else 0.2
+    )
     manifest = read_manifest(EMBEDDED_BUNDLE)
     work = work_of(EMBEDDED_BUNDLE / 'torch.pt2', manifest.input)
     peak = peak_of(find_gpu(0).name) if settings.on_gpu else None

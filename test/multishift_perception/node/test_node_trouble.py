@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trouble around a node, over DDS: what it says of it, and that outputs stay right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+import numpy as np
+import pytest
+import rclpy
+from sensor_msgs.msg import Image
+
+from multishift_perception.engine import Engine
+from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
+
+RED = (255, 0, 0)
+SIZES = {'front': (48, 64), 'left': (64, 96), 'rear': (97, 131)}
+OUT = '/multishift_perception/{}/{}'
+
+
+@pytest.fixture(scope='module')
+def node(start_node, tiny_bundle_of_sizes):
+    node = start_node(
+        engine_bundle=tiny_bundle_of_sizes,
+        camera_names='[front, left, rear]',
+        # The machine that runs the tests may be slow.
+        max_frame_age_ms=5000,
+    )
+    yield node
+    assert node.is_alive, node.log
+    assert node.stop() == 0, node.log
+
+
+@pytest.fixture
+def active(node, peer):
+    peer.status('engine', lambda _, values: values['state'] == 'active')
+
+
+def image(pixels, stamp):
+    height, width, _ = pixels.shape
+    message = Image(height=height, width=width, encoding='rgb8', step=width * 3)
+    message.header.frame_id = 'camera'
+    message.header.stamp = stamp
+    message.data.frombytes(pixels.tobytes())
+    return message
+
+
+def arrays(inbox, dtype):
+    return {
+        (m.header.stamp.sec, m.header.stamp.nanosec): np.frombuffer(m.data, dtype).reshape(
+            m.height, m.width
+        )
+        for m in inbox.messages
+    }
+
+
+@pytest.mark.usefixtures('active')
+def test_every_output_is_that_of_the_frame_of_its_header(peer, tiny_bundle_of_sizes):
+    """Bit by bit, for cameras of several sizes, in bursts, of which some frames are dropped."""
+    rng = np.random.default_rng(1)
+    kinds = {'labels': np.uint8, 'anomaly_score': np.float32, 'anomaly_mask': np.uint8}
+    inboxes = {
+        (camera, kind): peer.listen(OUT.format(camera, kind), Image)
+        for camera in SIZES
+        for kind in kinds
+    }
+    sent = {camera: {} for camera in SIZES}
+    publishers = {c: peer.publisher(f'/{c}/image_raw', Image) for c in SIZES}
+
+    def enough():
+        for _ in range(int(rng.integers(1, 4))):
+            for camera in rng.permutation([*SIZES]):
+                pixels = rng.integers(0, 256, (*SIZES[camera], 3), np.uint8)
+                stamp = peer.now()
+                sent[camera][stamp.sec, stamp.nanosec] = pixels
+                publishers[camera].publish(image(pixels, stamp))
+        peer.spin(float(rng.uniform(0, 0.05)))
+        return all(len(inbox.messages) >= 8 for inbox in inboxes.values())
+
+    peer.spin_until(enough)
+    with Engine.load(tiny_bundle_of_sizes) as engine:
+        pipeline = Pipeline(engine)
+        for camera in SIZES:
+            found = {kind: arrays(inboxes[camera, kind], t) for kind, t in kinds.items()}
+            assert len(found['labels']) < len(sent[camera])
+            for kind, outputs in found.items():
+                assert outputs.keys() <= sent[camera].keys()
+                for stamp, output in outputs.items():
+                    (wanted,) = pipeline.run([sent[camera][stamp]])
+                    by_kind = {
+                        'labels': wanted.labels,
+                        'anomaly_score': score_unit(wanted.anomaly),
+                        'anomaly_mask': anomaly_mask(wanted.anomaly, 0.5),
+                    }
+                    np.testing.assert_array_equal(output, by_kind[kind])
+    for inbox in inboxes.values():
+        inbox.close()
+
+
+@pytest.mark.usefixtures('active')
+def test_frames_that_never_came_are_counted(peer, filled):
+    with peer.listen(OUT.format('front', 'labels'), Image) as inbox:
+        publisher = peer.publisher('/front/image_raw', Image)
+        peer.ask('/front/image_raw', filled(RED), inbox)
+
+        def counted(_, values):
+            for _ in range(20):  # more at once than a depth of one takes
+                message = filled(RED)
+                message.header.stamp = peer.now()
+                publisher.publish(message)
+            peer.spin(0.05)
+            return values['lost before receipt'] != '0'
+
+        status = peer.status('camera front', counted)
+        values = {pair.key: pair.value for pair in status.values}
+        assert float(values['time of engine p95 (ms)']) > 0
+        assert float(values['latency from stamp p99 (ms)']) > 0
+
+
+@pytest.mark.usefixtures('active')
+def test_a_second_node_of_the_same_name_is_said(peer, node):
+    twin = rclpy.create_node('multishift_perception', context=peer.node.context)
+    status = peer.status('engine', lambda s, _: 'have this name' in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    twin.destroy_node()
+    peer.status('engine', lambda s, _: 'have this name' not in s.message)
+    assert node.log.count('are named /multishift_perception') == 1
+
+
+def test_without_a_clock_diagnostics_go_on_and_carry_the_namespace(peer, start_node):
+    node = start_node(use_sim_time=True, autostart=False, remaps=['__ns:=/car'])
+    status = peer.status('engine', lambda *_: True, node='/car/multishift_perception')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'no /clock comes' in status.message
+    assert node.stop() == 0, node.log
+
+
+def test_an_engine_call_that_hangs_is_an_error_and_the_node_answers(
+    peer, filled, start_node, tiny_bundle, tmp_path, monkeypatch
+):
+    hang = tmp_path / 'hang'
+    monkeypatch.setenv('HANG', str(hang))
+    node = start_node(
+        Path(__file__).with_name('hanging_node.py'),
+        remaps=['__node:=hanging'],
+        engine_bundle=tiny_bundle,
+        camera_names='[hung]',
+        max_frame_age_ms=5000,
+    )
+
+    def state(wanted):
+        answer = peer.call(GetState, 'get_state', GetState.Request(), node='/hanging')
+        return answer.current_state.label == wanted
+
+    def deactivate():
+        request = ChangeState.Request()
+        request.transition.id = Transition.TRANSITION_DEACTIVATE
+        return peer.call(ChangeState, 'change_state', request, node='/hanging').success
+
+    with peer.listen('/hanging/hung/labels', Image) as inbox:
+        peer.ask('/hung/image_raw', filled(RED), inbox)
+        hang.touch()
+
+        def stuck(status, _):
+            send()
+            return 'engine call has not returned' in status.message
+
+        def send():
+            message = filled(RED)
+            message.header.stamp = peer.now()
+            peer.publisher('/hung/image_raw', Image).publish(message)
+
+        send()
+        status = peer.status('engine', stuck, node='/hanging')
+        assert status.level == DiagnosticStatus.ERROR
+        assert not deactivate()
+        assert state('active')
+        assert 'cannot deactivate: the engine call has not returned' in node.log
+
+        hang.unlink()
+        peer.ask('/hung/image_raw', filled(RED), inbox)
+        peer.status('engine', lambda s, _: s.level == DiagnosticStatus.OK, node='/hanging')
+
+        hang.touch()
+        send()
+        peer.status('engine', stuck, node='/hanging')
+        assert node.stop() == 0, node.log
+    assert 'Traceback' not in node.log
