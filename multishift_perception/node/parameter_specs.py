@@ -150,8 +150,8 @@ NODE_SPECS = (
     Spec(
         'max_batch_wait_ms',
         0,
-        'How long to wait for other cameras whose next frame is due by then, where one engine call '
-        'takes several frames (milliseconds).',
+        'How long to wait for other cameras whose next frame is due by then, where one engine '
+        'call takes several frames (milliseconds).',
         Change.ANY_TIME,
         high=1000,
     ),
