@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ class TestSeveralBatchSizes:
         from multishift_perception.engine.openvino_backend import OpenVinoBackend
         from multishift_perception.engine.torch_backend import TorchBackend
 
-        kind = {'openvino': OpenVinoBackend, 'torch': TorchBackend}[backend]
+        kind: Any = {'openvino': OpenVinoBackend, 'torch': TorchBackend}[backend]
         run = kind.run
 
         def wrong(self, frames):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
@@ -67,7 +68,7 @@ def test_every_output_is_that_of_the_frame_of_its_header(peer, tiny_bundle_of_si
         for camera in SIZES
         for kind in kinds
     }
-    sent = {camera: {} for camera in SIZES}
+    sent: dict[str, dict[tuple[int, int], Any]] = {camera: {} for camera in SIZES}
     publishers = {c: peer.publisher(f'/{c}/image_raw', Image) for c in SIZES}
 
     def enough():
