@@ -44,7 +44,7 @@ class Measured:
     cameras: int
     seconds: float = 0.0
     cpu_s: float = 0.0
-    latencies_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    latencies_ms: dict[str, list[float]] = field(default_factory=dict)
     sent_hz: list[float] = field(default_factory=list)
     calls_per_turn: list[float] = field(default_factory=list)
 
@@ -209,7 +209,7 @@ def measure(checkout: Path, cameras: int, rate: float, seconds: float, into: Mea
         into.seconds += time.monotonic() - begin
         into.cpu_s += cpu_of(node) - cpu
         for camera, values in subscriber.latencies_ms.items():
-            into.latencies_ms[camera] += values
+            into.latencies_ms.setdefault(camera, []).extend(values)
         if len(subscriber.frames) == 2:
             (first, begun), (last, ended) = subscriber.frames
             into.sent_hz.append((last - first) / cameras / max(ended - begun, 1) * 1e9)
