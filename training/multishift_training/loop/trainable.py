@@ -76,10 +76,15 @@ def set_training_mode(model: nn.Module, stage: Stage) -> None:
             module.classes_first = stage.method.takes_masks
     if stage.batch_norm == 'all':
         return
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, _BatchNorm):
             learns = any(p.requires_grad for p in module.parameters())
-            module.train(learns and stage.batch_norm == 'trained')
+            used = {
+                'trained': learns,
+                'decoder': learns and not under(name, 'backbone'),
+                'frozen': False,
+            }
+            module.train(used[stage.batch_norm])
 
 
 def check_one_image(
