@@ -240,7 +240,7 @@ def test_mixed_data_sets_have_one_table_of_groups(tmp_path: Path) -> None:
     assert config.groups == (*IddLiteData.groups, Animals.groups[0])
     samples = Samples(config, root=tmp_path, cache=tmp_path, seed=0)
     assert samples.groups == config.groups
-    _, labels = samples.sample(0, 0)
+    labels = samples.sample(0, 0).labels
     assert set(np.unique(labels[0])) <= {19, 21, 22, VOID}
     assert set(np.unique(labels[1])) <= {8, 26, 22, VOID}
     assert {21, 22} <= set(np.unique(labels[0])) and {26, 22} <= set(np.unique(labels[1]))
