@@ -197,8 +197,8 @@ def test_a_domain_has_keys_of_its_own(data: Path) -> None:
     config = config_of(DOMAINS[0], {**DOMAINS[1], **own}, partners={'kind': 'pasted_weather'})
     first, second = config.domains
     assert (first.name, second.name) == ('fine', 'idd')
-    assert (first.partners.kind, second.partners.kind) == ('pasted_weather', 'rule_aug')  # type: ignore[union-attr]
-    assert (first.transforms.size, second.transforms.size) == (None, (64, 80))  # type: ignore[union-attr]
+    assert (first.partners.kind, second.partners.kind) == ('pasted_weather', 'rule_aug')
+    assert (first.transforms.size, second.transforms.size) == (None, (64, 80))
     assert config.members == 2
     check_data(config, data)
     for path in (data / 'idd_lite').rglob('*_image.png'):
@@ -287,7 +287,7 @@ def test_methods_learn_from_coarse_images_with_pasted_objects(data: Path, pairs:
     groups = torch.from_numpy(membership(samples.groups))
     logits = torch.randn(12, 19, 32, 40, requires_grad=True)
     score = torch.randn(12, 32, 40, requires_grad=True)
-    context = Context(None, None, None, groups, lambda values: values)  # type: ignore[arg-type]
+    context = Context(None, None, None, groups, lambda values: values)
     options: dict[str, Any] = {'kind': 'multishift', 'margins': (1, 1, 1), 'pairs': pairs}
     for method in (ClosedWorld(kind='closed_world'), MultiShift(**options, trusted_ratio=1.0)):
         parts = method.losses(Prediction(logits, score, logits), batch, context)
@@ -310,8 +310,8 @@ def test_class_weights_count_domains_alike(data: Path) -> None:
     share[:6] = 1 / 12
     share[0] += 1 / 4
     share[19] = 1 / 4
-    raw = 1 / np.log(1.1 + share)
-    np.testing.assert_allclose(weights, raw / (raw * share).sum(), rtol=1e-6)
+    rarity = 1 / np.log(1.1 + share)
+    np.testing.assert_allclose(weights, rarity / (rarity * share).sum(), rtol=1e-6)
 
 
 def test_void_is_no_part_of_a_domain_s_weight(data: Path) -> None:
@@ -326,5 +326,5 @@ def test_void_is_no_part_of_a_domain_s_weight(data: Path) -> None:
     share[:6] = 1 / 6
     share[0] += 1 / 4
     share /= share.sum()
-    raw = 1 / np.log(1.1 + share)
-    np.testing.assert_allclose(weights, raw / (raw * share).sum(), rtol=1e-6)
+    rarity = 1 / np.log(1.1 + share)
+    np.testing.assert_allclose(weights, rarity / (rarity * share).sum(), rtol=1e-6)
