@@ -19,7 +19,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.process.signals import deaf_to_signals, obey_parent
 from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
 from multishift_training.datasets.images import LabelledImages, open_images
-from multishift_training.datasets.outliers import Outliers, open_outliers, paste
+from multishift_training.datasets.outliers import OutlierChoice, paste
 from multishift_training.datasets.samples import Samples
 from multishift_training.datasets.training_data import ValidationData
 from multishift_training.datasets.transforms import resized
@@ -65,7 +65,7 @@ class ValidationSet(Dataset[Labelled]):
         self,
         images: LabelledImages,
         size: tuple[int, int] | None = None,
-        outliers: Outliers | None = None,
+        outliers: OutlierChoice | None = None,
     ) -> None:
         """Wrap a data set.
 
@@ -93,7 +93,8 @@ class ValidationSet(Dataset[Labelled]):
         """Return image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``."""
         image, labels = self.images.read(index)
         if self._outliers is not None:
-            paste(self._outliers, image, labels, np.random.default_rng(index))
+            rng = np.random.default_rng(index)
+            paste(self._outliers.choose(rng), image, labels, rng)
         if self._size is not None:
             image, labels = resized(image, labels, self._size)
         return torch.from_numpy(image), torch.from_numpy(labels)
@@ -196,7 +197,7 @@ def open_validation(
     Raises:
         MultishiftError: files are missing; the message names them.
     """
-    outliers = open_outliers(config.outliers, root) if config.outliers else None
+    outliers = OutlierChoice(config.outliers, root) if config.outliers else None
     images = open_images(config.images, root, cache, training=outliers is not None)
     return ValidationSet(images, size, outliers)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from multishift_training.datasets.images import check_images
 from multishift_training.datasets.kinds import ImageSet
-from multishift_training.datasets.outliers import open_outliers
+from multishift_training.datasets.outliers import OutlierChoice
 from multishift_training.datasets.training_data import (
     Domain,
     TrainingData,
@@ -33,4 +33,4 @@ def check_data(config: TrainingData | ValidationData, root: Path) -> None:
         if isinstance(part, Domain) and isinstance(part.partners, ImageSet):
             check_images(part.partners, root)
         if part.outliers is not None:
-            open_outliers(part.outliers, root)
+            OutlierChoice(part.outliers, root)

@@ -14,7 +14,7 @@ from multishift_training.datasets.entries import some
 from multishift_training.datasets.groups import Groups
 from multishift_training.datasets.images import LabelledImage, LabelledImages, open_images
 from multishift_training.datasets.kinds import ImageSet
-from multishift_training.datasets.outliers import Outliers, open_outliers, paste
+from multishift_training.datasets.outliers import OutlierChoice, paste
 from multishift_training.datasets.partners import (
     ImagePartners,
     Partners,
@@ -154,7 +154,7 @@ class DomainSamples:
         self._seed = seed
         self._mixup = mixup
         self.originals = open_images(domain.images, root, cache, training=True, groups=groups)
-        self._outliers = open_outliers(domain.outliers, root) if domain.outliers else None
+        self._outliers = OutlierChoice(domain.outliers, root) if domain.outliers else None
         self._partners = _open_partners(
             domain.partners, self.originals, self._outliers, groups, root, cache
         )
@@ -197,13 +197,14 @@ class DomainSamples:
                 share = min(float(for_partner.random()), self._mixup)
                 image = mixed(original[0], image, share)
             members.append((image, labels))
-        if self._outliers is not None and self._outliers.before_transforms:
-            paste(self._outliers, *original, for_pasting)
+        outliers = None if self._outliers is None else self._outliers.choose(for_pasting)
+        if outliers is not None and outliers.before_transforms:
+            paste(outliers, *original, for_pasting)
         if self._size is not None:
             members = [resized(*member, self._size) for member in members]
         members = self._transforms(members, for_transforms)
-        if self._outliers is not None and not self._outliers.before_transforms:
-            paste(self._outliers, *members[0], for_pasting)
+        if outliers is not None and not outliers.before_transforms:
+            paste(outliers, *members[0], for_pasting)
         return members
 
     def streams(self, epoch: int, index: int) -> list[np.random.Generator]:
@@ -218,7 +219,7 @@ class DomainSamples:
 def _open_partners(
     config: ImageSet | PastedWeatherPartner | RuleAugPartner | None,
     originals: LabelledImages,
-    outliers: Outliers | None,
+    outliers: OutlierChoice | None,
     groups: Groups,
     root: Path,
     cache: Path,

@@ -191,7 +191,7 @@ class TrainingData(Strict):
             original in each epoch; if none, originals are used alone.
         mixup: largest share of the original that is blended into its partner.
         outliers: objects to paste into originals (``anomaly_mix``), and into
-            partners ``pasted_weather``.
+            partners ``pasted_weather``; of a list, each image draws one kind with equal chance.
         transforms: random changes, the same for both members of a pair.
     """
 
@@ -264,7 +264,8 @@ class ValidationData(Strict):
 
     Attributes:
         images: the images.
-        outliers: objects to paste into them; those, and no held-out class, are then novel.
+        outliers: objects to paste into them, or a list of kinds, of which each image draws one;
+            those, and no held-out class, are then novel.
     """
 
     images: ImageData
