@@ -312,10 +312,10 @@ def _read_cutout(path: Path) -> Bytes:
         with Image.open(path) as picture:
             if not picture.has_transparency_data:
                 raise MultishiftError(f'{path} has no alpha: take it out of the manifest')
-            pixels: Bytes = np.array(picture.convert('RGBA'))
+            pixels = np.array(picture.convert('RGBA'), np.uint8)
     except UNREADABLE as error:
         raise MultishiftError(f'{path} is no readable image ({error}): copy it again') from None
-    return pixels
+    return np.asarray(pixels)
 
 
 def _resized(novel: Bytes, size: tuple[int, int]) -> Bytes:
