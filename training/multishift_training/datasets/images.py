@@ -78,7 +78,7 @@ class LabelledImages:
             MultishiftError: a file is unreadable, the two differ in size, or a label value is
                 none of the data set's.
         """
-        image, labels = read_image(self.entries[index]), self.read_labels(index)
+        image, labels = self.read_image(index), self.read_labels(index)
         if labels.shape != image.shape[:2]:
             entry = self.entries[index]
             raise MultishiftError(
@@ -86,6 +86,14 @@ class LabelledImages:
                 f'{image.shape[:2]}: copy both again from the same source'
             )
         return image, labels if self._mend is None else self._mend(image, labels)
+
+    def read_image(self, index: int) -> Bytes:
+        """Return the RGB image ``uint8 [H,W,3]``, without reading its labels.
+
+        Raises:
+            MultishiftError: the file is unreadable.
+        """
+        return read_image(self.entries[index])
 
     def read_labels(self, index: int) -> NDArray[np.uint8]:
         """Return the labels ``uint8 [H,W]`` of an image, without reading the image.

@@ -315,7 +315,7 @@ def _read_cutout(path: Path) -> Bytes:
             pixels = np.array(picture.convert('RGBA'), np.uint8)
     except UNREADABLE as error:
         raise MultishiftError(f'{path} is no readable image ({error}): copy it again') from None
-    return np.asarray(pixels)
+    return pixels
 
 
 def _resized(novel: Bytes, size: tuple[int, int]) -> Bytes:
@@ -330,7 +330,8 @@ def _resized(novel: Bytes, size: tuple[int, int]) -> Bytes:
     weighted = np.dstack([novel[..., :3] * alpha, alpha])
     scaled = cv2.resize(weighted, (width, height), interpolation=interpolation)
     color = scaled[..., :3] / scaled[..., 3:].clip(1e-6)
-    return np.rint(np.dstack([color, scaled[..., 3] * 255]).clip(0, 255)).astype(np.uint8)
+    whole = np.dstack([color, scaled[..., 3] * 255]).clip(0, 255)
+    return np.asarray(np.rint(whole), np.uint8)
 
 
 def _lit(novel: Bytes, image: Bytes, rng: np.random.Generator) -> Bytes:

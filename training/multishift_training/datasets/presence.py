@@ -15,6 +15,7 @@ from multishift_training.datasets.training_data import (
     Domain,
     TrainingData,
     ValidationData,
+    ZoomCropTransforms,
 )
 
 
@@ -32,5 +33,9 @@ def check_data(config: TrainingData | ValidationData, root: Path) -> None:
         check_images(part.images, root)
         if isinstance(part, Domain) and isinstance(part.partners, ImageSet):
             check_images(part.partners, root)
+        if isinstance(part, Domain) and isinstance(part.transforms, ZoomCropTransforms):
+            style = part.transforms.style
+            if style is not None:
+                check_images(style.images, root)
         if part.outliers is not None:
             OutlierChoice(part.outliers, root)

@@ -22,6 +22,7 @@ from multishift_training.datasets.partners import (
     RuleAugPartners,
     mixed,
 )
+from multishift_training.datasets.styles import Looks
 from multishift_training.datasets.training_data import (
     Domain,
     PastedWeatherPartner,
@@ -171,6 +172,7 @@ class DomainSamples:
         transforms = domain.transforms
         self._size = transforms.size if isinstance(transforms, ZoomCropTransforms) else None
         self._transforms = SharedTransforms(steps(transforms))
+        self._looks = Looks(transforms, root, cache)
 
     def __len__(self) -> int:
         """Return the number of originals that are used."""
@@ -187,7 +189,7 @@ class DomainSamples:
         Raises:
             MultishiftError: a file is unreadable or does not fit another; the message names it.
         """
-        for_partner, for_pasting, for_transforms, _ = self.streams(epoch, index)
+        for_partner, for_pasting, for_transforms, for_looks, _ = self.streams(epoch, index)
         number = self._indices[index % len(self)]
         original = self.originals.read(number)
         members = [original]
@@ -205,15 +207,16 @@ class DomainSamples:
         members = self._transforms(members, for_transforms)
         if outliers is not None and not outliers.before_transforms:
             paste(outliers, *members[0], for_pasting)
-        return members
+        return self._looks(members, for_looks)
 
     def streams(self, epoch: int, index: int) -> list[np.random.Generator]:
-        """Return what partner, pasting, transforms and a method's views are drawn from.
+        """Return what partner, pasting, transforms, looks and a method's views are drawn from.
 
         One for each purpose: what one of them draws does not change the others.
         """
         seed, place = self._seed
-        return np.random.default_rng((seed, epoch, index, place)).spawn(4)
+        *shared, views, looks = np.random.default_rng((seed, epoch, index, place)).spawn(5)
+        return [*shared, looks, views]
 
 
 def _open_partners(

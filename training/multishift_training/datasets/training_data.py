@@ -21,6 +21,13 @@ from multishift_training.datasets.groups import Groups, joined
 from multishift_training.datasets.kinds import ImageData, ImageSet, partner_kinds
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, le=0.5)]
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
+    return bounds
 
 
 class DeepLabTransforms(Strict):
@@ -62,6 +69,24 @@ class RuleAugTransforms(Strict):
     color: bool = True
 
 
+class Style(Strict):
+    """Looks of other images: amplitudes of low frequencies, mixed in the Fourier domain.
+
+    It is FDA (Yang and Soatto, CVPR 2020). Each member of a pair draws its own.
+
+    Attributes:
+        images: whose looks; their labels are not used.
+        beta: range of the share of the frequencies, of either axis, whose amplitudes are taken.
+        probability: that an image gets another look.
+    """
+
+    images: ImageData
+    beta: tuple[Beta, Beta] = (0.0, 0.1)
+    probability: Share = 0.5
+
+    _ordered = field_validator('beta')(_rising)
+
+
 class ZoomCropTransforms(Strict):
     """Random zoom and crop at the scale of an engine.
 
@@ -73,6 +98,9 @@ class ZoomCropTransforms(Strict):
         flip: probability of a left-right flip.
         color: probability of a change of brightness, contrast, saturation and hue.
         blur: probability of a slight blur.
+        strong_color: probability of strong changes of light, colour, noise, sharpness, shadows
+            and compression; each member of a pair draws its own.
+        style: looks to take from other images; if none, images keep theirs.
     """
 
     kind: Literal['zoom_crop']
@@ -82,13 +110,10 @@ class ZoomCropTransforms(Strict):
     flip: Share = 0.5
     color: Share = 0.6
     blur: Share = 0.1
+    strong_color: Share = 0.0
+    style: Style | None = None
 
-    @field_validator('zoom')
-    @classmethod
-    def _ordered(cls, zoom: tuple[float, float]) -> tuple[float, float]:
-        if zoom[0] > zoom[1]:
-            raise ValueError(f'{zoom[0]} is above {zoom[1]}: give the smaller first')
-        return zoom
+    _ordered = field_validator('zoom')(_rising)
 
 
 TransformData = Annotated[
