@@ -149,6 +149,7 @@ def _summary(found: CalibrationReport) -> Iterator[str]:
         names = ', '.join(name for name, _ in limited[:_SHOWN])
         more = ' ...' if len(limited) > _SHOWN else ''
         yield (
-            f'{len(limited)} frames have more than {percent(found.limit, 2)} and count as that: '
-            f'see whether they show anomalies: {names}{more}'
+            f'{len(limited)} frames have more than {percent(found.limit, 2)} and count as that '
+            f'({percent(after.pooled, 2)} with all they have); see whether they show anomalies: '
+            f'{names}{more}'
         )
