@@ -77,9 +77,9 @@ def command(
     in a copy of the bundle. BUNDLE is the embedded engine when left out.
 
     A few true anomalies in the footage do little: no frame counts for more than twice the upper
-    quartile of all frames, however much of it is anomalous; with one frame in ten so, the share came
-    out at 0.8 to 1.2 times what was asked for. Take some hundred frames, of drives like those to
-    come.
+    quartile of all frames, however much of it is anomalous; with one frame in ten so, the share
+    came out at 0.8 to 1.2 times what was asked for. Take some hundred frames, of drives like those
+    to come.
     """
     if (images is None) == (bag is None):
         raise click.UsageError('give either --images or --bag')
