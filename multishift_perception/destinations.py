@@ -28,6 +28,7 @@ from multishift_perception.files import WRITTEN_BY
 # The numbers of every report, which say what command they are of.
 METRICS = 'metrics.json'
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
+CALIBRATE = 'multishift engine calibrate'
 
 _SHOWN = 3
 
@@ -145,13 +146,16 @@ def check_folder(
         _try_writing(path)
 
 
-def check_bundle(path: Path, *, option: str, reads: Iterable[Path | None]) -> None:
+def check_bundle(
+    path: Path, *, option: str, reads: Iterable[Path | None], force: bool = True
+) -> None:
     """See that an engine bundle may be written; an older one there is replaced as a whole.
 
     Args:
         path: the bundle.
         option: that names it.
         reads: what the command reads.
+        force: whether an older one may be replaced.
 
     Raises:
         MultishiftError: something else is there, or it cannot be written.
@@ -164,7 +168,7 @@ def check_bundle(path: Path, *, option: str, reads: Iterable[Path | None]) -> No
                 f'{path} is the current folder, one above it, or a disk: {mend}, a new one'
             )
         _refuse_link(path, mend)
-        _check_content(path, _names(path), BUNDLE, mend, force=True)
+        _check_content(path, _names(path), BUNDLE, mend, force=force)
         _try_writing(path.parent)
 
 

@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('bags', 'engine', 'metrics'),
         ('destinations', 'pipeline'),
         ('node', 'report'),
-        ('demo', 'replay'),
+        ('calibration', 'demo', 'replay'),
         ('cli',),
     ),
     'multishift_perception.sample_drive': (

@@ -159,15 +159,17 @@ engine_group = LazyGroup(
         'inspect': 'multishift_perception.cli.engine_inspect',
         'verify': 'multishift_perception.cli.engine_verify',
         'bench': 'multishift_perception.cli.engine_bench',
+        'calibrate': 'multishift_perception.cli.engine_calibrate',
     },
     help_lines={
         'build': 'Build an engine bundle from a checkpoint.',
         'inspect': 'Show what a bundle holds, and what of it runs here.',
         'verify': 'Compare every artifact of a bundle with the eager model.',
         'bench': 'Measure latency, throughput and memory of bundles.',
+        'calibrate': "Set a bundle's operating point by footage of your own camera.",
     },
     plugins='multishift.engine_commands',
-    help='Build, inspect, verify and measure engine bundles.',
+    help='Build, inspect, verify, measure and calibrate engine bundles.',
 )
 
 multishift = LazyGroup(
@@ -182,7 +184,7 @@ multishift = LazyGroup(
         'sample-drive': 'Write a synthetic street drive with ground truth as a bag.',
         'make-bag': 'Turn a folder of images into a bag.',
         'replay': 'Run an engine over a bag: metrics, overlays, report.',
-        'engine': 'Build, inspect, verify and measure engine bundles.',
+        'engine': 'Build, inspect, verify, measure and calibrate engine bundles.',
         'augment': 'Generate partners of labelled images, with novel objects and new domains.',
         'train': 'Train a network from a configuration file.',
         'evaluate': 'Measure an engine or a checkpoint on labelled images.',

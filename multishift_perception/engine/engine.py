@@ -15,6 +15,7 @@ from multishift_perception.classes import SemanticClass
 from multishift_perception.engine.backends import load
 from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manifest
 from multishift_perception.engine.probe import ProbeSet, Proof
+from multishift_perception.engine.recalibrated import Recalibrated
 from multishift_perception.engine.selection import Choice, all_sizes, choose
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.errors import MultishiftError
@@ -75,7 +76,7 @@ class Engine:
             for batch, sized in all_sizes(manifest, choice, device).items():
                 file = sized.artifact.file
                 if file not in opened:
-                    opened[file] = open_artifact(bundle, sized)
+                    opened[file] = open_artifact(bundle, manifest, sized)
                     prove(bundle, manifest, sized, opened[file])
                 running[batch] = opened[file]
         except BaseException:
@@ -143,9 +144,16 @@ def file_faults(bundle: Path, hashes: Mapping[str, str]) -> Iterator[str]:
             )
 
 
-def open_artifact(bundle: Path, choice: Choice) -> Backend:
-    """Load the chosen artifact; raises MultishiftError where it is broken."""
-    return load(choice.artifact.backend, bundle / choice.artifact.file, choice.device)
+def open_artifact(bundle: Path, manifest: Manifest, choice: Choice) -> Backend:
+    """Load the chosen artifact, calibrated as the manifest says.
+
+    Raises:
+        MultishiftError: it is broken.
+    """
+    running = load(choice.artifact.backend, bundle / choice.artifact.file, choice.device)
+    if manifest.compiled_calibration is None:
+        return running
+    return Recalibrated(running, manifest.calibration)
 
 
 def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) -> Proof:

@@ -6,9 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 import yaml
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass
 from multishift_perception.engine.backends import BackendName
 from multishift_perception.errors import MultishiftError
@@ -74,6 +77,12 @@ class Calibration(_Strict):
         if self.knots[0][1] < 0 or self.knots[-1][1] > 255:
             raise ValueError('knots must lie in 0..255')
         return self
+
+    def anomaly(self, score: NDArray[np.float32]) -> Bytes:
+        """Return the anomaly ``uint8`` of raw scores of any shape, as the deploy graph does."""
+        scores, anomalies = zip(*self.knots, strict=True)
+        # The sum is as there: float sums may end a hair below the integer that they stand for.
+        return np.asarray(np.interp(score, scores, anomalies) + 1e-3).astype(np.uint8)
 
 
 class Parity(_Strict):
@@ -153,7 +162,13 @@ class Probe(_Strict):
 
 
 class Manifest(_Strict):
-    """All that is known of a bundle without running it."""
+    """All that is known of a bundle without running it.
+
+    Attributes:
+        calibration: of the anomaly that the engine gives.
+        compiled_calibration: that the artifacts hold, where ``calibration`` was set after they
+            were built; the engine then computes the anomaly of the raw score, itself.
+    """
 
     schema_version: Literal[1]
     model: str
@@ -161,6 +176,7 @@ class Manifest(_Strict):
     classes: list[ClassEntry] = Field(min_length=1, max_length=254)
     input: InputShape
     calibration: Calibration
+    compiled_calibration: Calibration | None = None
     artifacts: list[Artifact] = Field(min_length=1)
     probe: Probe
     provenance: dict[str, Any]

@@ -172,7 +172,7 @@ class ProbeSet:
 
     def anomaly_error(self, outputs: Sequence[EngineOutput], calibration: Calibration) -> int:
         """Return the largest difference of the anomaly from the expected scores' calibration."""
-        expected = _calibrated(calibration, self.score)
+        expected = calibration.anomaly(self.score).astype(int)
         found = np.stack([_sparse(output.anomaly) for output in outputs])
         return int(np.abs(found.astype(int) - expected).max())
 
@@ -208,8 +208,8 @@ def _check_anomaly(
     """
     found = np.stack([_sparse(output.anomaly) for output in outputs])
     # One step more, as it is rounded.
-    low = _calibrated(calibration, probe.score - bound) - 1
-    high = _calibrated(calibration, probe.score + bound) + 1
+    low = calibration.anomaly(probe.score - bound).astype(int) - 1
+    high = calibration.anomaly(probe.score + bound).astype(int) + 1
     outside = (found < low) | (found > high)
     if outside.any():
         raise MultishiftError(
@@ -220,10 +220,3 @@ def _check_anomaly(
 
 def _sparse(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[..., ::_SCORE_STRIDE, ::_SCORE_STRIDE]
-
-
-def _calibrated(calibration: Calibration, score: NDArray[np.float32]) -> NDArray[np.int_]:
-    """Return the anomaly 0..255 of raw scores, as the deploy graph computes it."""
-    scores, anomalies = zip(*calibration.knots, strict=True)
-    # The sum is as there: float sums may end a hair below the integer that they stand for.
-    return np.asarray(np.interp(score, scores, anomalies) + 1e-3, int)

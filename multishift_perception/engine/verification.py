@@ -83,7 +83,7 @@ def _judge(bundle: Path, manifest: Manifest, artifact: Artifact, device: int) ->
     except MultishiftError as error:
         return Verdict(artifact, 'skipped', str(error))
     try:
-        running = open_artifact(bundle, choice)
+        running = open_artifact(bundle, manifest, choice)
         try:
             proof = prove(bundle, manifest, choice, running)
         finally:

@@ -9,8 +9,11 @@ import re
 
 from matplotlib.figure import Figure
 import matplotlib.style
+from matplotlib.ticker import FormatStrFormatter
 import numpy as np
+from numpy.typing import NDArray
 
+from multishift_perception.pipeline import score_unit
 from multishift_perception.report.drive_evaluation import Scores
 
 STYLE = {
@@ -30,6 +33,7 @@ STYLE = {
     'xtick.color': '#52606d',
     'ytick.color': '#52606d',
 }
+_LEVELS_PER_STEP = 4
 COLORS = ('#2f6fb0', '#e0762f', '#4d9a6a', '#8a63b0', '#b0485a', '#6b7280')
 
 
@@ -72,6 +76,61 @@ def latency_chart(stages: Sequence[tuple[str, Sequence[float]]]) -> str:
             axes.set_xlabel('ms')
             axes.set_xlim(left=0)
         columns[0].set_ylabel('count')
+        return svg(figure)
+
+
+def score_chart(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:
+    """Return the distribution of the published score before and after a calibration.
+
+    Args:
+        before: share of pixels at each level of the anomaly, ``float64 [256]``.
+        after: the same, after.
+    """
+    levels = np.arange(0, 256, _LEVELS_PER_STEP, np.uint8)
+    edges = np.append(score_unit(levels), 1.0)
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(9.6, 2.9), layout='constrained')
+        axes = figure.subplots()
+        for name, shares, color in (('before', before, COLORS[1]), ('after', after, COLORS[0])):
+            steps = 100 * np.asarray(shares).reshape(-1, _LEVELS_PER_STEP).sum(1)
+            axes.stairs(steps, edges, label=name, color=color, linewidth=1.5)
+        axes.axvline(0.5, color='#1f2933', linewidth=1, linestyle=':')
+        axes.text(
+            0.505,
+            0.97,
+            'threshold 0.5',
+            fontsize=9,
+            va='top',
+            transform=axes.get_xaxis_transform(),
+        )
+        axes.set_yscale('log')
+        axes.yaxis.set_major_formatter(FormatStrFormatter('%g'))
+        axes.set_xlim(0, 1)
+        axes.set_xlabel('published score')
+        axes.set_ylabel('% of pixels')
+        figure.legend(loc='outside right center', frameon=False)
+        return svg(figure)
+
+
+def frame_share_chart(shares: NDArray[np.float64], asked: float, limit: float) -> str:
+    """Return the share of every frame that is called anomalous, in the order of the frames.
+
+    Args:
+        shares: of each frame, 0..1, ``float64 [F]``.
+        asked: the share that they should have on average.
+        limit: as which a frame counts at most.
+    """
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(9.6, 2.3), layout='constrained')
+        axes = figure.subplots()
+        axes.stairs(100 * shares, np.arange(len(shares) + 1), fill=True, color=COLORS[0])
+        axes.axhline(100 * asked, color=COLORS[1], linewidth=1.5, label='asked for')
+        axes.axhline(100 * limit, color='#1f2933', linewidth=1, linestyle=':', label='limit')
+        axes.set_xlim(0, len(shares))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel('frame')
+        axes.set_ylabel('% of pixels')
+        figure.legend(loc='outside right center', frameon=False)
         return svg(figure)
 
 

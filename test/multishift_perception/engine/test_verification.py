@@ -10,7 +10,7 @@ import yaml
 
 from multishift_perception.engine import selection, verification
 from multishift_perception.engine.engine import open_artifact
-from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.engine.manifest import Manifest, read_manifest
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.selection import Choice
 from multishift_perception.engine.verification import verify
@@ -65,12 +65,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         selection, 'obstacle', lambda a, place, i: None if a.tensorrt else real(a, place, i)
     )
 
-    def opened(bundle: Path, choice: Choice):
+    def opened(bundle: Path, manifest: Manifest, choice: Choice):
         if choice.artifact.tensorrt is not None:
-            by_openvino = read_manifest(bundle).artifact('openvino')
+            by_openvino = manifest.artifact('openvino')
             assert by_openvino is not None
             choice = Choice(by_openvino, 'cpu', ())
-        return open_artifact(bundle, choice)
+        return open_artifact(bundle, manifest, choice)
 
     monkeypatch.setattr(verification, 'open_artifact', opened)
 

@@ -270,10 +270,11 @@ def test_stage_moves_what_it_says(
         {**head, 'name': 'all', 'batch_norm': 'all'},
         {**head, 'name': 'trained', 'batch_norm': 'trained', 'trainable': ['aspp']},
         {**head, 'name': 'two parts', 'trainable': ['aspp.project', 'uncertainty']},
+        {**head, 'name': 'decoder', 'batch_norm': 'decoder', 'trainable': ['backbone', 'aspp']},
     ]
     train(TrainConfig.model_validate(content(stages=plan)), folder, root=Path())
-    ends = [seen[0, 1], *(seen[epoch, 0] for epoch in (1, 2, 3, 4))]
-    frozen, everywhere, of_aspp, two = (
+    ends = [seen[0, 1], *(seen[epoch, 0] for epoch in (1, 2, 3, 4, 5))]
+    frozen, everywhere, of_aspp, two, outside_backbone = (
         moved(before, after) for before, after in zip(ends, ends[1:], strict=False)
     )
     parameters = {key for key in ends[0] if not is_running(key)}
@@ -286,6 +287,7 @@ def test_stage_moves_what_it_says(
         for key in parameters
         if key.startswith('aspp.project.') or key == 'uncertainty.proxy.weight'
     }
+    assert outside_backbone == of_aspp | {k for k in parameters if k.startswith('backbone.')}
 
 
 @pytest.mark.slow

@@ -68,7 +68,9 @@ class Stage(Strict):
         schedule: of the learning rate.
         batch_norm: which batch norms use and update batch statistics: ``all``, frozen layers
             too, as the released MultiShiftSeg does (dropout is active there as well); those of
-            parts that learn (``trained``); or none (``frozen``).
+            parts that learn (``trained``); of these, only the ones outside the backbone
+            (``decoder``), whose statistics of many more images a small batch would replace; or
+            none (``frozen``).
         clip_norm: largest norm of the whole gradient.
         accumulate: batches per step of the optimiser.
         init_uncertainty: start the uncertainty head from the classifier.
@@ -80,7 +82,7 @@ class Stage(Strict):
     method: Annotated[Method, OpenUnion(registered)]
     optimizer: Optimizer
     schedule: Schedule = Schedule()
-    batch_norm: Literal['all', 'trained', 'frozen'] = 'all'
+    batch_norm: Literal['all', 'trained', 'decoder', 'frozen'] = 'all'
     clip_norm: float | None = Field(default=None, gt=0)
     accumulate: int = Field(default=1, ge=1)
     init_uncertainty: bool = False
@@ -135,6 +137,12 @@ class TrainConfig(Strict):
         if self.loss_stride > 1 and any(method.takes_masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')
         self._check_shared()
+        domains = len(self.data.domains)
+        if self.batch_size % domains:
+            raise ValueError(
+                f'batch_size: {self.batch_size} is no multiple of the {domains} domains of '
+                'data.images, of which a batch holds equally many images each'
+            )
         return self
 
     def _check_shared(self) -> None:

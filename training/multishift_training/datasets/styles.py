@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks: strong photometric changes, and styles of other images; each member draws its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+import random
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_training.datasets.images import LabelledImage, LabelledImages, open_images
+from multishift_training.datasets.training_data import Style, TransformData, ZoomCropTransforms
+
+Bytes = NDArray[np.uint8]
+
+
+class Looks:
+    """Random changes of colour that members of a pair draw apart; labels stay as they are."""
+
+    def __init__(self, config: TransformData, root: Path, cache: Path) -> None:
+        """Open the images whose styles are taken.
+
+        Args:
+            config: of the transforms.
+            root: folder that relative data paths start from.
+            cache: where rendered frames are kept for the next run.
+
+        Raises:
+            MultishiftError: files are missing; the message names them.
+        """
+        self._strong: A.Compose | None = None
+        self._style: Style | None = None
+        if not isinstance(config, ZoomCropTransforms):
+            return
+        if config.strong_color:
+            self._strong = A.Compose(strong_photometric(), p=config.strong_color)
+        if config.style is not None:
+            self._style = config.style
+            self._images: LabelledImages = open_images(config.style.images, root, cache)
+            self._fda = A.Compose([A.FDA(beta_limit=config.style.beta, p=1.0)])
+
+    def __call__(
+        self, members: Sequence[LabelledImage], rng: np.random.Generator
+    ) -> list[LabelledImage]:
+        """Return the members, images RGB ``uint8 [H,W,3]``, each with a look of its own.
+
+        Args:
+            members: images with labels.
+            rng: decides everything.
+        """
+        streams = rng.spawn(len(members))
+        return [
+            (self._changed(image, stream), labels)
+            for (image, labels), stream in zip(members, streams, strict=True)
+        ]
+
+    def _changed(self, image: Bytes, rng: np.random.Generator) -> Bytes:
+        if self._style is not None and rng.random() < self._style.probability:
+            other = self._images.read_image(int(rng.integers(len(self._images))))
+            # FDA takes them for one size, and would enlarge by pixels.
+            rows, columns = image.shape[:2]
+            seen = cv2.resize(other, (columns, rows), interpolation=cv2.INTER_AREA)
+            image = _seeded(self._fda, rng)(image=image, fda_metadata=[seen])['image']
+        if self._strong is not None:
+            image = _seeded(self._strong, rng)(image=image)['image']
+        return np.ascontiguousarray(image)
+
+
+def strong_photometric() -> list[Any]:
+    """Return strong changes that leave every thing at its place and of its class."""
+    return [
+        A.ColorJitter(0.5, 0.5, 0.5, 0.1, p=0.8),
+        A.RandomGamma((50, 180), p=0.3),
+        A.ToGray(p=0.1),
+        A.RandomShadow(num_shadows_limit=(1, 2), shadow_intensity_range=(0.2, 0.6), p=0.2),
+        A.OneOf([A.GaussianBlur((3, 7), p=1.0), A.MotionBlur((3, 9), p=1.0)], p=0.2),
+        A.OneOf([A.GaussNoise(std_range=(0.01, 0.08), p=1.0), A.ISONoise(p=1.0)], p=0.3),
+        A.ImageCompression(quality_range=(30, 95), p=0.3),
+    ]
+
+
+def _seeded(compose: A.Compose, rng: np.random.Generator) -> A.Compose:
+    compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    return compose
