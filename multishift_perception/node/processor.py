@@ -9,9 +9,9 @@ import logging
 
 import rclpy
 
-from multishift_perception.arrays import Bytes
 from multishift_perception.frame_tally import Drop
-from multishift_perception.images.codec import FrameError, decode
+from multishift_perception.images.codec import FrameError, open_picture
+from multishift_perception.images.picture import Picture
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.engine_statistics import EngineStatistics
 from multishift_perception.node.frame_age import judge
@@ -29,7 +29,7 @@ class _Frame:
     camera: Camera
     arrival: Arrival
     age: float | None
-    image: Bytes
+    image: Picture
     wanted: frozenset[Output]
 
     @property
@@ -94,7 +94,7 @@ class Processor:
             camera.statistics.drop(age.drop)
             return None
         try:
-            image = decode(arrival.message)
+            image = open_picture(arrival.message)
         except FrameError as error:
             camera.statistics.drop(error.cause)
             kind = getattr(arrival.message, 'encoding', '')

@@ -4,10 +4,10 @@
     python test/benchmark/node_cost.py --json node_cost.json
 
 Every node is a process of its own and gets the same 1080p bgr8 frame over DDS, with the shipped
-profile; the next one is sent when all outputs that are watched have come. The nodes take turns. The
-engine runs for the first frame only, then its outputs are repeated: what is left is the node. The
-plain node (`plain_node.py`) does what the rows say; ``area`` marks the one that shrinks by
-OpenCV's ``INTER_AREA`` rather than as our node does.
+profile; the next one is sent when all outputs that are watched have come. The nodes take turns.
+The engine runs for the first frame only, then its outputs are repeated: what is left is the node.
+The plain node (`plain_node.py`) computes two or four outputs, as its name here says; ``area``
+marks the one that shrinks by OpenCV's ``INTER_AREA`` rather than as our node does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def run_node(name: str) -> None:
     from multishift_perception.engine import Engine
     from multishift_perception.process.memory import keep_large_buffers
 
-    call, kept = Engine.infer, []
+    call = Engine.infer
+    kept: list[Any] = []
 
     def infer_once(engine: Engine, frames: Any) -> Any:
         if not frames.any():  # our node warms up
@@ -71,7 +72,7 @@ def run_node(name: str) -> None:
             kept.append(call(engine, frames))
         return kept[0]
 
-    Engine.infer = infer_once  # type: ignore[method-assign]
+    Engine.infer = infer_once  # type: ignore[method-assign, assignment]
     if name == 'ours':
         from multishift_perception.node.main import main as run
 
@@ -84,7 +85,7 @@ def run_node(name: str) -> None:
     if name == 'empty':
         node = _empty()
     else:
-        from plain_node import PlainNode
+        from plain_node import PlainNode  # type: ignore[import-not-found]
 
         does_all, area = PLAIN[name]
         node = PlainNode(name, Engine.load(None), does_all=does_all, area=area)

@@ -20,13 +20,13 @@ from sensor_msgs.msg import Image
 
 from multishift_perception.classes import color_table
 from multishift_perception.engine import Engine
-from multishift_perception.pipeline import fit
+from multishift_perception.images.resizing import fit
 
 _THRESHOLD = 128
 _TINT, _OUTLINE = (255, 0, 255), (255, 255, 0)
 
 
-class PlainNode(Node):
+class PlainNode(Node):  # type: ignore[misc]
     """Subscribes to a camera, and publishes labels, mask, and all else where it is told to."""
 
     def __init__(self, name: str, engine: Engine, *, does_all: bool, area: bool) -> None:

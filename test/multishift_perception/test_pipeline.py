@@ -8,13 +8,8 @@ import pytest
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.engine import Engine, EngineOutput
-from multishift_perception.pipeline import (
-    Pipeline,
-    anomaly_mask,
-    resize_labels,
-    resize_scores,
-    score_unit,
-)
+from multishift_perception.images.resizing import resize_labels, resize_scores
+from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
 
 
 @pytest.fixture(scope='module')
@@ -86,9 +81,9 @@ def test_incomplete_batch(tiny_bundle_of_two: Path) -> None:
 
 
 def test_unit_scale_has_the_operating_point_in_the_middle() -> None:
-    unit = score_unit(np.array([0, 64, 128, 255], np.uint8))
+    unit = score_unit(np.array([[0, 64, 128, 255]], np.uint8))
     assert unit.dtype == np.float32
-    assert unit.tolist() == [0.0, 0.25, 0.5, 1.0]
+    assert unit.tolist() == [[0.0, 0.25, 0.5, 1.0]]
 
 
 def test_threshold_is_inclusive() -> None:

@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import Header
 
 from multishift_perception.classes import CITYSCAPES
+from multishift_perception.images.picture import Picture
 from multishift_perception.node import publishers
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput
@@ -80,10 +81,10 @@ def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, left_out):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
     settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
     anomaly = np.full((4, 6), 255, np.uint8)
-    said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32))
+    said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32), (8, 12))
     frame = np.zeros((8, 12, 3), np.uint8)
     wanted = frozenset(output for output in Output if output.is_image) - left_out
-    outputs.publish(wanted, Header(frame_id='front'), frame, said, settings)
+    outputs.publish(wanted, Header(frame_id='front'), Picture(frame), said, settings)
     sent = {
         topic: [(type(m).__name__, getattr(m, 'encoding', '')) for m in messages]
         for topic, messages in node.sent.items()
