@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -45,7 +47,7 @@ def draw_overlay(
     """
     drawn = np.empty_like(image, order='C') if out is None else out
     height, width = image.shape[:2]
-    paint = widen(colors[labels], width)
+    paint = widen(_u8(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3))), width)
     has_color = (colors.any(axis=1) & (np.arange(256) != VOID)).astype(np.uint8) * 255
     known = _u8(cv2.LUT(labels, has_color))
     unknown = None if known.all() else widen(~known, width)
@@ -53,10 +55,13 @@ def draw_overlay(
     # What one band needs stays in the CPU's cache.
     for start in range(0, height, _BAND):
         band = slice(start, start + _BAND)
-        blended = cv2.addWeighted(image[band], 1 - alpha, paint[rows[band]], alpha, 0)
-        if unknown is not None:
-            cv2.copyTo(image[band], unknown[rows[band]], blended)
-        drawn[band] = blended
+        painted = paint.take(rows[band], axis=0, mode='clip')
+        if unknown is None:
+            cv2.addWeighted(image[band], 1 - alpha, painted, alpha, 0, dst=drawn[band])
+        else:
+            cv2.addWeighted(image[band], 1 - alpha, painted, alpha, 0, dst=painted)
+            cv2.copyTo(image[band], unknown[rows[band]], painted)
+            drawn[band] = painted
     _mark_anomalies(drawn, mask)
     return drawn
 
@@ -101,15 +106,17 @@ def _mark_anomalies(drawn: Bytes, mask: Bytes) -> None:
         grown = cv2.dilate(mask[top:bottom, columns], kernel)[start - top :][:_BAND]
         band = (slice(start, start + _BAND), columns)
         part, inside = drawn[band], mask[band]
-        tinted = cv2.addWeighted(part, 1 - _TINT, _filled(part.shape, TINT_COLOR), _TINT, 0)
-        cv2.copyTo(tinted, inside, part)
+        tint = _filled(width, TINT_COLOR)[: part.shape[0], columns]
+        cv2.copyTo(cv2.addWeighted(part, 1 - _TINT, tint, _TINT, 0), inside, part)
         _, outside = cv2.threshold(inside, 0, 255, cv2.THRESH_BINARY_INV)
         ring = cv2.bitwise_and(grown, outside)
-        cv2.copyTo(_filled(part.shape, OUTLINE_COLOR), ring, part)
+        cv2.copyTo(_filled(width, OUTLINE_COLOR)[: part.shape[0], columns], ring, part)
 
 
-def _filled(shape: tuple[int, ...], color: tuple[int, int, int]) -> Bytes:
-    return np.full(shape, color, np.uint8)
+@lru_cache(maxsize=8)
+def _filled(width: int, color: tuple[int, int, int]) -> Bytes:
+    """Return a band of one colour; to make one takes longer than all that is done with it."""
+    return np.full((_BAND, width, 3), color, np.uint8)
 
 
 def _u8(array: object) -> Bytes:
