@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+import logging
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from multishift_perception.images.resizing import fit, resize_labels
 from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from multishift_perception.node.messages import ReusedImage, jpeg_message, scaled_camera_info
 from multishift_perception.node.parameters import Settings
+from multishift_perception.node.rclpy_private import MismatchedReaders
 from multishift_perception.outputs import Output
 from multishift_perception.overlay import draw_overlay
 from multishift_perception.pipeline import FrameOutput, anomaly_mask, score_unit
@@ -30,6 +32,8 @@ try:
     from vision_msgs.msg import LabelInfo, VisionClass
 except ImportError:  # label_info is published where vision_msgs is installed
     LabelInfo = None
+
+logger = logging.getLogger(__name__)
 
 OVERRIDABLE = QoSOverridingOptions(
     (
@@ -116,7 +120,6 @@ class CameraOutputs:
         node: LifecycleNode,
         camera: str,
         classes: tuple[SemanticClass, ...],
-        on_matched: Callable[[], None],
     ) -> None:
         """Create the publishers.
 
@@ -124,7 +127,6 @@ class CameraOutputs:
             node: the node.
             camera: name of the camera.
             classes: the engine's classes.
-            on_matched: called when a subscriber of any output comes or goes.
         """
         self._node = node
         self._classes = classes
@@ -132,12 +134,12 @@ class CameraOutputs:
         self._publishers: dict[Output, Any] = {}
         self._label_info: Any = None
         self._images = {o: ReusedImage(o.encoding) for o in Output if o.kind == IMAGE}
-        events = PublisherEventCallbacks(matched=lambda _: on_matched())
+        self._mismatches: list[MismatchedReaders] = []
         try:
             for output in Output:
                 if kind := _TYPES.get(output.kind):
                     topic = output.topic_of(camera)
-                    self._publishers[output] = self._create(topic, kind, events)
+                    self._publishers[output] = self._create(topic, kind)
             latched = Output.CLASS_NAMES.topic_of(camera)
             self._label_info = LabelInfo and self._create(latched, LabelInfo)
         except BaseException:
@@ -203,11 +205,24 @@ class CameraOutputs:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
+        for mismatched in self._mismatches:
+            mismatched.close()
         for publisher in (*self._publishers.values(), self._label_info):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
-    def _create(self, topic: str, kind: Any, events: Any = None) -> Any:
+    def name_mismatches(self) -> None:
+        """Log each subscriber that came since the last call and whose QoS shuts it out."""
+        for mismatched in self._mismatches:
+            if policy := mismatched.take():
+                logger.warning(
+                    'a subscriber of %s gets nothing: its %s asks for more than is offered; '
+                    'see qos_overrides',
+                    mismatched.topic,
+                    policy,
+                )
+
+    def _create(self, topic: str, kind: Any) -> Any:
         latched = kind is LabelInfo
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
@@ -215,9 +230,17 @@ class CameraOutputs:
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
         )
-        return self._node.create_lifecycle_publisher(
-            kind, topic, qos, qos_overriding_options=OVERRIDABLE, event_callbacks=events
+        # Every event would be one more thing that the executor looks at before each frame: with
+        # three for a topic, six cameras spend more on that than on receiving. They are asked for.
+        publisher = self._node.create_lifecycle_publisher(
+            kind,
+            topic,
+            qos,
+            qos_overriding_options=OVERRIDABLE,
+            event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
         )
+        self._mismatches.append(MismatchedReaders(publisher))
+        return publisher
 
     def _send(self, output: Output, message: Any) -> None:
         self._publishers[output].publish(message)

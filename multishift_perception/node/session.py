@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
 from multishift_perception.engine import Engine
@@ -28,6 +29,8 @@ from multishift_perception.outputs import Output
 from multishift_perception.pipeline import Pipeline
 
 _WARM_UP_CALLS = 2
+# How late a new watcher may be noticed; to look takes some 0.1 ms for six cameras.
+_LOOK_EVERY_S = 0.1
 
 
 class Session:
@@ -52,6 +55,8 @@ class Session:
         self._slots = FrameSlots(time.monotonic)
         self._worker: Worker | None = None
         self._cameras: dict[str, Camera] = {}
+        self._wanted: dict[str, frozenset[Output]] = {}
+        self._look_timer: Any = None
         try:
             pipeline = Pipeline(self.engine, output_size=chosen.output_size)
             _warm_up(self.engine, pipeline)
@@ -60,6 +65,9 @@ class Session:
         except BaseException:
             self.close()
             raise
+        # On steady time: simulated time may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._look_timer = node.create_timer(_LOOK_EVERY_S, self._look, clock=steady)
         self._engine_statistics = EngineStatistics(time.monotonic)
         self._processor = Processor(
             pipeline,
@@ -96,6 +104,8 @@ class Session:
     def close(self) -> None:
         """Destroy the topics and free the engine."""
         self.deactivate()
+        if self._look_timer is not None:
+            self._node.destroy_timer(self._look_timer)
         for camera in self._cameras.values():
             camera.outputs.destroy()
         self._cameras.clear()
@@ -126,6 +136,16 @@ class Session:
         """Return what the cameras' statuses are made of."""
         return [self._state(settings) for settings in self._settings().cameras]
 
+    def _look(self) -> None:
+        """See whether somebody began or ceased to watch."""
+        always = self._settings().publish_always
+        wanted = {c.name: c.outputs.wanted(always) for c in self._cameras.values()}
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self.update()
+        for camera in self._cameras.values():
+            camera.outputs.name_mismatches()
+
     def _create(self, settings: CameraSettings) -> Camera:
         statistics = StreamStatistics(time.monotonic)
         on_frame = partial(self._store, settings.name, statistics)
@@ -133,7 +153,7 @@ class Session:
             return Camera(
                 settings.name,
                 CameraInput(self._node, settings, on_frame),
-                CameraOutputs(self._node, settings.name, self.engine.classes, self.update),
+                CameraOutputs(self._node, settings.name, self.engine.classes),
                 statistics,
             )
         except RuntimeError as error:  # rclpy's word for a bad value of a QoS override
