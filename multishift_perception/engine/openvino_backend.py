@@ -36,6 +36,11 @@ class OpenVinoBackend:
         self._outputs = [(tuple(o.shape), o.element_type.to_dtype()) for o in model.outputs]
         self._request = model.create_infer_request()
 
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Compile with so many threads from now on; 0: as many as OpenVINO takes by itself."""
+        _core().set_property('CPU', {'INFERENCE_NUM_THREADS': count})
+
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the outputs are the caller's own arrays."""
         arrays = [np.empty(shape, dtype) for shape, dtype in self._outputs]

@@ -8,6 +8,7 @@ from functools import partial
 import time
 from typing import Any
 
+import cv2
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
@@ -49,8 +50,12 @@ class Session:
         self._node = node
         self._settings = settings
         chosen = settings()
+        cv2.setNumThreads(chosen.opencv_threads or -1)  # -1: as many as it takes by itself
         self.engine = Engine.load(
-            chosen.engine_bundle, backend=chosen.backend, device=chosen.device
+            chosen.engine_bundle,
+            backend=chosen.backend,
+            device=chosen.device,
+            threads=chosen.engine_threads,
         )
         self._slots = FrameSlots(time.monotonic)
         self._worker: Worker | None = None
