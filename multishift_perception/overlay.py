@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID
+from multishift_perception.images.resizing import nearest_rows, widen
 
 # No Cityscapes class has a colour near these two.
 OUTLINE_COLOR = (255, 255, 0)
@@ -15,46 +18,62 @@ TINT_COLOR = NOVEL_COLOR
 _TINT = 0.6
 # One pixel of outline per this many rows, so that it is seen at any size.
 _ROWS_PER_OUTLINE_PIXEL = 360
+# Rows that are drawn at once.
+_BAND = 60
 
 
 def draw_overlay(
-    image: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    colors: NDArray[np.uint8],
+    image: Bytes,
+    labels: Bytes,
+    mask: Bytes,
+    colors: Bytes,
     alpha: float,
-) -> NDArray[np.uint8]:
+    out: Bytes | None = None,
+) -> Bytes:
     """Draw the classes and the anomalies over a frame.
 
     Args:
-        image: RGB ``uint8 [h,w,3]``; not changed.
-        labels: class index per pixel, ``uint8 [h,w]``; void and values without a colour are
-            left as the image has them.
+        image: RGB ``uint8 [h,w,3]``; not changed, unless it is ``out``.
+        labels: class index per pixel, ``uint8``, of the image's size or any other, from which it
+            is enlarged as the pipeline does; void and values without a colour are left as the
+            image has them.
         mask: ``uint8 [h,w]``, not zero where the frame is anomalous.
         colors: look-up table ``uint8 [256,3]`` of RGB colours, black where a value has none.
         alpha: weight of the class colours, 0..1.
+        out: where to draw, ``uint8 [h,w,3]``; may be the image.
 
     Returns:
         RGB ``uint8 [h,w,3]``.
     """
-    drawn = np.array(image)
-    known = (colors.any(axis=1) & (np.arange(256) != VOID)).astype(np.uint8) * 255
-    painted = cv2.LUT(cv2.merge([labels, labels, labels]), colors.reshape(256, 1, 3))
-    blended = cv2.addWeighted(image, 1 - alpha, painted, alpha, 0)
-    cv2.copyTo(blended, cv2.LUT(labels, known), drawn)
-    if cv2.countNonZero(mask):
-        _mark_anomalies(drawn, mask)
+    drawn = np.empty_like(image, order='C') if out is None else out
+    height, width = image.shape[:2]
+    paint = widen(_u8(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3))), width)
+    has_color = (colors.any(axis=1) & (np.arange(256) != VOID)).astype(np.uint8) * 255
+    known = _u8(cv2.LUT(labels, has_color))
+    unknown = None if known.all() else widen(~known, width)
+    rows = nearest_rows(labels.shape[0], height)
+    # What one band needs stays in the CPU's cache.
+    for start in range(0, height, _BAND):
+        band = slice(start, start + _BAND)
+        painted = paint.take(rows[band], axis=0, mode='clip')
+        if unknown is None:
+            cv2.addWeighted(image[band], 1 - alpha, painted, alpha, 0, dst=drawn[band])
+        else:
+            cv2.addWeighted(image[band], 1 - alpha, painted, alpha, 0, dst=painted)
+            cv2.copyTo(image[band], unknown[rows[band]], painted)
+            drawn[band] = painted
+    _mark_anomalies(drawn, mask)
     return drawn
 
 
 def draw_truth(
-    image: NDArray[np.uint8],
-    truth: NDArray[np.uint8],
-    colors: NDArray[np.uint8],
+    image: Bytes,
+    truth: Bytes,
+    colors: Bytes,
     alpha: float,
     *,
     has_classes: bool = True,
-) -> NDArray[np.uint8]:
+) -> Bytes:
     """Draw the ground truth over a frame, its novel objects as anomalies are.
 
     Args:
@@ -72,12 +91,33 @@ def draw_truth(
     return draw_overlay(image, labels, novel, colors, alpha)
 
 
-def _mark_anomalies(drawn: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+def _mark_anomalies(drawn: Bytes, mask: Bytes) -> None:
     """Tint the anomalous pixels and outline their regions on the outside, in place."""
-    tint = np.array(TINT_COLOR, np.float32) * _TINT
-    table = np.arange(256, dtype=np.float32)[:, None] * (1 - _TINT) + tint
-    tinted = cv2.LUT(drawn, np.rint(table).astype(np.uint8).reshape(256, 1, 3))
-    cv2.copyTo(tinted, mask, drawn)
-    reach = max(1, round(drawn.shape[0] / _ROWS_PER_OUTLINE_PIXEL))
-    grown = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    drawn[(grown != 0) & (mask == 0)] = OUTLINE_COLOR
+    height, width = mask.shape
+    reach = max(1, round(height / _ROWS_PER_OUTLINE_PIXEL))
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    # Most of a frame has none: only the parts that do are looked at again.
+    for start in range(0, height, _BAND):
+        top, bottom = max(0, start - reach), min(height, start + _BAND + reach)
+        x, _, across, down = cv2.boundingRect(mask[top:bottom])
+        if not down:
+            continue
+        columns = slice(max(0, x - reach), min(width, x + across + reach))
+        grown = cv2.dilate(mask[top:bottom, columns], kernel)[start - top :][:_BAND]
+        band = (slice(start, start + _BAND), columns)
+        part, inside = drawn[band], mask[band]
+        tint = _filled(width, TINT_COLOR)[: part.shape[0], columns]
+        cv2.copyTo(cv2.addWeighted(part, 1 - _TINT, tint, _TINT, 0), inside, part)
+        _, outside = cv2.threshold(inside, 0, 255, cv2.THRESH_BINARY_INV)
+        ring = cv2.bitwise_and(grown, outside)
+        cv2.copyTo(_filled(width, OUTLINE_COLOR)[: part.shape[0], columns], ring, part)
+
+
+@lru_cache(maxsize=8)
+def _filled(width: int, color: tuple[int, int, int]) -> Bytes:
+    """Return a band of one colour; to make one takes longer than all that is done with it."""
+    return np.full((_BAND, width, 3), color, np.uint8)
+
+
+def _u8(array: object) -> Bytes:
+    return np.asarray(array, np.uint8)

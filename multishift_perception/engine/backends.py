@@ -82,6 +82,20 @@ def in_order() -> Iterator[tuple[str, Place]]:
         yield from ((name, place) for name in sorted(found, key=ranks.__getitem__))
 
 
+def set_threads(name: str, count: int) -> None:
+    """Have a backend's library compute on the CPU with so many threads, in the whole process.
+
+    Backends without a ``set_threads`` of their own are left as they are.
+
+    Args:
+        name: of the backend.
+        count: of threads; 0: as many as the library takes by itself.
+    """
+    setter = getattr(resolve_name(BACKENDS[name].loader), 'set_threads', None)
+    if setter is not None:
+        setter(count)
+
+
 def load(name: str, file: Path, device: str) -> Backend:
     """Load an artifact.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.engine.backends import load
+from multishift_perception.engine.backends import load, set_threads
 from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manifest
 from multishift_perception.engine.probe import ProbeSet, Proof
 from multishift_perception.engine.recalibrated import Recalibrated
@@ -53,13 +53,16 @@ class Engine:
         self._running = running
 
     @classmethod
-    def load(cls, bundle: Path | None, *, backend: str = 'auto', device: int = 0) -> Engine:
+    def load(
+        cls, bundle: Path | None, *, backend: str = 'auto', device: int = 0, threads: int = 0
+    ) -> Engine:
         """Verify a bundle, load an artifact, warm it up, and run the probe frames through it.
 
         Args:
             bundle: directory of the bundle; None takes the embedded engine.
             backend: ``auto`` or one of the bundle's backends.
             device: index of the GPU, where the backend uses one.
+            threads: how many compute on the CPU; 0: as many as the backend's library takes.
 
         Raises:
             MultishiftError: anything missing, changed, unfit for this machine, or wrong in its
@@ -70,6 +73,7 @@ class Engine:
         for fault in file_faults(bundle, manifest.hashes):
             raise MultishiftError(fault)
         choice = choose(bundle, manifest, backend, device)
+        set_threads(choice.artifact.backend, threads)
         running: dict[int, Backend] = {}
         opened: dict[str, Backend] = {}
         try:

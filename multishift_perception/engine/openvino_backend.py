@@ -34,6 +34,11 @@ class OpenVinoBackend:
         self._requests: dict[int, ov.InferRequest] = {}
         self._prepare(batch)
 
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Compile with so many threads from now on; 0: as many as OpenVINO takes by itself."""
+        _core().set_property('CPU', {'INFERENCE_NUM_THREADS': count})
+
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the outputs are the caller's own arrays."""
         request = self._requests.get(len(frames)) or self._prepare(len(frames))

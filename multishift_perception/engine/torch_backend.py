@@ -19,6 +19,8 @@ from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError, one_line
 
+_OWN_THREADS = torch.get_num_threads()
+
 
 class TorchBackend:
     """An exported program (``.pt2``) run operator by operator; on a GPU as one CUDA graph."""
@@ -35,6 +37,11 @@ class TorchBackend:
                 program = move_to_device_pass(program, self._device)
         self._batch = _batch(program)
         self._module: Any = program.module()
+
+    @staticmethod
+    def set_threads(count: int) -> None:
+        """Compute on the CPU with so many threads; 0: as many as PyTorch takes by itself."""
+        torch.set_num_threads(count or _OWN_THREADS)
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; on a GPU the first call captures the graph."""

@@ -29,6 +29,7 @@ from multishift_perception.images.decoding import (
 # Users of this module catch FrameError.
 from multishift_perception.images.frame_errors import BrokenFrame, UnsupportedEncoding
 from multishift_perception.images.frame_errors import FrameError as FrameError
+from multishift_perception.images.picture import Picture
 
 # Bytes per pixel and conversion to RGB (None: the bytes are RGB already).
 # OpenCV names a Bayer pattern after the second pixel of the second row, ROS after the first of
@@ -48,6 +49,8 @@ _PACKED: dict[str, tuple[int, int | None]] = {
     'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
     'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
 }
+# Of these each pixel's colour is its own: they may be converted after the picture is resized.
+_BY_PIXEL = {'rgb8', 'bgr8'}
 _PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
 # Off the fast path, left to cv_bridge: channels of two bytes each.
 _BRIDGED = {
@@ -91,6 +94,25 @@ def decode(message: Any, *, max_pixels: int | None = MAX_PIXELS) -> NDArray[np.u
         bool(message.is_bigendian),
         message.data,
     )
+
+
+def open_picture(message: Any, *, max_pixels: int | None = MAX_PIXELS) -> Picture:
+    """Decode a message as `decode` does, but leave the order of colours for later.
+
+    Args:
+        message: the message.
+        max_pixels: larger images are refused before they are decoded; none are where this is None.
+
+    Raises:
+        FrameError: the frame cannot be used.
+    """
+    encoding = getattr(message, 'encoding', None)
+    if encoding not in _BY_PIXEL:
+        return Picture(decode(message, max_pixels=max_pixels))
+    refuse_oversized(message.height, message.width, max_pixels)
+    channels, conversion = _PACKED[encoding]
+    pixels = _view(message.data, message.height, message.width, message.step, channels)
+    return Picture(pixels, conversion)
 
 
 def decode_image(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -103,7 +104,13 @@ class CameraInput:
             durability=DurabilityPolicy.VOLATILE,
         )
         return self._node.create_subscription(
-            kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE
+            kind,
+            topic,
+            callback,
+            qos,
+            qos_overriding_options=OVERRIDABLE,
+            # What does not match is told by `why_silent`; waiting for it costs with each frame.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
     def _receive(self, message: Any, info: Mapping[str, Any]) -> None:

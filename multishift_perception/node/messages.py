@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 import copy
 import sys
 from typing import Any
@@ -13,22 +14,36 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _JPEG_QUALITY = 90
+# Type and number of channels of a pixel.
+_PIXELS: dict[str, tuple[np.dtype[Any], int]] = {
+    'mono8': (np.dtype(np.uint8), 1),
+    'rgb8': (np.dtype(np.uint8), 3),
+    '32FC1': (np.dtype(np.float32), 1),
+}
 
 
-def image_message(header: Any, encoding: str, pixels: NDArray[Any]) -> Image:
-    """Build an ``Image`` of an array ``[h,w]`` or ``[h,w,c]`` in this machine's byte order."""
-    pixels = np.ascontiguousarray(pixels)
-    message = Image(
-        header=header,
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        encoding=encoding,
-        is_bigendian=sys.byteorder == 'big',
-        step=pixels.strides[0],
-    )
-    # Assigning to data would copy twice and check every byte.
-    message.data.frombytes(pixels.data.cast('B'))
-    return message
+class ReusedImage:
+    """An `Image` of a topic whose every frame is written into the same bytes.
+
+    Publishing copies them, so that they are free for the next frame once it returns.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        """Prepare; ``encoding`` is one of ``mono8``, ``rgb8`` and ``32FC1``."""
+        self._dtype, self._channels = _PIXELS[encoding]
+        self._pixels: NDArray[Any] = np.empty((0, 0), self._dtype)
+        self.message = Image(encoding=encoding, is_bigendian=sys.byteorder == 'big')
+
+    def pixels(self, size: tuple[int, int]) -> NDArray[Any]:
+        """Return the message's pixels for a frame of that height and width, to be overwritten."""
+        if self._pixels.shape[:2] != size:
+            shape = size if self._channels == 1 else (*size, self._channels)
+            step = size[1] * self._channels * self._dtype.itemsize
+            message = self.message
+            message.height, message.width, message.step = *size, step
+            message.data = array('B', bytes(size[0] * step))
+            self._pixels = np.ndarray(shape, self._dtype, message.data)
+        return self._pixels
 
 
 def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:

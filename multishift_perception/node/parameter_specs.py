@@ -119,6 +119,18 @@ NODE_SPECS = (
     ),
     Spec('device', 0, 'Index of the GPU, where the backend uses one.', high=63),
     Spec(
+        'engine_threads',
+        0,
+        'Threads of an engine on the CPU (0: as many as its library takes by itself).',
+        high=256,
+    ),
+    Spec(
+        'opencv_threads',
+        0,
+        'Threads of OpenCV, which resizes and draws (0: as many as it takes by itself).',
+        high=256,
+    ),
+    Spec(
         'output_size',
         'camera',
         'camera: outputs are aligned with the input image; engine: at network resolution.',

@@ -46,6 +46,8 @@ class Settings:
     engine_bundle: Path | None
     backend: str
     device: int
+    engine_threads: int
+    opencv_threads: int
     output_size: OutputSize
     anomaly_threshold: float
     min_anomaly_area: int

@@ -9,9 +9,9 @@ import logging
 
 import rclpy
 
-from multishift_perception.arrays import Bytes
 from multishift_perception.frame_tally import Drop
-from multishift_perception.images.codec import FrameError, decode
+from multishift_perception.images.codec import FrameError, open_picture
+from multishift_perception.images.picture import Picture
 from multishift_perception.node.activity import Activity, Stage
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.engine_statistics import EngineStatistics
@@ -30,7 +30,7 @@ class _Frame:
     camera: Camera
     arrival: Arrival
     age: Age
-    image: Bytes
+    image: Picture
     wanted: frozenset[Output]
     stages: dict[Stage, float] = field(default_factory=dict)
 
@@ -120,7 +120,7 @@ class Processor:
             return None
         try:
             with self.activity.during(Stage.DECODE) as seconds:
-                image = decode(arrival.message)
+                image = open_picture(arrival.message)
         except FrameError as error:
             camera.statistics.drop(error.cause)
             kind = getattr(arrival.message, 'encoding', '')

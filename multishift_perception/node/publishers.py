@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+import logging
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.event_handler import PublisherEventCallbacks
@@ -18,9 +18,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.images.picture import Picture
+from multishift_perception.images.resizing import fit, resize_labels
 from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
-from multishift_perception.node.messages import image_message, jpeg_message, scaled_camera_info
+from multishift_perception.node.messages import ReusedImage, jpeg_message, scaled_camera_info
 from multishift_perception.node.parameters import Settings
+from multishift_perception.node.rclpy_private import MismatchedReaders
 from multishift_perception.outputs import Output
 from multishift_perception.overlay import draw_overlay
 from multishift_perception.pipeline import FrameOutput, anomaly_mask, score_unit
@@ -29,6 +32,8 @@ try:
     from vision_msgs.msg import LabelInfo, VisionClass
 except ImportError:  # label_info is published where vision_msgs is installed
     LabelInfo = None
+
+logger = logging.getLogger(__name__)
 
 OVERRIDABLE = QoSOverridingOptions(
     (
@@ -42,36 +47,68 @@ OVERRIDABLE = QoSOverridingOptions(
 _TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, CAMERA_INFO: CameraInfo}
 
 
-class _Pictures:
+class _Frame:
     """The images of one frame; what several of them need is computed once."""
 
     def __init__(
-        self, frame: Bytes, output: FrameOutput, settings: Settings, colors: Bytes
+        self,
+        picture: Picture,
+        output: FrameOutput,
+        settings: Settings,
+        colors: Bytes,
+        place: Callable[[Output, tuple[int, int]], NDArray[Any] | None],
     ) -> None:
+        """Hold what the images are made of.
+
+        Args:
+            picture: the frame.
+            output: what the engine said of it.
+            settings: the node's settings.
+            colors: the classes' colours, as `draw_overlay` takes them.
+            place: returns where the pixels of an output are to be written, by height and width;
+                None where it is not sent.
+        """
         self.output = output
-        self._frame = frame
+        self._picture = picture
         self._settings = settings
         self._colors = colors
+        self._place = place
+
+    def labels(self) -> Bytes:
+        place = self._place(Output.LABELS, self.output.size)
+        return resize_labels(self.output.engine_labels, self.output.size, out=place)
+
+    def score(self) -> NDArray[np.float32]:
+        place = self._place(Output.ANOMALY_SCORE, self.output.size)
+        return score_unit(self.output.anomaly, out=place)
 
     @cached_property
     def mask(self) -> Bytes:
         settings = self._settings
-        anomaly = self.output.anomaly
-        return anomaly_mask(anomaly, settings.anomaly_threshold, settings.min_anomaly_area)
+        return anomaly_mask(
+            self.output.anomaly,
+            settings.anomaly_threshold,
+            settings.min_anomaly_area,
+            out=self._place(Output.ANOMALY_MASK, self.output.size),
+        )
 
     @cached_property
     def overlay(self) -> Bytes:
-        labels = self.output.labels
-        base = _resize(self._frame, labels.shape)
-        return draw_overlay(base, labels, self.mask, self._colors, self._settings.overlay_alpha)
+        size, picture = self.output.size, self._picture
+        if picture.shape[:2] != size:
+            picture = picture.like(fit(picture.pixels, size))
+        drawn = self._place(Output.OVERLAY, size)
+        image = picture.rgb() if picture.conversion is None else picture.rgb(out=drawn)
+        labels, alpha = self.output.engine_labels, self._settings.overlay_alpha
+        return draw_overlay(image, labels, self.mask, self._colors, alpha, out=drawn)
 
 
-_PIXELS: Mapping[Output, Callable[[_Pictures], NDArray[Any]]] = {
-    Output.LABELS: lambda pictures: pictures.output.labels,
-    Output.ANOMALY_SCORE: lambda pictures: score_unit(pictures.output.anomaly),
-    Output.ANOMALY_MASK: lambda pictures: pictures.mask,
-    Output.OVERLAY: lambda pictures: pictures.overlay,
-    Output.OVERLAY_JPEG: lambda pictures: pictures.overlay,
+_PIXELS: Mapping[Output, Callable[[_Frame], NDArray[Any]]] = {
+    Output.LABELS: lambda frame: frame.labels(),
+    Output.ANOMALY_SCORE: lambda frame: frame.score(),
+    Output.ANOMALY_MASK: lambda frame: frame.mask,
+    Output.OVERLAY: lambda frame: frame.overlay,
+    Output.OVERLAY_JPEG: lambda frame: frame.overlay,
 }
 
 
@@ -83,7 +120,6 @@ class CameraOutputs:
         node: LifecycleNode,
         camera: str,
         classes: tuple[SemanticClass, ...],
-        on_matched: Callable[[], None],
     ) -> None:
         """Create the publishers.
 
@@ -91,19 +127,19 @@ class CameraOutputs:
             node: the node.
             camera: name of the camera.
             classes: the engine's classes.
-            on_matched: called when a subscriber of any output comes or goes.
         """
         self._node = node
         self._classes = classes
         self._colors = color_table(classes)
         self._publishers: dict[Output, Any] = {}
         self._label_info: Any = None
-        events = PublisherEventCallbacks(matched=lambda _: on_matched())
+        self._images = {o: ReusedImage(o.encoding) for o in Output if o.kind == IMAGE}
+        self._mismatches: list[MismatchedReaders] = []
         try:
             for output in Output:
                 if kind := _TYPES.get(output.kind):
                     topic = output.topic_of(camera)
-                    self._publishers[output] = self._create(topic, kind, events)
+                    self._publishers[output] = self._create(topic, kind)
             latched = Output.CLASS_NAMES.topic_of(camera)
             self._label_info = LabelInfo and self._create(latched, LabelInfo)
         except BaseException:
@@ -122,7 +158,7 @@ class CameraOutputs:
         self,
         wanted: frozenset[Output],
         header: Any,
-        frame: Bytes,
+        frame: Picture,
         output: FrameOutput,
         settings: Settings,
     ) -> None:
@@ -131,14 +167,23 @@ class CameraOutputs:
         Args:
             wanted: outputs, as ``wanted`` returned them.
             header: the frame's header, which every output carries.
-            frame: RGB ``uint8 [h,w,3]``.
+            frame: the frame.
             output: what the engine said of the frame.
             settings: the node's settings.
         """
-        pictures = _Pictures(frame, output, settings, self._colors)
+
+        def place(kind: Output, size: tuple[int, int]) -> NDArray[Any] | None:
+            return self._images[kind].pixels(size) if kind in wanted else None
+
+        images = _Frame(frame, output, settings, self._colors, place)
         for kind in Output:
             if kind in wanted and kind.is_image:
-                self._send(kind, _image(header, kind, _PIXELS[kind](pictures)))
+                pixels = _PIXELS[kind](images)
+                if kind.kind == COMPRESSED_IMAGE:
+                    self._send(kind, jpeg_message(header, pixels))
+                else:
+                    self._images[kind].message.header = header
+                    self._send(kind, self._images[kind].message)
 
     def publish_camera_info(
         self, info: Any, header: Any, image_size: tuple[int, int], output_size: tuple[int, int]
@@ -160,11 +205,24 @@ class CameraOutputs:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
+        for mismatched in self._mismatches:
+            mismatched.close()
         for publisher in (*self._publishers.values(), self._label_info):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
-    def _create(self, topic: str, kind: Any, events: Any = None) -> Any:
+    def name_mismatches(self) -> None:
+        """Log each subscriber that came since the last call and whose QoS shuts it out."""
+        for mismatched in self._mismatches:
+            if policy := mismatched.take():
+                logger.warning(
+                    'a subscriber of %s gets nothing: its %s asks for more than is offered; '
+                    'see qos_overrides',
+                    mismatched.topic,
+                    policy,
+                )
+
+    def _create(self, topic: str, kind: Any) -> Any:
         latched = kind is LabelInfo
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
@@ -172,22 +230,17 @@ class CameraOutputs:
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
         )
-        return self._node.create_lifecycle_publisher(
-            kind, topic, qos, qos_overriding_options=OVERRIDABLE, event_callbacks=events
+        # Every event would be one more thing that the executor looks at before each frame: with
+        # three for a topic, six cameras spend more on that than on receiving. They are asked for.
+        publisher = self._node.create_lifecycle_publisher(
+            kind,
+            topic,
+            qos,
+            qos_overriding_options=OVERRIDABLE,
+            event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
         )
+        self._mismatches.append(MismatchedReaders(publisher))
+        return publisher
 
     def _send(self, output: Output, message: Any) -> None:
         self._publishers[output].publish(message)
-
-
-def _image(header: Any, output: Output, pixels: NDArray[Any]) -> Image | CompressedImage:
-    if output.kind == COMPRESSED_IMAGE:
-        return jpeg_message(header, pixels)
-    return image_message(header, output.encoding, pixels)
-
-
-def _resize(frame: Bytes, shape: tuple[int, ...]) -> Bytes:
-    if frame.shape[:2] == shape:
-        return frame
-    size = (shape[1], shape[0])
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)

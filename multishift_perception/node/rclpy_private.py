@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.event_handler import QoSPublisherEventType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
+from rclpy.qos import qos_policy_name_from_kind
 
 from multishift_perception.errors import MultishiftError, one_line
 
@@ -37,7 +40,7 @@ def check(node: LifecycleNode) -> None:
     try:
         for name in _OF_A_NODE:
             attrgetter(name)(node)
-        _rcl_error()
+        attrgetter('RCLError', 'EventHandle')(_implementation())
     except (AttributeError, ImportError) as error:
         raise MultishiftError(
             f'the rclpy in {Path(rclpy.__file__).parent} is not built as that of ROS 2 Jazzy and '
@@ -63,7 +66,7 @@ def guard_transitions(node: LifecycleNode, on_refusal: Callable[[Exception], Non
         node: the node.
         on_refusal: called with what rclpy says of a transition that is refused.
     """
-    service, refused = node._service_change_state, _rcl_error()
+    service, refused = node._service_change_state, _implementation().RCLError
     change_state = service.callback
 
     def guarded(request: Any, response: Any) -> Any:
@@ -77,8 +80,30 @@ def guard_transitions(node: LifecycleNode, on_refusal: Callable[[Exception], Non
     service.callback = guarded
 
 
-def _rcl_error() -> type[Exception]:
+class MismatchedReaders:
+    """Subscribers that a publisher's QoS shuts out, to be asked for rather than waited for."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        """Listen to a publisher."""
+        self.topic: str = publisher.topic
+        kind = QoSPublisherEventType.RCL_PUBLISHER_OFFERED_INCOMPATIBLE_QOS
+        with publisher.handle:
+            self._event = _implementation().EventHandle(publisher.handle, kind)
+
+    def take(self) -> str:
+        """Return the policy of the last that came since the last call; empty if none did."""
+        with self._event:
+            status = self._event.take_event()
+        if status is None or status.total_count_change == 0:
+            return ''
+        return str(qos_policy_name_from_kind(status.last_policy_kind)).lower()
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._event.destroy_when_not_in_use()
+
+
+def _implementation() -> Any:
     from rclpy.impl.implementation_singleton import rclpy_implementation
 
-    kind: type[Exception] = rclpy_implementation.RCLError
-    return kind
+    return rclpy_implementation

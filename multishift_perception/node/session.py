@@ -8,7 +8,9 @@ from functools import partial
 import time
 from typing import Any
 
+import cv2
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
 from multishift_perception.engine import Engine
@@ -33,6 +35,8 @@ from multishift_perception.pipeline import Pipeline
 _WARM_UP_CALLS = 2
 # Decoding or publishing one frame takes far less.
 _STUCK_S = 1.0
+# How late a new watcher may be noticed; to look takes some 0.1 ms for six cameras.
+_LOOK_EVERY_S = 0.1
 
 
 class Session:
@@ -51,12 +55,18 @@ class Session:
         self._node = node
         self._settings = settings
         chosen = settings()
+        cv2.setNumThreads(chosen.opencv_threads or -1)  # -1: as many as it takes by itself
         self.engine = Engine.load(
-            chosen.engine_bundle, backend=chosen.backend, device=chosen.device
+            chosen.engine_bundle,
+            backend=chosen.backend,
+            device=chosen.device,
+            threads=chosen.engine_threads,
         )
         self._slots = FrameSlots(time.monotonic)
         self._worker: Worker | None = None
         self._cameras: dict[str, Camera] = {}
+        self._wanted: dict[str, frozenset[Output]] = {}
+        self._look_timer: Any = None
         try:
             pipeline = Pipeline(self.engine, output_size=chosen.output_size)
             usual_s = _warm_up(self.engine, pipeline)
@@ -65,6 +75,9 @@ class Session:
         except BaseException:
             self.close()
             raise
+        # On steady time: simulated time may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._look_timer = node.create_timer(_LOOK_EVERY_S, self._look, clock=steady)
         self._engine_statistics = EngineStatistics(time.monotonic, usual_s)
         self.engine.around_call = self._engine_statistics.call
         self._gpu = GpuMonitor.of(self.engine.device)
@@ -122,6 +135,8 @@ class Session:
         Returns:
             Whether all of it is gone.
         """
+        if self._look_timer is not None:
+            self._node.destroy_timer(self._look_timer)
         stopped = self.deactivate()
         for camera in self._cameras.values():
             camera.outputs.destroy()
@@ -171,6 +186,16 @@ class Session:
         """Return what the cameras' statuses are made of."""
         return [self._state(settings) for settings in self._settings().cameras]
 
+    def _look(self) -> None:
+        """See whether somebody began or ceased to watch."""
+        always = self._settings().publish_always
+        wanted = {c.name: c.outputs.wanted(always) for c in self._cameras.values()}
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self.update()
+        for camera in self._cameras.values():
+            camera.outputs.name_mismatches()
+
     def _create(self, settings: CameraSettings) -> Camera:
         statistics = StreamStatistics(time.monotonic)
         on_frame = partial(self._store, settings.name, statistics)
@@ -178,7 +203,7 @@ class Session:
             return Camera(
                 settings.name,
                 CameraInput(self._node, settings, on_frame),
-                CameraOutputs(self._node, settings.name, self.engine.classes, self.update),
+                CameraOutputs(self._node, settings.name, self.engine.classes),
                 statistics,
             )
         except RuntimeError as error:  # rclpy's word for a bad value of a QoS override

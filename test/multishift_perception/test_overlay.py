@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import CITYSCAPES, NOVEL, NOVEL_COLOR, VOID, color_table
+from multishift_perception.images.resizing import resize_labels
 from multishift_perception.overlay import OUTLINE_COLOR, draw_overlay, draw_truth
 
 COLORS = color_table(CITYSCAPES)
@@ -53,6 +54,28 @@ def test_anomalies_are_tinted_inside_and_outlined_outside(image):
     ring &= ~inside
     assert (drawn[ring] == OUTLINE_COLOR).all()
     np.testing.assert_array_equal(drawn[~ring & ~inside], image[~ring & ~inside])
+
+
+def test_coarse_labels_are_enlarged_as_the_pipeline_does(image):
+    rng = np.random.default_rng(1)
+    coarse = rng.choice(np.array([0, 1, 13, VOID], np.uint8), (13, 17))
+    mask = rng.choice(np.array([0, 0, 0, 255], np.uint8), image.shape[:2])
+    fine = resize_labels(coarse, image.shape[:2])
+    wanted = draw_overlay(image, fine, mask, COLORS, 0.5)
+    np.testing.assert_array_equal(draw_overlay(image, coarse, mask, COLORS, 0.5), wanted)
+    draw_overlay(image, coarse, mask, COLORS, 0.5, out=image)
+    np.testing.assert_array_equal(image, wanted)
+
+
+@pytest.mark.parametrize('top', [55, 58, 60])
+def test_regions_are_outlined_across_the_bands_that_are_drawn_at_once(top):
+    image = np.zeros((130, 40, 3), np.uint8)
+    mask = np.zeros((130, 40), np.uint8)
+    mask[top : top + 3, 10:20] = 255
+    drawn = draw(image, label=VOID, mask=mask)
+    ring = np.zeros(mask.shape, bool)
+    ring[top - 1 : top + 4, 9:21] = True
+    np.testing.assert_array_equal((drawn == OUTLINE_COLOR).all(axis=2), ring & (mask == 0))
 
 
 def test_the_frame_itself_is_not_changed(image):

@@ -3,18 +3,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from multishift_perception import pipeline
 from multishift_perception.arrays import Bytes
 from multishift_perception.engine import Engine, EngineOutput
-from multishift_perception.pipeline import (
-    Pipeline,
-    anomaly_mask,
-    resize_labels,
-    resize_scores,
-    score_unit,
-)
+from multishift_perception.images.picture import Picture
+from multishift_perception.images.resizing import resize_labels, resize_scores
+from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
 
 
 @pytest.fixture(scope='module')
@@ -100,9 +98,9 @@ def test_no_frame_is_made_up_where_a_smaller_call_fits(tiny_bundle_of_sizes: Pat
 
 
 def test_unit_scale_has_the_operating_point_in_the_middle() -> None:
-    unit = score_unit(np.array([0, 64, 128, 255], np.uint8))
+    unit = score_unit(np.array([[0, 64, 128, 255]], np.uint8))
     assert unit.dtype == np.float32
-    assert unit.tolist() == [0.0, 0.25, 0.5, 1.0]
+    assert unit.tolist() == [[0.0, 0.25, 0.5, 1.0]]
 
 
 def test_threshold_is_inclusive() -> None:
@@ -119,3 +117,39 @@ def test_small_regions_are_dropped() -> None:
     assert anomaly_mask(anomaly, 0.5, min_area=2).sum() == 11 * 255
     assert anomaly_mask(anomaly, 0.5, min_area=3).sum() == 9 * 255
     assert anomaly_mask(anomaly, 0.5, min_area=10).sum() == 0
+
+
+def test_only_what_is_asked_for_is_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    enlarged: list[np.dtype[np.generic]] = []
+
+    def note(scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        enlarged.append(scores.dtype)
+        return scores
+
+    monkeypatch.setattr(pipeline, 'resize_scores', note)
+    small = np.zeros((2, 3), np.uint8)
+    output = FrameOutput(small, small, small.astype(np.float32), (4, 6))
+    assert output.labels.shape == (4, 6)
+    assert output.anomaly is output.anomaly
+    assert enlarged == [np.uint8]
+
+
+@pytest.mark.parametrize('size', [(64, 96), (37, 51), (480, 640)])
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8'])
+def test_a_picture_gives_what_its_rgb_image_gives(
+    engine: Engine, size: tuple[int, int], encoding: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    picture = Picture(pixels, cv2.COLOR_BGR2RGB if encoding == 'bgr8' else None)
+    runner = Pipeline(engine)
+    (direct,), (converted,) = runner.run([picture]), runner.run([picture.rgb()])
+    assert np.array_equal(direct.score, converted.score)
+    assert np.array_equal(picture.rgb(out=np.empty_like(pixels)), picture.rgb())
+
+
+def test_frames_of_an_earlier_call_do_not_stay(engine: Engine) -> None:
+    runner = Pipeline(engine)
+    black, white = np.zeros((40, 60, 3), np.uint8), np.full((40, 60, 3), 255, np.uint8)
+    (kept,) = runner.run([white])
+    assert runner.run([black])[0].anomaly.max() == 0
+    assert kept.anomaly.min() == 255

@@ -10,9 +10,16 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+import torch
 
-from multishift_perception.engine import read_manifest
-from multishift_perception.engine.backends import BACKENDS, BackendEntry, in_order, register
+from multishift_perception.engine import openvino_backend, read_manifest
+from multishift_perception.engine.backends import (
+    BACKENDS,
+    BackendEntry,
+    in_order,
+    register,
+    set_threads,
+)
 from multishift_perception.engine.selection import choose, place
 from multishift_perception.errors import MultishiftError
 
@@ -31,6 +38,24 @@ def test_every_loader_is_there(name: str) -> None:
     loader = resolve_name(BACKENDS[name].loader)
     assert callable(loader.run) and callable(loader.close)
     assert BACKENDS[name].gpu or BACKENDS[name].cpu
+
+
+@pytest.mark.parametrize('name', ['openvino', 'torch'])
+def test_threads_are_as_many_as_asked_for_or_the_librarys_own(name: str) -> None:
+    def threads() -> int:
+        if name == 'torch':
+            return torch.get_num_threads()
+        return int(openvino_backend._core().get_property('CPU', 'INFERENCE_NUM_THREADS'))
+
+    before = threads()
+    set_threads(name, 1)
+    assert threads() == 1
+    set_threads(name, 0)
+    assert threads() == before
+
+
+def test_backends_without_threads_are_left_as_they_are() -> None:
+    set_threads('tensorrt', 3)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)
@@ -194,6 +194,13 @@ def test_publish_always_needs_no_watcher(peer):
     peer.spin_until(lambda: peer.node.count_subscribers(FRONT))
     assert peer.set_parameter('publish_always', False).successful
     peer.spin_until(lambda: peer.node.count_subscribers(FRONT) == 0)
+
+
+def test_a_subscriber_that_cannot_match_is_named(node, peer):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    late = peer.node.create_subscription(Image, f'{OUT}/labels', lambda _: None, latched)
+    peer.spin_until(lambda: f'subscriber of {OUT}/labels gets nothing: its durability' in node.log)
+    peer.node.destroy_subscription(late)
 
 
 def test_a_qos_override_of_no_topic_is_named(node):

@@ -13,6 +13,7 @@ from rclpy.qos import DurabilityPolicy
 from std_msgs.msg import Header
 
 from multishift_perception.classes import CITYSCAPES
+from multishift_perception.images.picture import Picture
 from multishift_perception.node import publishers
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput
@@ -40,14 +41,15 @@ class FakeNode:
 
 
 @pytest.fixture
-def node():
+def node(monkeypatch):
+    monkeypatch.setattr(publishers, 'MismatchedReaders', lambda _: SimpleNamespace())
     return FakeNode()
 
 
 def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
     monkeypatch.setattr(publishers, 'LabelInfo', LabelInfo)
     monkeypatch.setattr(publishers, 'VisionClass', SimpleNamespace, raising=False)
-    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     outputs.publish_label_info(cast(Any, SimpleNamespace(anomaly_threshold=0.7)))
     [message] = node.sent['~/front/label_info']
     assert message.threshold == 0.7
@@ -63,13 +65,13 @@ def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
 
 def test_without_vision_msgs_there_is_no_label_info(node, monkeypatch):
     monkeypatch.setattr(publishers, 'LabelInfo', None)
-    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     outputs.publish_label_info(cast(Any, SimpleNamespace(anomaly_threshold=0.7)))
     assert '~/front/label_info' not in node.sent
 
 
 def test_nothing_is_wanted_that_nobody_watches(node):
-    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     assert outputs.wanted(False) == frozenset()
     assert Output.OVERLAY_JPEG in outputs.wanted(True)
     assert {output.topic_of('front') for output in outputs.wanted(True)} == set(node.sent)
@@ -77,13 +79,13 @@ def test_nothing_is_wanted_that_nobody_watches(node):
 
 @pytest.mark.parametrize('left_out', [frozenset(), {Output.LABELS}, {Output.ANOMALY_MASK}])
 def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, left_out):
-    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, lambda: None)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
     anomaly = np.full((4, 6), 255, np.uint8)
-    said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32))
+    said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32), (8, 12))
     frame = np.zeros((8, 12, 3), np.uint8)
     wanted = frozenset(output for output in Output if output.is_image) - left_out
-    outputs.publish(wanted, Header(frame_id='front'), frame, said, settings)
+    outputs.publish(wanted, Header(frame_id='front'), Picture(frame), said, settings)
     sent = {
         topic: [(type(m).__name__, getattr(m, 'encoding', '')) for m in messages]
         for topic, messages in node.sent.items()

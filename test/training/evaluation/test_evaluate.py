@@ -27,9 +27,10 @@ from multishift_perception.classes import CITYSCAPES
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.images.resizing import fit
 from multishift_perception.metrics import OBSTACLE_TRACK, ComponentMetrics
 from multishift_perception.metrics import state as metric_state
-from multishift_perception.pipeline import Pipeline, anomaly_mask, fit
+from multishift_perception.pipeline import Pipeline, anomaly_mask
 from multishift_perception.process.signals import ended_by_signals
 from multishift_training import models
 from multishift_training.checkpoints.trained import save

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.pipeline import resize_labels
+from multishift_perception.images.resizing import resize_labels
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

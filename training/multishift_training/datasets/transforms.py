@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import VOID
-from multishift_perception.pipeline import fit, resize_labels
+from multishift_perception.images.resizing import fit, resize_labels
 from multishift_training.datasets.images import LabelledImage
 from multishift_training.datasets.training_data import (
     DeepLabTransforms,

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL
+from multishift_perception.images.resizing import resize_labels
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.metrics import state as metric_state
-from multishift_perception.pipeline import resize_labels
 
 Bytes = NDArray[np.uint8]
 AP, MIOU = 'AP', 'mIoU'

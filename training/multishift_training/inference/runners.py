@@ -15,13 +15,8 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.pipeline import (
-    Pipeline,
-    anomaly_mask,
-    fit,
-    resize_labels,
-    resize_scores,
-)
+from multishift_perception.images.resizing import fit, resize_labels, resize_scores
+from multishift_perception.pipeline import Pipeline, anomaly_mask
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
 from multishift_training.scores import UNCERTAINTY, check_scores, find_score

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera's picture before its colours are put in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from multishift_perception.arrays import Bytes
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels as the camera sent them.
+
+    RGB is made of each pixel alone: to resize first and convert then gives the same.
+
+    Attributes:
+        pixels: ``uint8 [h,w,c]``, maybe a read-only view of the message.
+        conversion: OpenCV's code of the conversion to RGB; None where they are RGB.
+    """
+
+    pixels: Bytes
+    conversion: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the RGB image."""
+        return (*self.pixels.shape[:2], 3)
+
+    def like(self, pixels: Bytes) -> Picture:
+        """Return a picture of other pixels in the same order of colours."""
+        return replace(self, pixels=pixels)
+
+    def rgb(self, out: Bytes | None = None) -> Bytes:
+        """Return the image, RGB ``uint8 [h,w,3]``.
+
+        Args:
+            out: where to write it; without, RGB pixels are given as they are.
+        """
+        if self.conversion is not None:
+            return np.asarray(cv2.cvtColor(self.pixels, self.conversion, dst=out), np.uint8)
+        if out is None:
+            return self.pixels
+        np.copyto(out, self.pixels)
+        return out

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How images, labels and scores are brought to another size: each in one way, for all users."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.arrays import Bytes
+
+_Number = TypeVar('_Number', np.uint8, np.float32)
+
+
+def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
+    """Return a frame ``uint8 [h,w,c]`` stretched to ``size`` (height, width), as engines get it.
+
+    Training resizes its images by this too, so that a network learns from what it will see.
+
+    While it stays at least as large as asked for, a frame is halved, each pixel the mean of four;
+    then it is interpolated between neighbours, which up to a half leaves no pixel out. So thin
+    objects are kept as by averaging exact areas, at a tenth of its cost.
+
+    Args:
+        frame: the frame.
+        size: height and width in pixels.
+        out: where to write the result, ``uint8 [height,width,c]``.
+    """
+    height, width = size
+    while _halves(frame.shape[0], height) and _halves(frame.shape[1], width):
+        half = (frame.shape[1] // 2, frame.shape[0] // 2)
+        frame = _u8(cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
+    if frame.shape[:2] == size:
+        return given(frame, out)
+    # Interpolation would skip pixels here: odd sizes, or one side that shrinks far more.
+    skips = frame.shape[0] > 2 * height or frame.shape[1] > 2 * width
+    shrinks = frame.shape[0] > height and frame.shape[1] > width
+    method = cv2.INTER_AREA if skips and shrinks else cv2.INTER_LINEAR
+    return _u8(cv2.resize(frame, (width, height), dst=out, interpolation=method))
+
+
+def _halves(side: int, wanted: int) -> bool:
+    return side % 2 == 0 and side >= 2 * wanted
+
+
+def resize_labels(labels: Bytes, size: tuple[int, ...], out: Bytes | None = None) -> Bytes:
+    """Return labels ``uint8 [h,w]`` at another size, the one way it is done.
+
+    Args:
+        labels: class indices, or anything else that is not to be mixed: ``uint8 [h,w]`` or
+            ``[h,w,c]``.
+        size: height and width.
+        out: where to write the result.
+    """
+    if labels.shape[:2] == tuple(size):
+        return given(labels, out)
+    # Rows repeat: whole ones are copied.
+    widened = widen(labels, size[1])
+    return _u8(widened.take(nearest_rows(labels.shape[0], size[0]), axis=0, out=out, mode='clip'))
+
+
+def widen(labels: Bytes, width: int) -> Bytes:
+    """Return labels ``uint8 [h,w,...]`` at another width, as `resize_labels` does it."""
+    # By pixel centres, as scores are; plain INTER_NEAREST is off by up to half a pixel.
+    size = (width, labels.shape[0])
+    return _u8(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+@lru_cache(maxsize=64)
+def nearest_rows(height: int, new_height: int) -> NDArray[np.intp]:
+    """Return for each row at a new height which one of the old it shows, ``[new_height]``."""
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    found = cv2.resize(rows, (1, new_height), interpolation=cv2.INTER_NEAREST_EXACT)
+    shown = np.asarray(found, np.intp).ravel()
+    shown.flags.writeable = False
+    return shown
+
+
+def resize_scores(
+    scores: NDArray[_Number], size: tuple[int, ...], out: NDArray[_Number] | None = None
+) -> NDArray[_Number]:
+    """Return scores ``[h,w]`` at another size (height, width), the one way it is done."""
+    if scores.shape == tuple(size):
+        return given(scores, out)
+    height, width = size
+    resized = cv2.resize(scores, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, scores.dtype)
+
+
+def given(array: NDArray[_Number], out: NDArray[_Number] | None) -> NDArray[_Number]:
+    """Return the array, in ``out`` where that is given."""
+    if out is None:
+        return array
+    np.copyto(out, array)
+    return out
+
+
+def _u8(array: object) -> Bytes:
+    return np.asarray(array, np.uint8)
