@@ -15,6 +15,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from multishift_perception.engine import BACKENDS
 from multishift_perception.errors import one_line
+from multishift_perception.images.decoding import MAX_PIXELS
 
 
 class Change(Enum):
@@ -158,6 +159,15 @@ NODE_SPECS = (
         'it (milliseconds; 0: no limit).',
         Change.ANY_TIME,
         high=3_600_000,
+    ),
+    Spec(
+        'max_image_pixels',
+        MAX_PIXELS,
+        'Frames of more pixels (height times width) are dropped, judged by their header before '
+        'they are decoded: one that takes seconds would hold up all cameras.',
+        Change.ANY_TIME,
+        low=1,
+        high=2**31 - 1,
     ),
     Spec(
         'max_batch_wait_ms',

@@ -53,6 +53,7 @@ class Settings:
     min_anomaly_area: int
     overlay_alpha: float
     max_frame_age_ms: int
+    max_image_pixels: int
     max_batch_wait_ms: int
     publish_always: bool
     autostart: bool

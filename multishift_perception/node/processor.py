@@ -120,11 +120,12 @@ class Processor:
             return None
         try:
             with self.activity.during(Stage.DECODE) as seconds:
-                image = open_picture(arrival.message)
+                image = open_picture(arrival.message, max_pixels=settings.max_image_pixels)
         except FrameError as error:
             camera.statistics.drop(error.cause)
             kind = getattr(arrival.message, 'encoding', '')
-            self._name_once(camera, f'{error.cause} {kind}', f'frame dropped: {error}')
+            mend = '; parameter max_image_pixels' if error.cause is Drop.OVERSIZED else ''
+            self._name_once(camera, f'{error.cause} {kind}', f'frame dropped: {error}{mend}')
             return None
         stages = {Stage.WAIT: begin - arrival.received_at, Stage.DECODE: seconds()}
         return _Frame(camera, arrival, age, image, wanted, stages)

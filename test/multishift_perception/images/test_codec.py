@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 import pytest
+import simplejpeg
 
 from multishift_perception.images import codec
 from multishift_perception.images.codec import decode_compressed, decode_image
@@ -363,6 +364,38 @@ def test_a_header_alone_is_enough_to_refuse():
     assert caught.value.cause == 'oversized'
     with pytest.raises(BrokenFrame):
         decode_compressed(bytes(data), max_pixels=None)
+
+
+def of_size(data, width, height):
+    """Have the header of a PNG or JPEG say another size."""
+    data, sides = bytearray(data), (width, height)
+    if data.startswith(b'\x89PNG'):
+        data[16:24] = b''.join(side.to_bytes(4, 'big') for side in sides)
+    else:
+        at = data.index(b'\xff\xc0') + 5
+        data[at : at + 4] = b''.join(side.to_bytes(2, 'big') for side in reversed(sides))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ('extension', 'size'), [('.png', (12_000, 12_000)), ('.jpg', (7680, 4320))]
+)
+def test_what_is_refused_for_its_size_is_never_decoded(monkeypatch, extension, size):
+    data = of_size(cv2.imencode(extension, np.zeros((16, 16, 3), np.uint8))[1].tobytes(), *size)
+
+    def never(*_, **__):
+        raise AssertionError('it is decoded')
+
+    for owner, name in (
+        (cv2, 'imdecode'),
+        (simplejpeg, 'decode_jpeg'),
+        (Image.Image, 'load'),
+    ):
+        monkeypatch.setattr(owner, name, never)
+    with pytest.raises(OversizedFrame, match='{} x {}'.format(*size)):
+        decode_compressed(data)
+    with pytest.raises(AssertionError, match='it is decoded'):
+        decode_compressed(data, max_pixels=None)
 
 
 def test_an_oversized_mosaic_or_raw_image_is_refused(rgb):

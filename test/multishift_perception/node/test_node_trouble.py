@@ -6,13 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 import pytest
 import rclpy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from multishift_perception.engine import Engine
 from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
@@ -26,7 +27,8 @@ OUT = '/multishift_perception/{}/{}'
 def node(start_node, tiny_bundle_of_sizes):
     node = start_node(
         engine_bundle=tiny_bundle_of_sizes,
-        camera_names='[front, left, rear]',
+        camera_names='[front, left, rear, jpeg]',
+        **{'cameras.jpeg.transport': 'compressed'},
         # The machine that runs the tests may be slow.
         max_frame_age_ms=5000,
     )
@@ -119,6 +121,41 @@ def test_frames_that_never_came_are_counted(peer, filled):
         values = {pair.key: pair.value for pair in status.values}
         assert float(values['time of engine p95 (ms)']) > 0
         assert float(values['latency from stamp p99 (ms)']) > 0
+
+
+def of_size(data, at, sides):
+    return data[:at] + sides + data[at + len(sides) :]
+
+
+@pytest.mark.usefixtures('active')
+def test_files_above_the_bound_are_refused_and_other_cameras_go_on(peer, filled, node):
+    picture = np.full((40, 56, 3), RED[::-1], np.uint8)
+    png, jpeg = (cv2.imencode(kind, picture)[1].tobytes() for kind in ('.png', '.jpg'))
+    sides = (12_000).to_bytes(4, 'big') * 2
+    large = [
+        of_size(png, 16, sides),
+        of_size(jpeg, jpeg.index(b'\xff\xc0') + 5, bytes.fromhex('10e0 1e00')),  # 4320 x 7680
+    ]
+    inbox = peer.listen(OUT.format('jpeg', 'labels'), Image)
+    others = peer.listen(OUT.format('front', 'labels'), Image)
+    publisher = peer.publisher('/jpeg/image_raw/compressed', CompressedImage)
+
+    def counted(_, values):
+        for data in large:
+            message = CompressedImage(format='jpeg', data=data)
+            message.header.stamp = peer.now()
+            publisher.publish(message)
+            peer.ask('/front/image_raw', filled(RED), others)
+        return int(values['dropped: oversized']) > 1
+
+    status = peer.status('camera jpeg', counted)
+    assert 'oversized' in status.message
+    assert not inbox.messages
+    message = CompressedImage(format='png', data=png)
+    peer.ask('/jpeg/image_raw/compressed', message, inbox)
+    assert node.log.count('more than 32 million; parameter max_image_pixels') == 1
+    for box in (inbox, others):
+        box.close()
 
 
 @pytest.mark.usefixtures('active')

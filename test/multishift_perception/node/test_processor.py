@@ -89,7 +89,10 @@ def call_size(waiting):
 @pytest.fixture
 def processor(pipeline, cameras, statistics, clock):
     settings: Any = SimpleNamespace(
-        publish_always=False, max_frame_age_ms=200, output_size='engine'
+        publish_always=False,
+        max_frame_age_ms=200,
+        max_image_pixels=64 * 96,
+        output_size='engine',
     )
     return Processor(
         pipeline,
@@ -166,6 +169,22 @@ def test_what_is_done_at_present_can_be_asked_for(processor, pipeline, filled):
     processor.process(batch(filled, 'front'))
     assert seen == [('engine', 0.0)]
     assert processor.activity.present() is None
+
+
+def test_a_frame_above_the_bound_is_counted_named_once_and_delays_no_other(
+    processor, pipeline, cameras, filled, caplog
+):
+    for _ in range(2):
+        turn = batch(filled, 'front', 'left')
+        turn['front'] = Arrival(filled((1, 2, 3), height=65, width=96), 0.0)
+        turn['front'].message.header.stamp.sec = 1000
+        processor.process(turn)
+    assert pipeline.batches == [1, 1]
+    assert cameras['front'].statistics.report().dropped == {'oversized': 2}
+    assert cameras['left'].statistics.report().processed == 2
+    [line] = caplog.messages
+    assert '96 x 65 pixels' in line
+    assert 'max_image_pixels' in line
 
 
 def test_calibration_alone_needs_no_engine_call(processor, pipeline, cameras, filled):
