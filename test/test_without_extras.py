@@ -62,7 +62,7 @@ def test_node_and_demo_import_without_torch() -> None:
     script = (
         'import multishift_perception.node.node, multishift_perception.demo.graph\n'
         'from multishift_perception.engine import Engine\n'
-        'from multishift_perception.node.main import _no_ros; assert _no_ros is None\n'
+        'import multishift_perception.node.run\n'
         'Engine.load(None).close()\n'
     )
     done = run(script, 'torch')

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import sys
+import time
 from typing import Any
 
 from lifecycle_msgs.msg import State
@@ -20,14 +21,17 @@ from rclpy.executors import ExternalShutdownException
 
 from multishift_perception.errors import MultishiftError
 
-# A node may load a large engine before it answers.
+# A node may load a large engine before it is active.
 PATIENCE_S = 90.0
+_ASK_EVERY_S = 0.1
+_UNDER_WAY = (State.TRANSITION_STATE_CONFIGURING, State.TRANSITION_STATE_ACTIVATING)
 
 
 def wait_until_active(node: Any, name: str, patience_s: float = PATIENCE_S) -> None:
     """Return when the lifecycle node ``name`` is active.
 
-    A node that starts itself answers when it is done, so that its first answer counts.
+    One that starts itself is being configured when it first answers, so that any other state than
+    active counts.
 
     Args:
         node: a node of this process to ask with.
@@ -38,11 +42,15 @@ def wait_until_active(node: Any, name: str, patience_s: float = PATIENCE_S) -> N
         MultishiftError: it does not answer in time, or is in another state.
     """
     client = node.create_client(GetState, f'{name}/get_state')
+    end = time.monotonic() + patience_s
     answer = None
     if client.wait_for_service(patience_s):
-        future = client.call_async(GetState.Request())
-        rclpy.spin_until_future_complete(node, future, timeout_sec=patience_s)
-        answer = future.result()
+        answer = _ask(node, client, patience_s)
+        while answer is not None and answer.current_state.id in _UNDER_WAY:
+            if time.monotonic() > end:
+                break
+            time.sleep(_ASK_EVERY_S)
+            answer = _ask(node, client, patience_s)
     node.destroy_client(client)
     if answer is None:
         raise MultishiftError(f'{name}: does not answer within {patience_s:.0f} s; is it running?')
@@ -50,6 +58,12 @@ def wait_until_active(node: Any, name: str, patience_s: float = PATIENCE_S) -> N
         raise MultishiftError(
             f'{name}: is {answer.current_state.label}, not active; its log says why'
         )
+
+
+def _ask(node: Any, client: Any, patience_s: float) -> Any:
+    future = client.call_async(GetState.Request())
+    rclpy.spin_until_future_complete(node, future, timeout_sec=patience_s)
+    return future.result()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from multishift_perception.engine import Engine
 from multishift_perception.frame_tally import Drop, FrameTally
 from multishift_perception.node.activity import Stuck
+from multishift_perception.node.engine_restart import MOST_ATTEMPTS, PERSISTENT, RestartReport
 from multishift_perception.node.engine_statistics import EngineReport
 from multishift_perception.node.gpu_health import GpuHealth
 from multishift_perception.node.hold import Hold
@@ -76,6 +77,8 @@ class EngineState:
         fault: why the last configuration failed; empty if it did not.
         worker_alive: whether the worker's thread runs; None unless the node is active.
         stuck: what the worker does not return from; None if nothing.
+        restart: what became of attempts to load it anew, None while unconfigured.
+        reloads: whether it is loaded anew when its calls go on failing.
         load: what the cameras ask of it, None while unconfigured.
         gpu: the state of its GPU, None without one.
         twins: how many other nodes have this node's name.
@@ -88,6 +91,8 @@ class EngineState:
     fault: str
     worker_alive: bool | None
     stuck: Stuck | None = None
+    restart: RestartReport | None = None
+    reloads: bool = False
     load: Load | None = None
     gpu: GpuHealth | None = None
     twins: int = 0
@@ -237,6 +242,8 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
             'faults': report.faults,
             'last fault': report.last_fault,
         }
+    if state.restart is not None:
+        values |= {'reloads': state.restart.reloads, 'last reload fault': state.restart.fault}
     if state.load is not None:
         values['frames per second that come'] = f'{state.load.demand_hz:.1f}'
     if state.gpu is not None:
@@ -259,6 +266,8 @@ def _judge_engine(state: EngineState) -> Finding:
             f'the last: {state.report.last_fault}'
         )
         found.append((ERROR, text))
+    if text := _judge_restart(state):
+        found.append((ERROR, text))
     if state.twins:
         text = f'{state.twins} more node(s) have this name: outputs and services are doubled'
         found.append((WARN, text))
@@ -273,6 +282,25 @@ def _judge_engine(state: EngineState) -> Finding:
     if state.engine is None:
         return OK, state.lifecycle
     return OK, f'{state.lifecycle}, {state.engine.name} on {state.engine.backend}'
+
+
+def _judge_restart(state: EngineState) -> str:
+    """Say what is being done about an engine whose calls go on failing; empty if they do not."""
+    restart = state.restart
+    if restart is None:
+        return ''
+    why = f' ({restart.fault})' if restart.fault else ''
+    if restart.loading_s is not None:
+        attempt = f'attempt {restart.attempts} of {MOST_ATTEMPTS}'
+        return f'the engine is being loaded anew, {attempt}, for {restart.loading_s:.1f} s'
+    if restart.is_given_up:
+        return f'{MOST_ATTEMPTS} attempts to load the engine anew failed{why}: start the node anew'
+    if restart.wait_s is not None and state.reloads:
+        attempt = f'attempt {restart.attempts + 1} of {MOST_ATTEMPTS}'
+        return f'the engine will be loaded anew, {attempt}, in {restart.wait_s:.0f} s{why}'
+    if restart.failures >= PERSISTENT:
+        return 'the engine goes on failing: clean up and configure the node, or start it anew'
+    return ''
 
 
 def _number(value: float | None, digits: int) -> str:

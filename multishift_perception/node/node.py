@@ -7,12 +7,17 @@ import logging
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.task import Future
 
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.node import rclpy_private
 from multishift_perception.node.diagnostics import Diagnostics, EngineState
+from multishift_perception.node.loaded_engine import load_engine, work_aside
 from multishift_perception.node.parameters import NodeParameters, Settings
 from multishift_perception.node.session import Session
 from multishift_perception.outputs import DIAGNOSTICS, NODE_NAME
@@ -25,7 +30,7 @@ _WATCH_PERIOD_S = 0.25
 _CLOCK_PATIENCE_S = 5.0
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(LifecycleNodeMixin, Node):
     """Labels and anomalies of several cameras by one engine."""
 
     def __init__(self) -> None:
@@ -35,13 +40,16 @@ class PerceptionNode(LifecycleNode):
             MultishiftError: a parameter given at start has an unknown name or a bad value, or
                 this rclpy is none that the node knows.
         """
-        super().__init__(NODE_NAME)
+        Node.__init__(self, NODE_NAME)
+        # Of their own, so that they answer while one of them waits for the engine to be loaded.
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         rclpy_private.check(self)
         self._session: Session | None = None
+        self._loading: Future | None = None
         self._fault = ''
-        self._node_parameters = NodeParameters(self, lambda: self._session is None)
+        self._node_parameters = NodeParameters(self, self._is_unconfigured)
         self._node_parameters.on_change(self._on_parameters)
-        rclpy_private.guard_transitions(self, self._on_refusal)
+        rclpy_private.serve_transitions(self, self._configure, self._on_refusal)
         self._twins_named = self._was_stuck = False
         self._diagnostics = Diagnostics(self.get_fully_qualified_name()[1:], time.monotonic)
         self._publisher = self.create_publisher(DiagnosticArray, DIAGNOSTICS, 10)
@@ -56,28 +64,40 @@ class PerceptionNode(LifecycleNode):
         """The parameters' current values."""
         return self._node_parameters.settings
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Walk to active; after a failure stay where the node is, to be tried again."""
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if await self._configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load, verify and warm up the engine; create the topics."""
-        self._fault = ''
+    async def _configure(self) -> TransitionCallbackReturn:
+        """Load, verify and warm up the engine in a thread; then create the topics.
+
+        Raises:
+            RCLError: the node's state forbids it.
+        """
+        rclpy_private.begin_configuring(self)
+        self._fault, settings = '', self.settings
+        self._loading = work_aside(lambda: load_engine(settings), self.executor.wake)
+        result = TransitionCallbackReturn.FAILURE
         try:
-            self._session = Session(self, lambda: self.settings)
+            self._session = Session(self, lambda: self.settings, await self._loading)
             engine = self._session.engine
             logger.info('configured: %s on %s', engine.name, engine.backend)
             for name in self._node_parameters.unused_qos_overrides():
                 logger.warning('parameter %s fits no topic and policy of this node', name)
-            return super().on_configure(state)
+            result = TransitionCallbackReturn.SUCCESS
         except MultishiftError as error:
             self._fault = str(error)
             logger.error('cannot configure: %s', error)
-        except Exception as error:  # rclpy would swallow it
+        except Exception as error:
+            if not rclpy.ok():  # the process is about to end, and nothing can be created
+                raise
             self._fault = f'{type(error).__name__}: {error}'
             logger.exception('cannot configure')
-        return TransitionCallbackReturn.FAILURE
+        finally:
+            self._loading = None
+        rclpy_private.end_configuring(self, result)
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start publishing."""
@@ -116,8 +136,13 @@ class PerceptionNode(LifecycleNode):
 
     def release(self) -> bool:
         """End the session, if there is one; returns whether nothing of it runs any more."""
+        if self._loading is not None:
+            return False
         session, self._session = self._session, None
         return session is None or session.close()
+
+    def _is_unconfigured(self) -> bool:
+        return self._session is None and self._loading is None
 
     def _on_parameters(self) -> None:
         if self._session is not None:
@@ -147,6 +172,8 @@ class PerceptionNode(LifecycleNode):
             fault=self._fault,
             worker_alive=session.worker_alive if session else None,
             stuck=session.stuck if session else None,
+            restart=session.restart_report() if session else None,
+            reloads=self.settings.engine_restart == 'reload',
             load=session.load() if session else None,
             gpu=session.gpu_health() if session else None,
             twins=self._twins(),

@@ -120,6 +120,14 @@ NODE_SPECS = (
     ),
     Spec('device', 0, 'Index of the GPU, where the backend uses one.', high=63),
     Spec(
+        'engine_restart',
+        'reload',
+        'What is done about an engine whose calls go on failing: never (nothing but to say so) '
+        'or reload (load it anew, at most 5 times, after 1, 2, 4, 8 and 16 s).',
+        Change.ANY_TIME,
+        choices=('never', 'reload'),
+    ),
+    Spec(
         'engine_threads',
         0,
         'Threads of an engine on the CPU (0: as many as its library takes by itself).',

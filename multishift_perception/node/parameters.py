@@ -46,6 +46,7 @@ class Settings:
     engine_bundle: Path | None
     backend: str
     device: int
+    engine_restart: str
     engine_threads: int
     opencv_threads: int
     output_size: OutputSize

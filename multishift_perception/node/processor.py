@@ -9,11 +9,13 @@ import logging
 
 import rclpy
 
+from multishift_perception.errors import MultishiftError
 from multishift_perception.frame_tally import Drop
 from multishift_perception.images.codec import FrameError, open_picture
 from multishift_perception.images.picture import Picture
 from multishift_perception.node.activity import Activity, Stage
 from multishift_perception.node.camera import Camera
+from multishift_perception.node.engine_restart import MOST_ATTEMPTS, EngineRestart
 from multishift_perception.node.engine_statistics import EngineStatistics
 from multishift_perception.node.frame_age import Age, is_late, judge
 from multishift_perception.node.frame_slots import Arrival
@@ -53,6 +55,8 @@ class Processor:
         call_size: Callable[[int], int],
         statistics: EngineStatistics,
         clock: Callable[[], float],
+        restart: EngineRestart,
+        load_anew: Callable[[], Pipeline],
     ) -> None:
         """Wire the parts.
 
@@ -65,9 +69,11 @@ class Processor:
             call_size: returns how many frames a call takes when so many are there.
             statistics: where turns and faults are counted.
             clock: steady time in seconds, that of the arrivals.
+            restart: says when the engine should be loaded anew.
+            load_anew: replaces the engine, and returns its pipeline.
         """
         self.activity = Activity(clock)
-        self._pipeline = pipeline
+        self._pipeline: Pipeline | None = pipeline
         self._cameras = cameras
         self._settings = settings
         self._now_ns = now_ns
@@ -75,11 +81,15 @@ class Processor:
         self._call_size = call_size
         self._statistics = statistics
         self._clock = clock
+        self._restart = restart
+        self._load_anew = load_anew
         self._named: set[tuple[str, object]] = set()
 
     def process(self, turn: Mapping[str, Arrival]) -> None:
         """Process the newest frames of some cameras; each is published when its call ends."""
         settings = self._settings()
+        if settings.engine_restart == 'reload' and self._restart.is_due():
+            self._reload()
         begin = self._clock()
         frames = [
             frame
@@ -130,18 +140,39 @@ class Processor:
         stages = {Stage.WAIT: begin - arrival.received_at, Stage.DECODE: seconds()}
         return _Frame(camera, arrival, age, image, wanted, stages)
 
+    def _reload(self) -> None:
+        attempt = self._restart.begin()
+        logger.error(
+            'engine calls go on failing: the engine is loaded anew, attempt %d of %d',
+            attempt,
+            MOST_ATTEMPTS,
+        )
+        self._pipeline = None  # the old engine is closed, whatever comes
+        try:
+            self._pipeline = self._load_anew()
+        except Exception as error:  # whatever a backend throws: the node lives on
+            self._restart.end(f'{type(error).__name__}: {error}')
+            logger.error('the engine cannot be loaded anew: %s', error)
+            return
+        self._restart.end()
+        logger.info('the engine is loaded anew')
+
     def _infer(self, frames: Sequence[_Frame]) -> list[FrameOutput]:
         """Run the engine once; returns an output for each frame, none after a fault."""
         try:
+            if self._pipeline is None:
+                raise MultishiftError('there is no engine: it could not be loaded anew')
             with self.activity.during(Stage.ENGINE) as seconds:
                 outputs = self._pipeline.run([frame.image for frame in frames])
         except Exception as error:  # whatever a backend throws: the node lives on
             for frame in frames:
                 frame.camera.statistics.drop(Drop.ENGINE)
+            self._restart.fail()
             # One traceback tells all; the diagnostics count the others.
             if self._statistics.fail(error):
                 logger.exception('the engine call failed; %d frames are dropped', len(frames))
             return []
+        self._restart.succeed()
         for frame in frames:
             frame.stages[Stage.ENGINE] = seconds()
         return outputs

@@ -6,14 +6,15 @@ Read in rclpy 7.1 (Jazzy) and 9.1 (Kilted): both have all of it, and mean the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from lifecycle_msgs.msg import Transition
 import rclpy
 from rclpy.event_handler import QoSPublisherEventType
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
@@ -25,7 +26,11 @@ _OF_A_NODE = (
     '_parameter_overrides',
     '_service_change_state.callback',
     '_state_machine.current_state',
+    '_state_machine.trigger_transition_by_id',
+    '_state_machine.trigger_transition_by_label',
 )
+
+_CONFIGURING = 'configuring'
 
 
 def check(node: LifecycleNode) -> None:
@@ -59,25 +64,57 @@ def lifecycle_state(node: LifecycleNode) -> str:
     return str(node._state_machine.current_state[1])
 
 
-def guard_transitions(node: LifecycleNode, on_refusal: Callable[[Exception], None]) -> None:
-    """Refuse transitions that the state forbids; Jazzy's rclpy lets them end the process.
+def begin_configuring(node: LifecycleNode) -> None:
+    """Enter the state configuring, in which the node goes on answering.
+
+    Raises:
+        RCLError: the node's state forbids it.
+    """
+    node._state_machine.trigger_transition_by_id(Transition.TRANSITION_CONFIGURE, True)
+
+
+def end_configuring(node: LifecycleNode, result: TransitionCallbackReturn) -> None:
+    """Leave the state configuring: to inactive after a success, else to unconfigured."""
+    node._state_machine.trigger_transition_by_label(result.to_label(), True)
+
+
+def serve_transitions(
+    node: LifecycleNode,
+    configure: Callable[[], Awaitable[TransitionCallbackReturn]],
+    on_refusal: Callable[[Exception], None],
+) -> None:
+    """Have the service that changes states configure without blocking what else the node does.
+
+    Transitions that the state forbids are refused: Jazzy's rclpy lets them end the process.
 
     Args:
-        node: the node.
+        node: the node, whose lifecycle services are in a callback group that is reentrant.
+        configure: awaited for the transition configure, in place of what rclpy does.
         on_refusal: called with what rclpy says of a transition that is refused.
     """
     service, refused = node._service_change_state, _implementation().RCLError
     change_state = service.callback
 
-    def guarded(request: Any, response: Any) -> Any:
+    async def serve(request: Any, response: Any) -> Any:
         try:
+            if lifecycle_state(node) == _CONFIGURING:
+                raise refused('the node is being configured')
+            if _is_configure(request.transition):
+                response.success = await configure() == TransitionCallbackReturn.SUCCESS
+                return response
             return change_state(request, response)
         except refused as error:
             on_refusal(error)
             response.success = False
             return response
 
-    service.callback = guarded
+    service.callback = serve
+
+
+def _is_configure(transition: Any) -> bool:
+    if transition.label:
+        return bool(transition.label == 'configure')
+    return bool(transition.id == Transition.TRANSITION_CONFIGURE)
 
 
 class MismatchedReaders:

@@ -5,25 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+import logging
 import time
 from typing import Any
 
 import cv2
-import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
-from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.frame_tally import Drop
 from multishift_perception.node.activity import Stage, Stuck
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
+from multishift_perception.node.engine_restart import EngineRestart, RestartReport
 from multishift_perception.node.engine_statistics import EngineReport, EngineStatistics
 from multishift_perception.node.frame_slots import FrameSlots
 from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
 from multishift_perception.node.load import Load
+from multishift_perception.node.loaded_engine import LoadedEngine, load_engine
 from multishift_perception.node.parameters import CameraSettings, Settings
 from multishift_perception.node.processor import Processor
 from multishift_perception.node.publishers import CameraOutputs
@@ -32,7 +33,8 @@ from multishift_perception.node.worker import Worker
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import Pipeline
 
-_WARM_UP_CALLS = 2
+logger = logging.getLogger(__name__)
+
 # Decoding or publishing one frame takes far less.
 _STUCK_S = 1.0
 # How late a new watcher may be noticed; to look takes some 0.1 ms for six cameras.
@@ -42,34 +44,30 @@ _LOOK_EVERY_S = 0.1
 class Session:
     """A configured engine with its cameras."""
 
-    def __init__(self, node: LifecycleNode, settings: Callable[[], Settings]) -> None:
-        """Load and warm up the engine, then create the topics.
+    def __init__(
+        self, node: LifecycleNode, settings: Callable[[], Settings], loaded: LoadedEngine
+    ) -> None:
+        """Create the topics.
 
         Args:
             node: the node.
             settings: returns the current settings.
+            loaded: the engine, which the session closes.
 
         Raises:
-            MultishiftError: the engine cannot be loaded, or a QoS override has a bad value.
+            MultishiftError: a QoS override has a bad value.
         """
         self._node = node
         self._settings = settings
         chosen = settings()
         cv2.setNumThreads(chosen.opencv_threads or -1)  # -1: as many as it takes by itself
-        self.engine = Engine.load(
-            chosen.engine_bundle,
-            backend=chosen.backend,
-            device=chosen.device,
-            threads=chosen.engine_threads,
-        )
+        self.engine = loaded.engine
         self._slots = FrameSlots(time.monotonic)
         self._worker: Worker | None = None
         self._cameras: dict[str, Camera] = {}
         self._wanted: dict[str, frozenset[Output]] = {}
         self._look_timer: Any = None
         try:
-            pipeline = Pipeline(self.engine, output_size=chosen.output_size)
-            usual_s = _warm_up(self.engine, pipeline)
             for camera in chosen.cameras:
                 self._cameras[camera.name] = self._create(camera)
         except BaseException:
@@ -78,18 +76,21 @@ class Session:
         # On steady time: simulated time may stand still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._look_timer = node.create_timer(_LOOK_EVERY_S, self._look, clock=steady)
-        self._engine_statistics = EngineStatistics(time.monotonic, usual_s)
+        self._engine_statistics = EngineStatistics(time.monotonic, loaded.usual_s)
         self.engine.around_call = self._engine_statistics.call
+        self._restart = EngineRestart(time.monotonic)
         self._gpu = GpuMonitor.of(self.engine.device)
         self._processor = Processor(
-            pipeline,
+            loaded.pipeline,
             self._cameras,
             settings,
             lambda: int(node.get_clock().now().nanoseconds),
             self.engine.input_shape[1:],
-            self.engine.call_size,
+            self._call_size,
             self._engine_statistics,
             time.monotonic,
+            self._restart,
+            self._load_anew,
         )
 
     @property
@@ -113,7 +114,7 @@ class Session:
         self._worker = Worker(
             self._slots,
             self._processor.process,
-            call_size=self.engine.call_size,
+            call_size=self._call_size,
             max_wait=lambda: self._settings().max_batch_wait_ms / 1000,
         )
         self.update()
@@ -166,6 +167,10 @@ class Session:
         """Return the engine's statistics."""
         return self._engine_statistics.report()
 
+    def restart_report(self) -> RestartReport:
+        """Return what became of attempts to load the engine anew."""
+        return self._restart.report()
+
     def gpu_health(self) -> GpuHealth | None:
         """Return the state of the engine's GPU; None without one, or where nothing tells."""
         return self._gpu.read() if self._gpu else None
@@ -185,6 +190,20 @@ class Session:
     def camera_states(self) -> list[CameraState]:
         """Return what the cameras' statuses are made of."""
         return [self._state(settings) for settings in self._settings().cameras]
+
+    def _call_size(self, waiting: int) -> int:
+        return self.engine.call_size(waiting)
+
+    def _load_anew(self) -> Pipeline:
+        """Replace the engine by one that is loaded afresh; called by the worker."""
+        try:
+            self.engine.close()  # first: a GPU may not have room for two
+        except Exception:  # of a library whose device is gone
+            logger.exception('the failed engine cannot be freed')
+        loaded = load_engine(self._settings())
+        self.engine = loaded.engine
+        self.engine.around_call = self._engine_statistics.call
+        return loaded.pipeline
 
     def _look(self) -> None:
         """See whether somebody began or ceased to watch."""
@@ -229,20 +248,3 @@ class Session:
             counts_lost=camera.input.counts_lost,
             silence=Silence(*camera.input.why_silent()) if silent else None,
         )
-
-
-def _warm_up(engine: Engine, pipeline: Pipeline) -> float:
-    """Have the slow first calls behind us before a frame waits for them.
-
-    Returns:
-        What the last, slowest call took, of all sizes, in seconds.
-    """
-    _, height, width = engine.input_shape
-    frame = np.zeros((height, width, 3), np.uint8)
-    slowest = 0.0
-    for batch in engine.batches:
-        for _ in range(_WARM_UP_CALLS):
-            begin = time.monotonic()
-            pipeline.run([frame] * batch)
-        slowest = max(slowest, time.monotonic() - begin)
-    return slowest

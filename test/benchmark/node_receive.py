@@ -46,6 +46,7 @@ def run_node(name: str) -> None:
     if name == 'ours':
         from multishift_perception.engine import Engine
         from multishift_perception.node import node as ours
+        from multishift_perception.node import run
         from multishift_perception.node.main import main
         from multishift_perception.node.stream_statistics import StreamStatistics
 
@@ -70,7 +71,7 @@ def run_node(name: str) -> None:
 
         Engine.infer = sleep  # type: ignore[method-assign, assignment]
         StreamStatistics.receive = counted  # type: ignore[method-assign, assignment]
-        sys.modules['multishift_perception.node.main'].PerceptionNode = Told  # type: ignore[attr-defined]
+        run.PerceptionNode = Told  # type: ignore[attr-defined]
         cameras = [f'camera{i}' for i in range(CAMERAS)]
         names = f'camera_names:=[{", ".join(cameras)}]'
         topics = [f'cameras.{c}.image_topic:=/{c}/image_raw' for c in cameras]

@@ -158,10 +158,10 @@ class Peer:
         finally:
             self.node.destroy_client(client)
 
-    def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+    def set_parameter(self, name: str, value: Any, node: str = NAME) -> SetParametersResult:
         parameter: Parameter = RclpyParameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[parameter])
-        return self.call(SetParameters, 'set_parameters', request).results[0]
+        return self.call(SetParameters, 'set_parameters', request, node).results[0]
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request()

@@ -11,7 +11,9 @@ import pytest
 import rclpy
 from sensor_msgs.msg import CameraInfo
 
+from multishift_perception.errors import MultishiftError
 from multishift_perception.node.camera import Camera
+from multishift_perception.node.engine_restart import EngineRestart
 from multishift_perception.node.engine_statistics import EngineStatistics
 from multishift_perception.node.frame_slots import Arrival
 from multishift_perception.node.processor import Processor
@@ -41,13 +43,23 @@ class FakeOutputs:
 
 class FakePipeline:
     def __init__(self):
-        self.fault = None
+        self.fault = self.load_fault = None
+        self.mends = False
         self.batches = []
+        self.loads = 0
+
+    def load_anew(self):
+        self.loads += 1
+        if self.load_fault:
+            raise self.load_fault
+        if self.mends:
+            self.fault = None
+        return self
 
     def run(self, frames):
+        self.batches.append(len(frames))
         if self.fault:
             raise self.fault
-        self.batches.append(len(frames))
         blank = np.zeros(frames[0].shape[:2], np.uint8)
         return [FrameOutput(blank, blank, blank.astype(np.float32)) for _ in frames]
 
@@ -92,6 +104,7 @@ def processor(pipeline, cameras, statistics, clock):
         publish_always=False,
         max_frame_age_ms=200,
         max_image_pixels=64 * 96,
+        engine_restart='reload',
         output_size='engine',
     )
     return Processor(
@@ -102,7 +115,9 @@ def processor(pipeline, cameras, statistics, clock):
         (64, 96),
         call_size,
         statistics,
-        lambda: 0.0,
+        lambda: clock['ns'] / 1e9,
+        EngineRestart(lambda: clock['ns'] / 1e9),
+        pipeline.load_anew,
     )
 
 
@@ -210,6 +225,47 @@ def test_an_engine_fault_is_counted_and_survived(
     pipeline.fault = None
     processor.process(batch(filled, 'front'))
     assert cameras['front'].statistics.report().processed == 1
+
+
+def fail(processor, clock, filled, calls, step_s=1.0):
+    for _ in range(calls):
+        clock['ns'] += int(step_s * 1e9)
+        turn = batch(filled, 'front')
+        turn['front'].message.header.stamp.sec = clock['ns'] // 10**9
+        processor.process(turn)
+
+
+def test_an_engine_that_goes_on_failing_is_loaded_anew(
+    processor, pipeline, cameras, clock, filled
+):
+    pipeline.fault = RuntimeError('device lost')
+    pipeline.mends = True
+    fail(processor, clock, filled, 3)
+    assert pipeline.loads == 0
+    fail(processor, clock, filled, 1)
+    assert pipeline.loads == 1
+    report = cameras['front'].statistics.report()
+    assert (report.processed, report.dropped) == (1, {'engine': 3})
+
+
+def test_it_is_not_where_the_parameter_forbids_it(processor, pipeline, clock, filled):
+    pipeline.fault = RuntimeError('device lost')
+    processor._settings().engine_restart = 'never'
+    fail(processor, clock, filled, 20)
+    assert pipeline.loads == 0
+    assert len(pipeline.batches) == 20
+
+
+def test_an_engine_that_cannot_be_loaded_is_never_called_and_attempts_end(
+    processor, pipeline, cameras, statistics, clock, filled
+):
+    pipeline.fault = RuntimeError('device lost')
+    pipeline.load_fault = MultishiftError('no such device')
+    fail(processor, clock, filled, 60)
+    assert pipeline.loads == 5
+    assert len(pipeline.batches) == 3
+    assert cameras['front'].statistics.report().dropped == {'engine': 60}
+    assert statistics.report().last_fault.startswith('MultishiftError: there is no engine')
 
 
 @pytest.mark.parametrize('alive', [True, False])

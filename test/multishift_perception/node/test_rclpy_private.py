@@ -16,7 +16,11 @@ def node():
     return SimpleNamespace(
         _parameter_overrides={},
         _service_change_state=SimpleNamespace(callback=lambda request, response: response),
-        _state_machine=SimpleNamespace(current_state=(1, 'unconfigured')),
+        _state_machine=SimpleNamespace(
+            current_state=(1, 'unconfigured'),
+            trigger_transition_by_id=None,
+            trigger_transition_by_label=None,
+        ),
     )
 
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the node in this process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+import logging
+import os
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.utilities import remove_ros_args
+
+from multishift_perception.errors import MultishiftError, one_line
+from multishift_perception.node.log_bridge import RosHandler
+from multishift_perception.node.node import PerceptionNode
+from multishift_perception.node.parameter_specs import help_text
+from multishift_perception.outputs import NODE_NAME
+from multishift_perception.process.memory import keep_large_buffers
+
+
+def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
+    """Run the node until rclpy's context is shut down.
+
+    Args:
+        arguments: the command line without the program's name.
+        on_ready: called once rclpy hears signals itself.
+
+    Returns:
+        0 after an interrupt, 1 where the node cannot start.
+    """
+    keep_large_buffers()
+    try:
+        _parse(remove_ros_args(['perception_node', *arguments])[1:])
+        rclpy.init(args=list(arguments))
+    except Exception as error:  # of rcl: unreadable parameter files and malformed arguments
+        print(f'{NODE_NAME}: {one_line(error)}', file=sys.stderr)
+        return 1
+    on_ready()
+    bridge = RosHandler(get_logger(NODE_NAME))
+    package_logger = logging.getLogger('multishift_perception')
+    package_logger.setLevel(logging.INFO)
+    package_logger.addHandler(bridge)
+    try:
+        _spin(package_logger)
+    except MultishiftError as error:
+        package_logger.critical('cannot start: %s', error)
+        return 1
+    except ExternalShutdownException:
+        pass
+    except Exception:
+        # Whatever is created or published once the context is shut down raises one thing or other.
+        if rclpy.ok():
+            raise
+    finally:
+        package_logger.removeHandler(bridge)
+        rclpy.try_shutdown()
+    return 0
+
+
+def _spin(package_logger: logging.Logger) -> None:
+    node = PerceptionNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.settings.autostart:
+            executor.create_task(node.start())
+        executor.spin()
+    finally:
+        is_released = node.release()
+        executor.shutdown()
+        node.destroy_node()
+        if not is_released:
+            _leave(package_logger)
+
+
+def _leave(package_logger: logging.Logger) -> None:
+    """End the process at once: a thread in the engine's library would crash its clean-up."""
+    package_logger.warning('the engine is in a call or being loaded: the process ends without it')
+    rclpy.try_shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _parse(arguments: Sequence[str]) -> None:
+    """Answer --help; everything else comes as ROS parameters."""
+    parser = argparse.ArgumentParser(
+        prog='perception_node',
+        description='Semantic labels and anomalies of camera images (ROS 2 lifecycle node).',
+        usage='%(prog)s [--help] [--ros-args -p NAME:=VALUE ... --params-file FILE]',
+        epilog='parameters:\n' + help_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(arguments)

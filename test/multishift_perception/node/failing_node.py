@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node with an engine that fails, by what is in the file that ``FAIL`` names.
+
+``instance``: the engine that is loaded fails from now on; one that is loaded later works.
+``all``: every engine fails, while it is loaded too.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import sys
+from typing import Any
+
+from multishift_perception.engine.openvino_backend import OpenVinoBackend
+from multishift_perception.node.main import main
+
+_FAIL = Path(os.environ['FAIL'])
+_run = OpenVinoBackend.run
+_broken: list[OpenVinoBackend] = []
+
+
+def _failing(self: OpenVinoBackend, frames: Any) -> Any:
+    what = _FAIL.read_text() if _FAIL.exists() else ''
+    if what == 'instance':
+        _broken.append(self)
+        _FAIL.unlink()
+    if what == 'all' or self in _broken:
+        raise RuntimeError('device lost')
+    return _run(self, frames)
+
+
+OpenVinoBackend.run = _failing  # type: ignore[method-assign]
+sys.exit(main())
