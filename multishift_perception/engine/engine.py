@@ -122,8 +122,9 @@ class Engine:
             return running.run(frames)
 
     def close(self) -> None:
-        """Free what the artifact holds on its device; the engine cannot run afterwards."""
-        for running in {id(backend): backend for backend in self._running.values()}.values():
+        """Free what the artifact holds on its device, once; the engine cannot run afterwards."""
+        held, self._running = self._running, {}
+        for running in {id(backend): backend for backend in held.values()}.values():
             running.close()
 
     def __enter__(self) -> Engine:

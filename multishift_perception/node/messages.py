@@ -57,6 +57,20 @@ def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:
     return message
 
 
+def calibrated_size(info: Any) -> tuple[int, int] | None:
+    """Return the height and width of the images that a ``CameraInfo`` is of.
+
+    None where it does not say: it has no size, or images are a region or binned, which drivers
+    fill in in several ways.
+    """
+    roi = info.roi
+    if not (info.height and info.width) or roi.width or roi.height:
+        return None
+    if max(info.binning_x, info.binning_y) > 1:
+        return None
+    return info.height, info.width
+
+
 def scaled_camera_info(
     info: Any, header: Any, image_size: tuple[int, int], output_size: tuple[int, int]
 ) -> CameraInfo:
@@ -68,14 +82,16 @@ def scaled_camera_info(
     Args:
         info: ``CameraInfo`` of the input image.
         header: header of the frame.
-        image_size: height and width of the input image.
+        image_size: height and width of the input image, which counts where `calibrated_size` is
+            None.
         output_size: height and width of the output.
     """
     scaled = copy.deepcopy(info)
     scaled.header = header
-    if image_size == output_size:
+    calibrated = calibrated_size(info) or image_size
+    if calibrated == output_size:
         return scaled
-    y, x = (out / size for out, size in zip(output_size, image_size, strict=True))
+    y, x = (out / size for out, size in zip(output_size, calibrated, strict=True))
     rows = np.array([[x], [y], [1.0]])
     scaled.height, scaled.width = round(info.height * y), round(info.width * x)
     scaled.k = (np.reshape(info.k, (3, 3)) * rows).ravel()

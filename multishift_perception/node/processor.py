@@ -19,6 +19,7 @@ from multishift_perception.node.engine_restart import MOST_ATTEMPTS, EngineResta
 from multishift_perception.node.engine_statistics import EngineStatistics
 from multishift_perception.node.frame_age import Age, is_late, judge
 from multishift_perception.node.frame_slots import Arrival
+from multishift_perception.node.messages import calibrated_size
 from multishift_perception.node.parameters import Settings
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput, Pipeline
@@ -204,6 +205,11 @@ class Processor:
         if Output.CALIBRATION in frame.wanted and info is not None:
             height, width = frame.image.shape[:2]
             size = self._engine_size if settings.output_size == 'engine' else (height, width)
+            calibrated = calibrated_size(info)
+            if calibrated is not None and calibrated != (height, width):
+                is_of = f'{calibrated[1]} x {calibrated[0]}'
+                text = f'camera_info is of {is_of} pixels, a frame of {width} x {height}: scaled'
+                self._name_once(camera, 'camera_info', text)
             camera.outputs.publish_camera_info(info, message.header, (height, width), size)
 
     def _stamp(self, frame: _Frame) -> int:

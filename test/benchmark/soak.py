@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a node stays as it is: memory, threads, handles, segments and age over time.
+
+    python test/benchmark/soak.py --minutes 60 --json soak.json
+
+The node, its cameras and a subscriber that comes and goes run in processes of their own. Growth is
+what the later half has more than the earlier one, once the node is warm.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+import json
+import os
+from pathlib import Path
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+
+from multishift_perception.demo.environment import graph_environment
+
+NODE = '/multishift_perception'
+OUTPUTS = ('labels', 'anomaly_mask', 'anomaly_score', 'overlay')
+HEIGHT, WIDTH = 720, 1280
+CHURN_S = 0.5
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The node at one moment; what is of frames, since the sample before it.
+
+    Attributes:
+        minute: minutes since the first mask.
+        rss_mb: resident memory.
+        threads: threads of the process.
+        handles: open files and sockets.
+        segments: shared memory of Fast DDS that the process has mapped.
+        cores: cores in use.
+        masks: masks received, of all cameras.
+        p50_ms: median age of a mask by its stamp.
+        p99_ms: 99th percentile of it.
+        level: highest level of a diagnostic status.
+    """
+
+    minute: float
+    rss_mb: float
+    threads: int
+    handles: int
+    segments: int
+    cores: float
+    masks: int
+    p50_ms: float
+    p99_ms: float
+    level: int
+
+
+def send(cameras: int, rate: float) -> None:
+    """Be the cameras: noise at a rate each, staggered."""
+    import numpy as np
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    node = rclpy.create_node('cameras')
+    publishers = [
+        node.create_publisher(Image, f'/camera{i}/image_raw', qos_profile_sensor_data)
+        for i in range(cameras)
+    ]
+    message = Image(height=HEIGHT, width=WIDTH, encoding='bgr8', step=WIDTH * 3)
+    pixels = np.random.default_rng(0).integers(0, 256, HEIGHT * WIDTH * 3, np.uint8)
+    message.data.frombytes(pixels.tobytes())
+    due = time.monotonic()
+    while rclpy.ok():
+        for camera in publishers:
+            due = max(due + 1 / rate / cameras, time.monotonic() - 1 / rate)
+            time.sleep(max(0.0, due - time.monotonic()))
+            message.header.stamp = node.get_clock().now().to_msg()
+            camera.publish(message)
+
+
+def churn(cameras: int) -> None:
+    """Be a subscriber of one output after the other, each for a moment."""
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    node = rclpy.create_node('visitor')
+    choice = random.Random(0)
+    while rclpy.ok():
+        topic = f'{NODE}/camera{choice.randrange(cameras)}/{choice.choice(OUTPUTS)}'
+        visit = node.create_subscription(Image, topic, lambda _: None, qos_profile_sensor_data)
+        end = time.monotonic() + CHURN_S
+        while (left := end - time.monotonic()) > 0:
+            rclpy.spin_once(node, timeout_sec=left)
+        node.destroy_subscription(visit)
+
+
+@contextmanager
+def running(command: Sequence[str]) -> Iterator[psutil.Popen]:
+    """Run a process, and end it by Ctrl-C."""
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except psutil.TimeoutExpired:
+            process.kill()
+
+
+class Watcher:
+    """Receives the masks of all cameras and the diagnostics, and looks at the node's process."""
+
+    def __init__(self, cameras: int, process: psutil.Popen) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        import rclpy
+        from rclpy.qos import qos_profile_sensor_data
+        from sensor_msgs.msg import Image
+
+        rclpy.init()
+        self._spin_once = rclpy.spin_once
+        self._node = rclpy.create_node('watcher')
+        self._process = process
+        self._ages_ms: list[float] = []
+        self._level = 0
+        for i in range(cameras):
+            self._node.create_subscription(
+                Image, f'{NODE}/camera{i}/anomaly_mask', self._receive, qos_profile_sensor_data
+            )
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._diagnose, 10)
+        begin = time.monotonic()
+        while not self._ages_ms:
+            if not process.is_running() or time.monotonic() - begin > PATIENCE_S:
+                raise SystemExit('no mask came')
+            self._spin(0.5)
+        self._begin = self._last = time.monotonic()
+        self._cpu_s = self._cpu()
+
+    def sample(self, seconds: float) -> Sample:
+        """Receive for a while, and return what was seen."""
+        self._ages_ms.clear()
+        self._level = 0
+        self._spin(seconds)
+        now, cpu_s = time.monotonic(), self._cpu()
+        ages = sorted(self._ages_ms)
+        with self._process.oneshot():
+            sample = Sample(
+                minute=round((now - self._begin) / 60, 2),
+                rss_mb=round(self._process.memory_info().rss / 1e6, 1),
+                threads=self._process.num_threads(),
+                handles=self._process.num_fds(),
+                segments=len(self._segments()),
+                cores=round((cpu_s - self._cpu_s) / (now - self._last), 2),
+                masks=len(ages),
+                p50_ms=round(statistics.median(ages), 1) if ages else float('nan'),
+                p99_ms=round(ages[len(ages) * 99 // 100], 1) if ages else float('nan'),
+                level=self._level,
+            )
+        self._last, self._cpu_s = now, cpu_s
+        return sample
+
+    def _spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._spin_once(self._node, timeout_sec=left)
+
+    def _cpu(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def _segments(self) -> set[str]:
+        maps = Path(f'/proc/{self._process.pid}/maps').read_text().splitlines()
+        return {line.split()[-1] for line in maps if '/dev/shm/fastrtps' in line}
+
+    def _receive(self, message: Any) -> None:
+        now, stamp = self._node.get_clock().now().nanoseconds, message.header.stamp
+        self._ages_ms.append((now - stamp.sec * 10**9 - stamp.nanosec) / 1e6)
+
+    def _diagnose(self, message: Any) -> None:
+        levels = (int.from_bytes(status.level, 'little') for status in message.status)
+        self._level = max(self._level, *levels)
+
+
+def growth(samples: Sequence[Sample], warm_min: float) -> dict[str, float]:
+    """Return by how much the later half of the warm samples exceeds the earlier, of some values.
+
+    Memory, threads, handles and segments in percent, ages in milliseconds.
+    """
+    warm = [sample for sample in samples if sample.minute > warm_min]
+    if len(warm) < 2:
+        return {}
+    halves = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+
+    def means(name: str) -> list[float]:
+        return [statistics.mean(getattr(sample, name) for sample in half) for half in halves]
+
+    found = {}
+    for name in ('rss_mb', 'threads', 'handles', 'segments'):
+        before, after = means(name)
+        found[f'{name} %'] = round(100 * (after / before - 1), 2) if before else 0.0
+    for name in ('p50_ms', 'p99_ms'):
+        before, after = means(name)
+        found[name] = round(after - before, 1)
+    return found
+
+
+def main() -> None:
+    """Watch, and print a row for each interval."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--minutes', type=float, default=60.0)
+    parser.add_argument('--cameras', type=int, default=4)
+    parser.add_argument('--rate', type=float, default=5.0, help='frames per second of a camera')
+    parser.add_argument('--every', type=float, default=30.0, help='seconds between samples')
+    parser.add_argument('--warm', type=float, default=5.0, help='minutes that do not count')
+    parser.add_argument('--json', type=Path)
+    parser.add_argument('--be', choices=('cameras', 'visitor'), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.be == 'cameras':
+        send(chosen.cameras, chosen.rate)
+        return
+    if chosen.be == 'visitor':
+        churn(chosen.cameras)
+        return
+    os.environ.update(graph_environment())
+    names = ', '.join(f'camera{i}' for i in range(chosen.cameras))
+    options = ['--ros-args', '-p', f'camera_names:=[{names}]', '-p', 'max_frame_age_ms:=0']
+    own = [sys.executable, __file__, '--cameras', str(chosen.cameras), '--rate', str(chosen.rate)]
+    samples: list[Sample] = []
+    columns = list(Sample.__annotations__)
+    with (
+        running([sys.executable, '-m', 'multishift_perception.node.main', *options]) as node,
+        running([*own, '--be', 'cameras']),
+        running([*own, '--be', 'visitor']),
+    ):
+        watcher = Watcher(chosen.cameras, node)
+        print(f'| {" | ".join(columns)} |\n|{"---|" * len(columns)}', flush=True)
+        while not samples or samples[-1].minute < chosen.minutes:
+            samples.append(watcher.sample(chosen.every))
+            print(f'| {" | ".join(map(str, asdict(samples[-1]).values()))} |', flush=True)
+    grown = growth(samples, chosen.warm)
+    words = [f'{name} {value:+}' for name, value in grown.items()]
+    print('\ngrowth:', ', '.join(words) or 'unknown: too short')
+    if chosen.json:
+        found = {'samples': [asdict(sample) for sample in samples], 'growth': grown}
+        chosen.json.write_text(json.dumps(found, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
