@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median_low
 from threading import Lock
 
 from multishift_perception.node.recent import WINDOW_S, Percentiles, Recent
 
-# A call is stuck when it takes so many times as long as the slowest known one, and this long.
+# A stage of a turn that takes this long must be stuck ...
+STUCK_S = 1.5
+# ... but a call of the engine only if it takes this many times as long as is usual, too.
 _STUCK_FACTOR = 5.0
-_STUCK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ class EngineStatistics:
     def stuck_after_s(self) -> float:
         """How long a call may take before it must be stuck, by what calls have taken."""
         with self._lock:
-            return max(_STUCK_S, _STUCK_FACTOR * max([self._usual_s, *self._recent.events()]))
+            # One call that hung and returned says nothing of the next; many slow ones do.
+            recent = median_low([self._usual_s, *self._recent.events()])
+            return max(STUCK_S, _STUCK_FACTOR * max(self._usual_s, recent))
 
     def report(self) -> EngineReport:
         """Summarise."""

@@ -122,7 +122,7 @@ class MismatchedReaders:
 
     def __init__(self, publisher: Publisher) -> None:
         """Listen to a publisher."""
-        self.topic: str = publisher.topic
+        self.topic: str = publisher.topic_name
         kind = QoSPublisherEventType.RCL_PUBLISHER_OFFERED_INCOMPATIBLE_QOS
         with publisher.handle:
             self._event = _implementation().EventHandle(publisher.handle, kind)

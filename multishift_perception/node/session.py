@@ -20,7 +20,7 @@ from multishift_perception.node.camera import Camera
 from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
 from multishift_perception.node.engine_restart import EngineRestart, RestartReport
-from multishift_perception.node.engine_statistics import EngineReport, EngineStatistics
+from multishift_perception.node.engine_statistics import STUCK_S, EngineReport, EngineStatistics
 from multishift_perception.node.frame_slots import FrameSlots
 from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
 from multishift_perception.node.load import Load
@@ -35,8 +35,6 @@ from multishift_perception.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
-# Decoding or publishing one frame takes far less.
-_STUCK_S = 1.0
 # How late a new watcher may be noticed; to look takes some 0.1 ms for six cameras.
 _LOOK_EVERY_S = 0.1
 
@@ -105,7 +103,7 @@ class Session:
         if present is None:
             return None
         stage, seconds = present
-        limit = self._engine_statistics.stuck_after_s if stage is Stage.ENGINE else _STUCK_S
+        limit = self._engine_statistics.stuck_after_s if stage is Stage.ENGINE else STUCK_S
         return Stuck(stage, seconds, limit) if seconds > limit else None
 
     def activate(self) -> None:

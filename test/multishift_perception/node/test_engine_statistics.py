@@ -65,9 +65,18 @@ def test_a_call_that_fails_is_no_call(statistics):
     assert statistics.report().calls == 0
 
 
-def test_the_slowest_known_call_says_when_one_is_stuck(clock):
+def test_what_calls_usually_take_says_when_one_is_stuck(clock):
     quick, slow = EngineStatistics(clock, 0.02), EngineStatistics(clock, 3.0)
-    assert quick.stuck_after_s == 1.0
+    assert quick.stuck_after_s == 1.5
     assert slow.stuck_after_s == 15.0
-    call(quick, clock, 0.5)
-    assert quick.stuck_after_s == 2.5
+    call(slow, clock, 0.5)
+    assert slow.stuck_after_s == 15.0
+
+
+def test_one_call_that_hung_does_not_hide_the_next_but_slower_calls_are_no_hang(clock):
+    statistics = EngineStatistics(clock, 0.02)
+    call(statistics, clock, 60.0)
+    assert statistics.stuck_after_s == 1.5
+    call(statistics, clock, 0.5)
+    call(statistics, clock, 0.6)
+    assert statistics.stuck_after_s == 2.5
