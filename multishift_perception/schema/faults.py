@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 import yaml
 
+from multishift_perception.schema.composed import Flat
 from multishift_perception.schema.words import Accepted, did_you_mean, one_of, tag_of, words
 
 _SHOWN = 60  # characters of a value
@@ -118,7 +119,9 @@ def fault_line(fault: ErrorDetails, kind: Any, source: Source, within: Sequence[
     if spot.accepted is None or fault['type'] == 'invalid_key':
         return f'{source.name(path)} is no key{_keys_of(spot)}'
     if fault['type'].startswith('union_tag'):
-        return _wrong_tag(path, spot.accepted.without_null, source)
+        union = spot.accepted.without_null
+        one = Accepted.of(union.forms[0]) if union.forms else union
+        return _wrong_tag(path, one, source)
     if fault['type'] == 'missing' and get_origin(spot.owner.kind) is not tuple:
         return f'{source.name(path, missing=True)}, expected {words(spot.accepted)}'
     if fault['type'] == 'missing':  # of a fixed number of entries
@@ -154,16 +157,19 @@ def _locate(loc: Sequence[Any], kind: Any) -> _Spot:
     path: list[Any] = []
     owner = accepted = Accepted.of(kind).without_null
     for item in loc:
+        if accepted.forms:
+            accepted = Accepted.of(accepted.forms[isinstance(item, int)])
         if accepted.tag:
             member = next(m for m in accepted.members if tag_of(m, accepted.tag) == item)
             accepted = Accepted.of(member)
             continue
         if item == '[key]':  # the key before it is at fault, not its value
             return _Spot(tuple(path), Accepted.of(get_args(owner.kind)[0]), owner, is_key=True)
-        path.append(item)
         owner, entry = accepted, _entry(accepted, item)
         if entry is None:
-            return _Spot(tuple(path), None, owner)
+            return _Spot((*path, item), None, owner)
+        if Flat() not in entry.limits:
+            path.append(item)
         accepted = entry.without_null
     return _Spot(tuple(path), accepted, owner)
 

@@ -14,6 +14,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from multishift_perception.schema.composed import OneOrList
 from multishift_perception.schema.open_union import OpenUnion
 
 _TYPES = {
@@ -91,6 +92,11 @@ class Accepted(NamedTuple):
         return inner._replace(limits=(*inner.limits, *self.limits), tag=inner.tag or self.tag)
 
     @property
+    def forms(self) -> tuple[Any, ...]:
+        """The types of one entry and of a list, where both are accepted; else nothing."""
+        return self.members if OneOrList() in self.limits else ()
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """Words of which one is accepted; of a tagged union, those of its tag."""
         accepted = self.without_null
@@ -130,6 +136,8 @@ def words(
             return limit.text if isinstance(limit.text, str) else limit.text()
     if accepted.without_null != accepted:
         return f'{words(accepted.without_null, models)}, or null'
+    if accepted.forms:
+        return ', or '.join(words(form, models) for form in accepted.forms)
     kind, origin, inner = accepted.kind, get_origin(accepted.kind), get_args(accepted.kind)
     if all(isinstance(m, type) and issubclass(m, BaseModel) for m in accepted.members):
         return models(accepted.members, accepted.tag)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 import pytest
 import torch
 
@@ -73,6 +75,36 @@ def content() -> Callable[..., Content]:
 def stages() -> dict[str, Content]:
     """The stages of that run, by name."""
     return {str(stage['name']): stage for stage in (CLOSED_WORLD, UNCERTAINTY, FEATURES)}
+
+
+@pytest.fixture(scope='session')
+def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up data set of the kind ``lums_road`` that is part of a run: absolute path."""
+    root = tmp_path_factory.mktemp('lums_road')
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        for folder, values in (('images', 256), ('labels', 5)):
+            shape = (96, 160, 3) if folder == 'images' else (96, 160)
+            (root / folder).mkdir(exist_ok=True)
+            raw = rng.integers(0, values, shape, np.uint8)
+            Image.fromarray(raw).save(root / folder / f'train_{i}.png')
+    return root
+
+
+@pytest.fixture(scope='session')
+def two_domains(coarse: Path) -> Callable[..., Content]:
+    """Return a function that gives the configuration of a run on two domains, with changes."""
+
+    def make(**changes: object) -> Content:
+        content = _content(**changes)
+        data = content['data']
+        drive = {**data['images'], 'domain': 'drive', 'partners': data['partners']}
+        campus = {'kind': 'lums_road', 'root': str(coarse), 'domain': 'campus'}
+        data |= {'images': [drive, campus], 'partners': {'kind': 'pasted_weather'}}
+        data |= {'outliers': {'kind': 'sample_objects', 'split': 'train'}}
+        return content
+
+    return make
 
 
 @pytest.fixture(scope='session')

@@ -108,9 +108,9 @@ def test_a_run_gives_every_original_its_partners(source: Any, tmp_path: Path) ->
         cache=tmp_path / 'run/cache',
         seed=0,
     )
-    assert samples.unpaired == ()
+    assert samples.domains[0].unpaired == ()
     for index in range(len(samples)):
-        _, labels = samples.sample(0, index)
+        labels = samples.sample(0, index).labels
         novel = labels[1] == NOVEL
         assert novel.any() and (labels[0][~novel] == labels[1][~novel]).all()
     opened = open_images(MultishiftCityscapesData.model_validate(partners), tmp_path, tmp_path)
@@ -120,7 +120,7 @@ def test_a_run_gives_every_original_its_partners(source: Any, tmp_path: Path) ->
     }
     # Whatever stands in the names, each belongs to the source that the records say.
     assert {len(names) for names in by_scene.values()} == {2}
-    assert len(by_scene) == len(samples.originals)
+    assert len(by_scene) == len(samples.domains[0].originals)
 
 
 def records(root: Path, weights: dict[str, float | None]) -> None:

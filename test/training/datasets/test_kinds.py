@@ -203,7 +203,7 @@ def test_idd_lite(tmp_path: Path) -> None:
 
 def test_lums_road(tmp_path: Path) -> None:
     for name in ('train_color_1_a', 'valid_color_2_b', 'test_color_3_c'):
-        write(tmp_path / f'lums_road/images/{name}.jpg', 9)
+        write(tmp_path / f'lums_road/images/{name}.jpg', 90)
         write(tmp_path / f'lums_road/labels/{name}.png', 0, 1, 2, 3, 4, 0, 0, 0, 0)
     images = opened(tmp_path, kind='lums_road', split='val')
     assert [entry.name for entry in images.entries] == ['valid_color_2_b']
@@ -240,7 +240,7 @@ def test_mixed_data_sets_have_one_table_of_groups(tmp_path: Path) -> None:
     assert config.groups == (*IddLiteData.groups, Animals.groups[0])
     samples = Samples(config, root=tmp_path, cache=tmp_path, seed=0)
     assert samples.groups == config.groups
-    _, labels = samples.sample(0, 0)
+    labels = samples.sample(0, 0).labels
     assert set(np.unique(labels[0])) <= {19, 21, 22, VOID}
     assert set(np.unique(labels[1])) <= {8, 26, 22, VOID}
     assert {21, 22} <= set(np.unique(labels[0])) and {26, 22} <= set(np.unique(labels[1]))
@@ -280,3 +280,50 @@ def test_real_lums_road() -> None:
     assert set(np.unique(labels)) <= {0, 1, 19, VOID}
     assert (labels[:, -200:] == 0).mean() > 0.4  # road
     assert (labels[:, :150] == 19).mean() > 0.9  # trees and sky
+
+
+def lums(root: Path, image: np.ndarray, raw: np.ndarray) -> np.ndarray:
+    for folder, pixels in (('images', image), ('labels', raw)):
+        (root / 'lums_road' / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f'lums_road/{folder}/train_a.png')
+    return opened_images(LumsRoadData(kind='lums_road'), root, root).read(0)[1]
+
+
+def test_lums_road_black_corners_are_void(tmp_path: Path) -> None:
+    image = np.full((40, 60, 3), 120)
+    image[:8, :10] = 7  # a corner
+    image[-5:, -20:] = 9  # another, part of which is labelled road
+    image[15:20, 20:30] = 0  # dark things inside, and at the edge
+    image[20:25, :4] = 0
+    raw = np.zeros((40, 60))
+    raw[20:] = 2
+    labels = lums(tmp_path, image, raw)
+    void = np.zeros((40, 60), bool)
+    void[:8, :10] = True
+    assert ((labels == VOID) == void).all()
+    assert (labels[20:] == 0).all() and (labels[:20][~void[:20]] == 19).all()
+
+
+@pytest.mark.parametrize(('rows', 'trusted'), [(3, False), (5, True)])
+def test_lums_road_of_which_hardly_any_is_road_has_no_sidewalk(
+    tmp_path: Path, rows: int, trusted: bool
+) -> None:
+    raw = np.zeros((40, 60))
+    raw[20:] = 3
+    raw[-rows:] = 4  # a speed bump is road
+    labels = lums(tmp_path, np.full((40, 60, 3), 120), raw)
+    assert (labels[20:-rows] == (1 if trusted else VOID)).all()
+    assert (labels[-rows:] == 0).all() and (labels[:20] == 19).all()
+
+
+@pytest.mark.skipif(not (REAL / 'lums_road').is_dir(), reason='the real frames are not here')
+def test_lums_road_as_it_is() -> None:
+    images = opened_images(LumsRoadData(kind='lums_road'), REAL, REAL)
+    names = [entry.name for entry in images.entries]
+    wrong, rotated = (
+        next(i for i, name in enumerate(names) if name.startswith(start))
+        for start in ('train_color_369_', 'train_color_96_')
+    )
+    assert 1 not in images.read(wrong)[1]
+    labels = images.read(rotated)[1]
+    assert labels[-1, -1] == labels[0, -1] == VOID and labels[320, 320] == 0

@@ -81,8 +81,8 @@ PAIRED: dict[str, Any] = {'partners': {'kind': 'multishift_cityscapes'}}
 
 def test_single_images(data: Path) -> None:
     samples = samples_of(data)
-    assert (len(samples), samples.members, samples.unpaired) == (6, 1, ())
-    images, labels = samples.sample(0, 3)
+    assert (len(samples), samples.members, samples.domains[0].unpaired) == (6, 1, ())
+    images, labels, *_ = samples.sample(0, 3)
     assert images.shape == (1, 32, 40, 3) and images.dtype == np.uint8
     assert labels.shape == (1, 32, 40) and labels.dtype == np.uint8
     assert (images == 100).all() and (labels == 3).all()
@@ -94,10 +94,10 @@ def test_pairs_leave_out_originals_without_partner_and_say_so(
     with caplog.at_level(logging.WARNING):
         samples = samples_of(data, **PAIRED)
     assert (len(samples), samples.members) == (5, 2)
-    assert samples.unpaired == (frame_name(5),)
+    assert samples.domains[0].unpaired == (frame_name(5),)
     assert f'of 6 originals 1 ({frame_name(5)}) have no partner' in caplog.text
     for index in range(5):
-        images, labels = samples.sample(0, index)
+        images, labels, *_ = samples.sample(0, index)
         assert (images[0] == 100).all() and (labels[0] == index).all()
         assert images[1, 0, 0, 0] in (180, 220)
         assert set(np.unique(labels[1])) == {1, NOVEL}
@@ -135,7 +135,7 @@ def test_mixup_blends_the_original_into_the_partner_up_to_its_share(data: Path) 
     samples = samples_of(data, **PAIRED, mixup=0.3)
     full = 0
     for epoch in range(60):
-        images, labels = samples.sample(epoch, 0)
+        images, labels, *_ = samples.sample(epoch, 0)
         assert (images[0] == 100).all()
         value = int(images[1, 0, 0, 0])
         assert (images[1] == value).all()
@@ -169,7 +169,7 @@ def make_coco(root: Path) -> dict[str, str]:
 def test_outliers_are_pasted_into_originals_only(data: Path) -> None:
     samples = samples_of(data, **PAIRED, outliers=make_coco(data))
     for epoch in range(10):
-        images, labels = samples.sample(epoch, 4)
+        images, labels, *_ = samples.sample(epoch, 4)
         novel = labels[0] == NOVEL
         assert novel.any()
         assert (images[0][novel] > 240).all()
@@ -196,7 +196,7 @@ def test_pasted_weather_partners(data: Path) -> None:
     assert len(samples) == 6
     novel = np.zeros(2, int)
     for epoch in range(12):
-        images, labels = samples.sample(epoch, 5)
+        images, labels, *_ = samples.sample(epoch, 5)
         assert images.shape == (2, 32, 40, 3)
         assert set(np.unique(labels)) <= {5, NOVEL, VOID}
         assert not (images[0] == images[1]).all()
@@ -214,7 +214,7 @@ def test_pasted_objects_alone_may_make_the_partner(data: Path) -> None:
     )
     differ = False
     for epoch in range(6):
-        images, labels = samples.sample(epoch, 5)
+        images, labels, *_ = samples.sample(epoch, 5)
         same = (labels != NOVEL).all(0)
         assert (images[0] == images[1])[same].mean() > 0.8  # zoom mixes neighbours
         differ |= bool((images[0] != images[1])[~same].any())
@@ -231,7 +231,7 @@ def test_rule_aug_partners_are_the_originals_in_other_colors(data: Path) -> None
     assert len(samples) == 6
     shades, novel = set(), np.zeros(2, int)
     for epoch in range(20):
-        images, labels = samples.sample(epoch, 5)
+        images, labels, *_ = samples.sample(epoch, 5)
         both = (labels != NOVEL).all(0)
         assert (labels[0] == labels[1])[both].all()  # moved alike
         seen = both & (labels[0] != VOID)
@@ -257,7 +257,7 @@ def test_sample_drive_pairs_show_the_same_scene_in_another_light(tmp_path: Path)
         partners=drive | {'conditions': ['night', 'dusk']},
         transforms={'kind': 'multishift_deeplab', 'crop': [48, 80]},
     )
-    images, labels = samples.sample(0, 0)
+    images, labels, *_ = samples.sample(0, 0)
     assert (labels[0] == labels[1]).mean() > 0.98
     assert images[1].mean() < images[0].mean()
 
@@ -311,7 +311,7 @@ def test_batches_do_not_depend_on_workers(varied: Samples) -> None:
 def test_batch_is_originals_first_then_their_partners(data: Path) -> None:
     samples = samples_of(data, **PAIRED)
     seen = []
-    for images, labels, members, _ in training_loader(samples, 0, batch_size=2):
+    for images, labels, members, *_ in training_loader(samples, 0, batch_size=2):
         assert members == 2
         assert images.shape == (4, 32, 40, 3) and images.dtype == torch.uint8
         assert labels.shape == (4, 32, 40) and labels.dtype == torch.uint8
@@ -399,7 +399,7 @@ def test_class_weights(data: Path) -> None:
     half[:, 32:] = VOID
     write(data / 'cityscapes', frame_name(5), 100, half)
     images = open_images(CityscapesData(kind='cityscapes'), data, data)
-    weights = class_weights(images, 19)
+    weights = class_weights([images], 19)
     # Pixels, in quarter images: class 0 has 4 + 1, classes 1 to 3 have 4, class 4 has 4 + 1.
     share = np.array([5, 4, 4, 4, 5, *[0] * 14]) / 22
     raw = 1 / np.log(1.1 + share)

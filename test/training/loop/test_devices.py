@@ -57,10 +57,21 @@ def plan(content: Callable[..., Content], stages: dict[str, Content]) -> Content
     )
 
 
+@pytest.fixture
+def plan_of_domains(two_domains: Callable[..., Content], plan: Content) -> Content:
+    """The same on two domains, one of them of coarse labels; each process has one of each."""
+    stages = [{**stage} for stage in plan['stages']]  # type: ignore[attr-defined]
+    # Of two samples in a process the order is another than of four in one.
+    stages[2]['method'] = {**stages[2]['method'], 'pairs': 'all'}
+    return two_domains(batch_size=4, stages=stages)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize('of', ['plan', 'plan_of_domains'])
 def test_two_processes_do_what_one_does(
-    plan: Content, new_folder: Callable[[], Path], tmp_path: Path
+    of: str, request: pytest.FixtureRequest, new_folder: Callable[[], Path], tmp_path: Path
 ) -> None:
+    plan: Content = request.getfixturevalue(of)
     one, two = new_folder(), new_folder()
     train(TrainConfig.model_validate(plan), one, root=Path())
     path = tmp_path / 'config.yaml'

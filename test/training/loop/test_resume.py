@@ -127,6 +127,30 @@ def test_stopped_after_every_saved_state(
     assert_same_runs(whole, folder)
 
 
+def test_stopped_within_an_epoch_of_two_domains(
+    two_domains: Callable[..., Content],
+    stages: dict[str, Content],
+    new_folder: Callable[[], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features = {**stages['features'], 'init_uncertainty': True}
+    config = TrainConfig.model_validate(two_domains(batch_size=4, stages=[features]))
+    whole, stopped = new_folder(), new_folder()
+    train(config, whole, root=Path())
+    save = RunFolder.save
+
+    def save_and_end(self: RunFolder, state: State) -> None:
+        save(self, state)
+        if state.step == 2:
+            raise KilledError
+
+    monkeypatch.setattr(RunFolder, 'save', save_and_end)
+    with pytest.raises(KilledError):
+        train(config, stopped, root=Path())
+    train(config, stopped, root=Path())
+    assert_same_runs(whole, stopped)
+
+
 def test_each_state_is_saved_once(
     demanding: Content, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,7 +132,8 @@ def take_steps(training: Any, epoch: Epoch, monkeypatch: pytest.MonkeyPatch) -> 
     model, optimizer = training._prepare(epoch)
     weights = None if rarity is None else rarity.to('meta')
     images = torch.zeros(8, 64, 96, 3, dtype=torch.uint8)
-    batch = Batch(images, torch.zeros(8, 64, 96, dtype=torch.uint8), 2, {})
+    labels, domains = torch.zeros(8, 64, 96, dtype=torch.uint8), torch.zeros(8)
+    batch = Batch(images, labels, 2, {}, domains)
     with no_waits():
         for _ in range(4):
             training._step(model, optimizer, weights, epoch, batch, last=False)

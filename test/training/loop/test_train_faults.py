@@ -78,7 +78,7 @@ def test_loss_that_is_no_number(
     kept = folder / 'bad_batch_0.safetensors'
     assert str(kept) in message
     found = load_file(kept)
-    assert found.keys() == {'images', 'labels'}
+    assert found.keys() == {'images', 'labels', 'domains'}
     assert torch.equal(found['images'], batches[3][0])
     assert torch.equal(found['labels'], batches[3][1])
     # What was saved is of before: the run goes on from there.

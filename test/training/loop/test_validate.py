@@ -16,25 +16,13 @@ from multishift_training.datasets import (
     ValidationSet,
     validation_loader,
 )
+from multishift_training.datasets.config import SampleObjects
 from multishift_training.datasets.entries import Entry
+from multishift_training.datasets.outliers import OutlierChoice
 from multishift_training.export import Plan
 from multishift_training.export.assembly import Frames, Origin, assemble
 from multishift_training.loop.validate import check_monitor
 from multishift_training.models import create
-
-
-class NoObjects:
-    """A source of objects that has none."""
-
-    before_transforms = True
-    sky = 0.0
-
-    def count(self, rng: np.random.Generator) -> int:
-        return 0
-
-    def draw(self, image: np.ndarray, rng: np.random.Generator) -> None:
-        return None
-
 
 IDENTITY = np.arange(256, dtype=np.uint8)
 
@@ -84,7 +72,8 @@ def test_monitor_wants_labels_to_measure_with(tmp_path: Path) -> None:
     both = ValidationSet(labelled(tmp_path, 1))
     anomaly = ValidationSet(labelled(tmp_path, 1, has_classes=False))
     closed = LabelledImages('folder', both.images.entries, table)
-    pasted = ValidationSet(closed, outliers=NoObjects())
+    objects = SampleObjects(kind='sample_objects', split='val')
+    pasted = ValidationSet(closed, outliers=OutlierChoice(objects, tmp_path))
     for names in ('miou', 'ap', 'miou+ap'):
         check_monitor(names, both)
         check_monitor(names, pasted)

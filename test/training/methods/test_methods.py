@@ -50,7 +50,9 @@ def losses_of(
     def losses(prediction: Prediction, labels: Tensor, gather: Gather) -> dict[str, Tensor]:
         context = Context(None, None, class_weights, None, gather)
         images = torch.zeros(*labels.shape, 3, dtype=torch.uint8)
-        return method.losses(prediction, Batch(images, labels, 1, {}), context)
+        return method.losses(
+            prediction, Batch(images, labels, 1, {}, torch.zeros(len(labels))), context
+        )
 
     return losses
 

@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from multishift_perception.files import write_text
 from multishift_perception.images.label_map import Label, RawValue
+from multishift_perception.schema.composed import Flat
 from multishift_perception.schema.words import Accepted, one_of, tag_of, words
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.comparison.config import Experiment
@@ -127,7 +128,7 @@ def _summary(model: type[BaseModel]) -> str:
 def _table(model: type[BaseModel]) -> str:
     said = meanings(model)
     rows = [
-        _row(name, words(field, _link), _default(field), said.get(name, ''))
+        _row(_shown(name, field), words(field, _link), _default(field), said.get(name, ''))
         for name, field in model.model_fields.items()
         if name in model.__annotations__ and not tag_of(model, name)
     ]
@@ -136,6 +137,12 @@ def _table(model: type[BaseModel]) -> str:
     if base in _titles():
         above.append(f'All keys of {_linked(base)}, of which differ:\n')
     return '\n'.join([*above, *([_COLUMNS, *rows] if rows else ['It has no other key.'])])
+
+
+def _shown(name: str, field: FieldInfo) -> str:
+    """Return a key as files have it; of a field without one, that which tells its keys."""
+    accepted = Accepted.of(field)
+    return f'{accepted.tag}, ...' if Flat() in accepted.limits else name
 
 
 def _row(*cells: str) -> str:

@@ -22,7 +22,6 @@ from multishift_training.datasets.config import (
 )
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.kinds import ImageData
-from multishift_training.datasets.outliers import open_outliers
 from multishift_training.datasets.training_data import (
     TrainingData,
     TransformData,
@@ -55,7 +54,6 @@ __all__ = [
     'class_weights',
     'collate',
     'open_images',
-    'open_outliers',
     'open_validation',
     'training_loader',
     'validation_loader',

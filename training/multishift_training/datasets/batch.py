@@ -28,11 +28,21 @@ class Sample(NamedTuple):
         images: RGB ``uint8 [M,H,W,3]`` of its M members.
         labels: ``uint8 [M,H,W]``.
         extras: whatever else a method wants to know of each member, by name: ``[M,...]``.
+        domain: place of its domain among those of the data; the loader sets it.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     extras: Mapping[str, NDArray[Any]] = _NONE
+    domain: int = 0
+
+
+def of_domain(sample: Sample, domain: int) -> Sample:
+    """Return a sample, which a method may have made anew, with its domain.
+
+    What is no sample is returned as it is, for `collate` to refuse.
+    """
+    return sample._replace(domain=domain) if isinstance(sample, Sample) else sample
 
 
 class Batch(NamedTuple):
@@ -43,17 +53,21 @@ class Batch(NamedTuple):
         labels: ``uint8 [M*B,H,W]`` as loaded; losses get ``int64`` at every n-th row and column.
         members: M.
         extras: what the samples carry beside, by name: ``[M*B,...]``.
+        domains: ``int64 [M*B]``, of each image the place of its domain among those of the data; 0
+            where it has but one. Each has equally many images.
     """
 
     images: Tensor
     labels: Tensor
     members: int
     extras: dict[str, Tensor]
+    domains: Tensor
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with all of its tensors where ``move`` brings them."""
         extras = {name: move(values) for name, values in self.extras.items()}
-        return Batch(move(self.images), move(self.labels), self.members, extras)
+        images, labels, domains = map(move, (self.images, self.labels, self.domains))
+        return Batch(images, labels, self.members, extras, domains)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -65,12 +79,14 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for sample in samples:
         if fault := _fault(sample, samples[0]):
             raise MultishiftError(f'{fault}: mend the `views` of the method')
-    images, labels, extras = zip(*samples, strict=True)
+    images, labels, extras, domains = zip(*samples, strict=True)
+    members = len(images[0])
     return Batch(
         _joined(images),
         _joined(labels),
-        len(images[0]),
+        members,
         {name: _joined([extra[name] for extra in extras]) for name in extras[0]},
+        _joined([np.full(members, domain, np.int64) for domain in domains]),
     )
 
 

@@ -22,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.images.label_map import CLASS, class_index
+from multishift_perception.schema.composed import OneOrList
 from multishift_perception.schema.words import Accepted, Words, tag_of
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
@@ -137,4 +138,25 @@ class SampleObjects(Strict):
     split: Literal['train', 'val', 'demo']
 
 
-OutlierData = Annotated[CocoObjects | SampleObjects, Field(discriminator='kind')]
+class PhotoObjects(Strict):
+    """Real objects, cut out of photographs; one to three are pasted into four images of five.
+
+    They are lit as the scene is, and smaller nearer to the horizon.
+
+    Attributes:
+        root: folder of the cut-outs and of ``manifest.csv``, which has a line for each file (a
+            picture with alpha) with its ``source`` and ``split``.
+        split: which to take.
+        sources: which sources of the manifest to take; if none, all.
+    """
+
+    kind: Literal['cutouts']
+    root: Path = Path('cutouts')
+    split: Literal['train', 'val']
+    sources: list[str] = []
+
+
+OutlierKind = Annotated[CocoObjects | PhotoObjects | SampleObjects, Field(discriminator='kind')]
+OutlierData = Annotated[
+    OutlierKind | Annotated[list[OutlierKind], Field(min_length=1)], OneOrList()
+]

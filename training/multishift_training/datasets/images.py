@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.reading import read_image, read_labels
 from multishift_training.datasets.tables import Table, spans
 
-LabelledImage = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Bytes = NDArray[np.uint8]
+LabelledImage = tuple[Bytes, Bytes]
 
 
 class LabelledImages:
@@ -42,14 +43,19 @@ class LabelledImages:
         has_classes: bool = True,
         domain: str = '',
         groups: Groups = (),
+        mend: Callable[[Bytes, Bytes], Bytes] | None = None,
     ) -> None:
-        """Wrap entries and the table ``uint8 [256]`` from their label values to ours."""
+        """Wrap entries and the table ``uint8 [256]`` from their label values to ours.
+
+        ``mend`` is that of `ImageSet`.
+        """
         self.kind = kind
         self.entries = tuple(entries)
         self.has_classes = has_classes
         self.domain = domain
         self.groups = groups
         self._table = table
+        self._mend = mend
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -79,10 +85,12 @@ class LabelledImages:
                 f'{entry.labels} has {labels.shape} pixels, but {entry.image} '
                 f'{image.shape[:2]}: copy both again from the same source'
             )
-        return image, labels
+        return image, labels if self._mend is None else self._mend(image, labels)
 
     def read_labels(self, index: int) -> NDArray[np.uint8]:
         """Return the labels ``uint8 [H,W]`` of an image, without reading the image.
+
+        They are as its file has them, where `read` mends some.
 
         Raises:
             MultishiftError: the file is unreadable, or a label value is none of the data set's.
@@ -119,6 +127,7 @@ def open_images(
         has_classes=config.has_classes,
         domain=config.domain,
         groups=groups,
+        mend=config.mend,
     )
 
 

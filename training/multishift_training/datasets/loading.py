@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 import sys
 from types import TracebackType
@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.process.signals import deaf_to_signals, obey_parent
-from multishift_training.datasets.batch import Batch, Sample, collate
+from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
 from multishift_training.datasets.images import LabelledImages, open_images
-from multishift_training.datasets.outliers import Outliers, open_outliers, paste
+from multishift_training.datasets.outliers import OutlierChoice, paste
 from multishift_training.datasets.samples import Samples
 from multishift_training.datasets.training_data import ValidationData
 from multishift_training.datasets.transforms import resized
@@ -47,10 +47,11 @@ class TrainingSet(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, the original first."""
-        sample = Sample(*self._samples.sample(self._epoch, index))
+        sample = self._samples.sample(self._epoch, index)
         if self._views is None:
             return sample
-        return self._views(sample, self._samples.stream_of_views(self._epoch, index))
+        seen = self._views(sample, self._samples.stream_of_views(self._epoch, index))
+        return of_domain(seen, sample.domain)
 
 
 class ValidationSet(Dataset[Labelled]):
@@ -64,7 +65,7 @@ class ValidationSet(Dataset[Labelled]):
         self,
         images: LabelledImages,
         size: tuple[int, int] | None = None,
-        outliers: Outliers | None = None,
+        outliers: OutlierChoice | None = None,
     ) -> None:
         """Wrap a data set.
 
@@ -92,7 +93,8 @@ class ValidationSet(Dataset[Labelled]):
         """Return image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``."""
         image, labels = self.images.read(index)
         if self._outliers is not None:
-            paste(self._outliers, image, labels, np.random.default_rng(index))
+            rng = np.random.default_rng(index)
+            paste(self._outliers.choose(rng), image, labels, rng)
         if self._size is not None:
             image, labels = resized(image, labels, self._size)
         return torch.from_numpy(image), torch.from_numpy(labels)
@@ -135,6 +137,7 @@ def training_loader(
 
     A batch of B pairs is images ``uint8 [2B,H,W,3]`` and labels ``uint8 [2B,H,W]``, first the B
     originals, then their partners in the same order; a batch of B single images is ``[B,...]``.
+    Of D domains, its first B/D samples are of the first, and so on.
 
     Args:
         samples: what to train on.
@@ -151,17 +154,24 @@ def training_loader(
         MultishiftError: there are fewer samples than a batch needs, or a batch cannot be shared
             out evenly.
     """
-    if batch_size % ranks:
+    domains = len(samples.domains)
+    if batch_size % (domains * ranks):
+        of_domains = '' if domains == 1 else f'{domains} domains in '
+        sharers = f'{of_domains}{ranks} process{"es" if ranks > 1 else ""}'
         raise MultishiftError(
-            f'batch_size {batch_size} cannot be shared by {ranks} processes: give a multiple'
+            f'batch_size {batch_size} cannot be shared by {sharers}: give a multiple of '
+            f'{domains * ranks}'
         )
     if len(samples) < batch_size:
+        kinds = ', '.join(domain.originals.kind for domain in samples.domains)
         raise MultishiftError(
-            f'{samples.originals.kind} gives {len(samples)} samples, fewer than one batch: '
+            f'{kinds} gives {len(samples)} samples, fewer than one batch: '
             f'lower batch_size ({batch_size})'
         )
-    order = np.random.default_rng((samples.seed, epoch)).permutation(len(samples))
-    batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+    each = batch_size // domains
+    order = samples.order(epoch)
+    order = order[:, : order.shape[1] // each * each].reshape(domains, -1, each)
+    batches = order.transpose(1, 0, 2).reshape(-1, batch_size)
     return OneLineLoader(
         TrainingSet(samples, epoch, views),  # type: ignore[arg-type]
         batch_sampler=batches[start:, rank::ranks].tolist(),
@@ -187,7 +197,7 @@ def open_validation(
     Raises:
         MultishiftError: files are missing; the message names them.
     """
-    outliers = open_outliers(config.outliers, root) if config.outliers else None
+    outliers = OutlierChoice(config.outliers, root) if config.outliers else None
     images = open_images(config.images, root, cache, training=outliers is not None)
     return ValidationSet(images, size, outliers)
 
@@ -220,18 +230,22 @@ def validation_loader(
     )
 
 
-def class_weights(images: LabelledImages, num_classes: int) -> Tensor:
+def class_weights(sets: Sequence[LabelledImages], num_classes: int) -> Tensor:
     """Return the weight ``1 / ln(1.1 + share of pixels)`` of each class (ENet), ``float32 [C]``.
 
     Where labels stand for groups of classes, ``num_classes`` counts these too.
 
-    Shares are measured on at most 300 images spread over the set; the mean weight over all
-    pixels is 1.
+    Shares are measured on at most 300 images spread over each set; the mean weight over all
+    pixels is 1. Every set counts the same, however many and large its images: so it does in a
+    batch of several domains.
     """
-    counts = np.zeros(256, np.int64)
-    for index in np.linspace(0, len(images) - 1, min(len(images), 300)).astype(int):
-        counts += np.bincount(images.read_labels(index)[::4, ::4].ravel(), minlength=256)
-    share = counts[:num_classes] / max(counts[:num_classes].sum(), 1)
+    shares = np.zeros(256)
+    for images in sets:
+        counts = np.zeros(256, np.int64)
+        for index in np.linspace(0, len(images) - 1, min(len(images), 300)).astype(int):
+            counts += np.bincount(images.read_labels(index)[::4, ::4].ravel(), minlength=256)
+        shares += counts / counts.sum()
+    share = shares[:num_classes] / (shares[:num_classes].sum() or 1)
     weights = 1 / np.log(1.1 + share)
     return torch.tensor(weights / (weights * share).sum(), dtype=torch.float32)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets.entries import file_name
 from multishift_training.datasets.images import LabelledImage, LabelledImages
-from multishift_training.datasets.outliers import Outliers, paste
+from multishift_training.datasets.outliers import OutlierChoice, paste
 from multishift_training.datasets.transforms import SharedTransforms, strong_color, weather
 
 
@@ -100,7 +100,7 @@ class PastedWeatherPartners:
     """Partners that are the originals in another weather or light, with novel objects pasted."""
 
     def __init__(
-        self, originals: LabelledImages, outliers: Outliers | None, *, new_weather: bool
+        self, originals: LabelledImages, outliers: OutlierChoice | None, *, new_weather: bool
     ) -> None:
         """Give every original a partner, and every partner objects of its own, if there are."""
         self.paired = tuple(range(len(originals)))
@@ -111,7 +111,7 @@ class PastedWeatherPartners:
         """Change a copy of the original; the pasted objects are in the same weather."""
         image, labels = original[0].copy(), original[1].copy()
         if self._outliers is not None:
-            paste(self._outliers, image, labels, rng)
+            paste(self._outliers.choose(rng), image, labels, rng)
         return self._change([(image, labels)], rng)[0]
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from multishift_training.datasets.images import check_images
-from multishift_training.datasets.outliers import open_outliers
+from multishift_training.datasets.kinds import ImageSet
+from multishift_training.datasets.outliers import OutlierChoice
 from multishift_training.datasets.training_data import (
-    PastedWeatherPartner,
-    RuleAugPartner,
+    Domain,
     TrainingData,
     ValidationData,
 )
@@ -28,9 +28,9 @@ def check_data(config: TrainingData | ValidationData, root: Path) -> None:
     Raises:
         MultishiftError: folders or files are missing; the message names them.
     """
-    check_images(config.images, root)
-    partners = config.partners if isinstance(config, TrainingData) else None
-    if partners is not None and not isinstance(partners, PastedWeatherPartner | RuleAugPartner):
-        check_images(partners, root)
-    if config.outliers is not None:
-        open_outliers(config.outliers, root)
+    for part in config.domains if isinstance(config, TrainingData) else (config,):
+        check_images(part.images, root)
+        if isinstance(part, Domain) and isinstance(part.partners, ImageSet):
+            check_images(part.partners, root)
+        if part.outliers is not None:
+            OutlierChoice(part.outliers, root)

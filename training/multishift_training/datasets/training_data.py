@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from multishift_perception.schema.composed import Flat, OneOrList
 from multishift_perception.schema.open_union import Models, OpenUnion
 from multishift_training.datasets.config import OutlierData, Size, Strict, refuse_renamed
 from multishift_training.datasets.groups import Groups, joined
@@ -121,34 +129,133 @@ Partners = Annotated[
 ]
 
 
+class DomainData(Strict):
+    """One of several data sets that a network trains on at once: a domain.
+
+    What is left out of its partners, outliers and transforms is that of `data`.
+
+    Attributes:
+        images: the originals; the keys of their data set stand beside these.
+        domain: its name, unique in the run.
+        partners: as of `data`, for this domain.
+        outliers: as of `data`, for this domain.
+        transforms: as of `data`, for this domain; crops are of one size in all domains.
+    """
+
+    images: Annotated[ImageData, Flat()]
+    domain: str
+    partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
+    outliers: OutlierData | None = None
+    transforms: TransformData | None = None
+
+    @model_validator(mode='before')
+    @classmethod
+    def _without_images(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        own = {key: given[key] for key in given if key in cls.model_fields and key != 'images'}
+        return {**own, 'images': {key: given[key] for key in given if key not in own}}
+
+    @model_serializer(mode='wrap')
+    def _beside_images(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        own = write(self)
+        return {**own.pop('images'), **own}
+
+
+class Domain(NamedTuple):
+    """A domain of a run, with all that is drawn for it.
+
+    Attributes:
+        name: of the domain; empty where the run has but one.
+        images: the originals.
+        partners: of the originals, or none.
+        outliers: objects to paste, or none.
+        transforms: random changes.
+    """
+
+    name: str
+    images: ImageSet
+    partners: ImageSet | PastedWeatherPartner | RuleAugPartner | None
+    outliers: OutlierData | None
+    transforms: TransformData
+
+
 class TrainingData(Strict):
     """What a network trains on.
 
     Attributes:
-        images: the originals.
+        images: the originals; or a list, each entry a domain, of which a batch holds equally many
+            images. An epoch is as long as the longest of them; shorter ones are repeated, in a new
+            order and with new changes each time.
         partners: images of the same scenes in another domain, one of which is drawn for an
             original in each epoch; if none, originals are used alone.
         mixup: largest share of the original that is blended into its partner.
         outliers: objects to paste into originals (``anomaly_mix``), and into
-            partners ``pasted_weather``.
+            partners ``pasted_weather``; of a list, each image draws one kind with equal chance.
         transforms: random changes, the same for both members of a pair.
     """
 
-    images: ImageData
+    images: Annotated[ImageData | Annotated[list[DomainData], Field(min_length=1)], OneOrList()]
     partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
     mixup: Share = 0.0
     outliers: OutlierData | None = None
     transforms: TransformData
 
+    @model_validator(mode='after')
+    def _fitting_domains(self) -> TrainingData:
+        first, *others = self.domains
+        seen = {first.name}
+        for other in others:
+            if other.name in seen:
+                raise ValueError(
+                    f'images: two domains are called {other.name}: rename one of them'
+                )
+            seen.add(other.name)
+            if (other.partners is None) != (first.partners is None):
+                with_, without = (first, other) if first.partners else (other, first)
+                raise ValueError(
+                    f'images: domain {with_.name} has partners, {without.name} has none: give '
+                    'them to all, or to none'
+                )
+            if other.transforms.crop != first.transforms.crop:
+                raise ValueError(
+                    f'images: domain {first.name} is cropped to {list(first.transforms.crop)}, '
+                    f'{other.name} to {list(other.transforms.crop)}: set `crop` of their '
+                    'transforms to one size'
+                )
+        return self
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """What is drawn of each domain, in order; of one data set, it alone."""
+        if not isinstance(self.images, list):
+            whole = (self.images, self.partners, self.outliers, self.transforms)
+            return (Domain('', *whole),)
+        return tuple(
+            Domain(
+                own.domain,
+                own.images,
+                own.partners or self.partners,
+                own.outliers or self.outliers,
+                own.transforms or self.transforms,
+            )
+            for own in self.images
+        )
+
+    @property
+    def crop(self) -> Size:
+        """Rows and columns of the images that a network sees."""
+        return self.domains[0].transforms.crop
+
     @property
     def members(self) -> int:
         """Images of a sample: 1, or 2 for pairs."""
-        return 1 if self.partners is None else 2
+        return 1 if self.domains[0].partners is None else 2
 
     @property
     def groups(self) -> Groups:
-        """Groups of classes that labels may stand for: one table for originals and partners."""
-        mixed = (self.images, self.partners)
+        """Groups of classes that labels may stand for: one table for all domains, and partners."""
+        mixed = [part for domain in self.domains for part in (domain.images, domain.partners)]
         return joined(part.groups for part in mixed if isinstance(part, ImageSet))
 
 
@@ -157,7 +264,8 @@ class ValidationData(Strict):
 
     Attributes:
         images: the images.
-        outliers: objects to paste into them; those, and no held-out class, are then novel.
+        outliers: objects to paste into them, or a list of kinds, of which each image draws one;
+            those, and no held-out class, are then novel.
     """
 
     images: ImageData

@@ -135,6 +135,12 @@ class TrainConfig(Strict):
         if self.loss_stride > 1 and any(method.takes_masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')
         self._check_shared()
+        domains = len(self.data.domains)
+        if self.batch_size % domains:
+            raise ValueError(
+                f'batch_size: {self.batch_size} is no multiple of the {domains} domains of '
+                'data.images, of which a batch holds equally many images each'
+            )
         return self
 
     def _check_shared(self) -> None:

@@ -206,7 +206,8 @@ class RunFolder:
     def keep_batch(self, batch: Batch, rank: int) -> Path:
         """Write a batch to be looked into, of a process by its rank; return its path."""
         path = self.path / f'bad_batch_{rank}.safetensors'
-        tensors = {'images': batch.images, 'labels': batch.labels, **batch.extras}
+        tensors = {**batch.extras, **batch._asdict()}
+        tensors = {name: x for name, x in tensors.items() if isinstance(x, torch.Tensor)}
         write_bytes(path, safetensors.torch.save(tensors))
         return path
 

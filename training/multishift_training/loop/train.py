@@ -142,10 +142,11 @@ class _Training:
         choose_trainable(self._model, stage)
         with _naming(stage):
             stage.method.check_data(self._config.data)
-            batch = small_batch(stage.method, self._config.data.members)
+            data = self._config.data
+            batch = small_batch(stage.method, data.members, len(data.domains))
         processes = self._fabric.world_size
         if batch.members == 1 and self._config.batch_size == processes:
-            check_one_image(self._model, stage, self._config.data.transforms.crop, processes)
+            check_one_image(self._model, stage, self._config.data.crop, processes)
         weights = stage.method.weights_of_classes(self._model, self._no_rarity)
         state = self._states.get(stage.method.kind)
         check_learning_rates(self._model, state, stage)
@@ -238,7 +239,8 @@ class _Training:
     @cached_property
     def _rarity(self) -> Tensor:
         labels = len(CITYSCAPES) + len(self._samples.groups)
-        weights = class_weights(self._samples.originals, labels)
+        originals = [domain.originals for domain in self._samples.domains]
+        weights = class_weights(originals, labels)
         return weights.to(self._fabric.device)
 
     def _no_rarity(self) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.words import did_you_mean
-from multishift_training.datasets.batch import Batch, Sample, collate
+from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
 from multishift_training.loop.config import Stage
 from multishift_training.methods import Context, Method
 from multishift_training.models.input_scale import Normalize
@@ -123,22 +123,25 @@ def check_one_image(
         )
 
 
-def small_batch(method: Method, members: int) -> Batch:
+def small_batch(method: Method, members: int, domains: int = 1) -> Batch:
     """Return a batch of small images of noise, as a method sees them.
 
-    It is one sample of as many members as those of the data; of single images it is two.
+    It is one sample of each domain, of as many members as those of the data; of single images it
+    is two at least.
 
     Args:
         method: the method.
         members: images of a sample as it is read.
+        domains: of the data.
     """
     rng = np.random.default_rng(0)
     samples = []
-    for _ in range(max(1, 2 // members)):
+    for domain in range(max(domains, 2 // members)):
         labels = np.zeros((members, *_SMALL), np.uint8)
         labels[:, ::2] = NOVEL  # pairs of known and novel pixels, for whatever loss wants them
         images = rng.integers(0, 256, (members, *_SMALL, 3), np.uint8)
-        samples.append(method.views(Sample(images, labels), rng))
+        sample = Sample(images, labels, domain=domain % domains)
+        samples.append(of_domain(method.views(sample, rng), sample.domain))
     return collate(samples)
 
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from multishift_training.datasets.config import Strict
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.groups import Groups
@@ -79,6 +82,15 @@ class ImageSet(Strict, ABC):
     def novel_classes(self) -> Sequence[str]:
         """Names of known classes that are novel objects here, and void in training."""
         return ()
+
+    def mend(self, image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the labels of an image without those that are known to be wrong; void instead.
+
+        Args:
+            image: RGB ``uint8 [H,W,3]``.
+            labels: ``uint8 [H,W]``, ours; which value a group has is not said.
+        """
+        return labels
 
     def check(self, root: Path) -> None:
         """See that the files are there, without reading or rendering an image.
