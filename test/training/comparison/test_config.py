@@ -20,7 +20,7 @@ Described = Callable[..., dict[str, Any]]
 def test_jobs_are_listed_seed_by_seed(described: Described, tmp_path: Path) -> None:
     file = tmp_path / 'experiment.yaml'
     file.write_text(yaml.safe_dump(described(seeds=[3, 1]), sort_keys=False))
-    jobs = list_jobs(found := read_experiment(file), found.all_seeds)
+    jobs = list_jobs(found := read_experiment(file), found.seeds)
     assert list(map(str, jobs)) == [
         'seed 3: closed world',
         'seed 3: stage 1',

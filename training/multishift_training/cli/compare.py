@@ -13,7 +13,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option
 from multishift_training.cli.presence import check_augmentation
-from multishift_training.comparison.config import Experiment, read_experiment, wants_generated
+from multishift_training.comparison.config import Experiment, read_experiment
 from multishift_training.datasets.presence import check_data
 from multishift_training.loop.config import IMAGENET
 
@@ -70,7 +70,7 @@ def command(
     """
     experiment = read_experiment(config)
     folder = out or Path('runs') / config.stem
-    wanted = seeds or tuple(experiment.all_seeds)
+    wanted = seeds or tuple(experiment.seeds)
     if table:
         if not folder.is_dir():
             raise MultishiftError(f'{folder} holds no experiment: leave out --table to begin one')
@@ -110,10 +110,7 @@ def _check(experiment: Experiment, root: Path) -> None:
     for test in experiment.tests.values():
         check_data(test, root)
     for training in experiment.trainings.values():
-        data = training.data
-        if wants_generated(training):  # not there yet
-            data = data.model_copy(update={'partners': None})
-        check_data(data, root)
+        check_data(training.data, root)  # of generated partners nothing is there yet
         check_data(training.val, root)
     if experiment.augmentation is not None:
         from multishift_training.augmentation.config import read_config

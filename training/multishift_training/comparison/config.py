@@ -8,11 +8,11 @@ from pathlib import Path
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.open_union import OpenUnion
-from multishift_perception.schema.words import check_name
+from multishift_perception.schema.words import Words, check_name
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.datasets.config import Size, Strict
 from multishift_training.datasets.training_data import (
@@ -27,6 +27,11 @@ from multishift_training.scores import UNCERTAINTY, check_scores, fitted_scores
 CLOSED_WORLD = 'closed world'
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _counted(given: Any) -> Any:
+    is_number = isinstance(given, int) and not isinstance(given, bool) and given > 0
+    return list(range(given)) if is_number else given
 
 
 def _known(scores: list[str]) -> list[str]:
@@ -121,7 +126,12 @@ class Experiment(Strict):
     tests: dict[str, Test] = Field(min_length=1)
     means: list[Annotated[list[str], Field(min_length=2)]] = []
     base: dict[str, Any] = {}
-    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)] = 3
+    seeds: Annotated[
+        list[Seed],
+        Field(min_length=1),
+        BeforeValidator(_counted),
+        Words('a whole number from 1 on, or a list of whole numbers'),
+    ] = [0, 1, 2]
     closed_world: ClosedWorldTraining
     ways: dict[str, Way]
     baseline: str = CLOSED_WORLD
@@ -168,11 +178,6 @@ class Experiment(Strict):
     def trainings(self) -> dict[str, ClosedWorldTraining | Way]:
         """The closed world, and the ways, by name."""
         return {CLOSED_WORLD: self.closed_world, **self.ways}
-
-    @property
-    def all_seeds(self) -> list[int]:
-        """The seeds, in order."""
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
 def _check(key: str, name: str, sort: str, names: Iterable[str]) -> None:

@@ -58,7 +58,7 @@ def compare(
     """
     leave_torchrun()
     with reporting_full_disk(path, resumes=True):
-        jobs = list_jobs(experiment, experiment.all_seeds if seeds is None else seeds)
+        jobs = list_jobs(experiment, experiment.seeds if seeds is None else seeds)
         augmentation = None
         if experiment.augmentation is not None and any(job.is_generated for job in jobs):
             augmentation = read_config(experiment.augmentation)
