@@ -119,7 +119,7 @@ def build(
             method=', then '.join(stage.name for stage in run.stages),
             provenance={
                 'configuration': configuration,
-                'credits': credits_of(run),
+                'credits': credits_of(configuration),
                 'validation': metrics,
                 **scoring.provenance,
                 'command': f'{command}{scoring.options}',

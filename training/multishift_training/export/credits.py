@@ -3,37 +3,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from multishift_training import models
-from multishift_training.datasets.config import OutlierData, PhotoObjects
-from multishift_training.datasets.kinds import ImageSet
-from multishift_training.datasets.training_data import ZoomCropTransforms
-from multishift_training.loop.config import IMAGENET, TrainConfig
+from multishift_training.datasets.config import PhotoObjects
+from multishift_training.datasets.kinds import KINDS
 
 
-def credits_of(run: TrainConfig) -> list[str]:
-    """Return whom to name for the data and weights of a run, each once, in the order of use."""
-    return list(dict.fromkeys(_credits(run)))
+def credits_of(configuration: Mapping[str, Any]) -> list[str]:
+    """Return whom to name for the weights and data of a run, each once, in the order of use.
+
+    Args:
+        configuration: of the run, as its checkpoint stores it. Only what describes data is looked
+            at, so that one whose other keys have changed can still be built.
+    """
+    return list(dict.fromkeys(_credits(configuration)))
 
 
-def _credits(run: TrainConfig) -> Iterator[str]:
-    if run.weights == IMAGENET:
-        yield f'ImageNet weights of the package {models.create(run.model).imagenet_package}'
-    for domain in run.data.domains:
-        yield from _of_images(domain.images)
-        yield from _of_images(domain.partners)
-        yield from _of_outliers(domain.outliers)
-        if isinstance(domain.transforms, ZoomCropTransforms) and domain.transforms.style:
-            yield from _of_images(domain.transforms.style.images)
+def _credits(configuration: Mapping[str, Any]) -> Iterator[str]:
+    if configuration.get('weights') == 'imagenet':
+        package = models.create(configuration['model']).imagenet_package
+        yield f'ImageNet weights of the package {package}'
+    yield from _of_descriptions(configuration.get('data'))
 
 
-def _of_images(images: object) -> Iterator[str]:
-    if isinstance(images, ImageSet) and images.credit:
-        yield images.credit
-
-
-def _of_outliers(outliers: OutlierData | None) -> Iterator[str]:
-    for kind in outliers if isinstance(outliers, list) else [outliers]:
-        if isinstance(kind, PhotoObjects):
-            yield from kind.credits
+def _of_descriptions(described: object) -> Iterator[str]:
+    if isinstance(described, list):
+        for part in described:
+            yield from _of_descriptions(part)
+    elif isinstance(described, dict):
+        kind = described.get('kind')
+        if kind == 'cutouts':
+            yield from PhotoObjects.model_validate(described).credits
+        elif isinstance(kind, str) and kind in KINDS and KINDS[kind].credit:
+            yield KINDS[kind].credit
+        for part in described.values():
+            yield from _of_descriptions(part)
