@@ -10,7 +10,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from pathlib import Path
 import re
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Timing:
         memory: most memory its process ever had, in bytes.
         gpu_memory: memory it takes on the GPU, without what CUDA itself does; None on the CPU.
         rounds: seconds of every call, by round.
+        cpu: seconds that all threads of its process computed, by round.
     """
 
     bundle: Path
@@ -46,6 +47,7 @@ class Timing:
     memory: int = 0
     gpu_memory: int | None = None
     rounds: list[list[float]] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     @property
     def calls(self) -> list[float]:
@@ -56,6 +58,11 @@ class Timing:
     def frames_per_second(self) -> float:
         """Frames over the time of all calls."""
         return self.batch * len(self.calls) / sum(self.calls)
+
+    @property
+    def cpu_per_frame(self) -> float:
+        """Seconds that all threads compute for a frame; other processes hardly change it."""
+        return sum(self.cpu) / (self.batch * len(self.calls))
 
     def percentile(self, share: float) -> float:
         """Return the percentile of a call's seconds."""
@@ -90,14 +97,17 @@ def measure(
         counts = [_calls_for(connection, seconds / _ROUNDS) for connection, _ in running]
         for _ in track(range(_ROUNDS), 'measure', unit='round', leave=False):
             for (connection, timing), count in zip(running, counts, strict=True):
-                timing.rounds.append(_ask(connection, count))
+                seconds_of_calls, cpu = _ask(connection, count)
+                timing.rounds.append(seconds_of_calls)
+                timing.cpu.append(cpu)
         for connection, timing in running:
             timing.memory = _ask(connection, 0)
     return timings
 
 
 def _calls_for(connection: Connection, seconds: float) -> int:
-    return max(1, round(seconds / float(np.median(_ask(connection, 3)))))
+    calls, _ = _ask(connection, 3)
+    return max(1, round(seconds / float(np.median(calls))))
 
 
 def _ask(connection: Connection, request: int) -> Any:
@@ -135,7 +145,10 @@ def _worker(bundle: Path, backend: str, device: int) -> Iterator[tuple[Connectio
 
 
 def _serve(connection: Connection, bundle: Path, backend: str, device: int) -> None:
-    """Load an engine, then answer every number of calls with their seconds, 0 with the memory."""
+    """Load an engine, then answer every number of calls.
+
+    The answer is the seconds of each and the CPU's of all; to 0 it is the process's memory.
+    """
     try:
         manifest = read_manifest(bundle)
         choice = choose(bundle, manifest, backend, device)
@@ -155,11 +168,12 @@ def _serve(connection: Connection, bundle: Path, backend: str, device: int) -> N
                 connection.send(_peak_memory())
                 continue
             seconds = []
+            cpu = process_time()
             for _ in range(count):
                 start = perf_counter()
                 engine.infer(frames)
                 seconds.append(perf_counter() - start)
-            connection.send(seconds)
+            connection.send((seconds, process_time() - cpu))
 
 
 def _next(connection: Connection) -> int | None:
