@@ -133,6 +133,7 @@ setup(
         ],
         'multishift.commands': [
             'augment = multishift_training.cli.augment:command',
+            'compare = multishift_training.cli.compare:command',
             'evaluate = multishift_training.cli.evaluate:command',
             'import-checkpoint = multishift_training.cli.import_checkpoint:command',
             'train = multishift_training.cli.train:command',

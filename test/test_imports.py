@@ -52,6 +52,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('inference',),
         ('export', 'loop'),
         ('evaluation', 'augmentation'),
+        ('comparison',),
         ('cli',),
     ),
 }

@@ -116,6 +116,7 @@ def test_installed_command_runs(wheel_prefix: Path, tmp_path: Path) -> None:
         ('console_scripts', 'multishift'),
         ('console_scripts', 'perception_node'),
         ('multishift.commands', 'augment'),
+        ('multishift.commands', 'compare'),
         ('multishift.commands', 'train'),
         ('multishift.commands', 'evaluate'),
         ('multishift.commands', 'import-checkpoint'),

@@ -22,7 +22,17 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.report.text import align_columns
 
 _PATH = click.Path(path_type=Path)
-_TITLES = ('engine', 'batch', 'p50 ms', 'p99 ms', 'frames/s', 'MB', 'GPU MB', 'times torch')
+_TITLES = (
+    'engine',
+    'batch',
+    'p50 ms',
+    'p99 ms',
+    'frames/s',
+    'CPU ms',
+    'MB',
+    'GPU MB',
+    'times torch',
+)
 
 
 @click.command()
@@ -48,7 +58,8 @@ def command(
     Each engine has a process of its own; they are called in turn, in rounds, so that what slows
     the machine slows all of them. "times torch" compares with the same bundle's `torch` backend,
     round by round: median, and least and most of the rounds. A bundle of several batch sizes has
-    a row for each. MB is the most memory of the process.
+    a row for each. "CPU ms" is what all threads compute for a frame, and MB the most memory of
+    the process.
     """
     chosen = [e for b in bundles or (EMBEDDED_BUNDLE,) for e in _engines(b, backends, device)]
     timings = measure(chosen, seconds=seconds, device=device)
@@ -97,6 +108,7 @@ def _facts(timing: Timing, timings: Sequence[Timing], device: int) -> dict[str, 
         'p50_ms': timing.percentile(50) * 1e3,
         'p99_ms': timing.percentile(99) * 1e3,
         'frames_per_second': timing.frames_per_second,
+        'cpu_ms_per_frame': timing.cpu_per_frame * 1e3,
         'memory_bytes': timing.memory,
         'gpu_memory_bytes': timing.gpu_memory,
         'times_torch': float(np.median(ratios)) if ratios else None,
@@ -138,6 +150,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f'{row["p50_ms"]:.2f}',
         f'{row["p99_ms"]:.2f}',
         f'{row["frames_per_second"]:.1f}',
+        f'{row["cpu_ms_per_frame"]:.2f}',
         f'{row["memory_bytes"] / 1e6:.0f}',
         '' if gpu is None else f'{gpu / 1e6:.0f}',
         '' if ratio is None else f'{ratio:.2f} ({spread[0]:.2f} to {spread[1]:.2f})',

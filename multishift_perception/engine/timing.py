@@ -10,7 +10,7 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from pathlib import Path
 import re
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,7 @@ class Timing:
         memory: most memory its process ever had, in bytes.
         gpu_memory: memory it takes on the GPU, without what CUDA itself does; None on the CPU.
         rounds: seconds of every call, by round.
+        cpu: seconds that all threads of its process computed, by round.
     """
 
     bundle: Path
@@ -54,6 +55,7 @@ class Timing:
     memory: int = 0
     gpu_memory: int | None = None
     rounds: list[list[float]] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     @property
     def calls(self) -> list[float]:
@@ -64,6 +66,11 @@ class Timing:
     def frames_per_second(self) -> float:
         """Frames over the time of all calls."""
         return self.batch * len(self.calls) / sum(self.calls)
+
+    @property
+    def cpu_per_frame(self) -> float:
+        """Seconds that all threads compute for a frame; other processes hardly change it."""
+        return sum(self.cpu) / (self.batch * len(self.calls))
 
     def percentile(self, share: float) -> float:
         """Return the percentile of a call's seconds."""
@@ -96,14 +103,17 @@ def measure(engines: Sequence[Candidate], *, seconds: float, device: int = 0) ->
         counts = [_calls_for(connection, seconds / _ROUNDS) for connection, _ in running]
         for _ in track(range(_ROUNDS), 'measure', unit='round', leave=False):
             for (connection, timing), count in zip(running, counts, strict=True):
-                timing.rounds.append(_ask(connection, count))
+                seconds_of_calls, cpu = _ask(connection, count)
+                timing.rounds.append(seconds_of_calls)
+                timing.cpu.append(cpu)
         for connection, timing in running:
             timing.memory = _ask(connection, 0)
     return timings
 
 
 def _calls_for(connection: Connection, seconds: float) -> int:
-    return max(1, round(seconds / float(np.median(_ask(connection, 3)))))
+    calls, _ = _ask(connection, 3)
+    return max(1, round(seconds / float(np.median(calls))))
 
 
 def _ask(connection: Connection, request: int) -> Any:
@@ -141,7 +151,10 @@ def _worker(candidate: Candidate, device: int) -> Iterator[tuple[Connection, Tim
 
 
 def _serve(connection: Connection, candidate: Candidate, device: int) -> None:
-    """Load an engine, then answer every number of calls with their seconds, 0 with the memory."""
+    """Load an engine, then answer every number of calls.
+
+    The answer is the seconds of each and the CPU's of all; to 0 it is the process's memory.
+    """
     bundle, backend, batch = candidate
     try:
         manifest = read_manifest(bundle)
@@ -163,11 +176,12 @@ def _serve(connection: Connection, candidate: Candidate, device: int) -> None:
                 connection.send(_peak_memory())
                 continue
             seconds = []
+            cpu = process_time()
             for _ in range(count):
                 start = perf_counter()
                 engine.infer(frames)
                 seconds.append(perf_counter() - start)
-            connection.send(seconds)
+            connection.send((seconds, process_time() - cpu))
 
 
 def _next(connection: Connection) -> int | None:

@@ -138,6 +138,7 @@ class TestBench:
             assert 0 < row['p50_ms'] <= row['p99_ms']
             assert row['calls'] >= 10
             assert row['frames_per_second'] > 0
+            assert row['cpu_ms_per_frame'] > 0
             assert row['memory_bytes'] > 2e7
             assert row['gpu_memory_bytes'] is None
             low, high = row['times_torch_range']

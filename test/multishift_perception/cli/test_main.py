@@ -39,6 +39,7 @@ def test_help_loads_no_heavy_library() -> None:
         'replay',
         'engine',
         'train',
+        'compare',
         'import-checkpoint',
     ):
         assert command in done.stdout
@@ -52,6 +53,7 @@ def test_help_loads_no_heavy_library() -> None:
         ['make-bag'],
         ['replay'],
         ['train'],
+        ['compare'],
         ['import-checkpoint'],
         ['engine', 'build'],
         ['engine', 'inspect'],

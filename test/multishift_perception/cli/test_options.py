@@ -20,7 +20,16 @@ from multishift_perception.bags import BagReader, BagWriter, choose_topics
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 
-FOLDERS = ('demo', 'replay', 'evaluate', 'augment', 'train', 'engine build', 'import-checkpoint')
+FOLDERS = (
+    'demo',
+    'replay',
+    'evaluate',
+    'augment',
+    'train',
+    'compare',
+    'engine build',
+    'import-checkpoint',
+)
 
 
 def walk(command: click.Command, parent: click.Context | None = None) -> Iterator[click.Context]:

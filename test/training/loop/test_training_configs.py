@@ -10,9 +10,9 @@ import torch
 
 from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
-from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.augmentation.config import read_config as read_augmentation
 from multishift_training.checkpoints import trained
+from multishift_training.comparison.config import read_experiment
 from multishift_training.datasets.training_data import (
     DeepLabTransforms,
     Mask2FormerTransforms,
@@ -20,7 +20,6 @@ from multishift_training.datasets.training_data import (
     RuleAugTransforms,
 )
 from multishift_training.loop.config import TrainConfig, read_config
-from multishift_training.loop.experiments import Experiment
 from multishift_training.loop.optimizers import make_optimizer
 from multishift_training.loop.trainable import choose_trainable
 from multishift_training.methods.multishift import MultiShift
@@ -70,10 +69,13 @@ def test_some_are_trained_by_the_method_of_the_paper() -> None:
 
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_are_valid(path: Path) -> None:
-    found = read_typed(path, Experiment, 'an experiment')
-    kinds = {way.data.partners.kind for way in found.fine_tuning.values() if way.data.partners}
-    assert {'generated', 'pasted_weather', 'rule_aug'} <= kinds
-    assert 'full method, RuleAug' in found.fine_tuning
+    found = read_experiment(path)
+    kinds = {way.data.partners.kind for way in found.ways.values() if way.data.partners}
+    assert {'generated', 'pasted_weather'} <= kinds
+    for name, way in found.ways.items():
+        if name.startswith('both stages'):
+            assert way.starts_from == name.replace('both stages', 'stage 1')
+            assert way.data == found.ways[way.starts_from].data
     assert found.augmentation is not None
     assert read_augmentation(Path(__file__).parents[3] / found.augmentation).seed == 0
 

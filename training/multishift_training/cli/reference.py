@@ -25,9 +25,9 @@ from multishift_perception.images.label_map import Label, RawValue
 from multishift_perception.schema.composed import Flat
 from multishift_perception.schema.words import Accepted, one_of, tag_of, words
 from multishift_training.augmentation.config import AugmentConfig
+from multishift_training.comparison.config import Experiment
 from multishift_training.datasets import ValidationData
 from multishift_training.loop.config import TrainConfig
-from multishift_training.loop.experiments import Experiment
 
 # Every model that a YAML file is validated by, with what it is for. A model that several reach is
 # described below the first.
@@ -40,7 +40,7 @@ ROOTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ),
     ('Training', 'For `multishift train`.', TrainConfig),
     ('Augmentation', 'For `multishift augment`.', AugmentConfig),
-    ('Experiments', 'For `test/benchmark/shifts.py`.', Experiment),
+    ('Experiments', 'For `multishift compare`.', Experiment),
 )
 _HEAD = """# Configuration
 

@@ -155,6 +155,19 @@ class PhotoObjects(Strict):
     split: Literal['train', 'val']
     sources: list[str] = []
 
+    @property
+    def credits(self) -> tuple[str, ...]:
+        """Authors and licence of each source, or its name alone; of all sources, their list."""
+        if not self.sources:
+            return ('cut-outs of every source that their manifest.csv lists',)
+        return tuple(f'cut-outs of {_CUTOUTS.get(name, name)}' for name in self.sources)
+
+
+# Of the sources whose licence lets a network be shipped that learned from them.
+_CUTOUTS = {
+    'trashnet': 'TrashNet, Gary Thung and Mindy Yang (MIT)',
+    'feralcat': 'Feral Cat Segmentation, pcashman21 (public domain)',
+}
 
 OutlierKind = Annotated[CocoObjects | PhotoObjects | SampleObjects, Field(discriminator='kind')]
 OutlierData = Annotated[

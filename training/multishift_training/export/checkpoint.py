@@ -100,6 +100,7 @@ def build(
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation
     from multishift_training.export.assembly import Frames, Origin, assemble, rescored
+    from multishift_training.export.credits import credits_of
 
     model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
@@ -117,6 +118,7 @@ def build(
             method=', then '.join(stage.name for stage in run.stages),
             provenance={
                 'configuration': configuration,
+                'credits': credits_of(configuration),
                 'validation': metrics,
                 **scoring.provenance,
                 'command': f'{command}{scoring.options}',

@@ -16,6 +16,8 @@ _PRECISIONS: dict[str, Literal['32-true', 'bf16-mixed']] = {
     'fp32': '32-true',
     'bf16': 'bf16-mixed',
 }
+# What tells a process that it is one of several; beside these, what begins with words of its own.
+_TORCHRUN = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
 
 def make_fabric(precision: Literal['fp32', 'bf16']) -> Fabric:
@@ -89,3 +91,19 @@ def gathered(fabric: Fabric, values: Tensor, members: int) -> Tensor:
     assert isinstance(joined, Tensor)
     by_member = joined.reshape(len(joined), members, -1, *values.shape[1:])
     return by_member.transpose(0, 1).flatten(0, 2)
+
+
+def leave_torchrun() -> None:
+    """Make this process one on its own from now on, with the GPU of its place on the host.
+
+    For work that the processes of `torchrun` share out rather than do together; before anything
+    uses a GPU.
+    """
+    if 'LOCAL_RANK' in os.environ and torch.cuda.device_count():
+        seen = os.environ.get('CUDA_VISIBLE_DEVICES')
+        devices = seen.split(',') if seen else [str(i) for i in range(torch.cuda.device_count())]
+        place = int(os.environ['LOCAL_RANK']) % len(devices)
+        os.environ['CUDA_VISIBLE_DEVICES'] = devices[place]
+    for name in list(os.environ):
+        if name in _TORCHRUN or name.startswith(('TORCHELASTIC_', 'GROUP_', 'ROLE_')):
+            del os.environ[name]

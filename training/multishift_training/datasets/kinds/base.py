@@ -23,11 +23,13 @@ class ImageSet(Strict, ABC):
     A kind declares as fields what a configuration may say, ``kind`` as a ``Literal`` of its name
     first, and defines every abstract member below, a constant as a ``ClassVar``. ``register``
     refuses one that lacks any. Where labels are coarser than classes, ``groups`` says what they
-    stand for; no class is in two of them, and none that is a label of its own.
+    stand for; no class is in two of them, and none that is a label of its own. ``credit`` names
+    author and licence where the licence wants them named by whoever ships what learned from it.
     """
 
     kind: str
     groups: ClassVar[Groups] = ()
+    credit: ClassVar[str] = ''
 
     @property
     @abstractmethod

@@ -53,6 +53,7 @@ class LumsRoadData(ImageSet):
     split: Literal['train', 'val', 'test'] = 'train'
 
     domain: ClassVar[str] = 'lums_road'
+    credit: ClassVar[str] = 'LUMS Road Dataset, faizanali710 (MIT; by its own note CC BY 4.0)'
     has_classes: ClassVar[bool] = True
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = False

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`multishift compare`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from multishift_perception.errors import MultishiftError
+from multishift_training.checkpoints.presence import check_weights
+from multishift_training.cli.options import data_option
+from multishift_training.cli.presence import check_augmentation
+from multishift_training.comparison.config import Experiment, read_experiment
+from multishift_training.datasets.presence import check_data
+from multishift_training.loop.config import IMAGENET
+
+
+class SeedsType(click.ParamType[tuple[int, ...]]):
+    """Seeds, as ``0,1,2``."""
+
+    name = 'SEED,...'
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the seeds in their order, each once."""
+        words = str(value).split(',')
+        if not all(word.isascii() and word.isdigit() for word in words):
+            self.fail(f'{value!r} are no seeds: name them as 0,1,2', param, ctx)
+        return tuple(dict.fromkeys(map(int, words)))
+
+
+@click.command()
+@click.argument('config', type=click.Path(path_type=Path))
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path),
+    show_default='runs/CONFIG',
+    help='Folder of the experiment. One that was killed goes on from there; several processes may '
+    'be at work in it.',
+)
+@data_option
+@click.option(
+    '--seeds',
+    type=SeedsType(),
+    show_default="the configuration's",
+    help='Seeds to do and to show, as 0,1,2.',
+)
+@click.option(
+    '--max-minutes',
+    type=click.FloatRange(min=0, min_open=True),
+    help='Save the run in progress and leave it after so long; it goes on from there.',
+)
+@click.option('--table', is_flag=True, help='Only show what is done so far.')
+def command(
+    config: Path,
+    out: Path | None,
+    data: Path,
+    seeds: tuple[int, ...] | None,
+    max_minutes: float | None,
+    table: bool,
+) -> None:
+    """Compare ways of training over seeds, as the YAML file CONFIG says.
+
+    With each seed one closed world is trained, and each way goes on from it; all are measured on
+    the same tests. Differences to the baseline are paired by seed.
+    """
+    experiment = read_experiment(config)
+    folder = out or Path('runs') / config.stem
+    wanted = seeds or tuple(experiment.seeds)
+    if table:
+        if not folder.is_dir():
+            raise MultishiftError(f'{folder} holds no experiment: leave out --table to begin one')
+        from multishift_training.comparison.folder import ComparisonFolder
+        from multishift_training.comparison.jobs import list_jobs
+        from multishift_training.comparison.results import gather_results
+        from multishift_training.comparison.table import markdown
+
+        jobs = list_jobs(experiment, wanted)
+        opened = ComparisonFolder(folder, experiment)
+        click.echo(markdown(gather_results(experiment, opened, jobs)))
+        return
+    _check(experiment, data)
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_training.comparison.report import HTML
+    from multishift_training.comparison.run import compare
+    from multishift_training.comparison.table import markdown
+    from multishift_training.loop.devices import is_first_process
+
+    is_first = is_first_process()
+    seconds = math.inf if max_minutes is None else 60 * max_minutes
+    results = compare(experiment, folder, root=data, seeds=wanted, seconds=seconds)
+    if is_first:
+        click.echo(f'{markdown(results)}\n\n{folder / HTML}')
+
+
+def _check(experiment: Experiment, root: Path) -> None:
+    """See that what an experiment reads is there.
+
+    Args:
+        experiment: the experiment.
+        root: folder that its relative paths start from.
+
+    Raises:
+        MultishiftError: folders or files are missing; the message names them.
+    """
+    for test in experiment.tests.values():
+        check_data(test, root)
+    for training in experiment.trainings.values():
+        check_data(training.data, root)  # of generated partners nothing is there yet
+        check_data(training.val, root)
+    if experiment.augmentation is not None:
+        from multishift_training.augmentation.config import read_config
+
+        check_augmentation(read_config(experiment.augmentation), root)
+    weights = experiment.closed_world.weights
+    if weights is not None and weights != IMAGENET:
+        check_weights(root / weights, key='closed_world: weights')

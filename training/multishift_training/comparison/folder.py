@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of an experiment: which job is whose, and what came of those that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+import json
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from multishift_perception.destinations import METRICS, check_folder, report_of
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import file_lock, write_text
+from multishift_training.augmentation.config import AugmentConfig
+from multishift_training.comparison.config import Experiment, folder_name
+from multishift_training.comparison.jobs import Job
+from multishift_training.loop.config import TrainConfig, read_config
+
+COMPARE = 'multishift compare'
+# By score and condition: metrics, fractions 0..1; None where one is undefined.
+Figures = dict[str, dict[str, dict[str, float | None]]]
+
+
+class ComparisonFolder:
+    """``seed_N/WAY/`` with the runs, ``seed_N/WAY.json`` with their figures, and the report.
+
+    Any number of processes, on this machine or on others that share the folder, may be at work in
+    it: each job is whose lock it has.
+
+    Attributes:
+        path: the folder.
+        cache: of rendered frames of the tests.
+        generated: of generated partners.
+    """
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        """Open the folder, new or to be gone on with.
+
+        Raises:
+            MultishiftError: something else is in it, or it cannot be written.
+        """
+        self.path = path
+        self.cache = path / 'cache'
+        self.generated = path.resolve() / 'generated'
+        self._locks = path / '.locks'
+        self._tests = {
+            name: test.model_dump(mode='json') for name, test in experiment.tests.items()
+        }
+        check_folder(path, report_of(COMPARE), option='--out', force=True, scraps=('cache',))
+        self._locks.mkdir(parents=True, exist_ok=True)
+        if not (path / METRICS).exists():  # whose folder it is, from now on
+            write_text(path / METRICS, json.dumps({'command': COMPARE}) + '\n')
+
+    def run(self, job: Job) -> Path:
+        """Return the folder of a job's training."""
+        return self.path / f'seed_{job.seed}' / folder_name(job.way)
+
+    def start(self, job: Job) -> Path | None:
+        """Return the weights that a job starts from; None for a closed world."""
+        if job.starts_from is None:
+            return None
+        beside = self.run(job).with_name(folder_name(job.starts_from))
+        return beside.resolve() / 'best.safetensors'
+
+    def config(self, job: Job) -> TrainConfig:
+        """Return the configuration of a job's training."""
+        return job.config(start=self.start(job), generated=self.generated)
+
+    def figures(self, job: Job) -> dict[str, Figures]:
+        """Return what is measured of a job so far, by test."""
+        tests: dict[str, Any] = self._record(job).get('tests', {})
+        return {
+            name: {score: tests[name]['figures'][score] for score in job.training.scores}
+            for name in self._tests
+            if name in tests and set(job.training.scores) <= tests[name]['figures'].keys()
+        }
+
+    def add_figures(self, job: Job, test: str, figures: Figures) -> None:
+        """Record what is measured of a job on a test."""
+        record = self._record(job) or {'training': job.described(), 'tests': {}}
+        record['tests'][test] = {'description': self._tests[test], 'figures': figures}
+        write_text(self._record_path(job), json.dumps(record, indent=1) + '\n')
+
+    def is_trained(self, job: Job) -> bool:
+        """Return whether a job is known to be trained: something of it is measured."""
+        return bool(self._record(job))
+
+    def is_done(self, job: Job) -> bool:
+        """Return whether a job is trained, and measured on every test."""
+        return len(self.figures(job)) == len(self._tests)
+
+    def check(self, jobs: Sequence[Job], augmentation: AugmentConfig | None) -> None:
+        """See that what is done of some jobs was done by the same descriptions.
+
+        Raises:
+            MultishiftError: if not.
+        """
+        for job in jobs:
+            record = self._record(job)
+            if record:
+                self._compare(job, job.described(), record['training'])
+            elif (kept := self.run(job) / 'config.yaml').exists():
+                own = self.config(job).model_dump(mode='json')
+                self._compare(job, own, read_config(kept).model_dump(mode='json'))
+            for name, test in record.get('tests', {}).items():
+                if name in self._tests and test['description'] != self._tests[name]:
+                    raise self._changed(f'{job} was measured on another test {name}')
+        mark = self._generated_mark
+        if augmentation is not None and mark.exists() and mark.read_text() != _text(augmentation):
+            raise self._changed('the partners were generated by another augmentation')
+
+    def _compare(self, job: Job, own: dict[str, Any], kept: dict[str, Any]) -> None:
+        other = sorted(k for k in own.keys() | kept.keys() if own.get(k) != kept.get(k))
+        if other:
+            raise self._changed(
+                f'{job} was trained by another configuration (its {", ".join(other)} changed)'
+            )
+
+    def _changed(self, what: str) -> MultishiftError:
+        return MultishiftError(f'{self.path}: {what}: give another folder with --out')
+
+    @property
+    def has_generated(self) -> bool:
+        """Whether partners are generated."""
+        return self._generated_mark.exists()
+
+    def mark_generated(self, augmentation: AugmentConfig) -> None:
+        """Record that partners are generated."""
+        write_text(self._generated_mark, _text(augmentation))
+
+    @contextmanager
+    def claimed(self, job: Job | None) -> Iterator[bool]:
+        """Yield whether a job, or the generation of partners, is this process's for the block."""
+        name = 'generated' if job is None else f'{job.seed}_{folder_name(job.way)}'
+        try:
+            held = file_lock(self._locks / name).acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        with held:
+            yield True
+
+    @property
+    def _generated_mark(self) -> Path:
+        return self.path / 'generated.json'
+
+    def _record_path(self, job: Job) -> Path:
+        return self.run(job).with_suffix('.json')
+
+    def _record(self, job: Job) -> dict[str, Any]:
+        path = self._record_path(job)
+        if not path.exists():
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(path.read_text())
+            return {'training': found['training'], 'tests': dict(found['tests'])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise MultishiftError(
+                f'{path} is damaged ({type(error).__name__}): delete it to have it measured anew'
+            ) from None
+
+
+def _text(augmentation: AugmentConfig) -> str:
+    content = augmentation.model_dump(mode='json', exclude={'workers'})
+    return json.dumps(content, indent=1) + '\n'

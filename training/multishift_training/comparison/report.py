@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an experiment leaves: ``table.md``, ``metrics.json`` and ``report.html``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from multishift_perception import files
+from multishift_perception.destinations import METRICS
+from multishift_perception.report.page import environment
+from multishift_perception.report.provenance import software
+from multishift_training.comparison.charts import differences_chart, figures_chart
+from multishift_training.comparison.config import Experiment
+from multishift_training.comparison.folder import COMPARE
+from multishift_training.comparison.results import Results, Row
+from multishift_training.comparison.table import HEADINGS, explanation, markdown, missing, texts
+
+HTML, TABLE = 'report.html', 'table.md'
+
+
+def write_report(results: Results, experiment: Experiment, folder: Path) -> Path:
+    """Write the three files, each of them whole or not at all.
+
+    Returns:
+        Path of the page.
+    """
+    files.write_text(folder / METRICS, to_json(results, experiment))
+    files.write_text(folder / TABLE, markdown(results) + '\n')
+    files.write_text(folder / HTML, render(results))
+    return folder / HTML
+
+
+def to_json(results: Results, experiment: Experiment) -> str:
+    """Return all numbers as JSON; fractions are 0..1, what is undefined is null."""
+    content = {
+        'command': COMPARE,
+        'baseline': dict(zip(('way', 'score'), results.baseline, strict=True)),
+        'seeds': results.seeds,
+        'missing': results.missing,
+        'results': {part: list(map(_row, rows)) for part, rows in results.parts.items()},
+        'experiment': experiment.model_dump(mode='json', exclude={'base'}),
+        'provenance': software(),
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + '\n'
+
+
+def _row(row: Row) -> dict[str, Any]:
+    metrics = {metric: asdict(cell) for metric, cell in row.cells.items()}
+    return {'way': row.way, 'score': row.score, 'metrics': metrics}
+
+
+def render(results: Results) -> str:
+    """Return the report as one self-contained HTML page."""
+    template = environment(jinja2.PackageLoader(__package__)).get_template('comparison.html.j2')
+    return template.render(
+        results=results,
+        headings=HEADINGS,
+        sections=[_section(part, rows) for part, rows in results.parts.items()],
+        explanation=explanation(results),
+        missing=missing(results),
+        provenance=software(),
+    )
+
+
+def _section(part: str, rows: Sequence[Row]) -> dict[str, Any]:
+    differ = any(cell.difference for row in rows for cell in row.cells.values())
+    return {
+        'name': part,
+        'rows': list(map(texts, rows)),
+        'figures': Markup(figures_chart(rows)),
+        'differences': Markup(differences_chart(rows)) if differ else None,
+    }

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does what there is to do for an experiment, beside whoever else is at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import logging
+import math
+from pathlib import Path
+from time import monotonic, sleep
+
+from multishift_perception.disk import reporting_full_disk
+from multishift_perception.errors import MultishiftError
+from multishift_training.augmentation.config import AugmentConfig, read_config
+from multishift_training.augmentation.run import augment
+from multishift_training.comparison.config import Experiment
+from multishift_training.comparison.folder import ComparisonFolder
+from multishift_training.comparison.jobs import Job, list_jobs
+from multishift_training.comparison.measuring import measure
+from multishift_training.comparison.report import write_report
+from multishift_training.comparison.results import Results, gather_results
+from multishift_training.loop.devices import leave_torchrun
+from multishift_training.loop.train import train
+
+logger = logging.getLogger(__name__)
+
+_POLL = 1.0  # seconds between two looks at what others have done
+
+
+def compare(
+    experiment: Experiment,
+    path: Path,
+    *,
+    root: Path,
+    seeds: Sequence[int] | None = None,
+    seconds: float = math.inf,
+) -> Results:
+    """Train and measure all ways with all seeds; what is done already is not done again.
+
+    Any number of processes may be at work in one folder, those of `torchrun` among them: each
+    takes jobs that no other has, and returns when all jobs are done.
+
+    Args:
+        experiment: what to compare.
+        path: the experiment's folder.
+        root: folder that relative paths of data and weights start from.
+        seeds: to take in place of the experiment's.
+        seconds: time after which the run in progress is saved and left; the same call goes on
+            from there.
+
+    Returns:
+        What is found so far: all of it, unless the time was over.
+
+    Raises:
+        MultishiftError: the folder holds something else, or what is done of the experiment was
+            done by another configuration; data or weights are at fault; a loss is not finite; or
+            the disk is full.
+    """
+    leave_torchrun()
+    with reporting_full_disk(path, resumes=True):
+        jobs = list_jobs(experiment, experiment.seeds if seeds is None else seeds)
+        augmentation = None
+        if experiment.augmentation is not None and any(job.is_generated for job in jobs):
+            augmentation = read_config(experiment.augmentation)
+        folder = ComparisonFolder(path, experiment)
+        folder.check(jobs, augmentation)
+        _Work(experiment, folder, jobs, augmentation, root, monotonic() + seconds).do()
+        results = gather_results(experiment, folder, jobs)
+        write_report(results, experiment, path)
+    return results
+
+
+class _Work:
+    """What this process does of an experiment."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: ComparisonFolder,
+        jobs: Sequence[Job],
+        augmentation: AugmentConfig | None,
+        root: Path,
+        end: float,
+    ) -> None:
+        self._experiment = experiment
+        self._folder = folder
+        self._jobs = jobs
+        self._augmentation = augmentation
+        self._root = root
+        self._end = end
+
+    def do(self) -> None:
+        """Take one job after the other until all are done, by whomever, or the time is over."""
+        waits = False
+        while (left := self._left()) and monotonic() < self._end:
+            if any(self._try(job) for job in left):
+                waits = False
+                continue
+            if not waits:
+                logger.info('waiting for other processes to do %s', left[0])
+            waits = True
+            sleep(_POLL)
+
+    def _left(self) -> list[Job]:
+        return [job for job in self._jobs if not self._folder.is_done(job)]
+
+    def _try(self, job: Job) -> bool:
+        """Do a job, or the partners that it wants first; return whether something was done."""
+        if job.starts_from is not None and not self._folder.is_done(
+            next(j for j in self._jobs if (j.seed, j.way) == (job.seed, job.starts_from))
+        ):
+            return False
+        if job.is_generated and not self._folder.has_generated:
+            return self._generate()
+        with self._folder.claimed(job) as own:
+            if not own or self._folder.is_done(job):
+                return own
+            logger.info('%s (%d of %d are left)', job, len(self._left()), len(self._jobs))
+            try:
+                self._train_and_measure(job)
+            except MultishiftError as error:
+                raise MultishiftError(f'{job}: {error}') from error
+        return True
+
+    def _train_and_measure(self, job: Job) -> None:
+        folder, run = self._folder, self._folder.run(job)
+        if not folder.is_trained(job):
+            left = self._end - monotonic()
+            if train(folder.config(job), run, root=self._root, seconds=left) is None:
+                return
+        tests = {
+            name: test
+            for name, test in self._experiment.tests.items()
+            if name not in folder.figures(job)
+        }
+        found = measure(
+            run / 'best.safetensors',
+            tests,
+            job.training.scores,
+            root=self._root,
+            cache=folder.cache,
+        )
+        for name, figures in found:
+            folder.add_figures(job, name, figures)
+        write_report(
+            gather_results(self._experiment, folder, self._jobs), self._experiment, folder.path
+        )
+
+    def _generate(self) -> bool:
+        """Generate partners, unless another process does; return whether they are there."""
+        assert self._augmentation is not None
+        with self._folder.claimed(None) as own:
+            if own and not self._folder.has_generated:
+                logger.info('partners are generated')
+                augment(self._augmentation, self._folder.generated, root=self._root)
+                self._folder.mark_generated(self._augmentation)
+        return own
