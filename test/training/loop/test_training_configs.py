@@ -84,7 +84,7 @@ def test_embedded_engine_was_trained_by_what_ships() -> None:
     provenance = read_manifest(EMBEDDED_BUNDLE).provenance
     its = TrainConfig.model_validate(provenance['configuration'])
     # Processes that read data change nothing of what is read.
-    assert its.model_copy(update={'workers': 0}) == config('sample').model_copy(
+    assert its.model_copy(update={'workers': 0}) == config('embedded').model_copy(
         update={'workers': 0}
     )
 

@@ -27,8 +27,8 @@ def run(settings: Settings, note: Note) -> None:
     with Engine.load(EMBEDDED_BUNDLE, backend='torch') as engine:
         assert engine.device.startswith(settings.device.type), f'it runs on {engine.device}'
         note('runs on', engine.device)
-        running: Any = engine._running
-        runner = running._runner
+        running: Any = engine._running[engine.batches[-1]]
+        runner = running._runners.get(engine.batches[-1])
         captured = runner is not None and runner._graph is not None
         assert captured or not settings.on_gpu, 'the CUDA graph was not captured'
         note('CUDA graph', 'captured' if captured else 'no GPU')
@@ -49,7 +49,7 @@ def _difference(engine: Any, frames: np.ndarray, settings: Settings) -> float:
     """Return how far the graph's replay is from the same operations one by one."""
     given = torch.from_numpy(frames).to(settings.device)
     with torch.inference_mode():
-        eager = engine._running._module(given)[1].cpu().numpy()
+        eager = engine._running[len(frames)]._module(given)[1].cpu().numpy()
     return float(np.abs(engine.infer(frames).score - eager).max())
 
 
