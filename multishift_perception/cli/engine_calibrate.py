@@ -86,6 +86,8 @@ def command(
     if images is not None and (cameras or topics):
         raise click.UsageError('--cameras and --topic go with --bag')
     reads = (bundle, images, bag)
+    if out.resolve() != bundle.resolve() and out.resolve().is_relative_to(bundle.resolve()):
+        raise MultishiftError(f'{out} lies in the bundle {bundle}: give another with --out')
     check_bundle(out, option='--out', reads=reads, force=force)
     if report is not None:
         _check_report(report, out, reads, force=force)

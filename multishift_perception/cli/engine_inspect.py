@@ -94,7 +94,10 @@ def _rows(manifest: Manifest, facts: dict[str, Any]) -> Iterator[tuple[str, str]
     for artifact, entry in zip(manifest.artifacts, facts['artifacts'], strict=True):
         yield from _artifact_rows(artifact, entry)
     for key, value in manifest.provenance.items():
-        yield key, _shortened(_words(value))
+        if isinstance(value, list):  # credits, which licences want to be read in full
+            yield from zip((key, *[''] * len(value)), map(str, value), strict=False)
+        else:
+            yield key, _shortened(_words(value))
 
 
 def _artifact_rows(artifact: Artifact, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -48,6 +48,8 @@ def _halves(side: int, wanted: int) -> bool:
 def resize_labels(labels: Bytes, size: tuple[int, ...], out: Bytes | None = None) -> Bytes:
     """Return labels ``uint8 [h,w]`` at another size, the one way it is done.
 
+    Where they have that size, they are returned themselves.
+
     Args:
         labels: class indices, or anything else that is not to be mixed: ``uint8 [h,w]`` or
             ``[h,w,c]``.

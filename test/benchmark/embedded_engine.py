@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the embedded network makes of the demo drive, its score beside the maximum softmax.
+"""What the network of `sample.yaml` makes of the demo drive, its score beside the maximum softmax.
 
     python test/benchmark/embedded_engine.py runs/sample/best.safetensors
 

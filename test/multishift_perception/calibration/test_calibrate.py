@@ -187,6 +187,9 @@ class TestRefusals:
             tiny_bundle, '--images', ordinary, '--out', tiny_bundle, '--force'
         )
         assert 'lies in the bundle' in refusal(
+            tiny_bundle, '--images', ordinary, '--out', tiny_bundle / 'in'
+        )
+        assert 'lies in the bundle' in refusal(
             tiny_bundle,
             '--images',
             ordinary,

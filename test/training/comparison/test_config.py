@@ -48,6 +48,7 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
         'weights: say where it starts by starts_from': {
             'ways': {'stage 1': {**ways['stage 1'], 'weights': 'w.pth'}}
         },
+        'seed 1 stands twice': {'seeds': [1, 0, 1]},
         'closed world: seed: set `seeds` of the experiment': {
             'closed_world': {**whole['closed_world'], 'seed': 1}
         },

@@ -260,7 +260,7 @@ def test_cutouts_of_a_split_and_its_sources(tmp_path: Path) -> None:
     ('description', 'fault'),
     [
         ({'root': 'elsewhere'}, 'folder .*elsewhere does not exist: mend its folder'),
-        ({'root': 'cutouts/train'}, 'manifest.csv is no list of cut-outs .*No such file'),
+        ({'root': 'cutouts/train'}, 'manifest.csv does not exist'),
         (
             {'sources': ['horse']},
             r'lists no source horse \(did you mean horses\?\) of split train, but trashnet or h',

@@ -522,7 +522,7 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
     ),
     (
         lambda c: c['stages'][0].update(batch_norm='off'),
-        r'stages\[0\]\.batch_norm .* is off, expected all, trained or frozen',
+        r'stages\[0\]\.batch_norm .* is off, expected all, trained, decoder or frozen',
     ),
     (lambda c: c['stages'][0].update(epochs=0), r'stages\[0\]\.epochs .* is 0'),
     (lambda c: c['stages'][0].update(trainable=[]), r'stages\[0\]\.trainable .* is \[\]'),

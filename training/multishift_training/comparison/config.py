@@ -137,6 +137,13 @@ class Experiment(Strict):
     baseline: str = CLOSED_WORLD
     baseline_score: str | None = None
 
+    @field_validator('seeds')
+    @classmethod
+    def _differ(cls, seeds: list[int]) -> list[int]:
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f'seed {twice[0]} stands twice: name each seed once')
+        return seeds
+
     @field_validator('tests')
     @classmethod
     def _parts_have_names_of_their_own(cls, tests: dict[str, Test]) -> dict[str, Test]:

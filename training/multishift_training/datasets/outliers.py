@@ -274,13 +274,15 @@ def _listed(config: PhotoObjects, folder: Path) -> tuple[Path, ...]:
     manifest = folder / 'manifest.csv'
     if not folder.is_dir():
         raise MultishiftError(f'{config.kind}: folder {folder} does not exist: {MEND_ROOT}')
+    if not manifest.is_file():
+        raise MultishiftError(f'{config.kind}: {manifest} does not exist: {MEND_ROOT}')
     try:
         with manifest.open(encoding='utf-8', newline='') as file:
             lines = [(row['file'], row['source'], row['split']) for row in csv.DictReader(file)]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise MultishiftError(
             f'{config.kind}: {manifest} is no list of cut-outs with the columns file, source and '
-            f'split ({type(error).__name__} {error}): {MEND_ROOT}'
+            f'split ({type(error).__name__} {error}): copy it again'
         ) from None
     by_source: dict[str, list[str]] = defaultdict(list)
     for name, source, split in lines:

@@ -168,7 +168,7 @@ class DomainData(Strict):
     """
 
     images: Annotated[ImageData, Flat()]
-    domain: str
+    domain: Annotated[str, Field(min_length=1)]
     partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
     outliers: OutlierData | None = None
     transforms: TransformData | None = None

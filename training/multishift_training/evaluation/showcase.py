@@ -55,10 +55,10 @@ class Shown:
             self.name,
             self.condition,
             np.asarray(cv2.resize(self.image, size, interpolation=cv2.INTER_AREA), np.uint8),
-            resize_labels(self.truth, size[::-1]),
-            resize_labels(self.labels, size[::-1]),
+            resize_labels(self.truth, size[::-1]).copy(),
+            resize_labels(self.labels, size[::-1]).copy(),
             np.asarray(cv2.resize(self.score, size, interpolation=cv2.INTER_AREA), np.float32),
-            None if self.mask is None else resize_labels(self.mask, size[::-1]),
+            None if self.mask is None else resize_labels(self.mask, size[::-1]).copy(),
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real-time backbone of the embedded engine: a narrow ResNet of output stride 16."""
+"""The real-time backbone of `sample.yaml`: a narrow ResNet of output stride 16."""
 
 from __future__ import annotations
 
