@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID
 from multishift_perception.images.resizing import nearest_rows, widen
 
@@ -47,9 +47,9 @@ def draw_overlay(
     """
     drawn = np.empty_like(image, order='C') if out is None else out
     height, width = image.shape[:2]
-    paint = widen(_u8(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3))), width)
+    paint = widen(as_bytes(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3))), width)
     has_color = (colors.any(axis=1) & (np.arange(256) != VOID)).astype(np.uint8) * 255
-    known = _u8(cv2.LUT(labels, has_color))
+    known = as_bytes(cv2.LUT(labels, has_color))
     unknown = None if known.all() else widen(~known, width)
     rows = nearest_rows(labels.shape[0], height)
     # What one band needs stays in the CPU's cache.
@@ -117,7 +117,3 @@ def _mark_anomalies(drawn: Bytes, mask: Bytes) -> None:
 def _filled(width: int, color: tuple[int, int, int]) -> Bytes:
     """Return a band of one colour; to make one takes longer than all that is done with it."""
     return np.full((_BAND, width, 3), color, np.uint8)
-
-
-def _u8(array: object) -> Bytes:
-    return np.asarray(array, np.uint8)

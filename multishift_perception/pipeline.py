@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.engine import EngineOutput
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import fit, given, resize_labels, resize_scores
@@ -148,7 +148,7 @@ def anomaly_mask(
         keep = stats[:count, cv2.CC_STAT_AREA] >= min_area
         keep[0] = False  # region 0 is the background
         mask[...] = np.where(keep, 255, 0).astype(np.uint8)[regions]
-    return _u8(mask)
+    return as_bytes(mask)
 
 
 def _fit_into(slot: Bytes, frame: Bytes | Picture, size: tuple[int, int]) -> None:
@@ -157,7 +157,3 @@ def _fit_into(slot: Bytes, frame: Bytes | Picture, size: tuple[int, int]) -> Non
         frame.like(fit(frame.pixels, size)).rgb(out=slot)
     else:
         fit(frame, size, out=slot)
-
-
-def _u8(array: object) -> Bytes:
-    return np.asarray(array, np.uint8)

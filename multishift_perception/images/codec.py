@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import as_bytes
 from multishift_perception.images.decoding import (
     MAX_PIXELS,
     Buffer,
@@ -217,7 +218,7 @@ def _view(data: Buffer, rows: int, width: int, step: int, pixel: int) -> NDArray
 
 def _convert(pixels: NDArray[np.uint8], conversion: int) -> NDArray[np.uint8]:
     try:
-        return _u8(cv2.cvtColor(pixels, conversion))
+        return as_bytes(cv2.cvtColor(pixels, conversion))
     except cv2.error as error:
         raise BrokenFrame(f'the pixels cannot be converted: {_first_line(error)}') from error
 
@@ -243,7 +244,7 @@ def _bridge(encoding: str, pixels: NDArray[np.uint8], is_bigendian: bool) -> NDA
     except (TypeError, KeyError, ValueError, RuntimeError, cv2.error) as error:
         # CvBridgeError is a TypeError; the others escape from some of its versions.
         raise UnsupportedEncoding(f"cv_bridge cannot convert '{encoding}': {error}") from error
-    return _u8(image)
+    return as_bytes(image)
 
 
 def _cv_bridge() -> Callable[[Any, str], Any] | None:
@@ -263,7 +264,3 @@ def _require_even(encoding: str, **sides: int) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
-
-
-def _u8(array_like: Any) -> NDArray[np.uint8]:
-    return np.asarray(array_like, np.uint8)

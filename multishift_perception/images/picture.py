@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import cv2
-import numpy as np
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, as_bytes
+from multishift_perception.images.resizing import given
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,5 @@ class Picture:
             out: where to write it; without, RGB pixels are given as they are.
         """
         if self.conversion is not None:
-            return np.asarray(cv2.cvtColor(self.pixels, self.conversion, dst=out), np.uint8)
-        if out is None:
-            return self.pixels
-        np.copyto(out, self.pixels)
-        return out
+            return as_bytes(cv2.cvtColor(self.pixels, self.conversion, dst=out))
+        return given(self.pixels, out)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, as_bytes
 
 _Number = TypeVar('_Number', np.uint8, np.float32)
 
@@ -32,13 +32,13 @@ def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
     height, width = size
     while _halves(frame.shape[0], height) and _halves(frame.shape[1], width):
         half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = _u8(cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
+        frame = as_bytes(cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
     if frame.shape[:2] == size:
         return given(frame, out)
     shrinks = frame.shape[0] > height and frame.shape[1] > width
     # Interpolation leaves pixels out when shrinking; averaging is no better when growing.
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _u8(cv2.resize(frame, (width, height), dst=out, interpolation=method))
+    return as_bytes(cv2.resize(frame, (width, height), dst=out, interpolation=method))
 
 
 def _halves(side: int, wanted: int) -> bool:
@@ -59,15 +59,15 @@ def resize_labels(labels: Bytes, size: tuple[int, ...], out: Bytes | None = None
     if labels.shape[:2] == tuple(size):
         return given(labels, out)
     # Rows repeat: whole ones are copied.
-    widened = widen(labels, size[1])
-    return _u8(widened.take(nearest_rows(labels.shape[0], size[0]), axis=0, out=out, mode='clip'))
+    rows = nearest_rows(labels.shape[0], size[0])
+    return as_bytes(widen(labels, size[1]).take(rows, axis=0, out=out, mode='clip'))
 
 
 def widen(labels: Bytes, width: int) -> Bytes:
     """Return labels ``uint8 [h,w,...]`` at another width, as `resize_labels` does it."""
     # By pixel centres, as scores are; plain INTER_NEAREST is off by up to half a pixel.
     size = (width, labels.shape[0])
-    return _u8(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT))
+    return as_bytes(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 @lru_cache(maxsize=64)
@@ -97,7 +97,3 @@ def given(array: NDArray[_Number], out: NDArray[_Number] | None) -> NDArray[_Num
         return array
     np.copyto(out, array)
     return out
-
-
-def _u8(array: object) -> Bytes:
-    return np.asarray(array, np.uint8)

@@ -162,8 +162,6 @@ class PerceptionNode(LifecycleNodeMixin, Node):
 
     def _publish_diagnostics(self) -> None:
         session = self._session
-        if session is not None:
-            session.update()
         now = self.get_clock().now()
         state = EngineState(
             lifecycle=rclpy_private.lifecycle_state(self),

@@ -13,12 +13,10 @@ from markupsafe import Markup
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception import files
-from multishift_perception.destinations import CALIBRATE, METRICS
+from multishift_perception.destinations import CALIBRATE
 from multishift_perception.report.charts import frame_share_chart, score_chart
-from multishift_perception.report.page import environment
+from multishift_perception.report.page import environment, write_report_files
 
-_HTML = 'report.html'
 _LISTED = 20
 
 
@@ -110,9 +108,8 @@ def write_report(report: CalibrationReport, folder: Path) -> Path:
     Returns:
         Path of the HTML file.
     """
-    files.write_text(folder / METRICS, json.dumps(figures(report), indent=2) + '\n')
-    files.write_text(folder / _HTML, render(report))
-    return folder / _HTML
+    numbers = json.dumps(figures(report), indent=2) + '\n'
+    return write_report_files(folder, numbers=numbers, page=render(report))
 
 
 def render(report: CalibrationReport) -> str:

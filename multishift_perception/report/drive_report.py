@@ -12,16 +12,12 @@ from typing import Any
 from markupsafe import Markup
 import numpy as np
 
-from multishift_perception import files
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
-from multishift_perception.destinations import METRICS
 from multishift_perception.report.charts import condition_chart, latency_chart
 from multishift_perception.report.drive_evaluation import Scores
 from multishift_perception.report.gallery import Picture
-from multishift_perception.report.page import environment
+from multishift_perception.report.page import environment, write_report_files
 from multishift_perception.report.text import align_columns, percent
-
-HTML = 'report.html'
 
 
 @dataclass(frozen=True)
@@ -108,9 +104,8 @@ def write_report(report: Report, folder: Path) -> Path:
     Returns:
         Path of the HTML file.
     """
-    files.write_text(folder / METRICS, json.dumps(metrics(report), indent=2) + '\n')
-    files.write_text(folder / HTML, render(report))
-    return folder / HTML
+    numbers = json.dumps(metrics(report), indent=2) + '\n'
+    return write_report_files(folder, numbers=numbers, page=render(report))
 
 
 def metrics(report: Report) -> dict[str, Any]:

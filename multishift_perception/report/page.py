@@ -4,10 +4,31 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import jinja2
 
+from multishift_perception import files
+from multishift_perception.destinations import METRICS
 from multishift_perception.report.text import percent
+
+HTML = 'report.html'
+
+
+def write_report_files(folder: Path, *, numbers: str, page: str) -> Path:
+    """Write a report, each file whole or not at all; other files in the folder stay.
+
+    Args:
+        folder: where to write; it is made if it is not there.
+        numbers: what ``metrics.json`` is to hold.
+        page: what ``report.html`` is to hold.
+
+    Returns:
+        Path of the page.
+    """
+    files.write_text(folder / METRICS, numbers)
+    files.write_text(folder / HTML, page)
+    return folder / HTML
 
 
 def environment(*folders: jinja2.BaseLoader) -> jinja2.Environment:

@@ -26,6 +26,7 @@ import time
 from typing import Any
 
 import cv2
+from node_processes import cpu_s  # type: ignore[import-not-found]
 
 SIZE = (1080, 1920)
 WARM_UP, PATIENCE_S = 10, 10.0
@@ -175,11 +176,6 @@ class Rig:
         end = time.monotonic() + timeout
         while not done() and time.monotonic() < end:
             self._executor.spin_once(timeout_sec=0.05)
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process so far, all its threads together."""
-    return time.clock_gettime((~pid << 3) | 2)  # as clock_getcpuclockid() makes it
 
 
 def street() -> Any:

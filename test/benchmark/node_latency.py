@@ -13,18 +13,15 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 import json
 import os
 from pathlib import Path
-import signal
-import subprocess
 import sys
 import time
 from typing import Any
 
+from node_processes import cpu_s, running  # type: ignore[import-not-found]
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +30,6 @@ HEIGHT, WIDTH = 720, 1280
 WARM_UP_S = 3.0
 PATIENCE_S = 120.0
 NODE = '/multishift_perception'
-TICKS = os.sysconf('SC_CLK_TCK')
 
 
 @dataclass
@@ -111,32 +107,10 @@ def publish(cameras: int, rate: float) -> None:
         pass
 
 
-@contextmanager
-def running(command: Sequence[str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process, and end it by Ctrl-C."""
-    environment = {
-        **os.environ,
-        'FASTRTPS_DEFAULT_PROFILES_FILE': str(PROFILE),
-        'PYTHONPATH': str(cwd),
-    }
-    process = subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def cpu_of(process: subprocess.Popen[bytes]) -> float:
-    """Return the seconds of CPU that a process has taken."""
-    fields = Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+def environment_of(checkout: Path) -> dict[str, str]:
+    """Return what makes a process use a checkout's code."""
+    profile = {'FASTRTPS_DEFAULT_PROFILES_FILE': str(PROFILE)}
+    return {**os.environ, **profile, 'PYTHONPATH': str(checkout)}
 
 
 class Subscriber:
@@ -198,16 +172,19 @@ def measure(checkout: Path, cameras: int, rate: float, seconds: float, into: Mea
     arguments = ['--ros-args', '-p', f'camera_names:=[{names}]', '-p', 'max_frame_age_ms:=0']
     node_command = [sys.executable, '-m', 'multishift_perception.node.main', *arguments]
     sender_command = [sys.executable, __file__, '--publish', str(cameras), str(rate)]
-    with running(node_command, checkout) as node, running(sender_command, ROOT):
+    with (
+        running(node_command, cwd=checkout, env=environment_of(checkout)) as node,
+        running(sender_command, cwd=ROOT, env=environment_of(ROOT)),
+    ):
         subscriber = Subscriber(cameras)
         subscriber.wait()
         subscriber.spin(WARM_UP_S)
         subscriber.latencies_ms.clear()
         subscriber.frames.clear()
-        cpu, begin = cpu_of(node), time.monotonic()
+        cpu, begin = cpu_s(node.pid), time.monotonic()
         subscriber.spin(seconds)
         into.seconds += time.monotonic() - begin
-        into.cpu_s += cpu_of(node) - cpu
+        into.cpu_s += cpu_s(node.pid) - cpu
         for camera, values in subscriber.latencies_ms.items():
             into.latencies_ms.setdefault(camera, []).extend(values)
         if len(subscriber.frames) == 2:

@@ -22,6 +22,8 @@ import sys
 import time
 from typing import Any
 
+from node_processes import cpu_s  # type: ignore[import-not-found]
+
 CAMERAS, RATE = 6, 30.0
 SIZE = (1080, 1920)
 NODES = ('ours', 'empty')
@@ -136,7 +138,6 @@ def send() -> None:
 
 def measure(rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
     """Return for each node and round the frames received a second and the CPU ms of each."""
-    from node_cost import cpu_s  # type: ignore[import-not-found]
     import rclpy
     from sensor_msgs.msg import Image
     from std_msgs.msg import Empty, UInt64

@@ -10,20 +10,18 @@ what the later half has more than the earlier one, once the node is warm.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 import json
 import os
 from pathlib import Path
 import random
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
+from node_processes import cpu_s, running  # type: ignore[import-not-found]
 import psutil
 
 from multishift_perception.demo.environment import graph_environment
@@ -107,24 +105,10 @@ def churn(cameras: int) -> None:
         node.destroy_subscription(visit)
 
 
-@contextmanager
-def running(command: Sequence[str]) -> Iterator[psutil.Popen]:
-    """Run a process, and end it by Ctrl-C."""
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except psutil.TimeoutExpired:
-            process.kill()
-
-
 class Watcher:
     """Receives the masks of all cameras and the diagnostics, and looks at the node's process."""
 
-    def __init__(self, cameras: int, process: psutil.Popen) -> None:
+    def __init__(self, cameras: int, process: psutil.Process) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         import rclpy
         from rclpy.qos import qos_profile_sensor_data
@@ -147,14 +131,14 @@ class Watcher:
                 raise SystemExit('no mask came')
             self._spin(0.5)
         self._begin = self._last = time.monotonic()
-        self._cpu_s = self._cpu()
+        self._cpu_s = cpu_s(process.pid)
 
     def sample(self, seconds: float) -> Sample:
         """Receive for a while, and return what was seen."""
         self._ages_ms.clear()
         self._level = 0
         self._spin(seconds)
-        now, cpu_s = time.monotonic(), self._cpu()
+        now, spent = time.monotonic(), cpu_s(self._process.pid)
         ages = sorted(self._ages_ms)
         with self._process.oneshot():
             sample = Sample(
@@ -163,23 +147,19 @@ class Watcher:
                 threads=self._process.num_threads(),
                 handles=self._process.num_fds(),
                 segments=len(self._segments()),
-                cores=round((cpu_s - self._cpu_s) / (now - self._last), 2),
+                cores=round((spent - self._cpu_s) / (now - self._last), 2),
                 masks=len(ages),
                 p50_ms=round(statistics.median(ages), 1) if ages else float('nan'),
                 p99_ms=round(ages[len(ages) * 99 // 100], 1) if ages else float('nan'),
                 level=self._level,
             )
-        self._last, self._cpu_s = now, cpu_s
+        self._last, self._cpu_s = now, spent
         return sample
 
     def _spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._spin_once(self._node, timeout_sec=left)
-
-    def _cpu(self) -> float:
-        times = self._process.cpu_times()
-        return float(times.user + times.system)
 
     def _segments(self) -> set[str]:
         maps = Path(f'/proc/{self._process.pid}/maps').read_text().splitlines()
@@ -245,7 +225,7 @@ def main() -> None:
         running([*own, '--be', 'cameras']),
         running([*own, '--be', 'visitor']),
     ):
-        watcher = Watcher(chosen.cameras, node)
+        watcher = Watcher(chosen.cameras, psutil.Process(node.pid))
         print(f'| {" | ".join(columns)} |\n|{"---|" * len(columns)}', flush=True)
         while not samples or samples[-1].minute < chosen.minutes:
             samples.append(watcher.sample(chosen.every))

@@ -20,6 +20,8 @@ from multishift_training.methods import Method, registered
 
 # Of `best.safetensors` and `last.pt`; those of the first version do not say it.
 SCHEMA = 2
+# As a run's weights: those of the installed package.
+IMAGENET = 'imagenet'
 # A union, which mypy takes for no type.
 _METHOD: Any = Annotated[Method, OpenUnion(registered)]
 # A kind that is not known may be one of a package.

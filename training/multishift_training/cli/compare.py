@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from multishift_perception.errors import MultishiftError
+from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option
 from multishift_training.cli.presence import check_augmentation
 from multishift_training.comparison.config import Experiment, read_experiment
 from multishift_training.datasets.presence import check_data
-from multishift_training.loop.config import IMAGENET
 
 
 class SeedsType(click.ParamType[tuple[int, ...]]):
@@ -85,7 +85,7 @@ def command(
         return
     _check(experiment, data)
     # What is wrong is said by now: torch takes seconds.
-    from multishift_training.comparison.report import HTML
+    from multishift_perception.report.page import HTML
     from multishift_training.comparison.run import compare
     from multishift_training.comparison.table import markdown
     from multishift_training.loop.devices import is_first_process

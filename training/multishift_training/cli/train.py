@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option, run_option
 from multishift_training.datasets.presence import check_data
-from multishift_training.loop.config import IMAGENET, TrainConfig, read_config
+from multishift_training.loop.config import TrainConfig, read_config
 
 
 @click.command()

@@ -13,8 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from multishift_perception import files
-from multishift_perception.destinations import METRICS
-from multishift_perception.report.page import environment
+from multishift_perception.report.page import environment, write_report_files
 from multishift_perception.report.provenance import software
 from multishift_training.comparison.charts import differences_chart, figures_chart
 from multishift_training.comparison.config import Experiment
@@ -22,7 +21,7 @@ from multishift_training.comparison.folder import COMPARE
 from multishift_training.comparison.results import Results, Row
 from multishift_training.comparison.table import HEADINGS, explanation, markdown, missing, texts
 
-HTML, TABLE = 'report.html', 'table.md'
+TABLE = 'table.md'
 
 
 def write_report(results: Results, experiment: Experiment, folder: Path) -> Path:
@@ -31,10 +30,9 @@ def write_report(results: Results, experiment: Experiment, folder: Path) -> Path
     Returns:
         Path of the page.
     """
-    files.write_text(folder / METRICS, to_json(results, experiment))
     files.write_text(folder / TABLE, markdown(results) + '\n')
-    files.write_text(folder / HTML, render(results))
-    return folder / HTML
+    numbers = to_json(results, experiment)
+    return write_report_files(folder, numbers=numbers, page=render(results))
 
 
 def to_json(results: Results, experiment: Experiment) -> str:

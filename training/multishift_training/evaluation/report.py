@@ -13,19 +13,16 @@ import jinja2
 from markupsafe import Markup
 import yaml
 
-from multishift_perception import files
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
-from multishift_perception.destinations import EVALUATE, METRICS
+from multishift_perception.destinations import EVALUATE
 from multishift_perception.metrics import Curve, Sizes
-from multishift_perception.report.page import environment
+from multishift_perception.report.page import environment, write_report_files
 from multishift_training.datasets.groups import with_groups
 from multishift_training.evaluation.charts import classes_chart, conditions_chart, curves_chart
 from multishift_training.evaluation.drawings import Drawing
 from multishift_training.evaluation.evaluate import DatasetResult
 from multishift_training.evaluation.table import table, totals
 from multishift_training.evaluation.tally import ALL, Row
-
-HTML = 'report.html'
 
 
 @dataclass(frozen=True)
@@ -57,9 +54,7 @@ def write_report(report: EvaluationReport, folder: Path) -> Path:
     Returns:
         Path of the page.
     """
-    files.write_text(folder / METRICS, to_json(report))
-    files.write_text(folder / HTML, render(report))
-    return folder / HTML
+    return write_report_files(folder, numbers=to_json(report), page=render(report))
 
 
 def to_json(report: EvaluationReport) -> str:

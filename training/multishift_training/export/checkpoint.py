@@ -118,7 +118,7 @@ def build(
             method=', then '.join(stage.name for stage in run.stages),
             provenance={
                 'configuration': configuration,
-                'credits': credits_of(configuration),
+                'credits': credits_of(configuration, model.imagenet_package),
                 'validation': metrics,
                 **scoring.provenance,
                 'command': f'{command}{scoring.options}',

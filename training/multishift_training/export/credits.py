@@ -6,26 +6,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from multishift_training import models
+from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.datasets.config import PhotoObjects
 from multishift_training.datasets.kinds import KINDS
 
 
-def credits_of(configuration: Mapping[str, Any]) -> list[str]:
+def credits_of(configuration: Mapping[str, Any], package: str | None) -> list[str]:
     """Return whom to name for the weights and data of a run, each once, in the order of use.
 
     Args:
         configuration: of the run, as its checkpoint stores it. Only what describes data is looked
             at, so that one whose other keys have changed can still be built.
+        package: that holds the ImageNet weights of the network; None if none does.
     """
-    return list(dict.fromkeys(_credits(configuration)))
-
-
-def _credits(configuration: Mapping[str, Any]) -> Iterator[str]:
-    if configuration.get('weights') == 'imagenet':
-        package = models.create(configuration['model']).imagenet_package
-        yield f'ImageNet weights of the package {package}'
-    yield from _of_descriptions(configuration.get('data'))
+    pretrained = configuration.get('weights') == IMAGENET
+    own = [f'ImageNet weights of the package {package}'] if pretrained else []
+    return list(dict.fromkeys([*own, *_of_descriptions(configuration.get('data'))]))
 
 
 def _of_descriptions(described: object) -> Iterator[str]:

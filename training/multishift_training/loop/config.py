@@ -11,11 +11,9 @@ from pydantic import Field, model_validator
 from multishift_perception.schema.open_union import OpenUnion
 from multishift_perception.schema.words import Words
 from multishift_perception.schema.yaml_files import read_typed
-from multishift_training.checkpoints.metadata import ModelName, check_folder
+from multishift_training.checkpoints.metadata import IMAGENET, ModelName, check_folder
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
 from multishift_training.methods import Method, registered
-
-IMAGENET = 'imagenet'
 
 Weight = Annotated[float, Field(ge=0)]
 

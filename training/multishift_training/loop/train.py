@@ -25,7 +25,7 @@ from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.key_matching import untrained
-from multishift_training.checkpoints.metadata import is_adapted
+from multishift_training.checkpoints.metadata import IMAGENET, is_adapted
 from multishift_training.datasets import (
     Batch,
     Samples,
@@ -35,7 +35,7 @@ from multishift_training.datasets import (
 )
 from multishift_training.datasets.groups import membership
 from multishift_training.loop.board import Board
-from multishift_training.loop.config import IMAGENET, Stage, TrainConfig
+from multishift_training.loop.config import Stage, TrainConfig
 from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric, share_gradients
 from multishift_training.loop.optimizers import make_optimizer, set_learning_rate
 from multishift_training.loop.run_folder import (
