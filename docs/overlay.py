@@ -51,7 +51,7 @@ def frames(scene: int, video: Path | None, seconds: float) -> Iterator[Bytes]:
 @click.command()
 @click.option('--video', type=click.Path(path_type=Path, exists=True))
 @click.option('--seconds', default=4.0, show_default=True, help='Moment of the video.')
-@click.option('--scene', default=3, show_default=True, help='Seed of the rendered scene.')
+@click.option('--scene', default=11, show_default=True, help='Seed of the rendered scene.')
 @click.option('--engine', type=click.Path(path_type=Path), help='Bundle instead of the embedded.')
 @click.option('--out', type=click.Path(path_type=Path), default=Path(__file__).with_suffix('.jpg'))
 def main(video: Path | None, seconds: float, scene: int, engine: Path | None, out: Path) -> None:
