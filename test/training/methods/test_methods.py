@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
@@ -20,8 +20,11 @@ from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.methods import Context, Gather, Method
 from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.methods.masks import MaskLosses
+from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.multishift import MultiShift
-from multishift_training.models import MaskPrediction, Prediction
+from multishift_training.methods.pebal import Pebal
+from multishift_training.methods.uno import Uno
+from multishift_training.models import MaskPrediction, Prediction, SegmentationModel
 
 C = 5
 
@@ -48,7 +51,7 @@ def losses_of(
     """What a method computes of a prediction and its labels, given a gather."""
 
     def losses(prediction: Prediction, labels: Tensor, gather: Gather) -> dict[str, Tensor]:
-        context = Context(None, None, class_weights, None, gather)
+        context = Context(MODEL, nn.Identity(), class_weights, None, gather)
         images = torch.zeros(*labels.shape, 3, dtype=torch.uint8)
         return method.losses(
             prediction, Batch(images, labels, 1, {}, torch.zeros(len(labels))), context
@@ -57,8 +60,13 @@ def losses_of(
     return losses
 
 
+# A network of which losses want nothing but that it enlarges maps.
+MODEL = SegmentationModel()  # type: ignore[abstract]
+
+
 def predicted(logits: Tensor, score: Tensor) -> Prediction:
-    return Prediction(logits, score, logits)
+    """A prediction whose score is the logit of abstention and of the negative class too."""
+    return Prediction(logits, score, score[:, None], auxiliary={'negative': score})
 
 
 class TwoProcesses:
@@ -82,7 +90,15 @@ METHODS: dict[str, tuple[Method, int]] = {
         MultiShift(kind='multishift', margins=(1, 0.5, 0.3), pairs='sampled', mean_over='valid'),
         2,
     ),
+    'max_entropy': (MaxEntropy(kind='max_entropy'), 1),
+    'max_entropy of pairs, means': (MaxEntropy(kind='max_entropy', mean_over='valid'), 2),
+    'pebal': (Pebal(kind='pebal', margins=(-3, 0)), 1),
+    'pebal of pairs': (Pebal(kind='pebal', margins=(-3, 0)), 2),
+    'uno': (Uno(kind='uno'), 1),
+    'uno of pairs': (Uno(kind='uno', negative=3), 2),
 }
+# Whose losses read the score, or what `predicted` has in its place.
+READ_SCORES = (MultiShift, Pebal, Uno)
 
 
 @pytest.mark.parametrize('weighted', [False, True])
@@ -142,7 +158,7 @@ def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
             'contrastive_consistency',
         ):
             assert joined[key].item() == pytest.approx(whole[key].item(), rel=1e-12), key
-    assert all(g.abs().sum() > 0 for g in expected[: 1 if members == 1 or 'closed' in name else 2])
+    assert all(g.abs().sum() > 0 for g in expected[: 2 if isinstance(method, READ_SCORES) else 1])
 
 
 def test_one_process_gathers_nothing() -> None:
@@ -177,13 +193,36 @@ def test_closed_world_weighs_classes() -> None:
     assert found['cross_entropy'].item() == pytest.approx(wanted.item(), rel=1e-12)
 
 
-def test_nothing_known_gives_zero() -> None:
-    logits, score, labels = batch(2)
+@pytest.mark.parametrize('name', METHODS)
+def test_nothing_known_gives_zero(name: str) -> None:
+    method, members = METHODS[name]
+    logits, score, labels = batch(members)
     labels[:] = VOID
-    for method in (METHODS['closed world'][0], METHODS['multishift'][0]):
-        leaf = logits.clone().requires_grad_()
-        for value in losses_of(method, None)(predicted(leaf, score), labels, alone).values():
-            assert value.item() == 0
+    leaf = logits.clone().requires_grad_()
+    found = losses_of(method, None)(predicted(leaf, score), labels, alone)
+    for part, value in found.items():
+        assert value.item() == 0 or part == 'energy_smoothness'  # which is of all pixels
+
+
+@pytest.mark.parametrize('images', [1, 2])
+@pytest.mark.parametrize('left_out', ['known', 'novel', 'void', 'known and novel'])
+@pytest.mark.parametrize('name', ['max_entropy', 'max_entropy of pairs, means', 'pebal', 'uno'])
+def test_batches_that_lack_something_give_finite_gradients(
+    name: str, left_out: str, images: int
+) -> None:
+    logits, score, labels = (part[:images].clone() for part in batch(1))
+    if 'known' in left_out:
+        labels[labels < NOVEL] = VOID
+    if 'novel' in left_out:
+        labels[labels == NOVEL] = VOID
+    if 'void' in left_out:
+        labels[labels == VOID] = 1
+    leaves = [logits.requires_grad_(), score.requires_grad_()]
+    found = losses_of(METHODS[name][0], None)(predicted(*leaves), labels, alone)
+    total = torch.stack([*found.values()]).sum()
+    assert total.isfinite()
+    for gradient in torch.autograd.grad(total, leaves, allow_unused=True):
+        assert gradient is None or gradient.isfinite().all()
 
 
 @pytest.mark.parametrize('pairs', ['all', 'sampled'])
@@ -297,7 +336,7 @@ def test_outputs_that_are_no_numbers_show_wherever_they_are(name: str, value: fl
             spoiled[image, 2, row, column] = value
             parts = losses(predicted(spoiled, score), labels, alone)
             assert not torch.stack(list(parts.values())).sum().isfinite()
-            if isinstance(method, MultiShift):
+            if isinstance(method, READ_SCORES):
                 spoiled = score.clone()
                 spoiled[image, row, column] = value
                 parts = losses(predicted(logits, spoiled), labels, alone)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.heads import MaskHead
+from multishift_training.models.heads import MaskHead, mask_score
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.mask2former_decoder import QueryDecoder
@@ -27,6 +27,7 @@ class Mask2Former(SegmentationModel):
             object", which most queries find. Published files hold it.
         classes_first: in training mode, join classes with masks before they are upsampled, as
             published for the stage of mask losses; in evaluation mode this changes nothing.
+        score: what the uncertainty logits and the masks become.
     """
 
     input_scale = IMAGENET
@@ -63,6 +64,7 @@ class Mask2Former(SegmentationModel):
         weight[-1] = no_object_weight
         self.register_buffer('class_weight', weight)
         self.classes_first = False
+        self.score = mask_score
         self._layouts = layouts
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
@@ -77,7 +79,7 @@ class Mask2Former(SegmentationModel):
         masks = MaskPrediction(self.classifier(queries), self.uncertainty(queries), mask_logits)
         stride = padded.shape[2] // mask_logits.shape[2]
         join = join_classes_first if self.training and self.classes_first else join_masks
-        logits, score = join(masks, stride, (height, width), size)
+        logits, score = join(masks, stride, (height, width), size, self.score)
         # The padding's embeddings would shift the map against the image.
         feature = pixels.mask_features[:, :, : -(-height // stride), : -(-width // stride)]
         return Prediction(logits, score, feature, masks)

@@ -14,14 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multishift_training.models.heads import mask_logits_to_semantic, mask_score
+from multishift_training.models.heads import MaskScore, mask_logits_to_semantic, mask_score
 from multishift_training.models.prediction import MaskPrediction
 
 _BAND_VALUES = 16_000_000  # 64 MB: larger is slower on a CPU, smaller makes exported graphs long
 
 
 def join_masks(
-    masks: MaskPrediction, stride: int, image: tuple[int, int], size: tuple[int, int] | None
+    masks: MaskPrediction,
+    stride: int,
+    image: tuple[int, int],
+    size: tuple[int, int] | None,
+    score: MaskScore = mask_score,
 ) -> tuple[Tensor, Tensor]:
     """Return logits ``[B,C,*size]`` and score ``[B,*size]``.
 
@@ -32,6 +36,7 @@ def join_masks(
         stride: image pixels per mask pixel.
         image: rows and columns before padding.
         size: rows and columns wanted; the image's when left out.
+        score: takes the uncertainty logits and the masks.
     """
     if size is None or size == image:
         bands = _upsampled(masks.mask_logits, stride, image)
@@ -41,12 +46,16 @@ def join_masks(
     for band in bands:
         probabilities = band.sigmoid()
         logits.append(mask_logits_to_semantic(masks.class_logits, probabilities))
-        scores.append(mask_score(masks.uncertainty_logits, probabilities))
+        scores.append(score(masks.uncertainty_logits, probabilities))
     return torch.cat(logits, 2), torch.cat(scores, 1)
 
 
 def join_classes_first(
-    masks: MaskPrediction, stride: int, image: tuple[int, int], size: tuple[int, int] | None
+    masks: MaskPrediction,
+    stride: int,
+    image: tuple[int, int],
+    size: tuple[int, int] | None,
+    score: MaskScore = mask_score,
 ) -> tuple[Tensor, Tensor]:
     """Return what `join_masks` does, but join at the masks' own size, then upsample.
 
@@ -54,11 +63,9 @@ def join_classes_first(
     fraction: masks at a quarter of the image's sides, and one index per pixel.
     """
     probabilities = masks.mask_logits.sigmoid()
-    small = mask_logits_to_semantic(masks.uncertainty_logits, probabilities)
-    # Unlike `amax`, this keeps an index per pixel, and not the map of all classes.
-    known = _enlarged(small, stride, image, size).max(1).values
+    maps = _enlarged(score.maps(masks.uncertainty_logits, probabilities), stride, image, size)
     logits = mask_logits_to_semantic(masks.class_logits, probabilities)
-    return _enlarged(logits, stride, image, size), 1 - known
+    return _enlarged(logits, stride, image, size), score.read(maps)
 
 
 def _enlarged(

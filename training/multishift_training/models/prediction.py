@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from multishift_training.models.input_scale import InputScale
+from multishift_training.models.layers import upsample
 from multishift_training.models.layout import Layout
 
 
@@ -17,7 +18,8 @@ class MaskPrediction(NamedTuple):
     """What a mask network says of its queries, before masks and classes are joined.
 
     Attributes:
-        class_logits: ``float32 [B,Q,C+1]``; the last class is "no object".
+        class_logits: ``float32 [B,Q,C+1]``; the last class is "no object". Methods may add
+            classes before that.
         uncertainty_logits: ``float32 [B,Q,C+1]`` of the second class head.
         mask_logits: ``float32 [B,Q,h,w]`` at a quarter of the padded image.
     """
@@ -74,6 +76,13 @@ class SegmentationModel(nn.Module):
     @abstractmethod
     def init_uncertainty_from_classifier(self) -> None:
         """Make the score the classifier's own, the starting point of its training."""
+
+    def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return maps ``[B,N,h,w]`` of the feature's rows and columns at ``size``.
+
+        As the network does it with its own logits: bilinear, here corner pixels on corner pixels.
+        """
+        return upsample(maps, size)
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published checkpoints that this network loads."""

@@ -14,7 +14,7 @@ from transformers import SegformerConfig, SegformerModel
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.models import segformer_layouts
-from multishift_training.models.heads import EnergyHead
+from multishift_training.models.heads import ClassifierHead, EnergyHead
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.prediction import Prediction, SegmentationModel
@@ -136,12 +136,11 @@ class SegFormer(SegmentationModel):
         """Make a randomly initialised network."""
         super().__init__()
         self._variant = variant
-        self._num_classes = num_classes
         config = SegformerConfig(depths=variant.depths, hidden_sizes=variant.channels)
         self.backbone = SegformerModel(config)
         # Tokens are channels-last: so are the convolutions over them, which then copy nothing.
         convert_conv2d_weight_memory_format(self.backbone, torch.channels_last)
-        self._take_form(Form.HUGGING_FACE)
+        self._take_form(Form.HUGGING_FACE, num_classes)
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Run the network.
@@ -172,6 +171,10 @@ class SegFormer(SegmentationModel):
         """Copy the classifier's weights and bias into the uncertainty head."""
         self.uncertainty.init_from(self.classifier)
 
+    def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `SegmentationModel`; edges on edges, as published."""
+        return _upsample(maps, size)
+
     @property
     def form(self) -> Form:
         """Which published form the network has now."""
@@ -187,14 +190,14 @@ class SegFormer(SegmentationModel):
             levels.append(stage(levels[-1]))
         return levels[1:]
 
-    def _take_form(self, form: Form) -> None:
-        """Make decoder and heads anew, and set what else the form says."""
+    def _take_form(self, form: Form, classes: int) -> None:
+        """Make decoder and heads anew, for so many classes, and set what else the form says."""
         width = self._variant.width if form is Form.HUGGING_FACE else 256
         level = LinearLevel if form is Form.HUGGING_FACE else NormLevel
         self._form = form
         self.decoder = Decoder(level, self._variant.channels, width)
-        self.classifier = nn.Conv2d(width, self._num_classes, 1)
-        self.uncertainty = EnergyHead(width, self._num_classes, bias=True)
+        self.classifier = nn.Conv2d(width, classes, 1)
+        self.uncertainty = EnergyHead(width, classes, bias=True)
         _set_norm_eps(self.backbone, _NORM_EPS[form])
 
     def _adapt_to(self, form: Form) -> Callable[[], None]:
@@ -202,8 +205,10 @@ class SegFormer(SegmentationModel):
         if form is self._form:
             return lambda: None
         before, parts = self._form, (self.decoder, self.classifier, self.uncertainty)
-        weight = self.classifier.weight
-        self._take_form(form)
+        weight, head = self.classifier.weight, self.uncertainty
+        self._take_form(form, len(weight))
+        if isinstance(head, ClassifierHead):  # a method's, for good
+            self.uncertainty = head
         for part in (self.decoder, self.classifier, self.uncertainty):
             part.to(weight.device, weight.dtype).train(self.training)
 
