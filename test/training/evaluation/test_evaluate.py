@@ -821,7 +821,7 @@ def fails(message: str, *arguments: object, out: Path) -> None:
         (('--size', '64x96'), '--size goes with --checkpoint'),
         (('--engine', 'e', '--checkpoint', 'w'), 'do not go with --checkpoint'),
         (('--score', 'mahalanobis', '--checkpoint', 'w'), '--fit DATASET.yaml'),
-        (('--fit', 'x.yaml', '--checkpoint', 'w'), '--score mahalanobis and --fit'),
+        (('--fit', 'x.yaml', '--checkpoint', 'w'), '--score mahalanobis or neco or knn and --fit'),
         (('--checkpoint', 'absent'), 'absent'),
         (('--engine', 'absent'), 'absent does not exist'),
     ],

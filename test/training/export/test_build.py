@@ -145,7 +145,7 @@ def test_the_example_of_the_documents(
             {'score': 'mahalanobis'},
             '--score mahalanobis and --fit DATASET.yaml, which it is fitted on, go together',
         ),
-        ({'fit': Path('fit.yaml')}, '--score mahalanobis and --fit DATASET.yaml'),
+        ({'fit': Path('fit.yaml')}, '--score mahalanobis or neco or knn and --fit'),
         ({'score': 'mahalanobis', 'fit': Path('fit.yaml')}, 'fit.yaml cannot be read'),
     ],
 )

@@ -54,7 +54,17 @@ register(Score('max_softmax', f'{__name__}.logits:max_softmax'))
 register(Score('max_logit', f'{__name__}.logits:max_logit'))
 register(Score('energy', f'{__name__}.logits:energy'))
 register(Score('entropy', f'{__name__}.logits:entropy'))
+register(Score('rba', f'{__name__}.rba:rba'))
 register(Score('mahalanobis', f'{__name__}.mahalanobis:Mahalanobis', is_fitted=True))
+register(Score('neco', f'{__name__}.neco:Neco', is_fitted=True))
+register(
+    Score(
+        'knn',
+        f'{__name__}.knn:NearestNeighbours',
+        is_fitted=True,
+        obstacle='it compares each pixel with thousands of features',
+    )
+)
 register(
     Score('odin', f'{__name__}.odin:Odin', has_own_passes=True, obstacle='it needs gradients')
 )
