@@ -70,6 +70,8 @@ def test_some_are_trained_by_the_method_of_the_paper() -> None:
 @pytest.mark.parametrize('path', EXPERIMENTS, ids=lambda path: path.stem)
 def test_experiments_are_valid(path: Path) -> None:
     found = read_experiment(path)
+    if path.stem == 'methods':
+        return
     kinds = {way.data.partners.kind for way in found.ways.values() if way.data.partners}
     assert {'generated', 'pasted_weather'} <= kinds
     for name, way in found.ways.items():
@@ -78,6 +80,30 @@ def test_experiments_are_valid(path: Path) -> None:
             assert way.data == found.ways[way.starts_from].data
     assert found.augmentation is not None
     assert read_augmentation(Path(__file__).parents[3] / found.augmentation).seed == 0
+
+
+def test_methods_are_compared_on_one_set_of_data_by_one_budget() -> None:
+    camvid, found = (
+        read_experiment(next(path for path in EXPERIMENTS if path.stem == name))
+        for name in ('camvid', 'methods')
+    )
+    for key in ('tests', 'means', 'base'):
+        assert getattr(found, key) == getattr(camvid, key)
+    unscored = [x.closed_world.model_copy(update={'scores': []}) for x in (camvid, found)]
+    assert unscored[0] == unscored[1]
+    plain = found.ways['plain fine-tuning']
+    assert plain.data == camvid.ways['plain fine-tuning, cut-outs'].data
+
+    def epochs(name: str) -> int:
+        way = found.ways[name]
+        before = 0 if way.starts_from is None else epochs(way.starts_from)
+        return before + sum(stage.epochs for stage in way.stages)
+
+    whole = {name: way for name, way in found.ways.items() if name != 'multishift, stage 1'}
+    assert {epochs(name) for name in whole} == {epochs('plain fine-tuning')}
+    assert all(way.data == plain.data for way in found.ways.values())
+    trained = {way.stages[-1].method.kind for way in whole.values()}
+    assert trained >= {'multishift', 'max_entropy', 'pebal', 'uno'}
 
 
 def test_embedded_engine_was_trained_by_what_ships() -> None:
