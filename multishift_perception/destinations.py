@@ -28,7 +28,7 @@ from multishift_perception.files import WRITTEN_BY
 # The numbers of every report, which say what command they are of.
 METRICS = 'metrics.json'
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
-CALIBRATE = 'multishift engine calibrate'
+CALIBRATE, PREDICT = 'multishift engine calibrate', 'multishift predict'
 
 _SHOWN = 3
 

@@ -30,9 +30,10 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('__init__', 'disk', 'outputs', 'registry', 'sample_drive', 'schema'),
         ('files', 'images'),
         ('bags', 'engine', 'metrics', 'overlay'),
-        ('destinations', 'pipeline'),
+        ('destinations', 'footage', 'pipeline'),
+        ('regions',),
         ('node', 'report'),
-        ('calibration', 'demo', 'replay'),
+        ('calibration', 'demo', 'prediction', 'replay'),
         ('cli',),
     ),
     'multishift_perception.sample_drive': (

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 import re
 
@@ -86,14 +87,19 @@ def find_images(folder: Path) -> list[Path]:
     found = [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
     if not found:
         raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
-    return sorted(found, key=lambda path: _natural(path.relative_to(folder)))
+    return natural_order(found)
 
 
-def _natural(relative: Path) -> tuple[list[list[str | int]], str]:
+def natural_order(files: Iterable[Path]) -> list[Path]:
+    """Return files with the numbers in their names in the order of their values."""
+    return sorted(files, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[list[str | int]], str]:
     """Return a sort key: ``frame_10`` comes after ``frame_9``."""
     # Text and numbers alternate, so that equal places always compare.
-    pieces = [re.split(r'(\d+)', part) for part in relative.parts]
-    return [[int(p) if i % 2 else p for i, p in enumerate(ps)] for ps in pieces], str(relative)
+    pieces = [re.split(r'(\d+)', part) for part in path.parts]
+    return [[int(p) if i % 2 else p for i, p in enumerate(ps)] for ps in pieces], str(path)
 
 
 def _label_file(labels: Path, images: Path, image: Path) -> Path:

@@ -62,13 +62,23 @@ def locate(path: Path) -> Location:
         return Location(present, warnings=[_without_metadata(path, present, error)])
 
 
+def is_bag(path: Path) -> bool:
+    """Return whether a path is a bag, of ROS 1 too, whether or not it can be read."""
+    if path.is_dir():
+        return (path / METADATA).exists() or any(_is_storage(p) for p in path.iterdir())
+    return path.is_file() and (_is_storage(path) or path.suffix == '.bag' or _begins_as_ros1(path))
+
+
 def no_bag(path: Path) -> MultishiftError:
     """Return the error for a path that is not a rosbag2 bag: it names the command that helps."""
     kind = path.suffix.lower()
     if path.is_dir():
         inside = islice(path.rglob('*'), _LOOK_AT)
         if any(p.suffix.lower() in _IMAGES for p in inside):
-            return MultishiftError(f'{path}: a folder of images, no bag; {_make_bag(path)}')
+            return MultishiftError(
+                f'{path}: a folder of images, no bag; see what an engine says of them: '
+                f'{_predict(path)}; or {_make_bag(path)}'
+            )
         return MultishiftError(
             f'{path}: a folder without {METADATA} and without a .mcap or .db3 file; '
             'pass a bag file or the folder of a bag'
@@ -80,12 +90,13 @@ def no_bag(path: Path) -> MultishiftError:
         folder = shlex.quote(str(frames))
         extract = f'mkdir {folder} && ffmpeg -i {shlex.quote(str(path))} {folder}/%06d.png'
         return MultishiftError(
-            f'{path}: a video, no bag; put its frames into a folder: {extract}; then '
-            f'{_make_bag(frames)}'
+            f'{path}: a video, no bag; see what an engine says of it: {_predict(path)}; for a '
+            f'bag, put its frames into a folder: {extract}; then {_make_bag(frames)}'
         )
     if kind in _IMAGES:
         return MultishiftError(
-            f'{path}: an image, no bag; of its folder, {_make_bag(path.parent)}'
+            f'{path}: an image, no bag; see what an engine says of it: {_predict(path)}; of its '
+            f'folder, {_make_bag(path.parent)}'
         )
     return MultishiftError(
         f'{path}: not a rosbag2 bag; expected FILE.mcap, FILE.db3 or a bag directory'
@@ -104,6 +115,10 @@ def ros1_messages(path: Path) -> MultishiftError:
 def _convert(bag: Path) -> str:
     folder = bag.with_name(f'{bag.stem}_ros2')
     return shlex.join(['rosbags-convert', '--src', str(bag), '--dst', str(folder)])
+
+
+def _predict(path: Path) -> str:
+    return shlex.join(['multishift', 'predict', str(path), '--out', 'predictions'])
 
 
 def _make_bag(images: Path) -> str:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from multishift_perception import __version__
 from multishift_perception.arrays import Bytes
 from multishift_perception.calibration.bundle import built_calibration
-from multishift_perception.calibration.footage import Footage
 from multishift_perception.calibration.knots import move_operating_point
 from multishift_perception.calibration.shares import FrameShares, limit_of
 from multishift_perception.engine import Calibration, Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.footage import Footage
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.pipeline import Pipeline
 from multishift_perception.progress import track
@@ -64,7 +64,7 @@ def calibrate(
         shares.add(score)
     if not names:
         raise MultishiftError(
-            f'{footage.name}: none of {footage.count} frames can be read; the first: '
+            f'{footage.name}: none of {len(unreadable)} frames can be read; the first: '
             f'{unreadable[0] if unreadable else "there is none"}'
         )
     _check_amount(shares, false_alarms, footage.name)
@@ -79,7 +79,7 @@ def calibrate(
     found = shares.of_frames(point)
     return calibration, CalibrationReport(
         footage=footage.name,
-        frames=footage.count,
+        frames=len(names) + len(unreadable),
         false_alarms=false_alarms,
         before=_curve(shares, engine.manifest.calibration),
         after=_curve(shares, calibration),
@@ -116,11 +116,11 @@ def _scores(
             yield name, output.score
         batch.clear()
 
-    for name, read in track(footage.frames, 'calibrate', footage.count, unit='frame'):
+    for frame in track(footage.frames, 'calibrate', footage.count, unit='frame'):
         try:
-            batch.append((name, read()))
+            batch.append((frame.name, frame.read()))
         except FrameError as error:
-            unreadable.append(f'{name}: {error}')
+            unreadable.append(f'{frame.name}: {error}')
             continue
         if len(batch) == engine.input_shape[0]:
             yield from run()

@@ -98,7 +98,7 @@ def command(
         # What is wrong with the paths is said by now: reports and engines take seconds to load.
         from multishift_perception.calibration.bundle import write_calibrated
         from multishift_perception.calibration.calibrate import calibrate, check_share, origin
-        from multishift_perception.calibration.footage import bag_footage, images_footage
+        from multishift_perception.footage import bag_footage, images_footage
         from multishift_perception.report.calibration_report import figures, write_report
 
         check_share(false_alarms)

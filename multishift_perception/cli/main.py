@@ -178,11 +178,13 @@ multishift = LazyGroup(
         'sample-drive': 'multishift_perception.cli.sample_drive',
         'make-bag': 'multishift_perception.cli.make_bag',
         'replay': 'multishift_perception.cli.replay',
+        'predict': 'multishift_perception.cli.predict',
     },
     help_lines={
         'demo': 'Drive the whole ROS graph over a sample drive and report what it saw.',
         'sample-drive': 'Write a synthetic street drive with ground truth as a bag.',
         'make-bag': 'Turn a folder of images into a bag.',
+        'predict': 'See what an engine says of images, videos, cameras, streams or bags.',
         'replay': 'Run an engine over a bag: metrics, overlays, report.',
         'engine': 'Build, inspect, verify, measure and calibrate engine bundles.',
         'augment': 'Generate partners of labelled images, with novel objects and new domains.',

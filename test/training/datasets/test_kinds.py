@@ -199,6 +199,10 @@ def test_idd_lite(tmp_path: Path) -> None:
     assert images.has_classes and not images.may_have_novel
     # Every class of ours is in one of the seven.
     assert membership(images.groups).sum(0).tolist() == [1] * len(CITYSCAPES)
+    some = opened(tmp_path, kind='idd_lite', split='val', patterns=['1?/*'])
+    assert [entry.name for entry in some.entries] == ['10/000001']
+    with pytest.raises(MultishiftError, match=r'patterns x/\* match none of 2'):
+        opened(tmp_path, kind='idd_lite', split='val', patterns=['x/*'])
 
 
 def test_lums_road(tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def test_options_replace_what_the_configuration_says(
     path.write_text(yaml.safe_dump(content(workers=1)))
     options = ['--precision', 'bf16', '--no-channels-last', '--workers', '0']
     limit = ['--max-minutes', '1e-9']
-    arguments = ['train', str(path), '--out', str(folder), *options, *limit]
+    changed = ['stages.0.optimizer.learning_rate=0.5', 'seed=4']
+    arguments = ['train', str(path), *changed, '--out', str(folder), *options, *limit]
     result = CliRunner().invoke(multishift, arguments)
     assert result.exit_code == 0, result.output
     assert (
@@ -167,6 +168,7 @@ def test_options_replace_what_the_configuration_says(
     ) in result.output
     claimed = read_config(folder / 'config.yaml')
     assert (claimed.precision, claimed.channels_last, claimed.workers) == ('bf16', False, 0)
+    assert (claimed.stages[0].optimizer.learning_rate, claimed.seed) == (0.5, 4)
     state = torch.load(folder / 'last.pt', weights_only=True)
     assert (state['epoch'], state['step']) == (0, 1)
     (weight,) = (v for k, v in state['model'].items() if k.endswith('stem.0.0.weight'))

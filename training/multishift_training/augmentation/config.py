@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from multishift_perception.schema.yaml_files import read_typed
+from multishift_perception.schema.overrides import override
+from multishift_perception.schema.yaml_files import read_document
 from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
 from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
@@ -266,10 +268,16 @@ class AugmentConfig(Strict):
         return self
 
 
-def read_config(path: Path) -> AugmentConfig:
+def read_config(path: Path, overrides: Sequence[str] = ()) -> AugmentConfig:
     """Read and validate a configuration file.
+
+    Args:
+        path: of the file.
+        overrides: values in place of the file's, as ``seed=3``; see `schema.overrides`.
 
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    return read_typed(path, AugmentConfig, 'an augmentation configuration')
+    return override(read_document(path, 'an augmentation configuration'), overrides).typed(
+        AugmentConfig
+    )

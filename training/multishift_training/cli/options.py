@@ -18,6 +18,7 @@ data_option = click.option(
     show_default='the current one',
     help='Folder that relative data paths start from.',
 )
+overrides_argument = click.argument('overrides', metavar='[KEY=VALUE]...', nargs=-1)
 run_option = click.option(
     '--out',
     type=click.Path(path_type=Path),

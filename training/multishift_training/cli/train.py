@@ -10,13 +10,14 @@ import click
 
 from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
-from multishift_training.cli.options import data_option, run_option
+from multishift_training.cli.options import data_option, overrides_argument, run_option
 from multishift_training.datasets.presence import check_data
 from multishift_training.loop.config import TrainConfig, read_config
 
 
 @click.command()
 @click.argument('config', type=click.Path(path_type=Path))
+@overrides_argument
 @run_option
 @data_option
 @click.option(
@@ -41,13 +42,18 @@ from multishift_training.loop.config import TrainConfig, read_config
 )
 def command(
     config: Path,
+    overrides: tuple[str, ...],
     out: Path | None,
     data: Path,
     max_minutes: float | None,
     **replaced: str | bool | int | None,
 ) -> None:
-    """Train a network as the YAML file CONFIG says."""
-    wanted = read_config(config)
+    """Train a network as the YAML file CONFIG says.
+
+    KEY=VALUE sets what the file says otherwise: seed=3, stages.0.epochs=2,
+    data.outliers.split=val.
+    """
+    wanted = read_config(config, overrides)
     wanted = wanted.model_copy(update={k: v for k, v in replaced.items() if v is not None})
     folder = out or Path('runs') / config.stem
     _check(wanted, data, new=not (folder / 'last.pt').exists())

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from multishift_perception.schema.open_union import OpenUnion
+from multishift_perception.schema.overrides import override
 from multishift_perception.schema.words import Words
-from multishift_perception.schema.yaml_files import read_typed
+from multishift_perception.schema.yaml_files import read_document
 from multishift_training.checkpoints.metadata import IMAGENET, ModelName, check_folder
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
 from multishift_training.methods import Method, registered
@@ -158,10 +160,14 @@ class TrainConfig(Strict):
             )
 
 
-def read_config(path: Path) -> TrainConfig:
+def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read and validate a configuration file.
+
+    Args:
+        path: of the file.
+        overrides: values in place of the file's, as ``seed=3``; see `schema.overrides`.
 
     Raises:
         MultishiftError: the file is missing, no YAML, or a field is wrong; the message names it.
     """
-    return read_typed(path, TrainConfig, 'a training configuration')
+    return override(read_document(path, 'a training configuration'), overrides).typed(TrainConfig)

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from multishift_perception.classes import VOID
+from multishift_perception.errors import MultishiftError
 from multishift_training.datasets.entries import Entry, find, pair
 from multishift_training.datasets.groups import Group, Groups, group_label
 from multishift_training.datasets.kinds.base import ImageSet
@@ -24,11 +28,14 @@ class IddLiteData(ImageSet):
     Attributes:
         root: folder that holds ``leftImg8bit/`` and ``gtFine/``.
         split: which split to take.
+        patterns: which images to take, as globs over ``DRIVE/NUMBER``: ``1??/*`` are drives 100 to
+            199.
     """
 
     kind: Literal['idd_lite']
     root: Path = Path('idd_lite')
     split: Literal['train', 'val'] = 'train'
+    patterns: list[str] = Field(default=['*'], min_length=1)
 
     domain: ClassVar[str] = 'idd'
     has_classes: ClassVar[bool] = True
@@ -54,7 +61,17 @@ class IddLiteData(ImageSet):
             mend=UNPACK,
             every_label=False,  # ..._inst_label.png number instances
         )
-        return [Entry(image, labels, key, key) for key, image, labels in pairs]
+        chosen = [
+            Entry(image, labels, key, key)
+            for key, image, labels in pairs
+            if any(fnmatch(key, pattern) for pattern in self.patterns)
+        ]
+        if not chosen:
+            raise MultishiftError(
+                f'{self.kind}: patterns {", ".join(self.patterns)} match none of {len(pairs)} '
+                f'images, which are called such as {pairs[0][0]}: mend `patterns`'
+            )
+        return chosen
 
     def table(self, root: Path) -> Table:
         """Return the group of each value, in the order of the groups."""

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`multishift predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from multishift_perception.cli.options import (
+    backend_option,
+    device_option,
+    engine_option,
+    force_option,
+    json_option,
+    threshold_option,
+)
+from multishift_perception.destinations import PREDICT, check_folder, report_of
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+
+if TYPE_CHECKING:
+    from multishift_perception.footage import Footage
+    from multishift_perception.prediction.run import FootageFigures
+
+_OUTPUTS = ('overlay', 'labels', 'score', 'mask', 'video')
+
+
+def _outputs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(word.strip() for word in value.split(',') if word.strip()))
+    for word in words:
+        if word not in _OUTPUTS:
+            raise click.BadParameter(f'{word!r} is none of {", ".join(_OUTPUTS)}')
+    return words
+
+
+@click.command()
+@click.argument('sources', metavar='SOURCE...', nargs=-1, required=True)
+@click.option(
+    '--out', type=click.Path(path_type=Path), required=True, help='Folder for what is written.'
+)
+@engine_option
+@backend_option
+@device_option
+@threshold_option
+@click.option(
+    '--min-area',
+    type=click.IntRange(min=0),
+    default=0,
+    help='Pixels that an anomalous region has at least.',
+)
+@click.option('--every', type=click.IntRange(min=1), default=1, help='Take every n-th frame.')
+@click.option(
+    '--outputs',
+    metavar='KIND,KIND',
+    default=','.join(_OUTPUTS),
+    callback=_outputs,
+    help='What to write; regions.jsonl is written anyway.',
+)
+@click.option(
+    '--show-only',
+    type=click.Choice(['all', 'anomalous']),
+    default='all',
+    help='Write images of all frames, or of those with an anomaly.',
+)
+@force_option
+@json_option('the figures')
+def command(
+    sources: tuple[str, ...],
+    out: Path,
+    bundle: Path | None,
+    backend: str,
+    device: int,
+    threshold: float,
+    min_area: int,
+    every: int,
+    outputs: tuple[str, ...],
+    show_only: str,
+    force: bool,
+    as_json: bool,
+) -> None:
+    r"""See what an engine says of images, folders, videos, cameras, streams or bags.
+
+    \b
+    SOURCE is any of
+      photo.jpg 'photos/*.jpg' photos/    images: JPEG, PNG or WebP
+      drive.mp4                           a video
+      drive.mcap recording/               a bag, each of its cameras
+      0                                   a camera of this machine, by its index
+      rtsp://... http://...               a stream; the only thing that is ever contacted
+
+    \b
+    OUT then holds, in a folder for each source if there are several:
+      overlay/*.jpg   frames with their classes coloured and their anomalies outlined
+      labels/*.png    class index of every pixel
+      score/*.png     how anomalous, 16 bits: 32768 is the operating point, 65535 is certain
+      mask/*.png      255 where the score reaches the threshold
+      overlay.mp4     of videos, cameras, streams and bags
+      regions.jsonl   a line for each frame: its anomalies as boxes with scores
+      metrics.json    how many frames, and which engine
+
+    A camera or stream runs until Ctrl-C.
+    """
+    paths = [Path(source) for source in sources]
+    reads = [bundle, *(path for path in paths if path.exists())]
+    check_folder(out, report_of(PREDICT), option='--out', force=force, reads=reads)
+    with ExitStack() as stack:
+        footage = _open(sources, stack, every)
+        # What is wrong with the paths is said by now: engines take a second to load.
+        from multishift_perception.prediction.run import Options, figures, predict_footage
+
+        options = Options(threshold, min_area, outputs, show_only == 'anomalous')
+        engine = stack.enter_context(Engine.load(bundle, backend=backend, device=device))
+        found = predict_footage(footage, engine, out, options)
+        content = figures(found, engine, options, finished=True)
+    if not any(one.frames for one in found):
+        causes = ', '.join(sorted({cause for one in found for cause in one.dropped}))
+        raise MultishiftError(
+            f'{", ".join(sources)}: no frame that can be used ({causes or "there are none"})'
+        )
+    click.echo(json.dumps(content, indent=2) if as_json else '\n'.join(_summary(found, out)))
+
+
+def _open(sources: Sequence[str], stack: ExitStack, every: int) -> list[Footage]:
+    """Open all sources; images that are given one by one, as a shell does, are one."""
+    from multishift_perception.footage import files_footage, is_picture, open_footage
+
+    pictures = [Path(source) for source in sources if is_picture(Path(source))]
+    footage = []
+    if len(pictures) > 1:
+        footage.append(files_footage(pictures, 'images', every=every))
+    for source in sources:
+        if len(pictures) < 2 or Path(source) not in pictures:
+            footage += open_footage(source, stack, every=every)
+    return footage
+
+
+def _summary(found: Sequence[FootageFigures], out: Path) -> Iterator[str]:
+    for one in found:
+        dropped = ''.join(f', {n} left out ({cause})' for cause, n in one.dropped.items())
+        rate = f' ({one.frames / one.seconds:.1f} a second)' if one.frames > 1 else ''
+        frames = 'frame' if one.frames == 1 else 'frames'
+        yield (f'{one.name}: {one.frames} {frames}{rate}, {one.anomalous} with anomalies{dropped}')
+    yield str(out)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames from wherever they are: images, folders, videos, cameras, streams, bags."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+import glob
+import os
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+import cv2
+
+from multishift_perception.arrays import Bytes, as_bytes
+from multishift_perception.bags import BagReader, camera_name, choose_topics
+from multishift_perception.bags.from_images import find_images, natural_order
+from multishift_perception.bags.location import is_bag
+from multishift_perception.errors import MultishiftError
+from multishift_perception.images.codec import decode
+from multishift_perception.images.decoding import decode_file
+from multishift_perception.images.frame_errors import BrokenFrame
+from multishift_perception.images.listing import PICTURES
+
+Read = Callable[[], Bytes]
+
+
+class Frame(NamedTuple):
+    """A frame that has not been decoded yet.
+
+    Attributes:
+        name: for people.
+        place: what files about it are called, without a suffix, below a folder of their own.
+        read: decodes it to RGB ``uint8 [h,w,3]`` or raises FrameError; once, and before the next
+            frame is asked for.
+    """
+
+    name: str
+    place: PurePath
+    read: Read
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Frames of one camera or several.
+
+    Attributes:
+        name: of the folder, the video or the bag.
+        count: number of frames, unreadable ones too; None where nobody knows.
+        frames: in order.
+        rate: frames a second; None where they are no video.
+        is_live: whether it goes on until someone ends it, and frames wait for nothing.
+    """
+
+    name: str
+    count: int | None
+    frames: Iterator[Frame]
+    rate: float | None = None
+    is_live: bool = False
+
+
+def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Footage]:
+    """Open whatever a person may call footage; a bag is one footage for each of its cameras.
+
+    Args:
+        source: an image, a folder of images, a pattern such as ``photos/*.jpg``, a video, a bag,
+            the index of a camera of this machine, or the URL of a stream.
+        stack: closes it.
+        every: take every n-th frame.
+
+    Raises:
+        MultishiftError: there is no such thing, or it cannot be opened.
+    """
+    path = Path(source)
+    if '://' in source or (source.isdecimal() and not path.exists()):
+        return [video_footage(source, stack, every=every)]
+    if not path.exists() and glob.has_magic(source):
+        return [files_footage(_matching(source), path.name, every=every)]
+    if not path.exists():
+        raise MultishiftError(
+            f'{source}: no such file or folder: give an image, a folder, a video, a bag, the '
+            "index of a camera, or a stream's URL"
+        )
+    if is_bag(path):
+        reader = stack.enter_context(BagReader(path))
+        return [
+            replace(bag_footage(reader, [topic], every=every), name=camera_name(topic))
+            for topic in choose_topics(reader)
+        ]
+    if path.is_dir():
+        return [images_footage(path, every=every)]
+    if is_picture(path):
+        return [files_footage([path], path.stem, every=every)]
+    return [video_footage(source, stack, every=every)]
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a path is an image file, by its name."""
+    return path.suffix.lower() in PICTURES and path.is_file()
+
+
+def images_footage(folder: Path, *, every: int = 1) -> Footage:
+    """Return every n-th image under a folder, in natural order.
+
+    Raises:
+        MultishiftError: the folder is missing or holds no image.
+    """
+    return files_footage(find_images(folder), folder.resolve().name, root=folder, every=every)
+
+
+def files_footage(
+    files: Sequence[Path], name: str, *, root: Path | None = None, every: int = 1
+) -> Footage:
+    """Return every n-th of some image files.
+
+    Args:
+        files: in order.
+        name: of them all.
+        root: what their names start below; None for the lowest folder that holds all.
+        every: take every n-th.
+    """
+    top = Path(os.path.commonpath([f.absolute().parent for f in files])) if root is None else root
+    below = [(f.absolute() if root is None else f).relative_to(top) for f in files[::every]]
+    alike = Counter(path.with_suffix('') for path in below)
+    frames = (
+        Frame(
+            str(path),
+            # a.jpg and a.png beside each other
+            path.with_suffix('') if alike[path.with_suffix('')] == 1 else path,
+            partial(_read_file, file),
+        )
+        for path, file in zip(below, files[::every], strict=True)
+    )
+    return Footage(name, len(below), frames)
+
+
+def bag_footage(reader: BagReader, topics: Sequence[str], *, every: int = 1) -> Footage:
+    """Return every n-th frame of each of some image topics of an opened bag."""
+    count = sum(-(-reader.count([topic]) // every) for topic in topics)
+    seconds = reader.duration
+    return Footage(
+        reader.path.resolve().name,
+        count,
+        _of_bag(reader, topics, every),
+        rate=count / seconds / len(topics) if seconds else None,
+    )
+
+
+def video_footage(source: str, stack: ExitStack, *, every: int = 1) -> Footage:
+    """Return every n-th frame of what OpenCV opens: a video, a camera of this machine, a stream.
+
+    Args:
+        source: path, index or URL.
+        stack: closes it.
+        every: take every n-th frame.
+
+    Raises:
+        MultishiftError: it cannot be opened.
+    """
+    path = Path(source)
+    is_file = path.exists()
+    capture = cv2.VideoCapture(int(source) if source.isdecimal() and not is_file else source)
+    stack.callback(capture.release)
+    if not capture.isOpened():
+        raise MultishiftError(_unopened(source, is_file))
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if is_file else 0
+    return Footage(
+        path.stem if is_file else ('camera' if source.isdecimal() else 'stream'),
+        -(-count // every) if count > 0 else None,
+        _of_video(capture, every),
+        rate=rate / every if 0 < rate < 1000 else None,
+        is_live=not is_file,
+    )
+
+
+def _unopened(source: str, is_file: bool) -> str:
+    if is_file:
+        return (
+            f'{source}: neither an image ({", ".join(PICTURES)}) nor a bag, nor a video that '
+            'OpenCV opens: convert it'
+        )
+    if source.isdecimal():
+        return f'camera {source} cannot be opened: see `ls /dev/video*`, and who else uses it'
+    return f'{source}: the stream cannot be opened: see whether another player does'
+
+
+def _matching(pattern: str) -> list[Path]:
+    """Return the images that a pattern matches, in natural order."""
+    files = [Path(p) for p in glob.glob(pattern, recursive=True)]
+    found = [f for f in files if is_picture(f)]
+    if not found:
+        raise MultishiftError(f'{pattern}: matches no {", ".join(PICTURES)} image')
+    return natural_order(found)
+
+
+def _of_bag(reader: BagReader, topics: Sequence[str], every: int) -> Iterator[Frame]:
+    seen: Counter[str] = Counter()
+    start: int | None = None
+    for topic, message, time in reader.messages(topics):
+        start = time if start is None else start
+        if seen[topic] % every == 0:
+            yield Frame(
+                f'{topic} at {(time - start) / 1e9:.2f} s',
+                PurePath(f'{seen[topic]:06d}'),
+                partial(decode, message),
+            )
+        seen[topic] += 1
+
+
+def _of_video(capture: cv2.VideoCapture, every: int) -> Iterator[Frame]:
+    number = 0
+    while capture.grab():
+        if number % every == 0:
+            name = f'{number:06d}'
+            yield Frame(f'frame {number}', PurePath(name), partial(_retrieve, capture))
+        number += 1
+
+
+def _retrieve(capture: cv2.VideoCapture) -> Bytes:
+    whole, image = capture.retrieve()
+    if not whole:
+        raise BrokenFrame('it cannot be decoded')
+    return as_bytes(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def _read_file(file: Path) -> Bytes:
+    try:
+        return decode_file(file.read_bytes())
+    except OSError as error:
+        raise BrokenFrame(f'it cannot be read ({error.strerror})') from error

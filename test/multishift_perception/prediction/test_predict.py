@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real engine whose outputs are known: red is road, blue is sky, white is novel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import json
+from pathlib import Path
+import re
+import threading
+from typing import Any
+
+from click.testing import CliRunner, Result
+import cv2
+import numpy as np
+import pytest
+
+import multishift_perception
+from multishift_perception import bags
+from multishift_perception.cli.main import multishift
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.overlay import OUTLINE_COLOR
+from multishift_perception.prediction import Predictor, predict
+
+# Left, top, width and height of what is white.
+BOX = [4, 40, 30, 20]
+
+
+def frame(*, novel: bool = True) -> np.ndarray:
+    """Sky above road, and a white thing on the road."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32] = (0, 0, 200)
+    image[32:] = (200, 0, 0)
+    if novel:
+        left, top, width, height = BOX
+        image[top : top + height, left : left + width] = 255
+    return image
+
+
+def write_image(path: Path, **options: bool) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), frame(**options)[..., ::-1])
+    return path
+
+
+def write_video(path: Path, count: int = 5) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (96, 64))
+    for i in range(count):
+        writer.write(np.ascontiguousarray(frame(novel=i > 1)[..., ::-1]))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def call(tiny_bundle: Path) -> Any:
+    def run(*arguments: object, code: int = 0) -> Result:
+        words = ['predict', *map(str, arguments), '--engine', str(tiny_bundle)]
+        result = CliRunner().invoke(multishift, [*words, '--backend', 'openvino'])
+        if code == 0 and result.exception:
+            raise result.exception
+        assert result.exit_code == code
+        return result
+
+    return run
+
+
+def regions(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / 'regions.jsonl').read_text().splitlines()]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()}
+
+
+def test_a_photo_becomes_labels_score_mask_and_regions(tmp_path: Path, call: Any) -> None:
+    photo, out = write_image(tmp_path / 'photo.png'), tmp_path / 'out'
+    result = call(photo, '--out', out)
+    assert 'photo: 1 frame, 1 with anomalies' in result.output
+    assert files(out) == {
+        'overlay/photo.jpg',
+        'labels/photo.png',
+        'score/photo.png',
+        'mask/photo.png',
+        'regions.jsonl',
+        'metrics.json',
+    }
+    labels, score, mask = (
+        cv2.imread(str(out / kind / 'photo.png'), cv2.IMREAD_UNCHANGED)
+        for kind in ('labels', 'score', 'mask')
+    )
+    assert labels.shape == score.shape == mask.shape == (64, 96)
+    assert (labels[:30] == 1).all() and (labels[34:38] == 0).all()
+    assert score.dtype == np.uint16
+    assert (score[45:55, 10:30] > 32768).all() and (score[:30] < 32768).all()
+    assert ((mask == 255) == (score >= 32768)).all()
+
+    [found] = regions(out)
+    assert (found['frame'], found['file']) == ('photo.png', 'photo')
+    assert (found['width'], found['height']) == (96, 64)
+    [region] = found['regions']
+    assert np.abs(np.subtract(region['box'], BOX)).max() <= 1
+    assert region['area'] == pytest.approx(600, abs=60)
+    assert region['center'] == pytest.approx([18.5, 49.5], abs=1)
+    assert 0.5 < region['mean_score'] <= region['max_score'] <= 1
+    assert found['anomalous_share'] == pytest.approx(region['area'] / (64 * 96))
+
+
+def test_the_same_in_python(tmp_path: Path, tiny_bundle: Path) -> None:
+    photo = write_image(tmp_path / 'photo.png')
+    with Engine.load(tiny_bundle, backend='openvino') as engine:
+        of_file, of_array = predict(photo, engine), predict(frame(), engine)
+        strict = predict(frame(), engine, threshold=1, min_area=10_000)
+    assert (of_file.mask == of_array.mask).all() and of_file.regions == of_array.regions
+    assert of_file.score.dtype == np.float32 and of_file.score.max() <= 1
+    assert [of_file.classes[i].name for i in (0, 1)] == ['road', 'sky']
+    assert (of_file.overlay() == OUTLINE_COLOR).all(2).any()
+    assert not strict.mask.any() and strict.regions == []
+    assert multishift_perception.predict is predict
+
+
+@pytest.mark.parametrize(
+    ('image', 'message'),
+    [
+        (np.zeros((4, 4), np.uint8), r'uint8 \[4, 4\]: give RGB'),
+        (np.zeros((4, 4, 3), np.float32), r'float32 \[4, 4, 3\]: give RGB'),
+        ([[1]], 'a list: give an array'),
+        ('missing.jpg', 'missing.jpg: cannot be read'),
+    ],
+)
+def test_what_is_no_image_is_named(image: Any, message: str, tiny_bundle: Path) -> None:
+    with (
+        Engine.load(tiny_bundle, backend='openvino') as engine,
+        pytest.raises(MultishiftError, match=message),
+    ):
+        predict(image, engine)
+
+
+def test_folders_keep_their_form(tmp_path: Path, call: Any) -> None:
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    for name in ('a/f10.png', 'a/f9.png', 'b/x.png', 'b/x.jpg'):
+        write_image(photos / name)
+    (photos / 'b/broken.jpg').write_bytes(b'\xff\xd8\xff and no more')
+    call(photos, '--out', out, '--outputs', 'mask')
+    assert [line['file'] for line in regions(out)] == ['a/f9', 'a/f10', 'b/x.jpg', 'b/x.png']
+    assert {f for f in files(out) if f.startswith('mask')} == {
+        f'mask/{name}.png' for name in ('a/f9', 'a/f10', 'b/x.jpg', 'b/x.png')
+    }
+    assert not (out / 'overlay').exists()
+    [source] = json.loads((out / 'metrics.json').read_text())['sources']
+    assert (source['frames'], source['anomalous_frames']) == (4, 4)
+    assert source['dropped'] == {'broken': 1}
+
+
+def test_images_of_a_shell_are_one_source(tmp_path: Path, call: Any) -> None:
+    photos = [write_image(tmp_path / f'in/{name}.png') for name in 'ab']
+    call(*photos, '--out', tmp_path / 'out')
+    call(tmp_path / 'in/*.png', '--out', tmp_path / 'again')
+    assert [line['file'] for line in regions(tmp_path / 'out')] == ['a', 'b']
+    assert files(tmp_path / 'out') == files(tmp_path / 'again')
+
+
+def test_a_video_becomes_a_video(tmp_path: Path, call: Any) -> None:
+    video, out = write_video(tmp_path / 'drive.avi'), tmp_path / 'out'
+    call(video, '--out', out, '--every', 2, '--show-only', 'anomalous')
+    assert [line['file'] for line in regions(out)] == ['000000', '000002', '000004']
+    assert {p.name for p in (out / 'overlay').iterdir()} == {'000002.jpg', '000004.jpg'}
+    capture = cv2.VideoCapture(str(out / 'overlay.mp4'))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(5)
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_each_camera_of_a_bag_has_a_folder(tmp_path: Path, call: Any) -> None:
+    with bags.BagWriter(tmp_path / 'drive.mcap') as bag:
+        for i in range(3):
+            for camera in ('front', 'left'):
+                bag.image(f'/{camera}/image_raw', i * 100_000_000, camera, frame())
+    out = tmp_path / 'out'
+    call(tmp_path / 'drive.mcap', write_image(tmp_path / 'photo.png'), '--out', out)
+    assert {p.name for p in out.iterdir()} == {'front', 'left', 'photo', 'metrics.json'}
+    assert len(regions(out / 'left')) == 3
+    assert (out / 'front/overlay.mp4').is_file()
+    sources = json.loads((out / 'metrics.json').read_text())['sources']
+    assert [(s['name'], s['frames']) for s in sources] == [('front', 3), ('left', 3), ('photo', 1)]
+
+
+def test_only_its_own_files_are_replaced(tmp_path: Path, call: Any) -> None:
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    write_image(photos / 'a.png')
+    old = write_image(photos / 'b.png')
+    call(photos, '--out', out)
+    (out / 'overlay/mine.jpg').write_text('mine')
+    result = call(photos, '--out', out, code=1)
+    assert '--force' in str(result.exception)
+    old.unlink()
+    call(photos, '--out', out, '--force')
+    assert {p.name for p in (out / 'overlay').iterdir()} == {'a.jpg', 'mine.jpg'}
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/thesis.txt').write_text('mine')
+    result = call(photos, '--out', tmp_path / 'other', '--force', code=1)
+    assert 'only a report of `multishift predict` is replaced' in str(result.exception)
+
+
+def test_a_run_that_was_stopped_can_be_started_again(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    for name in 'ab':
+        write_image(photos / f'{name}.png')
+
+    def stop(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, '__call__', stop)
+        call(photos, '--out', out, code=130)
+    assert json.loads((out / 'metrics.json').read_text())['finished'] is False
+    call(photos, '--out', out, '--force')
+    assert json.loads((out / 'metrics.json').read_text())['finished'] is True
+
+
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        ('missing.jpg', 'missing.jpg: no such file or folder'),
+        ('missing/*.jpg', r'missing/\*.jpg: matches no .jpg'),
+        ('63', 'camera 63 cannot be opened'),
+        ('text.txt', 'neither an image'),
+        ('empty', 'empty: no .jpg'),
+        ('http://127.0.0.1:9/stream', 'the stream cannot be opened'),
+    ],
+)
+def test_what_cannot_be_opened_is_named(
+    source: str, message: str, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path('text.txt').write_text('no video')
+    Path('empty').mkdir()
+    result = call(source, '--out', 'out', code=1)
+    assert isinstance(result.exception, MultishiftError)
+    assert re.search(message, str(result.exception))
+    assert not Path('out').exists()
+
+
+@pytest.fixture
+def stream() -> Iterator[str]:
+    """An MJPEG stream of four frames, as cheap cameras serve them."""
+    _, jpeg = cv2.imencode('.jpg', frame()[..., ::-1])
+    data = jpeg.tobytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header('Content-Type', 'multipart/x-mixed-replace; boundary=frame')
+            self.end_headers()
+            for _ in range(4):
+                head = (
+                    f'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n'
+                )
+                self.wfile.write(head.encode() + data + b'\r\n')
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/video.mjpg'
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_stream_is_read_until_it_ends(tmp_path: Path, call: Any, stream: str) -> None:
+    call(stream, '--out', tmp_path / 'out')
+    assert len(regions(tmp_path / 'out')) >= 3
+    assert all(len(line['regions']) == 1 for line in regions(tmp_path / 'out'))
+
+
+def test_ctrl_c_is_how_a_stream_ends(
+    tmp_path: Path, call: Any, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Predictor.__call__
+    left = iter([True, False])
+
+    def twice(self: Predictor, images: Any) -> Any:
+        if next(left):
+            return ask(self, images)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Predictor, '__call__', twice)
+    call(stream, '--out', tmp_path / 'out')
+    assert len(regions(tmp_path / 'out')) == 1
+    assert json.loads((tmp_path / 'out/metrics.json').read_text())['finished'] is True
