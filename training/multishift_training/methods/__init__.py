@@ -14,6 +14,7 @@ from multishift_training.datasets.config import check_kind
 from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
+from multishift_training.methods.self_training import SelfTraining
 
 __all__ = [
     'METHODS',
@@ -51,6 +52,7 @@ METHODS: Registry[type[Method]] = Registry(
 )
 register(ClosedWorld)
 register(MultiShift)
+register(SelfTraining)
 
 
 def registered() -> tuple[type[Method], ...]:
