@@ -33,12 +33,12 @@ class Looks:
         Raises:
             MultishiftError: files are missing; the message names them.
         """
-        self._strong: A.Compose | None = None
+        self._strong: StrongColor | None = None
         self._style: Style | None = None
         if not isinstance(config, ZoomCropTransforms):
             return
         if config.strong_color:
-            self._strong = A.Compose(strong_photometric(), p=config.strong_color)
+            self._strong = StrongColor(config.strong_color)
         if config.style is not None:
             self._style = config.style
             self._images: LabelledImages = open_images(config.style.images, root, cache)
@@ -67,8 +67,20 @@ class Looks:
             seen = cv2.resize(other, (columns, rows), interpolation=cv2.INTER_AREA)
             image = _seeded(self._fda, rng)(image=image, fda_metadata=[seen])['image']
         if self._strong is not None:
-            image = _seeded(self._strong, rng)(image=image)['image']
+            image = self._strong(image, rng)
         return np.ascontiguousarray(image)
+
+
+class StrongColor:
+    """Strong changes of light, colour, noise, sharpness, shadows and compression."""
+
+    def __init__(self, probability: float) -> None:
+        """Make the changes, and draw whether there are some by a probability."""
+        self._change = A.Compose(strong_photometric(), p=probability)
+
+    def __call__(self, image: Bytes, rng: np.random.Generator) -> Bytes:
+        """Return an image RGB ``uint8 [H,W,3]``, changed; ``rng`` decides how."""
+        return np.asarray(_seeded(self._change, rng)(image=image)['image'])
 
 
 def strong_photometric() -> list[Any]:

@@ -16,6 +16,7 @@ from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
+from multishift_training.methods.self_training import SelfTraining
 from multishift_training.methods.uno import Uno
 
 __all__ = [
@@ -57,6 +58,7 @@ register(MultiShift)
 register(MaxEntropy)
 register(Pebal)
 register(Uno)
+register(SelfTraining)
 
 
 def registered() -> tuple[type[Method], ...]:
