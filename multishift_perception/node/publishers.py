@@ -181,9 +181,8 @@ class CameraOutputs:
                 pixels = _PIXELS[kind](images)
                 if kind.kind == COMPRESSED_IMAGE:
                     self._send(kind, jpeg_message(header, pixels))
-                else:
-                    self._images[kind].message.header = header
-                    self._send(kind, self._images[kind].message)
+                elif (publisher := self._publishers[kind]).is_activated:
+                    self._images[kind].publish(publisher, header)
 
     def publish_camera_info(
         self, info: Any, header: Any, image_size: tuple[int, int], output_size: tuple[int, int]
