@@ -97,10 +97,15 @@ class _Frame:
         size, picture = self.output.size, self._picture
         if picture.shape[:2] != size:
             picture = picture.like(fit(picture.pixels, size))
-        drawn = self._place(Output.OVERLAY, size)
-        image = picture.rgb() if picture.conversion is None else picture.rgb(out=drawn)
-        labels, alpha = self.output.engine_labels, self._settings.overlay_alpha
-        return draw_overlay(image, labels, self.mask, self._colors, alpha, out=drawn)
+        return draw_overlay(
+            picture.pixels,
+            self.output.engine_labels,
+            self.mask,
+            self._colors,
+            self._settings.overlay_alpha,
+            out=self._place(Output.OVERLAY, size),
+            conversion=picture.conversion,
+        )
 
 
 _PIXELS: Mapping[Output, Callable[[_Frame], NDArray[Any]]] = {
