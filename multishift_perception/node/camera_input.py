@@ -118,6 +118,9 @@ class CameraInput:
         noted = self._lost.received
         try:
             image = rcl.take(images)
+            # With a depth of one, as it is by default, there is no newer one.
+            while images.qos_profile.depth != 1 and (newer := rcl.take(images)):
+                image = newer
         except RuntimeError:  # of the middleware: the next frame may be better
             if rclpy.ok():
                 logger.exception('a frame of %s cannot be taken', self.topic)
