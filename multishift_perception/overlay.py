@@ -29,6 +29,8 @@ def draw_overlay(
     colors: Bytes,
     alpha: float,
     out: Bytes | None = None,
+    *,
+    conversion: int | None = None,
 ) -> Bytes:
     """Draw the classes and the anomalies over a frame.
 
@@ -41,6 +43,8 @@ def draw_overlay(
         colors: look-up table ``uint8 [256,3]`` of RGB colours, black where a value has none.
         alpha: weight of the class colours, 0..1.
         out: where to draw, ``uint8 [h,w,3]``; may be the image.
+        conversion: OpenCV's code of the conversion that makes the image's pixels RGB; None where
+            they are.
 
     Returns:
         RGB ``uint8 [h,w,3]``.
@@ -56,11 +60,12 @@ def draw_overlay(
     for start in range(0, height, _BAND):
         band = slice(start, start + _BAND)
         painted = paint.take(rows[band], axis=0, mode='clip')
+        seen = image[band] if conversion is None else cv2.cvtColor(image[band], conversion)
         if unknown is None:
-            cv2.addWeighted(image[band], 1 - alpha, painted, alpha, 0, dst=drawn[band])
+            cv2.addWeighted(seen, 1 - alpha, painted, alpha, 0, dst=drawn[band])
         else:
-            cv2.addWeighted(image[band], 1 - alpha, painted, alpha, 0, dst=painted)
-            cv2.copyTo(image[band], unknown[rows[band]], painted)
+            cv2.addWeighted(seen, 1 - alpha, painted, alpha, 0, dst=painted)
+            cv2.copyTo(seen, unknown[rows[band]], painted)
             drawn[band] = painted
     _mark_anomalies(drawn, mask)
     return drawn

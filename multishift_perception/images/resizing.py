@@ -20,9 +20,10 @@ def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
 
     Training resizes its images by this too, so that a network learns from what it will see.
 
-    While it stays at least as large as asked for, a frame is halved, each pixel the mean of four;
-    then it is shrunk by averaging exact areas: so no pixel is left out, and thin and small objects
-    are kept, at half the cost of averaging the areas of the frame itself.
+    While it stays at least as large as asked for, a frame is halved, each pixel the mean of four.
+    Then, where no side is to shrink to less than half, it is interpolated at twice the size
+    and halved once more. So no pixel is left out, and thin and small objects are kept as averages
+    of exact areas keep them, at a third of their cost; those are taken where neither applies.
 
     Args:
         frame: the frame.
@@ -35,9 +36,12 @@ def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
         frame = as_bytes(cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
     if frame.shape[:2] == size:
         return given(frame, out)
-    shrinks = frame.shape[0] > height and frame.shape[1] > width
     # Interpolation leaves pixels out when shrinking; averaging is no better when growing.
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    method = cv2.INTER_LINEAR
+    if frame.shape[0] > height and frame.shape[1] > width:
+        if frame.shape[0] <= 2 * height and frame.shape[1] <= 2 * width:
+            frame = as_bytes(cv2.resize(frame, (2 * width, 2 * height)))
+        method = cv2.INTER_AREA
     return as_bytes(cv2.resize(frame, (width, height), dst=out, interpolation=method))
 
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from difflib import get_close_matches
+import logging
+import time
 from typing import Any
 
+import rclpy
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import (
@@ -21,10 +24,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from multishift_perception.errors import one_line
 from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
-from multishift_perception.node.lost_frames import SequenceGaps
+from multishift_perception.node import rcl
+from multishift_perception.node.arrivals import ArrivalCounter, Arrivals, Untaken
+from multishift_perception.node.frame_slots import Arrival
+from multishift_perception.node.lost_frames import LostFrames
 from multishift_perception.node.parameters import CameraSettings
 from multishift_perception.node.publishers import OVERRIDABLE
 
+logger = logging.getLogger(__name__)
+
+# A longer wait in the middleware than this is none: its clock was set.
+_CREDIBLE_WAIT_S = 60.0
 _IMAGE_TYPES = {IMAGE, COMPRESSED_IMAGE}
 _SEGMENT_HINT = (
     "the shared memory of the publisher's process is too small for its images: start the camera "
@@ -37,27 +47,37 @@ class CameraInput:
     """Subscribes to a camera's images, and to its calibration, while they are wanted."""
 
     def __init__(
-        self, node: Node, camera: CameraSettings, on_frame: Callable[[Any, int], None]
+        self,
+        node: Node,
+        camera: CameraSettings,
+        arrivals: Arrivals,
+        on_arrivals: Callable[[int], None],
+        on_loss: Callable[[int], None],
     ) -> None:
         """Prepare; nothing stays subscribed yet.
 
         Args:
             node: the node.
             camera: the camera's settings.
-            on_frame: called with each image message, and how many before it were lost; must only
-                store it.
+            arrivals: hears of frames.
+            on_arrivals: called with how many frames have come, from a thread of its own.
+            on_loss: called with how many were lost on their way, by who takes a frame.
 
         Raises:
             RuntimeError: a ``qos_overrides`` parameter has a bad value.
         """
         self._node = node
-        self._on_frame = on_frame
+        self._arrivals = arrivals
+        self._on_arrivals = on_arrivals
+        self._on_loss = on_loss
         self._kind = CompressedImage if camera.transport == 'compressed' else Image
         suffix = '/compressed' if camera.transport == 'compressed' else ''
         self.topic: str = node.resolve_topic_name(camera.image_topic + suffix)
         self._info_topic = camera.image_topic.rpartition('/')[0] + '/camera_info'
         self._images: Any = None
-        self._gaps = SequenceGaps()
+        self._counter: ArrivalCounter | None = None
+        self._untaken = Untaken()
+        self._lost = LostFrames()
         self._infos: Any = None
         self.camera_info: Any = None
         # Fast DDS numbers messages and has no event for lost ones; others may do neither.
@@ -74,12 +94,42 @@ class CameraInput:
     def watch(self, *, images: bool, infos: bool) -> None:
         """Subscribe to what is wanted, and unsubscribe from the rest."""
         if images != (self._images is not None):
-            self._gaps.forget()
-            self._images = self._switched(self._images, self._kind, self.topic, self._receive)
+            self._lost.forget()
+            if self._counter is not None:
+                self._arrivals.forget(self._counter)
+                self._counter = None
+            self._images = self._switched(
+                self._images, self._kind, self.topic, _never_called, self._untaken
+            )
+            if self._images is not None:
+                self._counter = self._arrivals.count(self._images, self._receive)
         if infos != (self._infos is not None):
             self._infos = self._switched(
                 self._infos, CameraInfo, self._info_topic, self._store_info
             )
+
+    def take(self) -> Arrival | None:
+        """Take the newest frame; None if there is none."""
+        images, counter = self._images, self._counter
+        if images is None or counter is None:
+            return None
+        asked_ns = time.time_ns()
+        counter.read()
+        noted = self._lost.received
+        try:
+            image = rcl.take(images)
+            # With a depth of one, as it is by default, there is no newer one.
+            while images.qos_profile.depth != 1 and (newer := rcl.take(images)):
+                image = newer
+        except RuntimeError:  # of the middleware: the next frame may be better
+            if rclpy.ok():
+                logger.exception('a frame of %s cannot be taken', self.topic)
+            return None
+        if image is None:
+            return None
+        counter.read()
+        self._look_for_losses(images, image, self._lost.received - noted, asked_ns)
+        return Arrival(image, time.monotonic() - _waited_s(image.received_ns))
 
     def why_silent(self) -> tuple[int, str]:
         """Say why no image comes.
@@ -93,7 +143,9 @@ class CameraInput:
         cause = self._mismatch(publishers) or _SEGMENT_HINT
         return len(publishers), cause
 
-    def _switched(self, existing: Any, kind: Any, topic: str, callback: Any) -> Any:
+    def _switched(
+        self, existing: Any, kind: Any, topic: str, callback: Any, group: Any = None
+    ) -> Any:
         if existing is not None:
             self._node.destroy_subscription(existing)
             return None
@@ -108,19 +160,27 @@ class CameraInput:
             topic,
             callback,
             qos,
+            callback_group=group,
             qos_overriding_options=OVERRIDABLE,
             # What does not match is told by `why_silent`; waiting for it costs with each frame.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
-    def _receive(self, message: Any, info: Mapping[str, Any]) -> None:
-        number = info['publication_sequence_number']
-        self.counts_lost = number is not None
-        if number is None or self._images.get_publisher_count() != 1:
-            self._gaps.forget()  # the numbers of several publishers cannot be told apart
-            self._on_frame(message, 0)
-        else:
-            self._on_frame(message, self._gaps.lost_before(number))
+    def _receive(self, count: int) -> None:
+        self._lost.receive(count)
+        self._on_arrivals(count)
+
+    def _look_for_losses(
+        self, images: Any, image: rcl.TakenImage, later: int, asked_ns: int
+    ) -> None:
+        """Compare the number of an image, asked for at a time, with what was received."""
+        self.counts_lost = image.number is not None
+        if image.number is None or images.get_publisher_count() != 1:
+            self._lost.forget()  # the numbers of several publishers cannot be told apart
+            return
+        is_noted = image.received_ns <= asked_ns
+        if lost := self._lost.lost_before(image.number, later=later, is_noted=is_noted):
+            self._on_loss(lost)
 
     def _store_info(self, message: Any) -> None:
         self.camera_info = message
@@ -153,3 +213,13 @@ class CameraInput:
         if not near:
             return '; there is no image topic at all'
         return f'; existing image topics: {", ".join(near)}'
+
+
+def _never_called(message: Any) -> None:
+    """Be the callback of a subscription whose messages are taken otherwise."""
+
+
+def _waited_s(received_ns: int) -> float:
+    """Return the seconds since the middleware received a frame; 0 where nothing tells."""
+    seconds = (time.time_ns() - received_ns) / 1e9
+    return seconds if 0 < seconds < _CREDIBLE_WAIT_S else 0.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The newest frame of every camera, handed from the callbacks to the worker in fair turns."""
+"""Which cameras have a frame for the worker, in fair turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LATENESS = 0.25
 
 @dataclass(frozen=True)
 class Arrival:
-    """A received message and the steady time (seconds) of its arrival."""
+    """A message and the steady time (seconds) at which it came."""
 
     message: Any
     received_at: float
@@ -28,8 +28,8 @@ class _Rhythm:
     last: float
     interval: float | None = None
 
-    def after(self, now: float) -> _Rhythm:
-        gap = now - self.last
+    def after(self, now: float, frames: int) -> _Rhythm:
+        gap = (now - self.last) / frames
         return _Rhythm(now, gap if self.interval is None else (self.interval + gap) / 2)
 
     def wait_until(self, now: float, end: float) -> float | None:
@@ -41,7 +41,7 @@ class _Rhythm:
 
 
 class FrameSlots:
-    """One slot per camera: newest frame wins, so that nothing ever queues.
+    """One slot per camera, full while its newest frame is not taken; nothing ever queues.
 
     Turns go round: the camera that was taken longest ago comes first.
     """
@@ -54,20 +54,24 @@ class FrameSlots:
         """
         self._clock = clock
         self._changed = Condition()
-        self._slots: dict[str, Arrival] = {}
+        self._slots: dict[str, float] = {}  # when the newest frame came
         self._rhythms: dict[str, _Rhythm] = {}
         self._turns: dict[str, int] = {}
         self._next_turn = count(1)
         self._open = True
 
-    def put(self, camera: str, message: Any) -> bool:
-        """Store a camera's newest message; returns whether it replaces one not yet taken."""
+    def put(self, camera: str, frames: int = 1) -> int:
+        """Note that frames of a camera have come, the newest of which is still there.
+
+        Returns:
+            How many of its frames give way, taken together.
+        """
         with self._changed:
             now = self._clock()
-            superseded = camera in self._slots
-            self._slots[camera] = Arrival(message, now)
+            superseded = frames - (camera not in self._slots)
+            self._slots[camera] = now
             known = self._rhythms.get(camera)
-            self._rhythms[camera] = known.after(now) if known else _Rhythm(now)
+            self._rhythms[camera] = known.after(now, frames) if known else _Rhythm(now)
             self._changed.notify()
             return superseded
 
@@ -79,8 +83,8 @@ class FrameSlots:
                     del of_camera[camera]
             self._changed.notify()
 
-    def take(self, max_wait: float, call_size: Callable[[int], int]) -> dict[str, Arrival]:
-        """Wait for a frame and take those of one engine call, by camera.
+    def take(self, max_wait: float, call_size: Callable[[int], int]) -> list[str]:
+        """Wait for a frame and return the cameras whose turn it is, those of one engine call.
 
         Args:
             max_wait: seconds to wait for cameras whose next frame is due by then, once there is
@@ -88,8 +92,7 @@ class FrameSlots:
             call_size: returns how many frames a call takes when so many are there.
 
         Returns:
-            The frames, the camera that has waited for its turn longest first; none only after
-            ``close``.
+            The camera that has waited for its turn longest first; none only after ``close``.
         """
         with self._changed:
             while self._open:
@@ -98,7 +101,7 @@ class FrameSlots:
                 # Empty where the only camera went out of use during the wait.
                 if self._slots and self._open:
                     return self._take(call_size(len(self._slots)))
-            return {}
+            return []
 
     def reopen(self) -> None:
         """Take ``close`` back."""
@@ -111,16 +114,13 @@ class FrameSlots:
             self._open = False
             self._changed.notify()
 
-    def _take(self, size: int) -> dict[str, Arrival]:
-        """Take the frames of the cameras whose turn it is."""
-        waiting = sorted(
-            self._slots, key=lambda c: (self._turns.get(c, 0), self._slots[c].received_at)
-        )
-        taken = {}
+    def _take(self, size: int) -> list[str]:
+        """Empty the slots of the cameras whose turn it is."""
+        waiting = sorted(self._slots, key=lambda c: (self._turns.get(c, 0), self._slots[c]))
         for camera in waiting[:size]:
-            taken[camera] = self._slots.pop(camera)
+            del self._slots[camera]
             self._turns[camera] = next(self._next_turn)
-        return taken
+        return waiting[:size]
 
     def _await_others(self, max_wait: float, call_size: Callable[[int], int]) -> None:
         """Wait for frames that are due, if one call could take them too."""

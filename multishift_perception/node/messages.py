@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from array import array
 import copy
-import sys
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from rclpy.publisher import Publisher
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_msgs.msg import Header
+
+from multishift_perception.node.rcl import OutgoingImage
 
 _JPEG_QUALITY = 90
 # Type and number of channels of a pixel.
@@ -23,27 +25,31 @@ _PIXELS: dict[str, tuple[np.dtype[Any], int]] = {
 
 
 class ReusedImage:
-    """An `Image` of a topic whose every frame is written into the same bytes.
+    """An image of a topic, whose every frame is written over the last one and sent from there.
 
-    Publishing copies them, so that they are free for the next frame once it returns.
+    Publishing copies the pixels, so that they are free for the next frame once it returns.
     """
 
     def __init__(self, encoding: str) -> None:
         """Prepare; ``encoding`` is one of ``mono8``, ``rgb8`` and ``32FC1``."""
         self._dtype, self._channels = _PIXELS[encoding]
         self._pixels: NDArray[Any] = np.empty((0, 0), self._dtype)
-        self.message = Image(encoding=encoding, is_bigendian=sys.byteorder == 'big')
+        self._image = OutgoingImage(encoding)
 
     def pixels(self, size: tuple[int, int]) -> NDArray[Any]:
-        """Return the message's pixels for a frame of that height and width, to be overwritten."""
+        """Return the pixels for a frame of that height and width, to be overwritten."""
         if self._pixels.shape[:2] != size:
             shape = size if self._channels == 1 else (*size, self._channels)
-            step = size[1] * self._channels * self._dtype.itemsize
-            message = self.message
-            message.height, message.width, message.step = *size, step
-            message.data = array('B', bytes(size[0] * step))
-            self._pixels = np.ndarray(shape, self._dtype, message.data)
+            self._pixels = np.empty(shape, self._dtype)
         return self._pixels
+
+    def publish(self, publisher: Publisher, header: Header) -> None:
+        """Publish the pixels as they are now.
+
+        Raises:
+            RuntimeError: the middleware refuses it.
+        """
+        self._image.publish(publisher, header, self._pixels)
 
 
 def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:

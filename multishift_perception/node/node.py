@@ -15,7 +15,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from multishift_perception.errors import MultishiftError, one_line
-from multishift_perception.node import rclpy_private
+from multishift_perception.node import rcl, rclpy_private
 from multishift_perception.node.diagnostics import Diagnostics, EngineState
 from multishift_perception.node.loaded_engine import load_engine, work_aside
 from multishift_perception.node.parameters import NodeParameters, Settings
@@ -44,6 +44,7 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         # Of their own, so that they answer while one of them waits for the engine to be loaded.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         rclpy_private.check(self)
+        rcl.check()
         self._session: Session | None = None
         self._loading: Future | None = None
         self._fault = ''

@@ -135,7 +135,7 @@ NODE_SPECS = (
     ),
     Spec(
         'opencv_threads',
-        0,
+        1,
         'Threads of OpenCV, which resizes and draws (0: as many as it takes by itself).',
         high=256,
     ),

@@ -97,10 +97,15 @@ class _Frame:
         size, picture = self.output.size, self._picture
         if picture.shape[:2] != size:
             picture = picture.like(fit(picture.pixels, size))
-        drawn = self._place(Output.OVERLAY, size)
-        image = picture.rgb() if picture.conversion is None else picture.rgb(out=drawn)
-        labels, alpha = self.output.engine_labels, self._settings.overlay_alpha
-        return draw_overlay(image, labels, self.mask, self._colors, alpha, out=drawn)
+        return draw_overlay(
+            picture.pixels,
+            self.output.engine_labels,
+            self.mask,
+            self._colors,
+            self._settings.overlay_alpha,
+            out=self._place(Output.OVERLAY, size),
+            conversion=picture.conversion,
+        )
 
 
 _PIXELS: Mapping[Output, Callable[[_Frame], NDArray[Any]]] = {
@@ -181,9 +186,8 @@ class CameraOutputs:
                 pixels = _PIXELS[kind](images)
                 if kind.kind == COMPRESSED_IMAGE:
                     self._send(kind, jpeg_message(header, pixels))
-                else:
-                    self._images[kind].message.header = header
-                    self._send(kind, self._images[kind].message)
+                elif (publisher := self._publishers[kind]).is_activated:
+                    self._images[kind].publish(publisher, header)
 
     def publish_camera_info(
         self, info: Any, header: Any, image_size: tuple[int, int], output_size: tuple[int, int]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 import logging
 import time
@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 from multishift_perception.errors import MultishiftError
 from multishift_perception.frame_tally import Drop
 from multishift_perception.node.activity import Stage, Stuck
+from multishift_perception.node.arrivals import Arrivals
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
@@ -61,6 +62,7 @@ class Session:
         cv2.setNumThreads(chosen.opencv_threads or -1)  # -1: as many as it takes by itself
         self.engine = loaded.engine
         self._slots = FrameSlots(time.monotonic)
+        self._arrivals = Arrivals()
         self._worker: Worker | None = None
         self._cameras: dict[str, Camera] = {}
         self._wanted: dict[str, frozenset[Output]] = {}
@@ -111,7 +113,7 @@ class Session:
         self._slots = FrameSlots(time.monotonic)
         self._worker = Worker(
             self._slots,
-            self._processor.process,
+            self._process,
             call_size=self._call_size,
             max_wait=lambda: self._settings().max_batch_wait_ms / 1000,
         )
@@ -141,6 +143,7 @@ class Session:
             camera.outputs.destroy()
         if stopped:
             self._cameras.clear()
+            self._arrivals.close()
             self.engine.close()
         return stopped
 
@@ -215,23 +218,33 @@ class Session:
 
     def _create(self, settings: CameraSettings) -> Camera:
         statistics = StreamStatistics(time.monotonic)
-        on_frame = partial(self._store, settings.name, statistics)
+        on_arrivals = partial(self._receive, settings.name, statistics)
         try:
             return Camera(
                 settings.name,
-                CameraInput(self._node, settings, on_frame),
+                CameraInput(self._node, settings, self._arrivals, on_arrivals, statistics.lose),
                 CameraOutputs(self._node, settings.name, self.engine.classes),
                 statistics,
             )
         except RuntimeError as error:  # rclpy's word for a bad value of a QoS override
             raise MultishiftError(f'camera {settings.name}: {error}') from error
 
-    def _store(self, camera: str, statistics: StreamStatistics, message: Any, lost: int) -> None:
-        statistics.receive()
-        if lost:
-            statistics.lose(lost)
-        if self._slots.put(camera, message):
-            statistics.drop(Drop.SUPERSEDED)
+    def _receive(self, camera: str, statistics: StreamStatistics, count: int) -> None:
+        statistics.receive(count)
+        if superseded := self._slots.put(camera, count):
+            statistics.drop(Drop.SUPERSEDED, superseded)
+
+    def _process(self, cameras: Sequence[str]) -> None:
+        """Take the newest frames of some cameras and process them; called by the worker."""
+        turn = {}
+        for name in cameras:
+            camera = self._cameras[name]
+            if arrival := camera.input.take():
+                turn[name] = arrival
+            elif camera.input.is_watched:  # it gave way to one that was taken just as it came
+                camera.statistics.drop(Drop.SUPERSEDED)
+        if turn:
+            self._processor.process(turn)
 
     def _state(self, settings: CameraSettings) -> CameraState:
         camera = self._cameras[settings.name]

@@ -69,8 +69,8 @@ class StreamStatistics:
         self._last_received: float | None = None
         self._received = self._processed = 0
         self._dropped: Counter[str] = Counter()
-        self._arrivals: Recent[None] = Recent(clock)
-        self._drops: Recent[str] = Recent(clock)
+        self._arrivals: Recent[int] = Recent(clock)
+        self._drops: Recent[tuple[str, int]] = Recent(clock)
         self._lost = 0
         self._losses: Recent[int] = Recent(clock)
         self._latencies: Recent[tuple[float, float | None, Mapping[Stage, float]]] = Recent(clock)
@@ -82,12 +82,12 @@ class StreamStatistics:
             self._watched_at = self._clock() if watched else None
             self._last_received = None
 
-    def receive(self) -> None:
-        """Count an arrival."""
+    def receive(self, count: int = 1) -> None:
+        """Count frames that have come now."""
         with self._lock:
-            self._received += 1
+            self._received += count
             self._last_received = self._clock()
-            self._arrivals.add(None)
+            self._arrivals.add(count)
 
     def lose(self, count: int) -> None:
         """Count frames that were sent and never came."""
@@ -95,11 +95,11 @@ class StreamStatistics:
             self._lost += count
             self._losses.add(count)
 
-    def drop(self, cause: Drop) -> None:
-        """Count a dropped frame."""
+    def drop(self, cause: Drop, count: int = 1) -> None:
+        """Count dropped frames."""
         with self._lock:
-            self._dropped[cause] += 1
-            self._drops.add(cause)
+            self._dropped[cause] += count
+            self._drops.add((cause, count))
 
     def note_stamp(self, fault: str) -> None:
         """Note that a frame's stamp cannot be right."""
@@ -128,7 +128,10 @@ class StreamStatistics:
             # Just after the subscription the window is shorter, but rates need some time.
             span = WINDOW_S if watched is None else min(WINDOW_S, max(watched, 1.0))
             since = self._last_received if self._last_received is not None else self._watched_at
-            arrivals, latencies = self._arrivals.events(), self._latencies.events()
+            arrivals, latencies = sum(self._arrivals.events()), self._latencies.events()
+            dropped: Counter[str] = Counter()
+            for cause, count in self._drops.events():
+                dropped[cause] += count
             stamp_faults = self._stamp_faults.events()
             return StreamReport(
                 watched_s=watched,
@@ -136,10 +139,10 @@ class StreamStatistics:
                 received=self._received,
                 processed=self._processed,
                 dropped=dict(self._dropped),
-                received_hz=len(arrivals) / span,
+                received_hz=arrivals / span,
                 processed_hz=len(latencies) / span,
-                recent_received=len(arrivals),
-                recent_dropped=Counter(self._drops.events()),
+                recent_received=arrivals,
+                recent_dropped=dropped,
                 from_stamp=Percentiles.of([s for _, s, _ in latencies if s is not None]),
                 from_receipt=Percentiles.of([r for r, _, _ in latencies]),
                 stages={

@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from threading import Thread
 
-from multishift_perception.node.frame_slots import Arrival, FrameSlots
+from multishift_perception.node.frame_slots import FrameSlots
 
 # A thread that has seen that it shall end needs no longer for it.
 _LAST_STEPS_S = 0.1
 
 
 class Worker:
-    """Takes the frames of one engine call after the other and has them processed."""
+    """Has the frames of one engine call after the other processed."""
 
     def __init__(
         self,
         slots: FrameSlots,
-        process: Callable[[Mapping[str, Arrival]], None],
+        process: Callable[[Sequence[str]], None],
         *,
         call_size: Callable[[int], int],
         max_wait: Callable[[], float],
@@ -26,8 +26,8 @@ class Worker:
         """Start the thread.
 
         Args:
-            slots: where frames arrive.
-            process: called with the frames of each turn; handles its own faults.
+            slots: say whose turn it is.
+            process: called with the cameras of each turn; handles its own faults.
             call_size: returns how many frames a call takes when so many are there.
             max_wait: seconds to wait for further cameras, asked before every turn.
         """

@@ -42,8 +42,8 @@ def run_node(name: str) -> None:
 
     received = UInt64()
 
-    def count() -> None:
-        received.data += 1
+    def count(frames: int = 1) -> None:
+        received.data += frames
 
     if name == 'ours':
         from multishift_perception.engine import Engine
@@ -59,9 +59,9 @@ def run_node(name: str) -> None:
                 time.sleep(2.0)
             return call(engine, frames)
 
-        def counted(statistics: StreamStatistics) -> None:
-            count()
-            receive(statistics)
+        def counted(statistics: StreamStatistics, frames: int = 1) -> None:
+            count(frames)
+            receive(statistics, frames)
 
         class Told(ours.PerceptionNode):
             """Ours, which tells its count."""

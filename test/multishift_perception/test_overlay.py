@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -65,6 +66,17 @@ def test_coarse_labels_are_enlarged_as_the_pipeline_does(image):
     np.testing.assert_array_equal(draw_overlay(image, coarse, mask, COLORS, 0.5), wanted)
     draw_overlay(image, coarse, mask, COLORS, 0.5, out=image)
     np.testing.assert_array_equal(image, wanted)
+
+
+def test_colours_may_be_put_in_order_while_drawing(image):
+    labels = np.random.default_rng(1).choice(np.array([0, 1, VOID], np.uint8), (13, 17))
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[3:9, 3:9] = 255
+    wanted = draw_overlay(image, labels, mask, COLORS, 0.5)
+    swapped = np.ascontiguousarray(image[..., ::-1])
+    code = cv2.COLOR_BGR2RGB
+    drawn = draw_overlay(swapped, labels, mask, COLORS, 0.5, conversion=code)
+    np.testing.assert_array_equal(drawn, wanted)
 
 
 @pytest.mark.parametrize('top', [55, 58, 60])

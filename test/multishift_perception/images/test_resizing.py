@@ -12,7 +12,7 @@ from multishift_perception.images.resizing import fit, resize_labels
     ('size', 'wanted', 'far'),
     [
         ((1080, 1920), (288, 512), 2.5),
-        ((720, 1280), (288, 512), 2.5),
+        ((720, 1280), (288, 512), 3.0),
         ((361, 641), (72, 128), 0.0),  # odd sides are not halved
         ((640, 640), (72, 512), 0.0),  # one side shrinks far more than the other
     ],

@@ -17,39 +17,12 @@ from multishift_perception.node.messages import (
 HEADER = Header(frame_id='optical')
 
 
-def filled(encoding, pixels):
-    image = ReusedImage(encoding)
-    image.pixels(pixels.shape[:2])[...] = pixels
-    return image.message
-
-
-@pytest.mark.parametrize(
-    ('encoding', 'pixels'),
-    [
-        ('mono8', np.arange(12, dtype=np.uint8).reshape(3, 4)),
-        ('rgb8', np.arange(36, dtype=np.uint8).reshape(3, 4, 3)),
-        ('32FC1', np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)),
-    ],
-)
-def test_image(encoding, pixels):
-    message = filled(encoding, pixels)
-    assert (message.height, message.width, message.encoding) == (3, 4, encoding)
-    assert message.step * 3 == len(message.data)
-    np.testing.assert_array_equal(np.frombuffer(message.data, pixels.dtype), pixels.ravel())
-
-
 def test_an_image_keeps_its_bytes_while_its_size_lasts():
-    image = ReusedImage('mono8')
+    image = ReusedImage('rgb8')
     first = image.pixels((3, 4))
+    assert first.shape == (3, 4, 3)
     assert image.pixels((3, 4)) is first
-    assert image.pixels((4, 3)).shape == (4, 3)
-    assert (image.message.height, image.message.width, image.message.step) == (4, 3, 3)
-    assert len(image.message.data) == 12
-
-
-def test_an_image_survives_the_round_trip():
-    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    np.testing.assert_array_equal(decode(filled('rgb8', image)), image)
+    assert image.pixels((4, 3)).shape == (4, 3, 3)
 
 
 def test_jpeg_message():

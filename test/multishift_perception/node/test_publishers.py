@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from rclpy.clock import ROSClock
 from rclpy.qos import DurabilityPolicy
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.images.picture import Picture
 from multishift_perception.node import publishers
+from multishift_perception.node.rcl import OutgoingImage
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput
 
@@ -30,11 +32,14 @@ class FakeNode:
     def __init__(self):
         self.sent = {}
         self.qos = {}
+        self.is_active = True
 
     def create_lifecycle_publisher(self, kind, topic, qos, **_):
         self.qos[topic] = qos
         sent = self.sent.setdefault(topic, [])
-        return SimpleNamespace(publish=sent.append, get_subscription_count=lambda: 0)
+        return SimpleNamespace(
+            publish=sent.append, get_subscription_count=lambda: 0, is_activated=self.is_active
+        )
 
     def get_clock(self):
         return ROSClock()
@@ -77,21 +82,35 @@ def test_nothing_is_wanted_that_nobody_watches(node):
     assert {output.topic_of('front') for output in outputs.wanted(True)} == set(node.sent)
 
 
-@pytest.mark.parametrize('left_out', [frozenset(), {Output.LABELS}, {Output.ANOMALY_MASK}])
-def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, left_out):
+def publish_all(node, monkeypatch, wanted):
+    """Publish a frame; return what was sent by topic: the message's type, and its encoding."""
+
+    def publish(image, publisher, header, pixels):
+        publisher.publish(Image(header=header, encoding=image.encoding))
+
+    monkeypatch.setattr(OutgoingImage, 'publish', publish)
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
     anomaly = np.full((4, 6), 255, np.uint8)
     said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32), (8, 12))
     frame = np.zeros((8, 12, 3), np.uint8)
-    wanted = frozenset(output for output in Output if output.is_image) - left_out
     outputs.publish(wanted, Header(frame_id='front'), Picture(frame), said, settings)
-    sent = {
+    return {
         topic: [(type(m).__name__, getattr(m, 'encoding', '')) for m in messages]
         for topic, messages in node.sent.items()
         if messages
     }
-    assert sent == {
+
+
+@pytest.mark.parametrize('left_out', [frozenset(), {Output.LABELS}, {Output.ANOMALY_MASK}])
+def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, monkeypatch, left_out):
+    wanted = frozenset(output for output in Output if output.is_image) - left_out
+    assert publish_all(node, monkeypatch, wanted) == {
         output.topic_of('front'): [(output.kind.rpartition('/')[2], output.encoding)]
         for output in wanted
     }
+
+
+def test_nothing_is_sent_by_a_publisher_that_is_not_active(node, monkeypatch):
+    node.is_active = False
+    assert publish_all(node, monkeypatch, frozenset({Output.LABELS, Output.OVERLAY})) == {}

@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images by rcl, the C library below rclpy: copied once, and Python's lock stays free meanwhile.
+
+rclpy holds that lock while it takes or publishes a message, and copies a large one twice more.
+What is called here are rcl's public functions; the structures are those that ROS generates of the
+messages. `check` compares them with what this machine's ROS does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from functools import lru_cache
+import sys
+from typing import Any
+import weakref
+
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from rclpy.exceptions import InvalidHandle
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from multishift_perception.errors import MultishiftError, one_line
+
+_OK, _NOTHING_TO_TAKE = 0, 401
+_UNNUMBERED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class TakenImage:
+    """An ``Image`` or a ``CompressedImage`` as it was received.
+
+    Attributes:
+        header: its header.
+        data: its bytes, read-only; they stay as long as somebody holds them.
+        received_ns: when the middleware received it, in nanoseconds of the system's clock; 0
+            where it does not tell.
+        number: of its publisher's messages, from the first on; None where they have none.
+    """
+
+    header: Header
+    data: memoryview
+    received_ns: int
+    number: int | None
+
+
+@dataclass(frozen=True)
+class TakenRaw(TakenImage):
+    """An ``Image``, its fields named as there."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+
+
+@dataclass(frozen=True)
+class TakenCompressed(TakenImage):
+    """A ``CompressedImage``, its fields named as there."""
+
+    format: str
+
+
+# What any `TakenImage` is made of.
+_Common = tuple[Header, memoryview, int, int | None]
+
+
+class _String(ctypes.Structure):
+    _fields_ = (('data', c_void_p), ('size', c_size_t), ('capacity', c_size_t))
+
+    def put(self, text: bytes) -> None:
+        """Point to a text that somebody keeps."""
+        self.data = ctypes.cast(ctypes.c_char_p(text), c_void_p)
+        self.size, self.capacity = len(text), len(text) + 1
+
+    def __str__(self) -> str:
+        return ctypes.string_at(self.data, self.size).decode(errors='replace')
+
+
+class _Bytes(ctypes.Structure):
+    _fields_ = (('data', c_void_p), ('size', c_size_t), ('capacity', c_size_t))
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (('sec', c_int32), ('nanosec', c_uint32), ('frame_id', _String))
+
+    def message(self) -> Header:
+        return Header(stamp=Time(sec=self.sec, nanosec=self.nanosec), frame_id=str(self.frame_id))
+
+
+class _Image(ctypes.Structure):
+    _fields_ = (
+        ('header', _Header),
+        ('height', c_uint32),
+        ('width', c_uint32),
+        ('encoding', _String),
+        ('is_bigendian', c_uint8),
+        ('step', c_uint32),
+        ('data', _Bytes),
+    )
+
+    def taken(self, common: _Common) -> TakenRaw:
+        encoding = str(self.encoding)
+        return TakenRaw(*common, self.height, self.width, encoding, self.is_bigendian, self.step)
+
+
+class _CompressedImage(ctypes.Structure):
+    _fields_ = (('header', _Header), ('format', _String), ('data', _Bytes))
+
+    def taken(self, common: _Common) -> TakenCompressed:
+        return TakenCompressed(*common, str(self.format))
+
+
+class _MessageInfo(ctypes.Structure):
+    _fields_ = (
+        ('sent_ns', c_int64),
+        ('received_ns', c_int64),
+        ('number', c_uint64),
+        ('rest', c_uint64 * 16),  # more than there is, as nothing of it is read
+    )
+
+
+class _ErrorText(ctypes.Structure):
+    _fields_ = (('text', ctypes.c_char * 1024),)
+
+
+_LAYOUTS: dict[type, Any] = {Image: _Image, CompressedImage: _CompressedImage}
+
+
+class OutgoingImage:
+    """An ``Image`` whose pixels are sent from where they are.
+
+    Attributes:
+        encoding: as an ``Image`` has it.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        """Prepare."""
+        self.encoding = encoding
+        self._encoding = encoding.encode()  # what the structure points to
+        self._image = _Image(is_bigendian=sys.byteorder == 'big')
+        self._image.encoding.put(self._encoding)
+
+    def publish(self, publisher: Publisher, header: Header, pixels: NDArray[Any]) -> None:
+        """Publish pixels ``[h,w]`` or ``[h,w,c]``, rows without gaps.
+
+        Raises:
+            RuntimeError: the middleware refuses it.
+        """
+        if not pixels.flags.c_contiguous:
+            raise ValueError('the pixels have gaps')
+        image, frame_id = self._image, header.frame_id.encode()
+        image.header.sec, image.header.nanosec = header.stamp.sec, header.stamp.nanosec
+        image.header.frame_id.put(frame_id)
+        image.height, image.width = pixels.shape[:2]
+        image.step = pixels.strides[0]
+        image.data.data = pixels.ctypes.data
+        image.data.size = image.data.capacity = pixels.nbytes
+        with publisher.handle:
+            _raise_fault(_rcl().rcl_publish(publisher.handle.pointer, ctypes.byref(image), None))
+
+
+def take(subscription: Subscription) -> TakenRaw | TakenCompressed | None:
+    """Take the next message of a subscription of images; None if there is none.
+
+    Raises:
+        RuntimeError: the middleware cannot hand it over.
+    """
+    memory = _memory(subscription.msg_type)
+    address = memory.create()
+    image = _LAYOUTS[subscription.msg_type].from_address(address)
+    # Taken messages own their memory, so that nothing they point to can be overwritten.
+    owner = (c_uint8 * 0).from_address(address)
+    weakref.finalize(owner, memory.destroy, address).atexit = False
+    info = _MessageInfo()
+    try:
+        with subscription.handle:
+            pointer = subscription.handle.pointer
+            code = _rcl().rcl_take(pointer, address, ctypes.byref(info), None)
+    except InvalidHandle:  # destroyed meanwhile
+        return None
+    if code == _NOTHING_TO_TAKE:
+        _clear_fault()
+        return None
+    _raise_fault(code)
+    array = (c_uint8 * image.data.size).from_address(image.data.data or address)
+    array.owner = owner
+    number = None if info.number == _UNNUMBERED else int(info.number)
+    data = memoryview(array).cast('B').toreadonly()
+    common = image.header.message(), data, int(info.received_ns), number
+    taken: TakenRaw | TakenCompressed = image.taken(common)
+    return taken
+
+
+def count_messages(subscription: Subscription, descriptor: int | None) -> None:
+    """Have each message that is received add one to an event descriptor; None: no longer.
+
+    No Python runs for it: messages that are never taken cost nothing here.
+
+    Args:
+        subscription: the subscription; none that an executor waits for.
+        descriptor: of ``os.eventfd``, not blocking.
+
+    Raises:
+        RuntimeError: the middleware cannot.
+    """
+    # Called by the middleware with what is given here and the number of new messages, which is
+    # just what the C library's function takes.
+    add = ctypes.cast(_libc().eventfd_write, c_void_p) if descriptor is not None else None
+    with subscription.handle:
+        pointer = subscription.handle.pointer
+        set_callback = _rcl().rcl_subscription_set_on_new_message_callback
+        _raise_fault(set_callback(pointer, add, descriptor))
+
+
+def check() -> None:
+    """See that this machine's ROS lays out images as the structures above have them.
+
+    Raises:
+        MultishiftError: it does not, or lacks one of the functions.
+    """
+    header = Header(stamp=Time(sec=-1, nanosec=2), frame_id='f')
+    raw = Image(header=header, height=3, width=4, encoding='e', is_bigendian=5, step=6)
+    raw.data.append(7)
+    compressed = CompressedImage(header=header, format='g')
+    compressed.data.append(7)
+    try:
+        _rcl()
+        _libc()
+        if _as_laid_out(raw) != (header, b'\x07', 3, 4, 'e', 5, 6):
+            raise AttributeError('sensor_msgs/Image is laid out otherwise')
+        if _as_laid_out(compressed) != (header, b'\x07', 'g'):
+            raise AttributeError('sensor_msgs/CompressedImage is laid out otherwise')
+    except (AttributeError, OSError) as error:
+        raise MultishiftError(
+            f'images cannot be exchanged with this ROS ({one_line(error)}): run the node with '
+            'ROS 2 Jazzy or Kilted on Linux'
+        ) from error
+
+
+def _as_laid_out(message: Any) -> tuple[Any, ...]:
+    """Return a message's header, its one byte, and its other fields, read in C's layout."""
+    kind: Any = type(message)
+    memory = _memory(kind)
+    address = memory.create()
+    try:
+        if not memory.fill(message, address):
+            raise AttributeError(f'{type(message).__name__} cannot be converted')
+        image = _LAYOUTS[kind].from_address(address)
+        if image.data.size != 1 or not image.data.data:
+            raise AttributeError(f'{type(message).__name__}.data is laid out otherwise')
+        data = memoryview(ctypes.string_at(image.data.data, 1))
+        fields = vars(image.taken((image.header.message(), data, 0, None)))
+        return tuple(v for k, v in fields.items() if k not in ('received_ns', 'number'))
+    finally:
+        memory.destroy(address)
+
+
+class _Memory:
+    """How ROS allocates, fills and frees the C structure of a message."""
+
+    def __init__(self, kind: Any) -> None:
+        if kind.__class__._CREATE_ROS_MESSAGE is None:
+            kind.__class__.__import_type_support__()
+        functions = kind.__class__
+        self.create = ctypes.PYFUNCTYPE(c_void_p)(_address(functions._CREATE_ROS_MESSAGE))
+        self.destroy = ctypes.PYFUNCTYPE(None, c_void_p)(_address(functions._DESTROY_ROS_MESSAGE))
+        self.fill = ctypes.PYFUNCTYPE(ctypes.c_bool, ctypes.py_object, c_void_p)(
+            _address(functions._CONVERT_FROM_PY)
+        )
+
+
+@lru_cache
+def _memory(kind: Any) -> _Memory:
+    return _Memory(kind)
+
+
+def _address(capsule: Any) -> int:
+    read = ctypes.pythonapi.PyCapsule_GetPointer
+    read.restype, read.argtypes = c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    return int(read(capsule, None))
+
+
+@lru_cache
+def _rcl() -> Any:
+    library = ctypes.CDLL('librcl.so')  # rclpy has loaded it
+    for name, arguments in (
+        ('rcl_take', 4),
+        ('rcl_publish', 3),
+        ('rcl_subscription_set_on_new_message_callback', 3),
+    ):
+        getattr(library, name).argtypes = (c_void_p,) * arguments
+    return library
+
+
+@lru_cache
+def _rcutils() -> Any:
+    library = ctypes.CDLL('librcutils.so')
+    library.rcutils_get_error_string.restype = _ErrorText
+    return library
+
+
+@lru_cache
+def _libc() -> Any:
+    library = ctypes.CDLL(None)
+    library.eventfd_write.argtypes = (ctypes.c_int, c_uint64)
+    return library
+
+
+def _clear_fault() -> None:
+    _rcutils().rcutils_reset_error()
+
+
+def _raise_fault(code: int) -> None:
+    if code != _OK:
+        text = _rcutils().rcutils_get_error_string().text.decode(errors='replace')
+        _clear_fault()
+        raise RuntimeError(one_line(text) or f'rcl says {code}')
