@@ -66,9 +66,9 @@ def run_node(name: str) -> None:
         class Told(ours.PerceptionNode):
             """Ours, which tells its count."""
 
-            def __init__(self) -> None:
+            def __init__(self, of_all_nodes: Set[str] = frozenset()) -> None:
                 """Add the topic."""
-                super().__init__()
+                super().__init__(of_all_nodes)
                 _tell(self, name, received)
 
         Engine.infer = sleep  # type: ignore[method-assign, assignment]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import importlib.util
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -65,6 +66,14 @@ class NodeProcess:
     @property
     def is_alive(self) -> bool:
         return self.process.poll() is None
+
+    def segments(self) -> set[Path]:
+        """The shared memory that is the process's own; that of ports is everybody's."""
+        try:
+            maps = Path(f'/proc/{self.process.pid}/maps').read_text()
+        except OSError:  # it has ended
+            return set()
+        return {Path(found) for found in re.findall('/dev/shm/fastrtps_[0-9a-f]{16}', maps)}
 
     def wait(self) -> int:
         return self.process.wait(TIMEOUT_S)
@@ -223,7 +232,7 @@ def filled(color: tuple[int, int, int], *, height: int = 48, width: int = 64) ->
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts a node or talks to one."""
     for item in items:
-        if {'peer', 'start_node'} & set(getattr(item, 'fixturenames', ())):
+        if {'peer', 'run_here', 'start_node'} & set(getattr(item, 'fixturenames', ())):
             item.add_marker(pytest.mark.ros)
 
 

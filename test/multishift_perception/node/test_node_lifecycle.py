@@ -139,20 +139,3 @@ def test_simulated_time(peer, filled, node, tiny_bundle):
             return values['stamps'] == 'plausible' and values['processed'] != '0'
 
         peer.status('camera camera', recovered)
-
-
-@pytest.mark.parametrize(
-    'node',
-    [
-        {'autostart': False, f'qos_overrides.{CAMERA}.subscription.reliability': 'perhaps'},
-        {'autostart': False, f'qos_overrides.{LABELS}.publisher.history': 'perhaps'},
-    ],
-    indirect=True,
-)
-def test_a_bad_qos_override_fails_the_configuration(peer, node, tiny_bundle):
-    peer.statuses.clear()
-    peer.status('engine', lambda s, _: s.message == 'unconfigured')
-    assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
-    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
-    status = peer.status('engine', lambda s, _: s.level == DiagnosticStatus.ERROR)
-    assert '`perhaps`' in status.message
