@@ -12,6 +12,7 @@ came, and what 180 of them would cost.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Set
 from functools import partial
 import json
 import os
