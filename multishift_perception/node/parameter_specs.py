@@ -195,7 +195,8 @@ CAMERA_SPECS = (
     Spec(
         'image_topic',
         '/<name>/image_raw',
-        "The camera's image topic; with transport compressed its /compressed is read.",
+        "The camera's image topic; with transport compressed its /compressed is read, whether the "
+        'name ends in it or not.',
         refuse=_refuse_topic,
     ),
     Spec('transport', 'raw', 'Form of the images.', choices=('raw', 'compressed')),

@@ -14,7 +14,7 @@ _FOLDER = Path('/dev/shm')
 _SEGMENTS, _LOCK = 'fastrtps_' + '[0-9a-f]' * 16, '_el'
 # One that is just being made is not locked yet.
 _GRACE_S = 2.0
-_MOST_NAMES = 8
+_MOST_NAMES = 20
 
 
 def name_leftovers() -> str:

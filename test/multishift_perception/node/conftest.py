@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 import importlib.util
 import os
 from pathlib import Path
@@ -68,15 +69,40 @@ class NodeProcess:
         return self.process.poll() is None
 
     def segments(self) -> set[Path]:
-        """The shared memory that is the process's own; that of ports is everybody's."""
+        """The shared memory that is the process's own: it holds its lock."""
+        found = set()
+        for handle in self.handles():
+            with suppress(OSError):  # it was closed meanwhile
+                if lock := re.fullmatch(
+                    '(/dev/shm/fastrtps_[0-9a-f]{16})_el', os.readlink(handle)
+                ):
+                    found.add(Path(lock[1]))
+        return found
+
+    def handles(self) -> list[Path]:
+        """What the process has open; nothing once it has ended."""
         try:
-            maps = Path(f'/proc/{self.process.pid}/maps').read_text()
-        except OSError:  # it has ended
-            return set()
-        return {Path(found) for found in re.findall('/dev/shm/fastrtps_[0-9a-f]{16}', maps)}
+            return [*Path(f'/proc/{self.process.pid}/fd').iterdir()]
+        except OSError:
+            return []
 
     def wait(self) -> int:
         return self.process.wait(TIMEOUT_S)
+
+    def end_under_load(self, number: int, peer: Peer, send: Callable[[], Any]) -> None:
+        """End it by a signal while frames come; it ends in peace and leaves nothing."""
+        segments = self.segments()
+        self.process.send_signal(number)
+
+        def has_ended() -> bool:
+            send()
+            return not self.is_alive
+
+        peer.spin_until(has_ended)
+        assert self.wait() == 0, self.log
+        assert 'Traceback' not in self.log
+        assert segments
+        assert not [segment for segment in segments if segment.exists()]
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)

@@ -139,3 +139,28 @@ def test_simulated_time(peer, filled, node, tiny_bundle):
             return values['stamps'] == 'plausible' and values['processed'] != '0'
 
         peer.status('camera camera', recovered)
+
+        def flows(begin, *, ticks):
+            """Wait for outputs while the clock goes on from a second, or stands there."""
+            nonlocal seconds
+            seconds, sent = begin, set()
+            inbox.messages.clear()
+
+            def some():
+                if ticks:
+                    tick()
+                frame = filled((0, 255, 0))
+                frame.header.stamp.sec = seconds
+                sent.add(seconds)
+                publisher.publish(frame)
+                peer.spin(0.1)
+                return len(inbox.messages) >= 3
+
+            peer.spin_until(some)
+            return {message.header.stamp.sec for message in inbox.messages} <= sent
+
+        assert flows(seconds, ticks=False), 'the clock is paused'
+        peer.statuses.clear()
+        peer.status('camera camera', lambda *_: True)
+        assert flows(1000, ticks=True), 'the bag begins anew'
+        peer.status('camera camera', recovered)

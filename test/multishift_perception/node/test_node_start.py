@@ -6,30 +6,27 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 import signal
-from threading import Timer
 import time
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
-import rclpy
+from rclpy.executors import SingleThreadedExecutor
 
 from multishift_perception.node.run import run
 
 
 @pytest.fixture
 def run_here(monkeypatch, capfd):
-    """Return a function that runs the node in this process; one that starts is ended soon."""
+    """Return a function that runs the node in this process; one that starts ends at once."""
     # Where no other test listens: of a node that does not start something may linger.
     monkeypatch.setenv('ROS_DOMAIN_ID', '117')
+    monkeypatch.setattr(SingleThreadedExecutor, 'spin', lambda _: None)
     package_logger = logging.getLogger('multishift_perception')
     level = package_logger.level
 
     def run_here(*arguments):
-        end = Timer(2.0, rclpy.try_shutdown)
-        end.start()
         code = run(['--ros-args', *arguments], lambda: None)
-        end.cancel()
         return code, capfd.readouterr().err
 
     yield run_here
