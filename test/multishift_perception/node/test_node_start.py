@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 import signal
 import time
@@ -13,6 +14,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
 from rclpy.executors import SingleThreadedExecutor
 
+from multishift_perception.node import shared_memory
 from multishift_perception.node.run import run
 
 
@@ -103,6 +105,17 @@ def test_unknown_parameters_that_a_file_gives_to_this_node_are_refused(run_here,
     code, log = run_here('--params-file', text)
     assert code == 1
     assert 'there is no parameter exposure' in log
+
+
+def test_shared_memory_that_a_killed_process_left_is_named(run_here, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_memory, '_FOLDER', tmp_path)
+    segment = tmp_path / 'fastrtps_0123456789abcdef'
+    for file in (segment, segment.with_name(f'{segment.name}_el')):
+        file.touch()
+        os.utime(file, (0, 0))
+    code, log = run_here('-p', 'autostart:=false')
+    assert code == 0
+    assert f'left of processes that were killed: {segment.name} in' in log
 
 
 def hears(node, number):

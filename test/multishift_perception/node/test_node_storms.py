@@ -438,7 +438,8 @@ def test_after_all_that_the_cameras_and_the_engine_are_well(peer, filled):
         inbox.close()
 
 
-def test_after_sigkill_it_starts_anew_and_names_what_is_left(peer, filled, node, start_storm):
+def test_after_sigkill_it_starts_anew_and_what_is_left_is_said(peer, filled, node, start_storm):
+    """Most often nothing is: a process that received from a dead one frees its segment."""
     message = filled(RED)
     with peer.listen(LABELS.format('c0'), Image) as inbox:
         peer.ask(IMAGES.format('c0'), message, inbox)
