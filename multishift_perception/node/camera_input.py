@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 # A longer wait in the middleware than this is none: its clock was set.
 _CREDIBLE_WAIT_S = 60.0
 _IMAGE_TYPES = {IMAGE, COMPRESSED_IMAGE}
+_COMPRESSED = '/compressed'
 _SEGMENT_HINT = (
     "the shared memory of the publisher's process is too small for its images: start the camera "
     'driver with the DDS profile config/fastdds_shm.xml of this package, or use transport '
@@ -71,9 +72,11 @@ class CameraInput:
         self._on_arrivals = on_arrivals
         self._on_loss = on_loss
         self._kind = CompressedImage if camera.transport == 'compressed' else Image
-        suffix = '/compressed' if camera.transport == 'compressed' else ''
-        self.topic: str = node.resolve_topic_name(camera.image_topic + suffix)
-        self._info_topic = camera.image_topic.rpartition('/')[0] + '/camera_info'
+        image = camera.image_topic
+        if camera.transport == 'compressed':
+            image = image.removesuffix(_COMPRESSED)
+        self._topic, self._info_topic = self._names(image)
+        self.topic: str = node.resolve_topic_name(self._topic)
         self._images: Any = None
         self._counter: ArrivalCounter | None = None
         self._untaken = Untaken()
@@ -99,7 +102,7 @@ class CameraInput:
                 self._arrivals.forget(self._counter)
                 self._counter = None
             self._images = self._switched(
-                self._images, self._kind, self.topic, _never_called, self._untaken
+                self._images, self._kind, self._topic, _never_called, self._untaken
             )
             if self._images is not None:
                 self._counter = self._arrivals.count(self._images, self._receive)
@@ -142,6 +145,28 @@ class CameraInput:
             return 0, f'no publisher on {self.topic}{self._similar_topics()}'
         cause = self._mismatch(publishers) or _SEGMENT_HINT
         return len(publishers), cause
+
+    def _names(self, image: str) -> tuple[str, str]:
+        """Return the names of images and calibration, which stands beside the images.
+
+        A remap of the raw image's name moves both with it, as image_transport has it, unless
+        they are remapped themselves.
+
+        Args:
+            image: name of the raw image, as the parameter gives it.
+        """
+        resolved = self._node.resolve_topic_name(image)
+        expanded = self._node.resolve_topic_name(image, only_expand=True)
+        beside = '{}/camera_info'
+        info = beside.format(expanded.rpartition('/')[0])
+        if self._node.resolve_topic_name(info) == info:
+            info = beside.format(resolved.rpartition('/')[0])
+        if self._kind is Image:
+            return image, info
+        compressed = expanded + _COMPRESSED
+        if self._node.resolve_topic_name(compressed) == compressed:
+            compressed = resolved + _COMPRESSED
+        return compressed, info
 
     def _switched(
         self, existing: Any, kind: Any, topic: str, callback: Any, group: Any = None

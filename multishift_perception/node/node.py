@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 import logging
 import time
 
@@ -10,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.task import Future
@@ -33,14 +35,21 @@ _CLOCK_PATIENCE_S = 5.0
 class PerceptionNode(LifecycleNodeMixin, Node):
     """Labels and anomalies of several cameras by one engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_all_nodes: Set[str] = frozenset()) -> None:
         """Create the unconfigured node.
+
+        Args:
+            of_all_nodes: names of parameters given at start to any node; those that are none of
+                this one are ignored with a warning.
 
         Raises:
             MultishiftError: a parameter given at start has an unknown name or a bad value, or
                 this rclpy is none that the node knows.
         """
-        Node.__init__(self, NODE_NAME)
+        try:
+            Node.__init__(self, NODE_NAME)
+        except InvalidParameterTypeException as error:  # of use_sim_time, which rclpy declares
+            raise MultishiftError(one_line(error)) from error
         # Of their own, so that they answer while one of them waits for the engine to be loaded.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         rclpy_private.check(self)
@@ -48,7 +57,7 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         self._session: Session | None = None
         self._loading: Future | None = None
         self._fault = ''
-        self._node_parameters = NodeParameters(self, self._is_unconfigured)
+        self._node_parameters = NodeParameters(self, self._is_unconfigured, of_all_nodes)
         self._node_parameters.on_change(self._on_parameters)
         rclpy_private.serve_transitions(self, self._configure, self._on_refusal)
         self._twins_named = self._was_stuck = False
@@ -141,6 +150,11 @@ class PerceptionNode(LifecycleNodeMixin, Node):
             return False
         session, self._session = self._session, None
         return session is None or session.close()
+
+    def destroy_node(self) -> None:
+        """Free what the node has of the middleware: a process that is left at once cannot."""
+        super().destroy_node()
+        rclpy_private.destroy_states(self)
 
     def _is_unconfigured(self) -> bool:
         return self._session is None and self._loading is None

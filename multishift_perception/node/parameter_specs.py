@@ -60,13 +60,12 @@ class Spec:
 
     def refusal(self, value: Any) -> str | None:
         """Return why a value is refused, None if it is accepted."""
-        if not _same_type(value, self.default):
-            return f'it must be {_TYPE_WORDS[type(self.default)]}'
-        if self.low < self.high and not self.low <= value <= self.high:
-            return f'it must be {self.low} to {self.high}'
-        if self.choices and value not in self.choices:
-            return f'it must be one of {", ".join(self.choices)}'
-        return self.refuse(value)
+        fits = _same_type(value, self.default)
+        if fits and self.low < self.high:
+            fits = self.low <= value <= self.high
+        if fits and self.choices:
+            fits = value in self.choices
+        return self.refuse(value) if fits else f'it must be {self.accepted}'
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the description that ROS tools show."""
@@ -196,10 +195,29 @@ CAMERA_SPECS = (
     Spec(
         'image_topic',
         '/<name>/image_raw',
-        "The camera's image topic; with transport compressed its /compressed is read.",
+        "The camera's image topic; with transport compressed its /compressed is read, whether the "
+        'name ends in it or not.',
         refuse=_refuse_topic,
     ),
     Spec('transport', 'raw', 'Form of the images.', choices=('raw', 'compressed')),
+)
+
+
+QOS_SPECS = (
+    Spec('history', '', 'As in ROS.', choices=('keep_last', 'keep_all', 'system_default')),
+    Spec('depth', 1, 'As in ROS.', low=1, high=10_000),
+    Spec(
+        'reliability',
+        '',
+        'As in ROS.',
+        choices=('reliable', 'best_effort', 'best_available', 'system_default'),
+    ),
+    Spec(
+        'durability',
+        '',
+        'As in ROS.',
+        choices=('volatile', 'transient_local', 'best_available', 'system_default'),
+    ),
 )
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from multishift_perception.node.parameter_specs import (
     CAMERA_NAMES,
     CAMERA_SPECS,
     NODE_SPECS,
+    QOS_SPECS,
     Change,
     Spec,
     all_specs,
@@ -25,6 +27,8 @@ from multishift_perception.node.parameter_specs import (
 )
 from multishift_perception.node.rclpy_private import parameter_overrides
 from multishift_perception.pipeline import OutputSize
+
+logger = logging.getLogger(__name__)
 
 # Declared by rclpy itself, never by us.
 _FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
@@ -64,12 +68,15 @@ class Settings:
 class NodeParameters:
     """Declares the parameters on a node and keeps a snapshot of their values."""
 
-    def __init__(self, node: Node, is_unconfigured: Callable[[], bool]) -> None:
+    def __init__(
+        self, node: Node, is_unconfigured: Callable[[], bool], of_all_nodes: Set[str]
+    ) -> None:
         """Declare everything, overrides from the command line and files included.
 
         Args:
             node: the node.
             is_unconfigured: tells whether parameters bound to that state may change now.
+            of_all_nodes: names of overrides that are given to any node, and may be of another.
 
         Raises:
             MultishiftError: an override has an unknown name or a bad value.
@@ -79,7 +86,8 @@ class NodeParameters:
         overrides = {name: p.value for name, p in parameter_overrides(node).items()}
         names = _accepted(CAMERA_NAMES, CAMERA_NAMES.name, overrides)
         self._specs = all_specs(names)
-        _refuse_unknown(overrides, self._specs)
+        self._ignore_or_refuse_unknown(overrides, of_all_nodes)
+        _refuse_bad_qos(overrides)
         for name, spec in self._specs.items():
             value = _accepted(spec, name, overrides)
             node.declare_parameters('', [(name, value, spec.descriptor())], ignore_override=True)
@@ -97,6 +105,22 @@ class NodeParameters:
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after every change."""
         self._listeners.append(listener)
+
+    def _ignore_or_refuse_unknown(
+        self, overrides: Mapping[str, Any], of_all_nodes: Set[str]
+    ) -> None:
+        for name in overrides:
+            if name in self._specs or name.startswith(_FOREIGN):
+                continue
+            (near,) = get_close_matches(name, self._specs, n=1, cutoff=0)
+            if name not in of_all_nodes:
+                raise MultishiftError(f'there is no parameter {name}; the nearest name is {near}')
+            logger.warning(
+                'parameter %s, which a file gives to all nodes, is none of this one (the nearest '
+                'name is %s): ignored',
+                name,
+                near,
+            )
 
     def _widen(self, parameters: list[Parameter]) -> list[Parameter]:
         """Accept whole numbers where a float is meant."""
@@ -150,14 +174,19 @@ class NodeParameters:
 def _accepted(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Any:
     """Return a parameter's value at start: the override if there is one, else the default."""
     value = widened(overrides.get(name, spec.default), spec.default)
+    if value is None and isinstance(spec.default, list):
+        value = []  # of an empty list rcl does not know the type
     if refusal := spec.refusal(value):
         raise MultishiftError(f'parameter {name} cannot be {value!r}: {refusal}')
     return value
 
 
-def _refuse_unknown(overrides: Mapping[str, Any], specs: Mapping[str, Spec]) -> None:
-    for name in overrides:
-        if name in specs or name.startswith(_FOREIGN):
-            continue
-        near = get_close_matches(name, specs, n=1, cutoff=0)
-        raise MultishiftError(f'there is no parameter {name}; the nearest name is {near[0]}')
+def _refuse_bad_qos(overrides: Mapping[str, Any]) -> None:
+    """Refuse what rclpy would refuse in riddles, once a topic takes it."""
+    specs = {spec.name: spec for spec in QOS_SPECS}
+    for name, value in overrides.items():
+        if name.startswith('qos_overrides.'):
+            spec = specs.get(name.rpartition('.')[2])
+            refusal = spec and spec.refusal(value.lower() if isinstance(value, str) else value)
+            if refusal:
+                raise MultishiftError(f'parameter {name} cannot be {value!r}: {refusal}')

@@ -26,6 +26,7 @@ _OF_A_NODE = (
     '_parameter_overrides',
     '_service_change_state.callback',
     '_state_machine.current_state',
+    '_state_machine.destroy_when_not_in_use',
     '_state_machine.trigger_transition_by_id',
     '_state_machine.trigger_transition_by_label',
 )
@@ -62,6 +63,11 @@ def parameter_overrides(node: Node) -> Mapping[str, Parameter]:
 def lifecycle_state(node: LifecycleNode) -> str:
     """Return the label of the node's lifecycle state."""
     return str(node._state_machine.current_state[1])
+
+
+def destroy_states(node: LifecycleNode) -> None:
+    """Free the node's state machine, which outlives the node and keeps its shared memory."""
+    node._state_machine.destroy_when_not_in_use()
 
 
 def begin_configuring(node: LifecycleNode) -> None:

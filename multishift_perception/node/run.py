@@ -17,7 +17,9 @@ from rclpy.utilities import remove_ros_args
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.node.log_bridge import RosHandler
 from multishift_perception.node.node import PerceptionNode
+from multishift_perception.node.parameter_files import parameters_of_all_nodes
 from multishift_perception.node.parameter_specs import help_text
+from multishift_perception.node.shared_memory import name_leftovers
 from multishift_perception.outputs import NODE_NAME
 from multishift_perception.process.memory import keep_large_buffers
 
@@ -45,7 +47,7 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
     package_logger.setLevel(logging.INFO)
     package_logger.addHandler(bridge)
     try:
-        _spin(package_logger)
+        _spin(package_logger, arguments)
     except MultishiftError as error:
         package_logger.critical('cannot start: %s', error)
         return 1
@@ -61,8 +63,10 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
     return 0
 
 
-def _spin(package_logger: logging.Logger) -> None:
-    node = PerceptionNode()
+def _spin(package_logger: logging.Logger, arguments: Sequence[str]) -> None:
+    node = PerceptionNode(parameters_of_all_nodes(arguments))
+    if leftovers := name_leftovers():
+        package_logger.warning('%s', leftovers)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

@@ -149,9 +149,10 @@ class Session:
 
     def update(self) -> None:
         """Subscribe to what is watched, and to nothing else."""
-        always = self._settings().publish_always
-        for camera in self._cameras.values():
-            wanted = camera.outputs.wanted(always) if self._worker else frozenset()
+        # What the next look is compared with, whoever had this one done.
+        self._wanted = self._wanted_now()
+        for name, camera in self._cameras.items():
+            wanted = self._wanted[name] if self._worker else frozenset()
             before = camera.input.is_watched
             camera.input.watch(images=bool(wanted), infos=Output.CALIBRATION in wanted)
             if camera.input.is_watched != before:
@@ -206,12 +207,13 @@ class Session:
         self.engine.around_call = self._engine_statistics.call
         return loaded.pipeline
 
+    def _wanted_now(self) -> dict[str, frozenset[Output]]:
+        always = self._settings().publish_always
+        return {name: camera.outputs.wanted(always) for name, camera in self._cameras.items()}
+
     def _look(self) -> None:
         """See whether somebody began or ceased to watch."""
-        always = self._settings().publish_always
-        wanted = {c.name: c.outputs.wanted(always) for c in self._cameras.values()}
-        if wanted != self._wanted:
-            self._wanted = wanted
+        if self._wanted_now() != self._wanted:
             self.update()
         for camera in self._cameras.values():
             camera.outputs.name_mismatches()

@@ -12,6 +12,7 @@ came, and what 180 of them would cost.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Set
 from functools import partial
 import json
 import os
@@ -66,9 +67,9 @@ def run_node(name: str) -> None:
         class Told(ours.PerceptionNode):
             """Ours, which tells its count."""
 
-            def __init__(self) -> None:
+            def __init__(self, of_all_nodes: Set[str] = frozenset()) -> None:
                 """Add the topic."""
-                super().__init__()
+                super().__init__(of_all_nodes)
                 _tell(self, name, received)
 
         Engine.infer = sleep  # type: ignore[method-assign, assignment]

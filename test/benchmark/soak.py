@@ -4,13 +4,14 @@
     python test/benchmark/soak.py --minutes 60 --json soak.json
 
 The node, its cameras and a subscriber that comes and goes run in processes of their own. Growth is
-what the later half has more than the earlier one, once the node is warm.
+what the later half has more than the earlier one, once the node is warm. Exits with 1 where it is
+more than is right, or the node did not live to the end.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 import json
 import os
@@ -31,6 +32,12 @@ OUTPUTS = ('labels', 'anomaly_mask', 'anomaly_score', 'overlay')
 HEIGHT, WIDTH = 720, 1280
 CHURN_S = 0.5
 PATIENCE_S = 120.0
+# What is right of a node that is warm: nothing grows by more (percent), and the median age by less
+# than a frame takes to come.
+GROWTH = 0.5
+WARM_MIN, SAMPLE_S = 5.0, 30.0
+# Of a short run a part is the warm-up, and there are as many samples as tell halves apart.
+WARM_PART, FEWEST_SAMPLES = 0.25, 12
 
 
 @dataclass(frozen=True)
@@ -197,23 +204,33 @@ def growth(samples: Sequence[Sample], warm_min: float) -> dict[str, float]:
     return found
 
 
-def main() -> None:
+def beyond(grown: Mapping[str, float], frame_ms: float) -> list[str]:
+    """Return what grew by more than is right; ``frame_ms`` is from one frame to the next."""
+    found = [name for name, value in grown.items() if name.endswith('%') and value > GROWTH]
+    if grown.get('p50_ms', 0.0) >= frame_ms:
+        found.append('p50_ms')
+    return [f'{name} {grown[name]:+}' for name in found]
+
+
+def main() -> int:
     """Watch, and print a row for each interval."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--minutes', type=float, default=60.0)
     parser.add_argument('--cameras', type=int, default=4)
     parser.add_argument('--rate', type=float, default=5.0, help='frames per second of a camera')
-    parser.add_argument('--every', type=float, default=30.0, help='seconds between samples')
-    parser.add_argument('--warm', type=float, default=5.0, help='minutes that do not count')
+    parser.add_argument('--every', type=float, help='seconds between samples (at most 30)')
+    parser.add_argument('--warm', type=float, help='minutes that do not count (at most 5)')
     parser.add_argument('--json', type=Path)
     parser.add_argument('--be', choices=('cameras', 'visitor'), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.be == 'cameras':
         send(chosen.cameras, chosen.rate)
-        return
+        return 0
     if chosen.be == 'visitor':
         churn(chosen.cameras)
-        return
+        return 0
+    warm = min(WARM_MIN, WARM_PART * chosen.minutes) if chosen.warm is None else chosen.warm
+    every = chosen.every or min(SAMPLE_S, 60 * chosen.minutes / FEWEST_SAMPLES)
     os.environ.update(graph_environment())
     names = ', '.join(f'camera{i}' for i in range(chosen.cameras))
     options = ['--ros-args', '-p', f'camera_names:=[{names}]', '-p', 'max_frame_age_ms:=0']
@@ -228,15 +245,27 @@ def main() -> None:
         watcher = Watcher(chosen.cameras, psutil.Process(node.pid))
         print(f'| {" | ".join(columns)} |\n|{"---|" * len(columns)}', flush=True)
         while not samples or samples[-1].minute < chosen.minutes:
-            samples.append(watcher.sample(chosen.every))
+            sample = watcher.sample(every)
+            if node.poll() is not None:
+                print(f'the node ended with code {node.returncode}', file=sys.stderr)
+                return 1
+            samples.append(sample)
             print(f'| {" | ".join(map(str, asdict(samples[-1]).values()))} |', flush=True)
-    grown = growth(samples, chosen.warm)
+    grown = growth(samples, warm)
+    faults = beyond(grown, 1000 / chosen.rate)
     words = [f'{name} {value:+}' for name, value in grown.items()]
-    print('\ngrowth:', ', '.join(words) or 'unknown: too short')
+    print(f'\ngrowth after {warm:g} minutes: {", ".join(words) or "unknown: too short"}')
+    print(f'beyond what is right: {", ".join(faults) or "nothing"}')
     if chosen.json:
-        found = {'samples': [asdict(sample) for sample in samples], 'growth': grown}
+        found = {
+            'samples': [asdict(sample) for sample in samples],
+            'warm': warm,
+            'growth': grown,
+            'beyond': faults,
+        }
         chosen.json.write_text(json.dumps(found, indent=1) + '\n')
+    return 1 if faults else 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 import importlib.util
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -66,8 +68,41 @@ class NodeProcess:
     def is_alive(self) -> bool:
         return self.process.poll() is None
 
+    def segments(self) -> set[Path]:
+        """The shared memory that is the process's own: it holds its lock."""
+        found = set()
+        for handle in self.handles():
+            with suppress(OSError):  # it was closed meanwhile
+                if lock := re.fullmatch(
+                    '(/dev/shm/fastrtps_[0-9a-f]{16})_el', os.readlink(handle)
+                ):
+                    found.add(Path(lock[1]))
+        return found
+
+    def handles(self) -> list[Path]:
+        """What the process has open; nothing once it has ended."""
+        try:
+            return [*Path(f'/proc/{self.process.pid}/fd').iterdir()]
+        except OSError:
+            return []
+
     def wait(self) -> int:
         return self.process.wait(TIMEOUT_S)
+
+    def end_under_load(self, number: int, peer: Peer, send: Callable[[], Any]) -> None:
+        """End it by a signal while frames come; it ends in peace and leaves nothing."""
+        segments = self.segments()
+        self.process.send_signal(number)
+
+        def has_ended() -> bool:
+            send()
+            return not self.is_alive
+
+        peer.spin_until(has_ended)
+        assert self.wait() == 0, self.log
+        assert 'Traceback' not in self.log
+        assert segments
+        assert not [segment for segment in segments if segment.exists()]
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
@@ -223,7 +258,7 @@ def filled(color: tuple[int, int, int], *, height: int = 48, width: int = 64) ->
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts a node or talks to one."""
     for item in items:
-        if {'peer', 'start_node'} & set(getattr(item, 'fixturenames', ())):
+        if {'peer', 'run_here', 'start_node'} & set(getattr(item, 'fixturenames', ())):
             item.add_marker(pytest.mark.ros)
 
 

@@ -116,6 +116,30 @@ def test_camera_info_of_another_size_is_scaled_and_said(peer, filled, node):
     assert node.log.count('camera_info is of 128 x 96 pixels, a frame of 64 x 48: scaled') == 1
 
 
+def test_stamps_that_are_odd_and_can_be_right(peer, filled):
+    """More than 1e9 nanoseconds, and 0.9 s ahead: processed, and the header is as it was."""
+    message, sent = filled(RED), []
+    with peer.listen(OUT.format('front', 'labels'), Image) as inbox:
+
+        def processed():
+            now = peer.now()
+            for stamp in (
+                Time(sec=now.sec - 3, nanosec=now.nanosec + 3 * 10**9),
+                Time(sec=now.sec, nanosec=now.nanosec + 9 * 10**8),
+            ):
+                message.header.stamp = stamp
+                sent.append(stamp)
+                peer.publisher(FRONT, Image).publish(message)
+                peer.spin(0.1)
+            stamps = [m.header.stamp for m in inbox.messages]
+            return {1, 2} == {1 + sent.index(stamp) % 2 for stamp in stamps}
+
+        peer.spin_until(processed)
+        peer.statuses.clear()
+        peer.status('camera front', lambda _, values: values['stamps'] == 'plausible')
+    assert all(m.header.frame_id == 'front_optical' for m in inbox.messages)
+
+
 @pytest.mark.parametrize('seconds', [3600, -3600, -30, 2**31 - 1, -(2**31)])
 def test_stamps_that_cannot_be_right(peer, filled, seconds):
     """Extremes stand for themselves, others for what is added to the time now."""
@@ -134,6 +158,13 @@ def test_stamps_that_cannot_be_right(peer, filled, seconds):
         peer.status('camera front', judged)
         assert all(output.header.stamp in sent for output in inbox.messages)
         peer.ask(FRONT, filled(RED), inbox)
+
+
+def test_each_kind_of_stamp_that_cannot_be_right_is_named_once(node):
+    """After the cases above, in which both came many times."""
+    for side in ('ahead of', 'behind'):
+        (line,) = [line for line in node.log.splitlines() if f"s {side} the node's" in line]
+        assert 'camera front: the header stamps are of another clock' in line
 
 
 def test_the_same_stamp_twice_is_no_fault(peer, filled):
@@ -174,11 +205,18 @@ def test_damaged_jpegs_are_counted_and_padded_ones_are_decoded(peer):
         compressed(whole[:middle] + other[middle:]),
         compressed(whole[:middle]),
         compressed(b'\xff\xd8\xff' + bytes(500)),
+        compressed(b'\xff\xd8\xff' + np.random.default_rng(0).bytes(5000)),
     ]
     with peer.listen(OUT.format('jpeg', 'labels'), Image) as inbox:
         send_until_counted(peer, JPEG, bad, 'broken')
         assert not inbox.messages
         peer.ask(JPEG, compressed(whole + bytes(8192)), inbox)
+
+
+def test_bytes_that_are_no_file_are_counted(peer):
+    bad = [compressed(np.random.default_rng(0).bytes(5000)), compressed(b'')]
+    with peer.listen(OUT.format('jpeg', 'labels'), Image):
+        send_until_counted(peer, JPEG, bad, 'encoding')
 
 
 def test_a_png_of_16_bits_is_decoded(peer):

@@ -325,10 +325,3 @@ def test_a_topic_of_another_type_is_recognised(peer):
     silent = peer.node.create_publisher(CompressedImage, '/typed/image_raw', 1)
     assert 'see parameter transport' in silence(peer, 'typed')
     peer.node.destroy_publisher(silent)
-
-
-def test_a_camera_that_stops_is_an_error(peer, filled):
-    with peer.listen(f'{OUT}/labels', Image) as inbox:
-        peer.ask(FRONT, filled(RED), inbox)
-        status = peer.status('camera front', lambda s, _: 'no frame for' in s.message)
-    assert status.level == DiagnosticStatus.ERROR

@@ -140,19 +140,27 @@ def test_simulated_time(peer, filled, node, tiny_bundle):
 
         peer.status('camera camera', recovered)
 
+        def flows(begin, *, ticks):
+            """Wait for outputs while the clock goes on from a second, or stands there."""
+            nonlocal seconds
+            seconds, sent = begin, set()
+            inbox.messages.clear()
 
-@pytest.mark.parametrize(
-    'node',
-    [
-        {'autostart': False, f'qos_overrides.{CAMERA}.subscription.reliability': 'perhaps'},
-        {'autostart': False, f'qos_overrides.{LABELS}.publisher.history': 'perhaps'},
-    ],
-    indirect=True,
-)
-def test_a_bad_qos_override_fails_the_configuration(peer, node, tiny_bundle):
-    peer.statuses.clear()
-    peer.status('engine', lambda s, _: s.message == 'unconfigured')
-    assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
-    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
-    status = peer.status('engine', lambda s, _: s.level == DiagnosticStatus.ERROR)
-    assert '`perhaps`' in status.message
+            def some():
+                if ticks:
+                    tick()
+                frame = filled((0, 255, 0))
+                frame.header.stamp.sec = seconds
+                sent.add(seconds)
+                publisher.publish(frame)
+                peer.spin(0.1)
+                return len(inbox.messages) >= 3
+
+            peer.spin_until(some)
+            return {message.header.stamp.sec for message in inbox.messages} <= sent
+
+        assert flows(seconds, ticks=False), 'the clock is paused'
+        peer.statuses.clear()
+        peer.status('camera camera', lambda *_: True)
+        assert flows(1000, ticks=True), 'the bag begins anew'
+        peer.status('camera camera', recovered)

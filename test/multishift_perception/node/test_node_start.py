@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 import signal
 import time
@@ -10,29 +12,110 @@ import time
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
+from rclpy.executors import SingleThreadedExecutor
+
+from multishift_perception.node import shared_memory
+from multishift_perception.node.run import run
+
+
+@pytest.fixture
+def run_here(monkeypatch, capfd):
+    """Return a function that runs the node in this process; one that starts ends at once."""
+    # Where no other test listens: of a node that does not start something may linger.
+    monkeypatch.setenv('ROS_DOMAIN_ID', '117')
+    monkeypatch.setattr(SingleThreadedExecutor, 'spin', lambda _: None)
+    package_logger = logging.getLogger('multishift_perception')
+    level = package_logger.level
+
+    def run_here(*arguments):
+        code = run(['--ros-args', *arguments], lambda: None)
+        return code, capfd.readouterr().err
+
+    yield run_here
+    package_logger.setLevel(level)
 
 
 @pytest.mark.parametrize(
-    ('parameters', 'said'),
+    ('parameter', 'said'),
     [
         (
-            {'anomaly_treshold': 0.4},
+            'anomaly_treshold:=0.4',
             'there is no parameter anomaly_treshold; the nearest name is anomaly_threshold',
         ),
-        ({'anomaly_threshold': 1.4}, 'anomaly_threshold cannot be 1.4: it must be 0 to 1'),
+        ('anomaly_threshold:=1.4', 'cannot be 1.4: it must be a number, 0 to 1'),
+        ('cameras.camra.transport:=raw', 'the nearest name is cameras.camera.transport'),
+        ('qos:={', "Couldn't parse"),
+        ('camera_names:=[]', 'camera_names cannot be []: it must name at least one camera'),
+        ('camera_names:=[left, left]', 'a camera is named twice'),
+        ('camera_names:=["a/b"]', "'a/b' is not a ROS name"),
+        ('camera_names:=["1st"]', "'1st' is not a ROS name"),
+        ('camera_names:=["the front"]', "'the front' is not a ROS name"),
+        ('camera_names:=front', "cannot be 'front': it must be a list of strings"),
+        ('engine_restart:=true', 'cannot be True: it must be one of never, reload'),
+        ('engine_restart:=off', 'cannot be False: it must be one of never, reload'),
+        ("use_sim_time:='true'", "'use_sim_time' to 'true' of type 'STRING', expecting type"),
         (
-            {'camera_names': '[front]', 'cameras.frnt.transport': 'raw'},
-            'the nearest name is cameras.front.transport',
+            'qos_overrides./camera/image_raw.subscription.depth:=-3',
+            'subscription.depth cannot be -3: it must be a whole number, 1 to',
         ),
-        ({'qos': '{'}, "Couldn't parse"),
+        (
+            'qos_overrides./camera/image_raw.subscription.reliability:=perhaps',
+            "reliability cannot be 'perhaps': it must be one of reliable, best_effort",
+        ),
     ],
 )
-def test_refused_at_start(start_node, parameters, said):
-    node = start_node(**parameters)
+def test_refused_at_start(run_here, parameter, said):
+    code, log = run_here('-p', parameter)
+    assert code == 1
+    assert said in log
+    assert 'Traceback' not in log
+    assert len(log.splitlines()) == 1
+
+
+def test_a_refusal_ends_the_process_with_code_1(start_node):
+    node = start_node(anomaly_threshold=1.4)
     assert node.wait() == 1
-    assert said in node.log
-    assert 'Traceback' not in node.log
+    assert 'cannot start: parameter anomaly_threshold' in node.log
     assert len(node.log.splitlines()) == 1
+
+
+def parameter_file(path, section):
+    path.write_text(
+        f'{section}:\n'
+        '  ros__parameters:\n'
+        '    exposure: 3\n'
+        '    lens: {focal: 3.0}\n'
+        '    anomaly_threshold: 0.4\n'
+        '    autostart: false\n'
+    )
+    return str(path)
+
+
+def test_parameters_that_a_file_gives_to_all_nodes_are_warned_of(run_here, tmp_path):
+    text = parameter_file(tmp_path / 'shared.yaml', '/**')
+    code, log = run_here('--params-file', text)
+    assert code == 0
+    assert 'parameter exposure, which a file gives to all nodes, is none of this one' in log
+    assert 'parameter lens.focal, which' in log
+    assert 'parameter anomaly_threshold, which' not in log
+
+
+def test_unknown_parameters_that_a_file_gives_to_this_node_are_refused(run_here, tmp_path):
+    text = parameter_file(tmp_path / 'own.yaml', 'multishift_perception')
+    code, log = run_here('--params-file', text)
+    assert code == 1
+    assert 'there is no parameter exposure' in log
+
+
+def test_shared_memory_that_a_killed_process_left_is_named(run_here, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_memory, '_FOLDER', tmp_path)
+    segment = tmp_path / 'fastrtps_0123456789abcdef'
+    for file in (segment, segment.with_name(f'{segment.name}_el')):
+        file.touch()
+        os.utime(file, (0, 0))
+    code, log = run_here('-p', 'autostart:=false')
+    assert code == 0
+    assert f'left of processes that were killed: {segment.name} in' in log
 
 
 def hears(node, number):
@@ -46,22 +129,19 @@ def hears(node, number):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize('delay_s', [0.0, 0.4, 1.1, 2.9])
 def test_a_signal_at_any_moment_of_the_start_ends_it_in_peace(start_node, number, delay_s):
-    segments = set(Path('/dev/shm').iterdir())
     node = start_node()
     # Until Python runs the node's first line, nothing of ours can hear a signal.
     while not hears(node, signal.SIGTERM):
         time.sleep(0.005)
     time.sleep(delay_s)
     node.process.send_signal(number)
+    segments = set()
+    while node.is_alive:  # it may make its own only now
+        segments |= node.segments()
     assert node.wait() == 0, node.log
     assert 'Traceback' not in node.log
     assert 'ERROR' not in node.log
-    of_this = [s for s in set(Path('/dev/shm').iterdir()) - segments if is_of(s, node)]
-    assert of_this == []
-
-
-def is_of(segment, node):
-    return str(node.process.pid) in segment.name
+    assert not [segment for segment in segments if segment.exists()]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import signal
 from typing import Any
 
 import cv2
@@ -214,10 +215,12 @@ def test_an_engine_call_that_hangs_is_an_error_and_the_node_answers(
             send()
             return 'engine call has not returned' in status.message
 
+        publisher = peer.publisher('/hung/image_raw', Image)
+
         def send():
             message = filled(RED)
             message.header.stamp = peer.now()
-            peer.publisher('/hung/image_raw', Image).publish(message)
+            publisher.publish(message)
 
         send()
         status = peer.status('engine', stuck, node='/hanging')
@@ -233,5 +236,4 @@ def test_an_engine_call_that_hangs_is_an_error_and_the_node_answers(
         hang.touch()
         send()
         peer.status('engine', stuck, node='/hanging')
-        assert node.stop() == 0, node.log
-    assert 'Traceback' not in node.log
+        node.end_under_load(signal.SIGTERM, peer, send)

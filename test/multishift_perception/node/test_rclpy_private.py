@@ -18,6 +18,7 @@ def node():
         _service_change_state=SimpleNamespace(callback=lambda request, response: response),
         _state_machine=SimpleNamespace(
             current_state=(1, 'unconfigured'),
+            destroy_when_not_in_use=None,
             trigger_transition_by_id=None,
             trigger_transition_by_label=None,
         ),
