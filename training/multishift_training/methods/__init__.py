@@ -12,8 +12,11 @@ from typing import TypeVar
 from multishift_perception.registry import Registry
 from multishift_training.datasets.config import check_kind
 from multishift_training.methods.closed_world import ClosedWorld
+from multishift_training.methods.dcr import Dcr
+from multishift_training.methods.densehybrid import DenseHybrid
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
+from multishift_training.methods.rpl import Rpl
 
 __all__ = [
     'METHODS',
@@ -51,6 +54,9 @@ METHODS: Registry[type[Method]] = Registry(
 )
 register(ClosedWorld)
 register(MultiShift)
+register(Dcr)
+register(DenseHybrid)
+register(Rpl)
 
 
 def registered() -> tuple[type[Method], ...]:

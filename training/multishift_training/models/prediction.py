@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multishift_training.models.input_scale import InputScale
 from multishift_training.models.layout import Layout
@@ -74,6 +75,13 @@ class SegmentationModel(nn.Module):
     @abstractmethod
     def init_uncertainty_from_classifier(self) -> None:
         """Make the score the classifier's own, the starting point of its training."""
+
+    def resized(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return maps ``[B,K,h,w]`` at the feature's stride at ``size``, aligned as the logits.
+
+        For what is added to a network.
+        """
+        return F.interpolate(maps, size, mode='bilinear', align_corners=False)
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published checkpoints that this network loads."""
