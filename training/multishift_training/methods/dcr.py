@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field, field_validator
 from multishift_perception.classes import VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, Size, TrainingData
-from multishift_training.methods.demands import feature_width
 from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 
@@ -186,7 +185,7 @@ class Dcr(Method):
         )
         add_anomaly_head(
             model,
-            feature_width(model),
+            _looked_at(model).feature.shape[1],
             self.width,
             calibration if self.calibrate else None,
             self.post_process,
@@ -195,13 +194,11 @@ class Dcr(Method):
 
     def make_state(self, model: SegmentationModel) -> nn.Module:
         """Return what is dropped after training."""
-        import torch
-
+        from multishift_training.methods.outliers import pixel_classifier
         from multishift_training.models.dcr import TrainingParts
 
-        with torch.no_grad():
-            classes = model.eval()(torch.zeros(1, 3, 64, 64)).logits.shape[1]
-        return TrainingParts(self.width, classes, getattr(model, 'classifier', None))
+        classes = _looked_at(model).logits.shape[1]
+        return TrainingParts(self.width, classes, pixel_classifier(model))
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the losses over the whole batch, first all first crops, then all second ones."""
@@ -220,7 +217,7 @@ class Dcr(Method):
         if self.discrepancy:
             size = (labels.shape[1], labels.shape[2])
             known = context.state.known(prediction.auxiliary['calibrated'])
-            known = context.model.resized(known, size)
+            known = context.model.enlarge(known, size)
             each = dcr.cognitive_cross_entropy(known, labels, context.groups)
             parts['discrepancy'] = self.discrepancy * gather(each).sum() / counted
             weights = dcr.cognitive_discrepancy(_log_probabilities(prediction), known, labels)
@@ -264,6 +261,15 @@ class Dcr(Method):
             painted = parts.painted(scene, look, size)
             losses.append(reconstruction_loss(painted, target.to(painted)).mean())
         return torch.stack(losses).repeat(2)
+
+
+def _looked_at(model: SegmentationModel) -> Prediction:
+    """Return what a network says of a small image, for shapes; it is left in evaluation mode."""
+    import torch
+
+    with torch.no_grad():
+        prediction: Prediction = model.eval()(torch.zeros(1, 3, 64, 64))
+    return prediction
 
 
 def _part(maps: Tensor, *, rows: int, box: Sequence[int], flip: bool) -> Tensor:

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.demands import check_has_novel, check_pixel_network, feature_width
 from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
+from multishift_training.methods.outliers import (
+    check_classifies_pixels,
+    check_outliers,
+    pixel_classifier,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,17 +43,19 @@ class DenseHybrid(Method):
 
     def check_data(self, data: TrainingData) -> None:
         """See that there is something novel to learn from."""
-        check_has_novel(self.kind, data)
+        check_outliers(data, self.kind)
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that logits are those of a softmax: their evidence is the likelihood."""
-        check_pixel_network(self.kind, model, name)
+        check_classifies_pixels(model, name, self.kind)
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Give the network the discriminator, and its score."""
         from multishift_training.models.densehybrid import add_discriminator
 
-        add_discriminator(model, feature_width(model), norm=self.norm, score=self.score)
+        classifier = pixel_classifier(model)
+        assert classifier is not None  # `check_network` saw to it
+        add_discriminator(model, classifier.in_channels, norm=self.norm, score=self.score)
         return model
 
     def weights_of_classes(

@@ -11,9 +11,9 @@ from pydantic import Field
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.demands import check_has_novel
 from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
+from multishift_training.methods.outliers import check_outliers
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,7 +60,7 @@ class Rpl(Method):
 
     def check_data(self, data: TrainingData) -> None:
         """See that there is something novel to learn from."""
-        check_has_novel(self.kind, data)
+        check_outliers(data, self.kind)
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a pyramid."""

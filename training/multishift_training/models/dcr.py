@@ -246,7 +246,7 @@ class TrainingParts(nn.Module):
     Without batch norms: overlaps may be of one cell, and are of another size in every sample.
     """
 
-    def __init__(self, width: int, classes: int, classifier: nn.Module | None) -> None:
+    def __init__(self, width: int, classes: int, classifier: nn.Conv2d | None) -> None:
         """Make the parts.
 
         Args:
@@ -273,10 +273,7 @@ class TrainingParts(nn.Module):
             nn.Tanh(),
         )
         self.known = nn.Conv2d(width, classes, 1)
-        if (
-            isinstance(classifier, nn.Conv2d)
-            and classifier.weight.shape == self.known.weight.shape
-        ):
+        if classifier is not None and classifier.weight.shape == self.known.weight.shape:
             with torch.no_grad():
                 self.known.weight.copy_(classifier.weight)
                 if classifier.bias is not None and self.known.bias is not None:
@@ -320,6 +317,6 @@ def _rescore(model: Any, _: Any, prediction: Prediction) -> Prediction:
     size = (prediction.logits.shape[2], prediction.logits.shape[3])
     found: Anomaly = model.anomaly(prediction.feature)
     auxiliary = {name: getattr(found, name) for name in ('calibrated', 'shared', 'related')}
-    auxiliary['logit'] = model.resized(found.logit, size)
-    score = model.resized(found.score, size)[:, 0]
+    auxiliary['logit'] = model.enlarge(found.logit, size)
+    score = model.enlarge(found.score, size)[:, 0]
     return prediction._replace(score=score, auxiliary=auxiliary)

@@ -91,10 +91,6 @@ class DeepLabV3Plus(SegmentationModel):
         """Copy the classifier's weights into the uncertainty head."""
         self.uncertainty.init_from(self.classifier)
 
-    def resized(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return maps at ``size``: bilinear with ``align_corners``."""
-        return upsample(maps, size)
-
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published checkpoints with the same backbone."""
         return self.backbone.layouts()

@@ -76,6 +76,6 @@ def hybrid_score(logits: Tensor, discriminator: Tensor, kind: HybridScore) -> Te
 def _rescore(model: Any, _: Any, prediction: Prediction) -> Prediction:
     logits = prediction.logits
     size = (logits.shape[2], logits.shape[3])
-    logit = model.resized(model.discriminator(prediction.feature), size)
+    logit = model.enlarge(model.discriminator(prediction.feature), size)
     score = hybrid_score(in_full(logits), in_full(logit), model.discriminator.score)
     return prediction._replace(score=score, auxiliary={'discriminator': logit})

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from multishift_training.models.input_scale import InputScale
+from multishift_training.models.layers import upsample
 from multishift_training.models.layout import Layout
 
 
@@ -76,12 +76,12 @@ class SegmentationModel(nn.Module):
     def init_uncertainty_from_classifier(self) -> None:
         """Make the score the classifier's own, the starting point of its training."""
 
-    def resized(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return maps ``[B,K,h,w]`` at the feature's stride at ``size``, aligned as the logits.
+    def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return maps ``[B,N,h,w]`` of the feature's rows and columns at ``size``.
 
-        For what is added to a network.
+        As the network does it with its own logits: bilinear, here corner pixels on corner pixels.
         """
-        return F.interpolate(maps, size, mode='bilinear', align_corners=False)
+        return upsample(maps, size)
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published checkpoints that this network loads."""

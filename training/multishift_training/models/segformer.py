@@ -172,6 +172,10 @@ class SegFormer(SegmentationModel):
         """Copy the classifier's weights and bias into the uncertainty head."""
         self.uncertainty.init_from(self.classifier)
 
+    def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """See `SegmentationModel`; edges on edges, as published."""
+        return _upsample(maps, size)
+
     @property
     def form(self) -> Form:
         """Which published form the network has now."""
