@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -14,8 +15,12 @@ import torch
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
+from multishift_training import checkpoints
+from multishift_training.checkpoints import trained
 from multishift_training.datasets import Sample
 from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.run_folder import RunFolder, State
+from multishift_training.loop.train import _make_model
 from multishift_training.loop.trainable import small_batch
 from multishift_training.methods import Context
 from multishift_training.methods.dcr import Dcr, _part
@@ -110,6 +115,45 @@ def test_attention_is_that_of_the_network() -> None:
         assert head._attention.taken is found
         wanted = torch.stack([weights.mean(1) for weights in seen]).mean(0)
         assert torch.allclose(found.flatten(3).flatten(1, 2), wanted, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_network_of_either_form_is_opened_and_resumed(
+    content: Callable[..., Content], tmp_path: Path
+) -> None:
+    """MMSegmentation's decoder has other parts than a new network's, and the head goes with it."""
+    stage = {'name': 'own', 'epochs': 1, 'trainable': ['anomaly']}
+    stage |= {'method': {'kind': 'dcr', 'width': 16}, 'optimizer': {'learning_rate': 1}}
+    run = content(model='segformer_b0', stages=[stage])
+    config = TrainConfig.model_validate(run)
+    model: Any = create('segformer_b0')
+    (layout,) = [x for x in model.layouts() if x.signature == 'decoder.levels.0.norm.weight']
+    assert layout.adapt is not None
+    layout.adapt()
+    method = config.stages[0].method
+    state = dict(method.adapt(model).state_dict())
+    best = tmp_path / 'best.safetensors'
+    trained.save(best, model, config, {})
+    opened = trained.open_trained(best).model.state_dict()
+    runs = RunFolder(tmp_path, config, writes=False)
+    resumed = _make_model(config, tmp_path, runs, State(model=state)).state_dict()
+    start = config.model_copy(update={'weights': str(best)})
+    started = _make_model(start, tmp_path, runs, State()).state_dict()
+    for found in (opened, resumed, started):
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+def test_the_head_is_as_wide_as_the_form_has_it() -> None:
+    with torch.device('meta'):
+        wide: Any = create('segformer_b2')
+        (layout,) = [x for x in wide.layouts() if x.signature == 'decoder.levels.0.norm.weight']
+        assert layout.adapt is not None
+        layout.adapt()
+        new = create('segformer_b2')
+        checkpoints.take_structure(new, wide.state_dict())
+        model = method_of().adapt(new)
+    assert model.get_submodule('anomaly.decoder.0.0').in_channels == 256
 
 
 def test_similarities_are_mixed_by_other_shares_in_training() -> None:
