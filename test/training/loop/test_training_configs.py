@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 
 import pytest
 import torch
@@ -78,6 +79,20 @@ def test_experiments_are_valid(path: Path) -> None:
             assert way.data == found.ways[way.starts_from].data
     assert found.augmentation is not None
     assert read_augmentation(Path(__file__).parents[3] / found.augmentation).seed == 0
+
+
+def test_ways_of_the_documentation_are_ways_of_camvid(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / 'docs' / 'methods.md').read_text()
+    blocks = re.findall(r'```yaml\n(  .*?)```', text, re.DOTALL)
+    path = tmp_path / 'camvid.yaml'
+    camvid = next(path for path in EXPERIMENTS if path.stem == 'camvid').read_text()
+    path.write_text(camvid + ''.join(blocks))
+    ways = read_experiment(path).ways
+    for kind in ('dcr', 'densehybrid', 'rpl'):
+        (stage,) = ways[kind].stages
+        assert stage.method.kind == kind
+        assert ways[kind].model == 'deeplabv3plus_efficientnet_lite0'
+        stage.method.check_data(ways[kind].data)
 
 
 def test_embedded_engine_was_trained_by_what_ships() -> None:

@@ -319,6 +319,8 @@ class _Changes:
 
 _PATCH_COLORS = _Changes(A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=1.0))
 _STRONG = _Changes(
-    A.GaussianBlur(p=0.5), A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=0.8), A.ToGray(p=0.2)
+    A.GaussianBlur((3, 7), (0.8, 1.4), p=0.5),
+    A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=0.8),
+    A.ToGray(p=0.2),
 )
 _WEAK = _Changes(A.ColorJitter(0.2, 0.2, 0.2, 0.05, p=0.8))
