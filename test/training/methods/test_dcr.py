@@ -23,8 +23,8 @@ from multishift_training.loop.run_folder import RunFolder, State
 from multishift_training.loop.train import _make_model
 from multishift_training.loop.trainable import small_batch
 from multishift_training.methods import Context
-from multishift_training.methods.dcr import Dcr, _part
-from multishift_training.models import SegmentationModel, create
+from multishift_training.methods.dcr import Dcr, _log_probabilities, _part
+from multishift_training.models import MaskPrediction, Prediction, SegmentationModel, create
 from multishift_training.models.dcr import FrozenAttention
 
 Content = dict[str, Any]
@@ -195,6 +195,15 @@ def test_switches(changes: Content, parts: set[str]) -> None:
     found = method.losses(prediction, batch, context)
     assert set(found) == parts
     assert all(value.isfinite() and value.item() > 0 for value in found.values())
+
+
+def test_probabilities_of_classes_are_those_of_either_network() -> None:
+    logits = torch.tensor([[[[1.0]], [[3.0]], [[0.0]]]])
+    prediction = Prediction(logits, logits[:, 0], logits)
+    assert torch.equal(_log_probabilities(prediction), logits.log_softmax(1))
+    masks = MaskPrediction(logits, logits, logits)
+    found = _log_probabilities(prediction._replace(masks=masks)).exp()
+    assert found.flatten().tolist() == pytest.approx([0.25, 0.75, 0], abs=1e-6)
 
 
 def test_second_classifier_starts_as_the_network_s_own() -> None:
