@@ -121,6 +121,33 @@ def test_scenes_match_by_whole_words_and_the_longest_wins() -> None:
     assert ImagePartners(originals, named('a_1')).paired == (0,)
 
 
+def test_others_come_beside_and_change_nothing(data: Path) -> None:
+    samples = samples_of(data, transforms=ZOOM)
+    for index in range(6):
+        alone, seen = samples.sample(0, index), samples.sample(0, index, others=4)
+        assert (alone.images == seen.images).all() and not alone.others
+        shown = [int(labels[0, 0]) for _, labels in seen.others]
+        assert len(set(shown)) == 4 and index not in shown
+        assert all(image.shape == (40, 56, 3) for image, _ in seen.others)
+    again = samples.sample(0, 0, others=4)
+    assert [o[1][0, 0] for o in again.others] == [
+        o[1][0, 0] for o in samples.sample(0, 0, 4).others
+    ]
+    drawn = {tuple(o[1][0, 0] for o in samples.sample(e, 0, others=4).others) for e in range(5)}
+    assert len(drawn) > 1
+    # More than there are: some come twice, but never the sample's own.
+    many = samples.sample(0, 2, others=9).others
+    assert len(many) == 9 and all(labels[0, 0] != 2 for _, labels in many)
+
+
+def test_the_only_image_is_its_own_other(data: Path) -> None:
+    for path in (data / 'cityscapes').glob('*/train/ulm/*'):
+        if frame_name(3) not in path.name:
+            path.unlink()
+    ((_, labels),) = samples_of(data).sample(0, 0, others=1).others
+    assert (labels == 3).all()
+
+
 def test_partner_is_redrawn_in_each_epoch(data: Path) -> None:
     samples = samples_of(data, **PAIRED)
     shades = [int(samples.sample(epoch, 2)[0][1, 0, 0, 0]) for epoch in range(40)]

@@ -19,6 +19,7 @@ from multishift_training.loop.trainable import (
     small_batch,
 )
 from multishift_training.methods import Context, Method
+from multishift_training.methods.rpl import Rpl
 from multishift_training.models import create
 from multishift_training.models.layers import conv_bn_relu
 
@@ -95,6 +96,22 @@ def test_batch_norms(network: nn.Module, batch_norm: str, expected: dict[str, bo
     # And another stage of the same run starts from there.
     set_training_mode(network, stage(['*']))
     assert all(modes(network).values())
+
+
+@pytest.mark.parametrize('batch_norm', ['all', 'trained'])
+def test_frozen_parts_run_as_in_evaluation_where_the_method_wants_it(
+    network: nn.Module, batch_norm: str
+) -> None:
+    wanted = stage(['lower'], batch_norm).model_copy(update={'method': Rpl(kind='rpl')})
+    choose_trainable(network, wanted)
+    set_training_mode(network, wanted)
+    assert {name: part.training for name, part in network.named_children()} == {
+        'low': False,
+        'lower': True,
+        'rest': False,
+    }
+    assert not network['rest'][1].training  # dropout
+    assert modes(network) == {'low.1': False, 'lower.1': True, 'rest.0.1': False}
 
 
 @pytest.mark.slow

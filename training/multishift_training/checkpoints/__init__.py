@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from multishift_training.checkpoints.load_report import LoadReport
-    from multishift_training.checkpoints.loading import load
+    from multishift_training.checkpoints.loading import load, take_structure
 
-__all__ = ['LoadReport', 'load']
+__all__ = ['LoadReport', 'load', 'take_structure']
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torch when it is asked for."""
     if name not in __all__:
         raise AttributeError(f'module {__name__} has no attribute {name}')
-    module = 'loading' if name == 'load' else 'load_report'
+    module = 'load_report' if name == 'LoadReport' else 'loading'
     return getattr(import_module(f'{__name__}.{module}'), name)

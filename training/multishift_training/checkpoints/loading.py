@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from multishift_training.checkpoints.key_matching import OWN, Match, detect, mat
 from multishift_training.checkpoints.load_report import LoadReport, listed
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.models import SegmentationModel
+from multishift_training.models.layout import Source
 
 
 def load(model: SegmentationModel, path: Path | str) -> LoadReport:
@@ -48,6 +49,20 @@ def load(model: SegmentationModel, path: Path | str) -> LoadReport:
         _copy(found, model)
         return found.report
     raise _misfit(path, model, tensors, unfit)
+
+
+def take_structure(model: SegmentationModel, keys: Iterable[str]) -> None:
+    """Give a network the structure that a checkpoint of ours has, of those it may take.
+
+    What a method then adds to the network fits what the checkpoint has of it.
+
+    Args:
+        model: the network, not adapted.
+        keys: of the checkpoint.
+    """
+    for layout in detect(model, keys):
+        if layout.adapt and layout.source is Source:
+            layout.adapt()
 
 
 def _check_finite(path: Path, model: SegmentationModel, found: Match) -> None:

@@ -58,9 +58,17 @@ def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
             fault.
     """
     origin = read_origin(path)
-    model = adapted(new_model(origin.run, root), origin.adapting)
+    model = new_model(origin.run, root)
+    checkpoints.take_structure(model, keys_of(path))
+    model = adapted(model, origin.adapting)
     checkpoints.load(model, path)
     return Checkpoint(model.eval(), origin)
+
+
+def keys_of(path: Path) -> list[str]:
+    """Return the keys of a checkpoint written by ``save``."""
+    with safetensors.safe_open(path, 'pt') as file:
+        return list(file.keys())
 
 
 def new_model(network: Network, root: Path) -> SegmentationModel:

@@ -29,12 +29,15 @@ class Sample(NamedTuple):
         labels: ``uint8 [M,H,W]``.
         extras: whatever else a method wants to know of each member, by name: ``[M,...]``.
         domain: place of its domain among those of the data; the loader sets it.
+        others: other originals of the domain, as read, each an RGB image ``uint8 [h,w,3]`` and
+            its labels ``uint8 [h,w]``: as many as the method's ``others`` says. No batch has them.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     extras: Mapping[str, NDArray[Any]] = _NONE
     domain: int = 0
+    others: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = ()
 
 
 def of_domain(sample: Sample, domain: int) -> Sample:
@@ -79,7 +82,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for sample in samples:
         if fault := _fault(sample, samples[0]):
             raise MultishiftError(f'{fault}: mend the `views` of the method')
-    images, labels, extras, domains = zip(*samples, strict=True)
+    images, labels, extras, domains, _ = zip(*samples, strict=True)
     members = len(images[0])
     return Batch(
         _joined(images),

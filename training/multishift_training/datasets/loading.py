@@ -35,11 +35,21 @@ Views = Callable[[Sample, np.random.Generator], Sample]
 class TrainingSet(Dataset[Sample]):
     """The samples of one epoch."""
 
-    def __init__(self, samples: Samples, epoch: int, views: Views | None = None) -> None:
-        """Choose the epoch, and what is made of each sample; without ``views`` it stays as is."""
+    def __init__(
+        self, samples: Samples, epoch: int, views: Views | None = None, others: int = 0
+    ) -> None:
+        """Choose the epoch, and what is made of each sample.
+
+        Args:
+            samples: of the data.
+            epoch: number of the epoch.
+            views: makes of each sample what is learned from; if none, it stays as is.
+            others: how many other images each sample brings along for them.
+        """
         self._samples = samples
         self._epoch = epoch
         self._views = views
+        self._others = others
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -47,7 +57,7 @@ class TrainingSet(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, the original first."""
-        sample = self._samples.sample(self._epoch, index)
+        sample = self._samples.sample(self._epoch, index, self._others)
         if self._views is None:
             return sample
         seen = self._views(sample, self._samples.stream_of_views(self._epoch, index))
@@ -132,6 +142,7 @@ def training_loader(
     rank: int = 0,
     ranks: int = 1,
     views: Views | None = None,
+    others: int = 0,
 ) -> DataLoader[Batch]:
     """Return the shuffled batches of an epoch; they depend on (seed, epoch) alone.
 
@@ -149,6 +160,7 @@ def training_loader(
         rank: number of this process, which gets every ``ranks``-th sample of each batch.
         ranks: number of processes.
         views: makes of each sample what a method learns from.
+        others: how many other images each sample brings along for them.
 
     Raises:
         MultishiftError: there are fewer samples than a batch needs, or a batch cannot be shared
@@ -173,7 +185,7 @@ def training_loader(
     order = order[:, : order.shape[1] // each * each].reshape(domains, -1, each)
     batches = order.transpose(1, 0, 2).reshape(-1, batch_size)
     return OneLineLoader(
-        TrainingSet(samples, epoch, views),  # type: ignore[arg-type]
+        TrainingSet(samples, epoch, views, others),  # type: ignore[arg-type]
         batch_sampler=batches[start:, rank::ranks].tolist(),
         collate_fn=collate,
         num_workers=workers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,12 +97,17 @@ class Samples:
             orders.append(np.concatenate(rounds)[:longest] * len(self.domains) + place)
         return np.stack(orders)
 
-    def sample(self, epoch: int, index: int) -> Sample:
+    def sample(self, epoch: int, index: int, others: int = 0) -> Sample:
         """Return a sample of an epoch.
+
+        Args:
+            epoch: number of the epoch.
+            index: of the sample.
+            others: how many other originals of its domain to read beside.
 
         Returns:
             RGB images ``uint8 [M,H,W,3]`` and labels ``uint8 [M,H,W]`` of its M members, the
-            original first; and the domain.
+            original first; the domain; and the others.
 
         Raises:
             MultishiftError: a file is unreadable or does not fit another; the message names it.
@@ -109,16 +115,31 @@ class Samples:
         place, domain = self._placed(index)
         members = self.domains[domain].members(epoch, place)
         images, labels = (np.stack(parts) for parts in zip(*members, strict=True))
-        return Sample(images, labels, domain=domain)
+        beside = self.domains[domain].others(epoch, place, others)
+        return Sample(images, labels, domain=domain, others=beside)
 
     def stream_of_views(self, epoch: int, index: int) -> np.random.Generator:
         """Return what a method draws from that makes its own views of a sample."""
         place, domain = self._placed(index)
-        return self.domains[domain].streams(epoch, place)[-1]
+        return self.domains[domain].streams(epoch, place).views
 
     def _placed(self, index: int) -> tuple[int, int]:
         """Return the index of a sample within its domain, and the domain's place."""
         return divmod(index, len(self.domains))
+
+
+class Streams(NamedTuple):
+    """What a sample is drawn from, by purpose: what one of them draws changes no other.
+
+    In the order in which they came to be: a further one leaves those of earlier runs as they were.
+    """
+
+    partner: np.random.Generator
+    pasting: np.random.Generator
+    transforms: np.random.Generator
+    views: np.random.Generator
+    looks: np.random.Generator
+    others: np.random.Generator
 
 
 class DomainSamples:
@@ -189,34 +210,50 @@ class DomainSamples:
         Raises:
             MultishiftError: a file is unreadable or does not fit another; the message names it.
         """
-        for_partner, for_pasting, for_transforms, for_looks, _ = self.streams(epoch, index)
+        streams = self.streams(epoch, index)
         number = self._indices[index % len(self)]
         original = self.originals.read(number)
         members = [original]
         if self._partners is not None:
-            image, labels = self._partners.draw(number, original, for_partner)
+            image, labels = self._partners.draw(number, original, streams.partner)
             if self._mixup:
-                share = min(float(for_partner.random()), self._mixup)
+                share = min(float(streams.partner.random()), self._mixup)
                 image = mixed(original[0], image, share)
             members.append((image, labels))
-        outliers = None if self._outliers is None else self._outliers.choose(for_pasting)
+        outliers = None if self._outliers is None else self._outliers.choose(streams.pasting)
         if outliers is not None and outliers.before_transforms:
-            paste(outliers, *original, for_pasting)
+            paste(outliers, *original, streams.pasting)
         if self._size is not None:
             members = [resized(*member, self._size) for member in members]
-        members = self._transforms(members, for_transforms)
+        members = self._transforms(members, streams.transforms)
         if outliers is not None and not outliers.before_transforms:
-            paste(outliers, *members[0], for_pasting)
-        return self._looks(members, for_looks)
+            paste(outliers, *members[0], streams.pasting)
+        return self._looks(members, streams.looks)
 
-    def streams(self, epoch: int, index: int) -> list[np.random.Generator]:
-        """Return what partner, pasting, transforms, looks and a method's views are drawn from.
+    def others(self, epoch: int, index: int, count: int) -> list[LabelledImage]:
+        """Return other originals of the domain, of the size that they are seen in.
 
-        One for each purpose: what one of them draws does not change the others.
+        Args:
+            epoch: number of the epoch.
+            index: of the sample, which is none of them unless it is the only one.
+            count: how many; none is drawn twice while there are enough.
+
+        Raises:
+            MultishiftError: a file is unreadable or does not fit another; the message names it.
         """
+        if not count:
+            return []
+        own = self._indices[index % len(self)]
+        rest = [number for number in self._indices if number != own] or [own]
+        rng = self.streams(epoch, index).others
+        chosen = rng.choice(rest, count, replace=count > len(rest))
+        found = [self.originals.read(int(number)) for number in chosen]
+        return found if self._size is None else [resized(*one, self._size) for one in found]
+
+    def streams(self, epoch: int, index: int) -> Streams:
+        """Return what a sample is drawn from."""
         seed, place = self._seed
-        *shared, views, looks = np.random.default_rng((seed, epoch, index, place)).spawn(5)
-        return [*shared, looks, views]
+        return Streams(*np.random.default_rng((seed, epoch, index, place)).spawn(6))
 
 
 def _open_partners(

@@ -60,7 +60,7 @@ class Board:
 
         Nothing is added, and no sample read, for a method that has nothing to show of it.
         """
-        seen = TrainingSet(samples, 0, method.views)
+        seen = TrainingSet(samples, 0, method.views, method.others)
         chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples)))
         groups = torch.from_numpy(membership(samples.groups)) if samples.groups else None
         chosen_samples = (seen[i] for i in sorted({int(i) for i in chosen}))

@@ -175,6 +175,7 @@ class _Training:
             rank=self._fabric.global_rank,
             ranks=self._fabric.world_size,
             views=stage.method.views,
+            others=stage.method.others,
         )
         steps = self.state.step + len(loader)
         updates = math.ceil(steps / stage.accumulate)
@@ -346,6 +347,7 @@ def _make_model(
             stage.method.check_network(model, config.model)
     methods = [stage.method for stage in config.stages]
     if state.model is not None:
+        checkpoints.take_structure(model, state.model)
         model = trained.adapted(model, methods)
         with folder.taking_up('weights'):
             model.load_state_dict(state.model)
@@ -354,6 +356,8 @@ def _make_model(
     was_adapted = start is not None and is_adapted(start)
     if start is not None and not was_adapted:
         _load(model, start)
+    elif start is not None:
+        checkpoints.take_structure(model, trained.keys_of(start))
     model = trained.adapted(model, methods)
     if start is not None and was_adapted:
         _load(model, start)

@@ -69,15 +69,21 @@ def check_learning_rates(model: nn.Module, state: nn.Module | None, stage: Stage
 
 
 def set_training_mode(model: nn.Module, stage: Stage) -> None:
-    """Put the network in training mode, its batch norms and its masks as the stage wants them."""
+    """Put the network in training mode, its batch norms and its masks as the stage wants them.
+
+    Parts without a parameter that learns run as in evaluation where the method wants it so.
+    """
     model.train()
+    if stage.method.evaluates_frozen:
+        for part in model.children():
+            part.train(any(parameter.requires_grad for parameter in part.parameters()))
     for module in model.modules():
         if isinstance(module, Mask2Former):
             module.classes_first = stage.method.takes_masks
     if stage.batch_norm == 'all':
         return
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and module.training:
             learns = any(p.requires_grad for p in module.parameters())
             used = {
                 'trained': learns,
@@ -145,7 +151,8 @@ def small_batch(method: Method, members: int, domains: int = 1) -> Batch:
         labels = np.zeros((members, *_SMALL), np.uint8)
         labels[:, ::2] = NOVEL  # pairs of known and novel pixels, for whatever loss wants them
         images = rng.integers(0, 256, (members, *_SMALL, 3), np.uint8)
-        sample = Sample(images, labels, domain=domain % domains)
+        others = [(images[0], labels[0])] * method.others
+        sample = Sample(images, labels, domain=domain % domains, others=others)
         samples.append(of_domain(method.views(sample, rng), sample.domain))
     return collate(samples)
 

@@ -12,10 +12,13 @@ from typing import TypeVar
 from multishift_perception.registry import Registry
 from multishift_training.datasets.config import check_kind
 from multishift_training.methods.closed_world import ClosedWorld
+from multishift_training.methods.dcr import Dcr
+from multishift_training.methods.densehybrid import DenseHybrid
 from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
+from multishift_training.methods.rpl import Rpl
 from multishift_training.methods.self_training import SelfTraining
 from multishift_training.methods.uno import Uno
 
@@ -59,6 +62,9 @@ register(MaxEntropy)
 register(Pebal)
 register(Uno)
 register(SelfTraining)
+register(Dcr)
+register(DenseHybrid)
+register(Rpl)
 
 
 def registered() -> tuple[type[Method], ...]:

@@ -74,6 +74,16 @@ class Method(Strict):
         """Whether its losses take queries and masks of a mask network, at every pixel."""
         return False
 
+    @property
+    def others(self) -> int:
+        """How many other images of its domain each sample brings along, for `views`."""
+        return 0
+
+    @property
+    def evaluates_frozen(self) -> bool:
+        """Whether parts of the network that do not learn run as in evaluation, dropout too."""
+        return False
+
     def check_data(self, data: TrainingData) -> None:
         """See that the training data are what it learns from.
 

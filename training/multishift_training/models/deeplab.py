@@ -67,7 +67,7 @@ class DeepLabV3Plus(SegmentationModel):
         self.classifier = nn.Conv2d(config.channels, num_classes, 1, bias=bias)
         self.uncertainty = EnergyHead(config.channels, num_classes, bias=bias)
         for part in (self.aspp, self.low, self.decoder, self.classifier):
-            part.apply(_initialise)
+            part.apply(initialise)
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Return logits and score at ``size``, and the decoder's feature at its stride."""
@@ -102,7 +102,7 @@ def _projection(inputs: int, outputs: int, config: DecoderConfig) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 1, bias=False)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """He et al. (2015), for training from a classifier's backbone."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity='relu')

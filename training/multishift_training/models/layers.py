@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +32,11 @@ def separable(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
         conv_bn_relu(inputs, inputs, dilation=dilation, groups=inputs),
         conv_bn_relu(inputs, outputs, kernel=1),
     )
+
+
+def in_full(x: Tensor) -> Tensor:
+    """Return what mixed precision left in 16 bits in 32; what has more stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:

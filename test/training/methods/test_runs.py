@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods after papers, trained for seconds: resumed, shared out, exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.engine import Engine
+from multishift_perception.engine.manifest import Calibration
+from multishift_training.checkpoints import trained
+from multishift_training.datasets import Batch
+from multishift_training.export import export_bundle
+from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.devices import gathered
+from multishift_training.loop.train import train
+from multishift_training.loop.trainable import small_batch
+from multishift_training.methods import METHODS, Context, Method
+from multishift_training.models import create
+from multishift_training.models.input_scale import Normalize
+
+Content = dict[str, Any]
+
+pytestmark = [pytest.mark.usefixtures('one_thread'), pytest.mark.slow]
+
+DCR = {'crop': [48, 64], 'donors': 2, 'patches': [8, 24], 'width': 16}
+# By name, the method's configuration, what learns, and what no engine holds.
+RUNS: dict[str, tuple[Content, list[str], str]] = {
+    'dcr': (DCR, ['anomaly'], 'unrelated|reconstruction|known'),
+    'densehybrid': ({}, ['*'], 'nothing'),
+    'rpl': ({'corocl': 1, 'embedding': 8}, ['residual'], 'layer'),
+}
+
+
+def method_of(kind: str, **changes: object) -> Method:
+    return METHODS[kind].model_validate({'kind': kind, **RUNS[kind][0], **changes})
+
+
+def equal(one: object, two: object) -> bool:
+    if isinstance(one, Tensor):
+        return isinstance(two, Tensor) and torch.equal(one, two)
+    return one == two
+
+
+@pytest.fixture(scope='module', params=RUNS)
+def config(request: pytest.FixtureRequest, content: Callable[..., Content]) -> TrainConfig:
+    """Two batches of two small images."""
+    options, trainable, _ = RUNS[request.param]
+    stage = {
+        'name': 'own',
+        'epochs': 1,
+        'trainable': trainable,
+        'batch_norm': 'trained',
+        'method': {'kind': request.param, **options},
+        'optimizer': {'learning_rate': 1e-2},
+    }
+    run = content(batch_size=4, stages=[stage])
+    del run['data']['partners']
+    if request.param != 'dcr':
+        run['data']['outliers'] = {'kind': 'sample_objects', 'split': 'train'}
+    return TrainConfig.model_validate(run)
+
+
+@pytest.fixture(scope='module')
+def run(config: TrainConfig, new_folder: Callable[[], Path]) -> Path:
+    folder = new_folder()
+    train(config, folder, root=Path())
+    return folder
+
+
+def test_stopped_after_every_step_ends_as_if_it_never_had_been(
+    run: Path, config: TrainConfig, folder: Path
+) -> None:
+    parts = 0
+    while train(config, folder, root=Path(), seconds=0) is None:
+        parts += 1
+    assert parts == 2
+    saved = [torch.load(path / 'last.pt', weights_only=True) for path in (run, folder)]
+    for part in ('model', 'methods', 'optimizer'):
+        one, two = (pytree.tree_leaves(state[part]) for state in saved)
+        assert len(one) == len(two)
+        assert all(map(equal, one, two))
+    assert (run / 'log.jsonl').read_text() == (folder / 'log.jsonl').read_text()
+
+
+def test_what_is_frozen_stays_to_the_bit(run: Path, config: TrainConfig) -> None:
+    learned = tuple(f'{name}.' for name in config.stages[0].trainable)
+    if learned == ('*.',):
+        pytest.skip('all of it learns')
+    torch.manual_seed(config.seed)
+    before, after = create(config.model).state_dict(), load_file(run / 'best.safetensors')
+    assert {key for key in after if key not in before} == {
+        key for key in after if key.startswith(learned)
+    }
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_bundle_verifies_and_holds_only_what_drives(
+    run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    model = trained.open_trained(run / 'best.safetensors').model
+    calibration = Calibration(
+        knots=[(-20, 0), (20, 255)], operating_point=0, rule='made up', dataset='none'
+    )
+    frames = np.random.default_rng(0).integers(0, 256, (2, 1, 64, 96, 3), np.uint8)
+    graph = DeployGraph(model, calibration)
+    bundle = tmp_path / 'engine'
+    manifest = export_bundle(
+        bundle, graph, calibration=calibration, probes=frames, targets=['torch'],
+        model=config.model, method=config.stages[0].method.kind, provenance={},
+    )  # fmt: skip
+    program = torch.export.load(bundle / manifest.artifacts[0].file)
+    names = {*program.state_dict, *program.constants}
+    banned = RUNS[config.stages[0].method.kind][2].split('|')
+    assert not any(part in name.split('.') for name in names for part in banned)
+    with Engine.load(bundle, backend='torch') as engine:  # proves it on the probes
+        found = engine.infer(frames[0])
+    assert found.label.max() < 19 and np.isfinite(found.score).all()
+
+
+@pytest.fixture(scope='module', params=RUNS)
+def made(request: pytest.FixtureRequest) -> tuple[Method, Batch, Context]:
+    """A method, a batch of four small samples, its network and its state."""
+    torch.manual_seed(0)
+    # Contrast draws by the order of pixels: it is of one process or another's draw.
+    method = method_of(request.param, **({'corocl': 0} if request.param == 'rpl' else {}))
+    model = method.adapt(create('deeplabv3plus_compact'))
+    state = method.make_state(model)
+    batch = small_batch(method, 1, 4)
+    for part in (model, state):
+        if part is not None:
+            part.double().eval()
+    context = Context(model, state, None, None, lambda values: values)
+    return method, batch._replace(labels=batch.labels.long()), context
+
+
+def losses_of(method: Method, batch: Batch, context: Context) -> dict[str, Tensor]:
+    images = Normalize(context.model.input_scale)(batch.images).double()
+    return method.losses(context.model(images), batch, context)
+
+
+def share_of(batch: Batch, rank: int) -> Batch:
+    """As the loader shares a batch out: of each member, every second sample."""
+
+    def cut(values: Tensor) -> Tensor:
+        return values.unflatten(0, (batch.members, -1))[:, rank::2].flatten(0, 1)
+
+    return batch.moved(cut)
+
+
+class TwoProcesses:
+    """Stands for Fabric in the second of two processes, when what the first gathers is known."""
+
+    world_size = 2
+
+    def __init__(self, first: Iterator[Tensor]) -> None:
+        self._first = first
+
+    def all_gather(self, values: Tensor, *, sync_grads: bool) -> Tensor:
+        return torch.stack([next(self._first), values])
+
+
+def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
+    made: tuple[Method, Batch, Context],
+) -> None:
+    method, batch, context = made
+    whole = losses_of(method, batch, context)
+    gathers: list[Tensor] = []
+
+    def note(values: Tensor) -> Tensor:
+        gathers.append(values)
+        return values
+
+    losses_of(method, share_of(batch, 0), context._replace(gather=note))
+    second = TwoProcesses(iter(gathers))
+    joined = losses_of(
+        method,
+        share_of(batch, 1),
+        context._replace(
+            gather=lambda values: gathered(second, values, batch.members)  # type: ignore[arg-type]
+        ),
+    )
+    assert joined.keys() == whole.keys()
+    for name, value in whole.items():
+        assert joined[name].item() == pytest.approx(value.item(), rel=1e-6), name
+        assert value.item() > 0
+
+
+@pytest.mark.parametrize('label', [0, NOVEL, VOID])
+def test_batches_of_one_image_and_one_label_are_finite(
+    made: tuple[Method, Batch, Context], label: int
+) -> None:
+    method, batch, context = made
+    one = batch.moved(lambda values: values.unflatten(0, (batch.members, -1))[:, 0])
+    one = one._replace(labels=torch.full_like(one.labels, label))
+    losses = losses_of(method, one, context)
+    total = torch.stack(list(losses.values())).sum()
+    learning = [p for part in (context.model, context.state) if part for p in part.parameters()]
+    gradients = torch.autograd.grad(total, learning, allow_unused=True)
+    assert total.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+
+
+def test_outputs_that_are_no_numbers_show(made: tuple[Method, Batch, Context]) -> None:
+    """A pixel that counts in no loss spoils the gradients all the same."""
+    method, batch, context = made
+    void = batch._replace(labels=torch.full_like(batch.labels, VOID))
+    prediction = context.model(Normalize(context.model.input_scale)(batch.images).double())
+    assert prediction.auxiliary is not None
+    name = {'dcr': 'logit', 'densehybrid': 'discriminator', 'rpl': 'logits'}[method.kind]
+    spoiled = prediction.auxiliary[name].clone()
+    spoiled[-1, 0, 3, 5] = torch.nan
+    prediction = prediction._replace(auxiliary={**prediction.auxiliary, name: spoiled})
+    parts = method.losses(prediction, void, context)
+    assert not torch.stack(list(parts.values())).sum().isfinite()
