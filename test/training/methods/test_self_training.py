@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +17,8 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample
 from multishift_training.datasets.groups import membership
 from multishift_training.datasets.kinds.lums_road import LumsRoadData
+from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.train import train
 from multishift_training.methods import Context
 from multishift_training.methods.self_training import SelfTraining, classes_in_groups, follow
 from multishift_training.models import Prediction
@@ -130,6 +135,38 @@ def test_only_images_with_coarse_labels_change_their_look() -> None:
     assert (coarse.images != images).any((1, 2, 3)).all()
     again = method.views(Sample(images, labels), np.random.default_rng(1))
     assert (coarse.images == again.images).all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('one_thread')
+def test_a_stopped_run_ends_as_if_it_never_had_been(
+    content: Callable[..., dict[str, Any]], coarse: Path, new_folder: Callable[[], Path]
+) -> None:
+    stage = {
+        'name': 'own',
+        'epochs': 3,
+        'trainable': ['*'],
+        'method': {'kind': 'self_training', 'confidence': 0.06},
+        'optimizer': {'learning_rate': 1e-2},
+    }
+    whole = content(batch_size=2, stages=[stage])
+    whole['data']['images'] = {'kind': 'lums_road', 'root': str(coarse)}
+    del whole['data']['partners']
+    config = TrainConfig.model_validate(whole)
+    run, stopped = new_folder(), new_folder()
+    train(config, run, root=Path())
+    parts = 0
+    while train(config, stopped, root=Path(), seconds=0) is None:
+        parts += 1
+    assert parts >= 2
+    assert (run / 'log.jsonl').read_text() == (stopped / 'log.jsonl').read_text()
+    states = [torch.load(x / 'last.pt', weights_only=True) for x in (run, stopped)]
+    teachers = [state['methods']['self_training'] for state in states]
+    assert teachers[0].keys() == teachers[1].keys() and teachers[0]['steps'] == 3
+    assert all(torch.equal(teachers[0][key], teachers[1][key]) for key in teachers[0])
+    name = next(iter(states[0]['model']))
+    assert torch.equal(states[0]['model'][name], states[1]['model'][name])
+    assert not any('teacher' in key for key in load_file(run / 'best.safetensors'))
 
 
 def test_data_without_coarse_labels_are_refused() -> None:

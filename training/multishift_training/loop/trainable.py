@@ -175,16 +175,18 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
     device = next(model.parameters()).device
     normalize = Normalize(model.input_scale).to(device)
     model.eval()  # batch norms keep their statistics
-    parts = [module for module in (model, context.state) if module is not None]
-    buffers = {buffer: buffer.clone() for part in parts for buffer in part.buffers()}
+    tensors = list(model.buffers())
+    if context.state is not None:  # whose parameters losses may move, too, as those of a teacher
+        tensors += [*context.state.buffers(), *context.state.parameters()]
+    before = [tensor.clone() for tensor in tensors]
     with torch.random.fork_rng([device] if device.type == 'cuda' else []), torch.enable_grad():
         moved = batch.moved(lambda values: values.to(device))
         moved = moved._replace(labels=moved.labels.long())
         losses = stage.method.losses(model(normalize(moved.images)), moved, context)
     _check_scalars(losses, stage)
     with torch.no_grad():
-        for buffer, before in buffers.items():
-            buffer.copy_(before)
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.copy_(value)
     if not any(loss.requires_grad for loss in losses.values()):
         raise MultishiftError(
             f'stage {stage.name}: no loss of its method depends on '
