@@ -39,11 +39,23 @@ def calibrated(calibration, values: list[float]) -> list[int]:
 
 
 def test_operating_point_reaches_95_percent_of_novel_pixels() -> None:
-    novel = scores(5, 20000, 1)
+    novel = scores(9, 20000, 1)
     calibration = fit_calibration(scores(0, 50000, 0), novel, dataset='made up')
     assert np.mean(novel >= calibration.operating_point) == pytest.approx(0.95, abs=1e-3)
+    assert calibration.rule == 'score that 95% of novel pixels reach'
     anomaly = calibrated(calibration, novel[:2000].tolist())
     assert np.mean(np.array(anomaly) >= 128) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize(('center', 'found'), [(4, 0.477), (-30, 0)])
+def test_no_more_than_2_percent_of_known_pixels_reach_it(center: float, found: float) -> None:
+    known, novel = scores(0, 50000, 0), scores(center, 20000, 1)
+    calibration = fit_calibration(known, novel, dataset='made up')
+    assert np.mean(known >= calibration.operating_point) == pytest.approx(0.02, abs=1e-3)
+    assert np.mean(novel >= calibration.operating_point) == pytest.approx(found, abs=0.02)
+    assert calibration.rule.startswith('score that 2% of known pixels reach (')
+    anomaly = calibrated(calibration, known[:5000].tolist())
+    assert np.mean(np.array(anomaly) >= 128) == pytest.approx(0.02, abs=0.01)
 
 
 def test_without_novel_pixels_the_false_positive_rate_rules() -> None:
@@ -73,7 +85,7 @@ def test_scale_is_monotone_and_uses_its_range() -> None:
 def test_scores_of_any_scale_use_the_range(center: float, spread: float) -> None:
     rng = np.random.default_rng(0)
     known = rng.normal(center, spread, 50000).astype(np.float32)
-    novel = rng.normal(center + 2 * spread, spread, 20000).astype(np.float32)
+    novel = rng.normal(center + 5 * spread, spread, 20000).astype(np.float32)
     calibration = fit_calibration(known, novel, dataset='made up')
     # Engines compute in float32: neighbours that are one there would divide by nothing.
     assert (np.diff(np.array([score for score, _ in calibration.knots], np.float32)) > 0).all()
