@@ -82,6 +82,15 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
     """
     if not source:
         raise MultishiftError('a source is empty: name an image, a folder, a video or a bag')
+    try:
+        return _opened(source, stack, every)
+    except PermissionError as error:
+        raise MultishiftError(
+            f'{source}: cannot be read ({error.strerror}): mend its permissions'
+        ) from error
+
+
+def _opened(source: str, stack: ExitStack, every: int) -> list[Footage]:
     path = Path(source)
     if '://' in source or (source.isdecimal() and not path.exists()):
         return [video_footage(source, stack, every=every)]
@@ -109,7 +118,7 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
 
 def is_picture(path: Path) -> bool:
     """Return whether a path is an image file, by its name."""
-    return path.suffix.lower() in PICTURES and path.is_file()
+    return path.suffix.lower() in PICTURES and os.path.isfile(path)
 
 
 def images_footage(folder: Path, *, every: int = 1) -> Footage:

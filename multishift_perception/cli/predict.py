@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from glob import glob
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,9 @@ def command(
 def _paths(source: str) -> list[Path]:
     """Return what a source reads here: nothing of a camera or stream."""
     path = Path(source)
-    return [path] if path.exists() else [Path(match) for match in glob(source, recursive=True)]
+    return (
+        [path] if os.path.exists(path) else [Path(match) for match in glob(source, recursive=True)]
+    )
 
 
 def _check_apart(out: Path, sources: Sequence[Path]) -> None:

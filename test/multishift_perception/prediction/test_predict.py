@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import errno
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
 import os
@@ -111,7 +112,7 @@ def test_a_photo_becomes_labels_score_mask_and_regions(tmp_path: Path, call: Any
 
 def test_the_same_in_python(tmp_path: Path, tiny_bundle: Path) -> None:
     photo = write_image(tmp_path / 'photo.png')
-    with Engine.load(tiny_bundle, backend='openvino') as engine:
+    with Engine.load(str(tiny_bundle), backend='openvino') as engine:
         of_file, of_array = predict(photo, engine), predict(frame(), engine)
         strict = predict(frame(), engine, threshold=1, min_area=10_000)
     assert (of_file.mask == of_array.mask).all() and of_file.regions == of_array.regions
@@ -322,7 +323,7 @@ def test_a_run_that_was_stopped_can_be_started_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, '__call__', stop)
-        call(photos, '--out', out, code=130)
+        assert 'with --force' in call(photos, '--out', out, code=130).stderr
     assert json.loads((out / 'metrics.json').read_text())['finished'] is False
     call(photos, '--out', out, '--force')
     assert json.loads((out / 'metrics.json').read_text())['finished'] is True
@@ -353,6 +354,17 @@ def test_what_cannot_be_opened_is_named(
     assert isinstance(result.exception, MultishiftError)
     assert re.search(message, str(result.exception))
     assert not Path('out').exists()
+
+
+def test_what_may_not_be_read_is_named(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr('multishift_perception.footage.is_bag', refuse)
+    result = call(write_video(tmp_path / 'v.avi'), '--out', tmp_path / 'out', code=1)
+    assert 'v.avi: cannot be read (Permission denied)' in str(result.exception)
 
 
 @pytest.fixture
