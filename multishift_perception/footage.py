@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 import glob
+import logging
 import os
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -23,7 +24,12 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import decode
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import BrokenFrame
-from multishift_perception.images.listing import PICTURES
+from multishift_perception.images.listing import PICTURES, list_files
+
+logger = logging.getLogger(__name__)
+
+# What containers say of their length is now and then a guess: so much less is a fault.
+_WHOLE = 0.95
 
 Read = Callable[[], Bytes]
 
@@ -74,6 +80,17 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
     Raises:
         MultishiftError: there is no such thing, or it cannot be opened.
     """
+    if not source:
+        raise MultishiftError('a source is empty: name an image, a folder, a video or a bag')
+    try:
+        return _opened(source, stack, every)
+    except PermissionError as error:
+        raise MultishiftError(
+            f'{source}: cannot be read ({error.strerror}): mend its permissions'
+        ) from error
+
+
+def _opened(source: str, stack: ExitStack, every: int) -> list[Footage]:
     path = Path(source)
     if '://' in source or (source.isdecimal() and not path.exists()):
         return [video_footage(source, stack, every=every)]
@@ -85,6 +102,8 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
             "index of a camera, or a stream's URL"
         )
     if is_bag(path):
+        if path.is_dir() and any(is_picture(file) for file in list_files(path, depth=1)):
+            logger.warning('%s is read as a bag: the images in it are left out', source)
         reader = stack.enter_context(BagReader(path))
         return [
             replace(bag_footage(reader, [topic], every=every), name=camera_name(topic))
@@ -99,7 +118,7 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
 
 def is_picture(path: Path) -> bool:
     """Return whether a path is an image file, by its name."""
-    return path.suffix.lower() in PICTURES and path.is_file()
+    return path.suffix.lower() in PICTURES and os.path.isfile(path)
 
 
 def images_footage(folder: Path, *, every: int = 1) -> Footage:
@@ -117,35 +136,43 @@ def files_footage(
     """Return every n-th of some image files.
 
     Args:
-        files: in order.
+        files: in order; one that is given again is left out.
         name: of them all.
         root: what their names start below; None for the lowest folder that holds all.
         every: take every n-th.
     """
-    top = Path(os.path.commonpath([f.absolute().parent for f in files])) if root is None else root
-    below = [(f.absolute() if root is None else f).relative_to(top) for f in files[::every]]
-    alike = Counter(path.with_suffix('') for path in below)
+    chosen = list(dict.fromkeys(files))[::every]
+    if root is None:
+        # Resolved: a `..` in a name of today would lead out of the folder that is written.
+        full = [file.parent.resolve() / file.name for file in chosen]
+        top = os.path.commonpath([file.parent for file in full])
+    else:
+        full, top = chosen, str(root)
+    below = [path.relative_to(top) for path in full]
     frames = (
-        Frame(
-            str(path),
-            # a.jpg and a.png beside each other
-            path.with_suffix('') if alike[path.with_suffix('')] == 1 else path,
-            partial(_read_file, file),
-        )
-        for path, file in zip(below, files[::every], strict=True)
+        Frame(str(path), place, partial(_read_file, file))
+        for path, place, file in zip(below, _places(below), chosen, strict=True)
     )
-    return Footage(name, len(below), frames)
+    return Footage(name, len(chosen), frames)
+
+
+def _places(files: Sequence[Path]) -> list[Path]:
+    """Return files without their suffixes, where no two are then the same."""
+    bare = [path.with_suffix('') for path in files]
+    # a.jpg beside a.png, or beside a.jpg.png
+    shared = {path for path, count in Counter(bare).items() if count > 1} | set(files)
+    return [full if short in shared else short for full, short in zip(files, bare, strict=True)]
 
 
 def bag_footage(reader: BagReader, topics: Sequence[str], *, every: int = 1) -> Footage:
     """Return every n-th frame of each of some image topics of an opened bag."""
     count = sum(-(-reader.count([topic]) // every) for topic in topics)
-    seconds = reader.duration
+    count_of_each, seconds = count / len(topics), reader.duration
     return Footage(
         reader.path.resolve().name,
         count,
         _of_bag(reader, topics, every),
-        rate=count / seconds / len(topics) if seconds else None,
+        rate=(count_of_each - 1) / seconds if seconds and count_of_each > 1 else None,
     )
 
 
@@ -162,8 +189,13 @@ def video_footage(source: str, stack: ExitStack, *, every: int = 1) -> Footage:
     """
     path = Path(source)
     is_file = path.exists()
-    capture = cv2.VideoCapture(int(source) if source.isdecimal() and not is_file else source)
+    check_for_opencv(source)
+    capture = cv2.VideoCapture()
     stack.callback(capture.release)
+    try:
+        capture.open(int(source) if source.isdecimal() and not is_file else source)
+    except cv2.error as error:  # an index that no machine word holds
+        raise MultishiftError(_unopened(source, is_file)) from error
     if not capture.isOpened():
         raise MultishiftError(_unopened(source, is_file))
     rate = capture.get(cv2.CAP_PROP_FPS)
@@ -171,10 +203,24 @@ def video_footage(source: str, stack: ExitStack, *, every: int = 1) -> Footage:
     return Footage(
         path.stem if is_file else ('camera' if source.isdecimal() else 'stream'),
         -(-count // every) if count > 0 else None,
-        _of_video(capture, every),
+        _of_video(capture, every, source, count),
         rate=rate / every if 0 < rate < 1000 else None,
         is_live=not is_file,
     )
+
+
+def check_for_opencv(path: Path | str) -> None:
+    """See that OpenCV takes the path of a video: of one that is not UTF-8 it dies.
+
+    Raises:
+        MultishiftError: it does not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise MultishiftError(
+            f'{str(path)!r}: OpenCV takes no video with a name that is not UTF-8: rename it'
+        ) from error
 
 
 def _unopened(source: str, is_file: bool) -> str:
@@ -211,13 +257,22 @@ def _of_bag(reader: BagReader, topics: Sequence[str], every: int) -> Iterator[Fr
         seen[topic] += 1
 
 
-def _of_video(capture: cv2.VideoCapture, every: int) -> Iterator[Frame]:
+def _of_video(
+    capture: cv2.VideoCapture, every: int, source: str, promised: int
+) -> Iterator[Frame]:
     number = 0
     while capture.grab():
         if number % every == 0:
             name = f'{number:06d}'
             yield Frame(f'frame {number}', PurePath(name), partial(_retrieve, capture))
         number += 1
+    if number < promised * _WHOLE:
+        logger.warning(
+            '%s: only the first %d of its %d frames can be read: it is damaged',
+            source,
+            number,
+            promised,
+        )
 
 
 def _retrieve(capture: cv2.VideoCapture) -> Bytes:

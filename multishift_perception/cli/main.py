@@ -199,6 +199,7 @@ multishift = LazyGroup(
         'augment': 'start it again, and it goes on after the last image that is whole',
         'compare': 'start it again, and it goes on after the last step that it saved',
         'evaluate': 'start it again, and it goes on after the last images that it saved',
+        'predict': 'what it wrote is whole; start it again, with --force if it had begun to write',
         'train': 'start it again, and it goes on after the last step that it saved',
     },
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from glob import glob
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,9 +107,9 @@ def command(
 
     A camera or stream runs until Ctrl-C.
     """
-    paths = [Path(source) for source in sources]
-    reads = [bundle, *(path for path in paths if path.exists())]
-    check_folder(out, report_of(PREDICT), option='--out', force=force, reads=reads)
+    paths = [path for source in sources if source for path in _paths(source)]
+    check_folder(out, report_of(PREDICT), option='--out', force=force, reads=[bundle, *paths])
+    _check_apart(out, paths)
     with ExitStack() as stack:
         footage = _open(sources, stack, every)
         # What is wrong with the paths is said by now: engines take a second to load.
@@ -125,11 +127,31 @@ def command(
     click.echo(json.dumps(content, indent=2) if as_json else '\n'.join(_summary(found, out)))
 
 
+def _paths(source: str) -> list[Path]:
+    """Return what a source reads here: nothing of a camera or stream."""
+    path = Path(source)
+    return (
+        [path] if os.path.exists(path) else [Path(match) for match in glob(source, recursive=True)]
+    )
+
+
+def _check_apart(out: Path, sources: Sequence[Path]) -> None:
+    """See that no folder of images holds the one that is written: its overlays were next."""
+    from multishift_perception.bags.location import is_bag
+
+    for source in sources:
+        inside = source.is_dir() and out.resolve().is_relative_to(source.resolve())
+        if inside and not is_bag(source):
+            raise MultishiftError(
+                f'{out} lies in {source}, whose images are read: give another folder with --out'
+            )
+
+
 def _open(sources: Sequence[str], stack: ExitStack, every: int) -> list[Footage]:
     """Open all sources; images that are given one by one, as a shell does, are one."""
     from multishift_perception.footage import files_footage, is_picture, open_footage
 
-    pictures = [Path(source) for source in sources if is_picture(Path(source))]
+    pictures = [Path(source) for source in sources if source and is_picture(Path(source))]
     footage = []
     if len(pictures) > 1:
         footage.append(files_footage(pictures, 'images', every=every))

@@ -54,7 +54,12 @@ class Engine:
 
     @classmethod
     def load(
-        cls, bundle: Path | None, *, backend: str = 'auto', device: int = 0, threads: int = 0
+        cls,
+        bundle: Path | str | None,
+        *,
+        backend: str = 'auto',
+        device: int = 0,
+        threads: int = 0,
     ) -> Engine:
         """Verify a bundle, load an artifact, warm it up, and run the probe frames through it.
 
@@ -68,7 +73,7 @@ class Engine:
             MultishiftError: anything missing, changed, unfit for this machine, or wrong in its
                 results; the message names it and the mend.
         """
-        bundle = (EMBEDDED_BUNDLE if bundle is None else bundle).resolve()
+        bundle = Path(EMBEDDED_BUNDLE if bundle is None else bundle).resolve()
         manifest = read_manifest(bundle)
         for fault in file_faults(bundle, manifest.hashes):
             raise MultishiftError(fault)

@@ -74,7 +74,12 @@ class Predictor:
             engine: loaded.
             threshold: calibrated score from which a pixel is anomalous, 0..1.
             min_area: pixels that an anomalous region has at least.
+
+        Raises:
+            MultishiftError: the threshold is not in 0..1.
         """
+        if not 0 <= threshold <= 1:  # nor NaN
+            raise MultishiftError(f'the threshold is {threshold}: give 0 to 1')
         self._pipeline = Pipeline(engine)
         self._classes = engine.classes
         self._threshold = threshold
@@ -106,8 +111,14 @@ def predict(
         min_area: pixels that an anomalous region has at least.
 
     Raises:
-        MultishiftError: the file cannot be read, or the array is no such image.
+        MultishiftError: the file cannot be read, or the array is no such image; or the engine is
+            none, or the threshold not in 0..1.
     """
+    if not isinstance(engine, Engine | None):
+        raise MultishiftError(
+            f'the engine is a {type(engine).__name__}: give Engine.load(BUNDLE), of '
+            'multishift_perception.engine'
+        )
     pixels = _read(Path(image)) if isinstance(image, str | Path) else _checked(image)
     loaded = _embedded() if engine is None else engine
     return Predictor(loaded, threshold=threshold, min_area=min_area)([pixels])[0]

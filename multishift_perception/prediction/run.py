@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 import json
 import logging
-from pathlib import Path
+from pathlib import Path, PurePath
 from time import perf_counter
 from typing import Any
 
@@ -22,6 +22,7 @@ from multishift_perception.footage import Footage, Frame
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier
 from multishift_perception.prediction.frame import Predictor
+from multishift_perception.process.signals import waiting_for_block
 from multishift_perception.progress import track
 from multishift_perception.report.provenance import provenance
 
@@ -33,7 +34,7 @@ class FootageFigures:
     """What came of one footage.
 
     Attributes:
-        name: of the footage.
+        name: of the footage, with a number where several are called so.
         folder: of its files.
         frames: frames that the engine saw.
         anomalous: those of them with an anomaly.
@@ -81,20 +82,12 @@ def predict_footage(
     remove_earlier(out)
     predictor = Predictor(engine, threshold=options.threshold, min_area=options.min_area)
     found: list[FootageFigures] = []
-    names: Counter[str] = Counter()
     _write_figures(out, found, engine, options, finished=False)
-    for one in footage:
-        names[one.name] += 1
-        again = f'_{names[one.name]}' if names[one.name] > 1 else ''
-        folder = out if len(footage) == 1 else out / f'{one.name}{again}'
-        found.append(FootageFigures(one.name, folder))
+    for one, name in zip(footage, _names(footage), strict=True):
+        found.append(FootageFigures(name, out if len(footage) == 1 else out / name))
         start = perf_counter()
         try:
             _predict(one, predictor, engine.input_shape[0], found[-1], options)
-        except KeyboardInterrupt:
-            if not one.is_live:
-                raise
-            logger.info('%s: ended', one.name)
         finally:
             found[-1].seconds = perf_counter() - start
             _write_figures(out, found, engine, options, finished=False)
@@ -102,19 +95,42 @@ def predict_footage(
     return found
 
 
+def _names(footage: Sequence[Footage]) -> list[str]:
+    """Return a name for each footage that its folder may have, no two the same."""
+    taken = {METRICS}
+    names = []
+    for one in footage:
+        # A video may be called `...mp4`, and a bag's topics anything.
+        plain = one.name if PurePath(one.name).name == one.name != '..' else 'footage'
+        name, number = plain, 1
+        while name in taken:
+            number += 1
+            name = f'{plain}_{number}'
+        taken.add(name)
+        names.append(name)
+    return names
+
+
 def _predict(
     footage: Footage, predictor: Predictor, batch: int, found: FootageFigures, options: Options
 ) -> None:
     folder = FootageFolder(found.folder, options.outputs, footage)
     with folder.writing():
-        for frames in _batches(footage, batch, found):
-            predictions = predictor([image for _, image in frames])
-            for (frame, _), prediction in zip(frames, predictions, strict=True):
-                anomalous = bool(np.any(prediction.mask))
-                found.frames += 1
-                found.anomalous += anomalous
-                shown = anomalous or not options.only_anomalous
-                folder.add(frame.name, frame.place, prediction, shown=shown)
+        try:
+            for frames in _batches(footage, batch, found):
+                predictions = predictor([image for _, image in frames])
+                for (frame, _), prediction in zip(frames, predictions, strict=True):
+                    anomalous = bool(np.any(prediction.mask))
+                    shown = anomalous or not options.only_anomalous
+                    with waiting_for_block():
+                        folder.add(frame.name, frame.place, prediction, shown=shown)
+                        found.frames += 1
+                        found.anomalous += anomalous
+        except KeyboardInterrupt:
+            if not footage.is_live:
+                raise
+            # Within the block, which keeps the video.
+            logger.info('%s: ended', footage.name)
 
 
 def _batches(
@@ -130,8 +146,9 @@ def _batches(
         try:
             batch.append((frame, frame.read()))
         except FrameError as error:
-            if not found.dropped:
-                logger.warning('%s: %s is left out: %s', footage.name, frame.name, error)
+            # Of a stream or bag with thousands alike, one of each kind is enough.
+            level = logging.DEBUG if found.dropped[error.cause] else logging.WARNING
+            logger.log(level, '%s: %s is left out: %s', footage.name, frame.name, error)
             found.dropped[error.cause] += 1
             continue
         if len(batch) == size:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import errno
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
+import os
 from pathlib import Path
 import re
 import threading
@@ -21,6 +23,7 @@ from multishift_perception import bags
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.footage import files_footage
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.prediction import Predictor, predict
 
@@ -45,8 +48,8 @@ def write_image(path: Path, **options: bool) -> Path:
     return path
 
 
-def write_video(path: Path, count: int = 5) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (96, 64))
+def write_video(path: Path, count: int = 5, rate: float = 10) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), rate, (96, 64))
     for i in range(count):
         writer.write(np.ascontiguousarray(frame(novel=i > 1)[..., ::-1]))
     writer.release()
@@ -109,7 +112,7 @@ def test_a_photo_becomes_labels_score_mask_and_regions(tmp_path: Path, call: Any
 
 def test_the_same_in_python(tmp_path: Path, tiny_bundle: Path) -> None:
     photo = write_image(tmp_path / 'photo.png')
-    with Engine.load(tiny_bundle, backend='openvino') as engine:
+    with Engine.load(str(tiny_bundle), backend='openvino') as engine:
         of_file, of_array = predict(photo, engine), predict(frame(), engine)
         strict = predict(frame(), engine, threshold=1, min_area=10_000)
     assert (of_file.mask == of_array.mask).all() and of_file.regions == of_array.regions
@@ -137,6 +140,20 @@ def test_what_is_no_image_is_named(image: Any, message: str, tiny_bundle: Path) 
         predict(image, engine)
 
 
+@pytest.mark.parametrize('threshold', [-0.1, 1.1, float('nan')])
+def test_what_is_no_threshold_is_named(threshold: float, tiny_bundle: Path) -> None:
+    with (
+        Engine.load(tiny_bundle, backend='openvino') as engine,
+        pytest.raises(MultishiftError, match=r'the threshold is .+: give 0 to 1'),
+    ):
+        predict(frame(), engine, threshold=threshold)
+
+
+def test_the_path_of_a_bundle_is_no_engine(tiny_bundle: Path) -> None:
+    with pytest.raises(MultishiftError, match=r'the engine is a str: give Engine.load\(BUNDLE\)'):
+        predict(frame(), str(tiny_bundle))  # type: ignore[arg-type]
+
+
 def test_folders_keep_their_form(tmp_path: Path, call: Any) -> None:
     photos, out = tmp_path / 'photos', tmp_path / 'out'
     for name in ('a/f10.png', 'a/f9.png', 'b/x.png', 'b/x.jpg'):
@@ -161,6 +178,52 @@ def test_images_of_a_shell_are_one_source(tmp_path: Path, call: Any) -> None:
     assert files(tmp_path / 'out') == files(tmp_path / 'again')
 
 
+def test_images_above_the_current_folder_stay_in_the_one_that_is_written(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / 'a.png')
+    write_image(tmp_path / 'here/there/b.png')
+    monkeypatch.chdir(tmp_path / 'here')
+    call('../a.png', 'there/b.png', 'there/b.png', '--out', 'out', '--outputs', 'mask')
+    assert [line['file'] for line in regions(Path('out'))] == ['a', 'here/there/b']
+    made = {'metrics.json', 'regions.jsonl', 'mask/a.png', 'mask/here/there/b.png'}
+    assert files(tmp_path) == {
+        'a.png',
+        'here/there/b.png',
+        *(f'here/out/{name}' for name in made),
+    }
+
+
+def test_no_two_images_share_a_place(tmp_path: Path) -> None:
+    names = ('a.jpg', 'a.png', 'a.png.jpg', 'b.c.jpg')
+    files = [write_image(tmp_path / name) for name in names]
+    places = [str(frame.place) for frame in files_footage(files, 'all').frames]
+    assert places == ['a.jpg', 'a.png', 'a.png.jpg', 'b.c']
+
+
+def test_each_source_has_a_folder_in_the_one_that_is_written(tmp_path: Path, call: Any) -> None:
+    sources = [tmp_path / name for name in ('n/x', 'm/x', 'x_2', 'metrics.json')]
+    for source in sources:
+        write_image(source / 'a.png')
+    write_video(tmp_path / 'v.avi').rename(tmp_path / '...avi')
+    out = tmp_path / 'below/out'
+    call(*sources, tmp_path / '...avi', '--out', out, '--outputs', 'mask')
+    folders = ['x', 'x_2', 'x_2_2', 'metrics.json_2', 'footage']
+    assert {p.name for p in out.iterdir()} == {*folders, 'metrics.json'}
+    assert [p.name for p in out.parent.iterdir()] == ['out']
+    sources = json.loads((out / 'metrics.json').read_text())['sources']
+    assert [source['name'] for source in sources] == folders
+
+
+def test_what_is_written_does_not_lie_in_a_folder_of_images(tmp_path: Path, call: Any) -> None:
+    write_image(tmp_path / 'photos/a.png')
+    result = call(tmp_path / 'photos', '--out', tmp_path / 'photos/seen', code=1)
+    assert 'whose images are read' in str(result.exception)
+    call(tmp_path / '**/*.png', '--out', tmp_path / 'seen', '--outputs', 'mask')
+    result = call(tmp_path / '**/*.png', '--out', tmp_path / 'seen', '--force', code=1)
+    assert 'seen/mask/a.png, which is read' in str(result.exception)
+
+
 def test_a_video_becomes_a_video(tmp_path: Path, call: Any) -> None:
     video, out = write_video(tmp_path / 'drive.avi'), tmp_path / 'out'
     call(video, '--out', out, '--every', 2, '--show-only', 'anomalous')
@@ -169,6 +232,52 @@ def test_a_video_becomes_a_video(tmp_path: Path, call: Any) -> None:
     capture = cv2.VideoCapture(str(out / 'overlay.mp4'))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(5)
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_the_video_has_the_frames_in_order(tmp_path: Path, call: Any) -> None:
+    # MPEG-4 holds no such rate, which phones write.
+    video = write_video(tmp_path / 'slow_motion.avi', rate=239.978)
+    call(video, '--out', tmp_path / 'out', '--outputs', 'video')
+    capture = cv2.VideoCapture(str(tmp_path / 'out/overlay.mp4'))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(240, abs=0.1)
+    looks = np.array([capture.read()[1][45:55, 10:30].mean() for _ in range(5)])
+    changes = np.abs(np.diff(looks)) > 10
+    assert changes.tolist() == [False, True, False, False]
+
+
+def test_a_damaged_video_is_told_of(
+    tmp_path: Path, call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = write_video(tmp_path / 'drive.avi', 40)
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
+    call(video, '--out', tmp_path / 'out', '--outputs', '')
+    assert 'of its 40 frames can be read' in caplog.text
+
+
+def test_each_fault_of_images_is_told_once(
+    tmp_path: Path, call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / 'in/good.png')
+    for name in ('broken.jpg', 'broken_too.jpg'):
+        (tmp_path / 'in' / name).write_bytes(b'')
+    (tmp_path / 'in/text.jpg').write_text('text')
+    call(tmp_path / 'in', '--out', tmp_path / 'out', '--outputs', '')
+    warned = [r.getMessage() for r in caplog.records if 'is left out' in r.getMessage()]
+    assert [line.split()[1] for line in warned] == ['broken.jpg', 'text.jpg']
+
+
+def test_images_beside_a_bag_are_told_of(
+    tmp_path: Path, call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_image(tmp_path / 'in/a.png')
+    with bags.BagWriter(tmp_path / 'in/drive.mcap') as bag:
+        for i in range(3):
+            bag.image('/front/image_raw', i * 100_000_000, 'front', frame())
+    call(tmp_path / 'in', '--out', tmp_path / 'out', '--outputs', 'video')
+    assert 'the images in it are left out' in caplog.text
+    assert len(regions(tmp_path / 'out')) == 3
+    capture = cv2.VideoCapture(str(tmp_path / 'out/overlay.mp4'))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
 
 
 def test_each_camera_of_a_bag_has_a_folder(tmp_path: Path, call: Any) -> None:
@@ -214,7 +323,7 @@ def test_a_run_that_was_stopped_can_be_started_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, '__call__', stop)
-        call(photos, '--out', out, code=130)
+        assert 'with --force' in call(photos, '--out', out, code=130).stderr
     assert json.loads((out / 'metrics.json').read_text())['finished'] is False
     call(photos, '--out', out, '--force')
     assert json.loads((out / 'metrics.json').read_text())['finished'] is True
@@ -225,6 +334,9 @@ def test_a_run_that_was_stopped_can_be_started_again(
     [
         ('missing.jpg', 'missing.jpg: no such file or folder'),
         ('missing/*.jpg', r'missing/\*.jpg: matches no .jpg'),
+        ('', 'a source is empty'),
+        ('99999999999999999999', 'camera 9+ cannot be opened'),
+        (os.fsdecode(b'latin\xe9.avi'), 'with a name that is not UTF-8: rename it'),
         ('63', 'camera 63 cannot be opened'),
         ('text.txt', 'neither an image'),
         ('empty', 'empty: no .jpg'),
@@ -236,11 +348,23 @@ def test_what_cannot_be_opened_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path('text.txt').write_text('no video')
+    write_video(tmp_path / 'v.avi').rename(os.fsdecode(b'latin\xe9.avi'))
     Path('empty').mkdir()
     result = call(source, '--out', 'out', code=1)
     assert isinstance(result.exception, MultishiftError)
     assert re.search(message, str(result.exception))
     assert not Path('out').exists()
+
+
+def test_what_may_not_be_read_is_named(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr('multishift_perception.footage.is_bag', refuse)
+    result = call(write_video(tmp_path / 'v.avi'), '--out', tmp_path / 'out', code=1)
+    assert 'v.avi: cannot be read (Permission denied)' in str(result.exception)
 
 
 @pytest.fixture
@@ -290,4 +414,5 @@ def test_ctrl_c_is_how_a_stream_ends(
     monkeypatch.setattr(Predictor, '__call__', twice)
     call(stream, '--out', tmp_path / 'out')
     assert len(regions(tmp_path / 'out')) == 1
+    assert (tmp_path / 'out/overlay.mp4').is_file()
     assert json.loads((tmp_path / 'out/metrics.json').read_text())['finished'] is True
