@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import copy
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,23 @@ class NameOf(click.Choice[str]):
     def choices(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names that there are now."""
         return tuple(self._names())
+
+
+class Threshold(click.FloatRange):
+    """A number from 0 to 1; ``nan`` is none, which every comparison would let pass."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__(0, 1)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        found = float(super().convert(value, param, ctx))
+        if math.isnan(found):
+            self.fail(f'{value!r} is no number from 0 to 1', param, ctx)
+        return found
 
 
 class Renamed(click.Option):
@@ -134,7 +152,7 @@ device_option = click.option(
 )
 threshold_option = click.option(
     '--threshold',
-    type=click.FloatRange(0, 1),
+    type=Threshold(),
     default=DEFAULT_THRESHOLD,
     help='Calibrated score from which a pixel is anomalous; 0.5 is the operating point.',
 )

@@ -39,7 +39,7 @@ def override(document: Document, assignments: Sequence[str]) -> Document:
             raise MultishiftError(f'{assignment} sets nothing: give PLACE=VALUE, as seed=3')
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             reason = one_line(error)
             raise MultishiftError(f'{assignment}: no valid YAML ({reason})') from None
         _set(content, keys, value, assignment)

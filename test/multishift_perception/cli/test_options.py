@@ -239,3 +239,11 @@ class TestHowMuchIsSaid:
         assert 'Traceback' not in plain.stderr
         told = invoke('engine', 'verify', tmp_path, '-v')
         assert 'Traceback' in told.stderr and 'MultishiftError' in told.stderr
+
+
+@pytest.mark.parametrize('value', ['nan', '-0.1', '1.5', 'x'])
+def test_a_threshold_is_from_0_to_1(value: str, tmp_path: Path) -> None:
+    words = ['replay', 'a.mcap', '--out', str(tmp_path / 'report'), '--threshold', value]
+    result = CliRunner().invoke(multishift, words)
+    assert result.exit_code == 2
+    assert "'--threshold'" in result.output

@@ -79,6 +79,7 @@ def test_a_file_without_overrides_names_lines(tmp_path: Path) -> None:
         ('stages.first.epochs=1', 'stages is a list of 2: give 0 to 1 in place of first'),
         ('seed.x=1', 'seed is 0, which holds no x'),
         ('seed=[1', 'no valid YAML'),
+        ('seed=' + '[' * 3000, 'no valid YAML'),
         ('sed=1', 'with sed=1: sed is no key, expected seed or stages'),
         ('stages.1.epochs=many', r'stages\[1\].epochs is many, expected a whole number'),
     ],

@@ -23,8 +23,8 @@ def fit_calibration(
 
     The operating point is the score that 95 % of the novel pixels reach, unless more than 2 % of
     the known ones do: then it is the score that 2 % of these reach. Where there are no novel
-    pixels, it is the one that 5 % of the known pixels reach. On either side of it the scale follows the
-    ranks of the scores, so that its 256 steps are spent where scores are.
+    pixels, it is the one that 5 % of the known pixels reach. On either side of it the scale
+    follows the ranks of the scores, so that its 256 steps are spent where scores are.
 
     Args:
         known: scores, of any scale, of pixels of known classes, ``float32 [K]``, K > 0.
