@@ -130,7 +130,7 @@ def test_frames_that_give_way_are_received_and_not_lost(peer, filled):
 
 @pytest.mark.usefixtures('active')
 def test_frames_that_a_stopped_node_does_not_receive_are_lost_and_counted(peer, filled, node):
-    sent = []
+    sent: list[Any] = []
 
     def send():
         message = filled(RED, height=200, width=300)  # the middleware has room for two
