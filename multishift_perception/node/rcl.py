@@ -247,19 +247,20 @@ def check() -> None:
     Raises:
         MultishiftError: it does not, or lacks one of the functions.
     """
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     header = Header(stamp=Time(sec=-1, nanosec=2), frame_id='f')
-    raw = Image(header=header, height=1, width=2, encoding='e', step=2)
-    raw.is_bigendian = int(sys.byteorder == 'big')
-    raw.data.extend((6, 7))
-    compressed = CompressedImage(header=header, format='g', data=b'\6\7')
+    raw = Image(header=header, height=2, width=4, encoding='e', is_bigendian=5, step=12)
+    compressed = CompressedImage(header=header, format='g')
+    for message in raw, compressed:
+        message.data.frombytes(pixels.tobytes())
     try:
         _rcl()
         _libc()
-        if _as_taken(raw) != (header, b'\6\7', 1, 2, 'e', raw.is_bigendian, 2):
+        if _as_taken(raw) != (header, pixels.tobytes(), 2, 4, 'e', 5, 12):
             raise AttributeError('sensor_msgs/Image is laid out otherwise')
-        if _as_taken(compressed) != (header, b'\6\7', 'g'):
+        if _as_taken(compressed) != (header, pixels.tobytes(), 'g'):
             raise AttributeError('sensor_msgs/CompressedImage is laid out otherwise')
-        pixels = np.array([[6, 7]], np.uint8)
+        raw.is_bigendian = int(sys.byteorder == 'big')
         with OutgoingImage('e').filled(header, pixels) as address:
             if _memory(Image).read(address) != raw:
                 raise AttributeError('sensor_msgs/Image is read otherwise')
@@ -271,7 +272,7 @@ def check() -> None:
 
 
 def _as_taken(message: Any) -> tuple[Any, ...]:
-    """Return a message's header, its two bytes, and its other fields, read in C's layout."""
+    """Return a message's header, its bytes, and its other fields, read in C's layout."""
     kind: Any = type(message)
     memory = _memory(kind)
     address = memory.create()
@@ -279,9 +280,9 @@ def _as_taken(message: Any) -> tuple[Any, ...]:
         if not memory.fill(message, address):
             raise AttributeError(f'{kind.__name__} cannot be converted')
         image = _LAYOUTS[kind].from_address(address)
-        if image.data.size != 2 or not image.data.data:
+        if image.data.size != len(message.data) or not image.data.data:
             raise AttributeError(f'{kind.__name__}.data is laid out otherwise')
-        data = memoryview(ctypes.string_at(image.data.data, 2))
+        data = memoryview(ctypes.string_at(image.data.data, image.data.size))
         fields = vars(image.taken((image.header.message(), data, 0, None)))
         return tuple(v for k, v in fields.items() if k not in ('received_ns', 'number'))
     finally:
