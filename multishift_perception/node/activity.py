@@ -12,13 +12,14 @@ from enum import StrEnum
 class Stage(StrEnum):
     """What is done with a frame, in order."""
 
-    WAIT = 'wait'  # from its arrival to its turn
+    WAIT = 'wait'  # from its arrival to its turn, in which it is taken
     DECODE = 'decode'
     ENGINE = 'engine'  # the call, with fitting to the engine's size and back
     PUBLISH = 'publish'  # computing what is watched, and sending it
 
 
 _DOINGS = {
+    Stage.WAIT: 'taking a frame from the middleware',
     Stage.DECODE: 'the decoding of a frame',
     Stage.ENGINE: 'the engine call',
     Stage.PUBLISH: 'the publishing of a frame',

@@ -15,7 +15,7 @@ from multishift_perception.node import rcl
 
 
 class Untaken(CallbackGroup):
-    """Subscriptions whose messages no executor takes."""
+    """Subscriptions whose messages no executor takes; an events executor would not ask."""
 
     def can_execute(self, entity: Any) -> bool:
         """Say so."""

@@ -10,7 +10,9 @@ import time
 from typing import Any
 
 import rclpy
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -25,7 +27,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from multishift_perception.errors import one_line
 from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
 from multishift_perception.node import rcl
-from multishift_perception.node.arrivals import ArrivalCounter, Arrivals, Untaken
+from multishift_perception.node.arrivals import Arrivals, Untaken
 from multishift_perception.node.frame_slots import Arrival
 from multishift_perception.node.lost_frames import LostFrames
 from multishift_perception.node.parameters import CameraSettings
@@ -77,17 +79,16 @@ class CameraInput:
             image = image.removesuffix(_COMPRESSED)
         self._topic, self._info_topic = self._names(image)
         self.topic: str = node.resolve_topic_name(self._topic)
-        self._images: Any = None
-        self._counter: ArrivalCounter | None = None
-        self._untaken = Untaken()
-        self._lost = LostFrames()
+        self._images: _Images | None = None
         self._infos: Any = None
         self.camera_info: Any = None
         # Fast DDS numbers messages and has no event for lost ones; others may do neither.
         self.counts_lost = True
         # A bad QoS override shows on creation: better now than when the first watcher comes.
-        self.watch(images=True, infos=True)
-        self.watch(images=False, infos=False)
+        try:
+            self.watch(images=True, infos=True)
+        finally:
+            self.watch(images=False, infos=False)
 
     @property
     def is_watched(self) -> bool:
@@ -96,42 +97,43 @@ class CameraInput:
 
     def watch(self, *, images: bool, infos: bool) -> None:
         """Subscribe to what is wanted, and unsubscribe from the rest."""
-        if images != (self._images is not None):
-            self._lost.forget()
-            if self._counter is not None:
-                self._arrivals.forget(self._counter)
-                self._counter = None
-            self._images = self._switched(
-                self._images, self._kind, self._topic, _never_called, self._untaken
-            )
-            if self._images is not None:
-                self._counter = self._arrivals.count(self._images, self._receive)
-        if infos != (self._infos is not None):
-            self._infos = self._switched(
-                self._infos, CameraInfo, self._info_topic, self._store_info
-            )
+        if images and self._images is None:
+            # A group of its own: those of rclpy never forget what was in them.
+            subscription = self._subscribe(self._kind, self._topic, _never_called, Untaken())
+            try:
+                self._images = _Images(subscription, self._arrivals, self._on_arrivals)
+            except BaseException:
+                self._node.destroy_subscription(subscription)
+                raise
+        elif not images and self._images is not None:
+            former, self._images = self._images, None
+            self._arrivals.forget(former.counter)
+            self._node.destroy_subscription(former.subscription)
+        if infos and self._infos is None:
+            group = MutuallyExclusiveCallbackGroup()
+            self._infos = self._subscribe(CameraInfo, self._info_topic, self._store_info, group)
+        elif not infos and self._infos is not None:
+            self._node.destroy_subscription(self._infos)
+            self._infos = None
 
     def take(self) -> Arrival | None:
         """Take the newest frame; None if there is none."""
-        images, counter = self._images, self._counter
-        if images is None or counter is None:
+        images = self._images
+        if images is None:
             return None
-        asked_ns = time.time_ns()
-        counter.read()
-        noted = self._lost.received
         try:
-            image = rcl.take(images)
-            # With a depth of one, as it is by default, there is no newer one.
-            while images.qos_profile.depth != 1 and (newer := rcl.take(images)):
-                image = newer
+            image, lost = images.take()
+        except InvalidHandle:  # nobody watches any more
+            return None
         except RuntimeError:  # of the middleware: the next frame may be better
             if rclpy.ok():
                 logger.exception('a frame of %s cannot be taken', self.topic)
             return None
         if image is None:
             return None
-        counter.read()
-        self._look_for_losses(images, image, self._lost.received - noted, asked_ns)
+        self.counts_lost = image.number is not None
+        if lost:
+            self._on_loss(lost)
         return Arrival(image, time.monotonic() - _waited_s(image.received_ns))
 
     def why_silent(self) -> tuple[int, str]:
@@ -168,12 +170,7 @@ class CameraInput:
             compressed = resolved + _COMPRESSED
         return compressed, info
 
-    def _switched(
-        self, existing: Any, kind: Any, topic: str, callback: Any, group: Any = None
-    ) -> Any:
-        if existing is not None:
-            self._node.destroy_subscription(existing)
-            return None
+    def _subscribe(self, kind: Any, topic: str, callback: Any, group: CallbackGroup) -> Any:
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
             depth=1,
@@ -191,22 +188,6 @@ class CameraInput:
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
-    def _receive(self, count: int) -> None:
-        self._lost.receive(count)
-        self._on_arrivals(count)
-
-    def _look_for_losses(
-        self, images: Any, image: rcl.TakenImage, later: int, asked_ns: int
-    ) -> None:
-        """Compare the number of an image, asked for at a time, with what was received."""
-        self.counts_lost = image.number is not None
-        if image.number is None or images.get_publisher_count() != 1:
-            self._lost.forget()  # the numbers of several publishers cannot be told apart
-            return
-        is_noted = image.received_ns <= asked_ns
-        if lost := self._lost.lost_before(image.number, later=later, is_noted=is_noted):
-            self._on_loss(lost)
-
     def _store_info(self, message: Any) -> None:
         self.camera_info = message
 
@@ -218,8 +199,9 @@ class CameraInput:
             return f'it carries {", ".join(sorted(types))}, not {wanted}: see parameter transport'
         if self._images is None:
             return None
+        qos = self._images.subscription.qos_profile
         for publisher in publishers:
-            fits, reason = qos_check_compatible(publisher.qos_profile, self._images.qos_profile)
+            fits, reason = qos_check_compatible(publisher.qos_profile, qos)
             if fits != QoSCompatibility.ERROR:
                 return None
         return f'QoS mismatch ({one_line(reason)}): see qos_overrides'
@@ -238,6 +220,45 @@ class CameraInput:
         if not near:
             return '; there is no image topic at all'
         return f'; existing image topics: {", ".join(near)}'
+
+
+class _Images:
+    """A subscription of images, and what was received of it."""
+
+    def __init__(
+        self, subscription: Any, arrivals: Arrivals, on_arrivals: Callable[[int], None]
+    ) -> None:
+        self.subscription = subscription
+        self._on_arrivals = on_arrivals
+        self._lost = LostFrames()
+        self.counter = arrivals.count(subscription, self._receive)
+
+    def take(self) -> tuple[rcl.TakenImage | None, int]:
+        """Take the newest frame, if there is one; returns also how many were lost before it.
+
+        Raises:
+            InvalidHandle: the subscription is destroyed.
+            RuntimeError: the middleware cannot hand it over.
+        """
+        asked_ns = time.time_ns()
+        self.counter.read()
+        noted = self._lost.received
+        image = rcl.take(self.subscription)
+        # With a depth of one, as it is by default, there is no newer one.
+        while self.subscription.qos_profile.depth != 1 and (newer := rcl.take(self.subscription)):
+            image = newer
+        if image is None:
+            return None, 0
+        self.counter.read()
+        if image.number is None or self.subscription.get_publisher_count() != 1:
+            self._lost.forget()  # the numbers of several publishers cannot be told apart
+            return image, 0
+        later, is_noted = self._lost.received - noted, image.received_ns <= asked_ns
+        return image, self._lost.lost_before(image.number, later=later, is_noted=is_noted)
+
+    def _receive(self, count: int) -> None:
+        self._lost.receive(count)
+        self._on_arrivals(count)
 
 
 def _never_called(message: Any) -> None:

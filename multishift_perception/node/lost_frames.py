@@ -18,7 +18,8 @@ class LostFrames:
 
     def forget(self) -> None:
         """Start anew: what comes next is of another publisher, or of nobody knows which."""
-        self._first = None
+        with self._lock:
+            self._first = None
 
     def receive(self, count: int) -> None:
         """Note frames that were received, whether they are looked at or not."""

@@ -241,7 +241,9 @@ class Session:
         turn = {}
         for name in cameras:
             camera = self._cameras[name]
-            if arrival := camera.input.take():
+            with self._processor.activity.during(Stage.WAIT):  # the middleware may never return
+                arrival = camera.input.take()
+            if arrival:
                 turn[name] = arrival
             elif camera.input.is_watched:  # it gave way to one that was taken just as it came
                 camera.statistics.drop(Drop.SUPERSEDED)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_a_gap_in_the_numbers_that_nobody_received_is_a_loss(peer, filled, sourc
     send(peer, filled, [1])
     peer.spin_until(lambda: counts.received)
     source.take()
-    source._lost.receive(-2)  # as if two less had come of those that follow
+    source._images._lost.receive(-2)  # as if two less had come of those that follow
     send(peer, filled, [2, 3, 4])
     peer.spin_until(lambda: sum(counts.received) == 4)
     source.take()
@@ -90,6 +91,37 @@ def test_nothing_is_taken_that_is_not_watched(peer, filled, source, counts):
     assert source.take() is None
     source.watch(images=True, infos=False)
     assert source.take() is None
+
+
+@pytest.mark.parametrize('moment', ['before it is taken', 'after'])
+def test_who_ceases_to_watch_while_a_frame_is_taken_harms_nobody(
+    peer, filled, source, counts, monkeypatch, moment
+):
+    send(peer, filled, [1])
+    peer.spin_until(lambda: counts.received)
+    take = rcl.take
+
+    def unwatched(subscription):
+        image = take(subscription) if moment == 'after' else None
+        source.watch(images=False, infos=False)
+        return image or take(subscription)
+
+    monkeypatch.setattr(rcl, 'take', unwatched)
+    assert source.take() is None
+    source.watch(images=True, infos=False)
+
+
+def test_what_cannot_be_subscribed_leaves_nothing_behind(peer):
+    deaf = Parameter(f'qos_overrides.{TOPIC[:5]}/camera_info.subscription.depth', value=-3)
+    node = rclpy.create_node('leaver', context=peer.node.context, parameter_overrides=[deaf])
+    arrivals = Arrivals()
+    before = [*node.subscriptions], len(os.listdir('/proc/self/fd'))
+    settings = CameraSettings(name='deep', image_topic=TOPIC, transport='raw')
+    with pytest.raises(RuntimeError):
+        CameraInput(node, settings, arrivals, lambda _: None, lambda _: None)
+    assert ([*node.subscriptions], len(os.listdir('/proc/self/fd'))) == before
+    arrivals.close()
+    node.destroy_node()
 
 
 def test_a_fault_of_the_middleware_is_said_and_survived(

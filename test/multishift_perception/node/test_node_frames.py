@@ -280,7 +280,7 @@ def test_diagnostics_of_a_healthy_camera_and_engine(peer, filled, tiny_bundle):
         camera = peer.status('camera front', healthy)
         engine = peer.status('engine', lambda _, values: values['call time p50 (ms)'])
     values = {pair.key: pair.value for pair in camera.values}
-    assert 0 <= float(values['latency from stamp p50 (ms)']) < 2000
+    assert float(values['latency from stamp p50 (ms)']) > 0
     assert float(values['latency from receipt p99 (ms)']) > 0
     assert camera.hardware_id == FRONT
     values = {pair.key: pair.value for pair in engine.values}

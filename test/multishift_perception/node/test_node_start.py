@@ -69,14 +69,15 @@ def test_refused_at_start(run_here, parameter, said):
     assert code == 1
     assert said in log
     assert 'Traceback' not in log
-    assert len(log.splitlines()) == 1
+    assert len([line for line in log.splitlines() if 'RTPS_' not in line]) == 1
 
 
 def test_a_refusal_ends_the_process_with_code_1(start_node):
     node = start_node(anomaly_threshold=1.4)
     assert node.wait() == 1
     assert 'cannot start: parameter anomaly_threshold' in node.log
-    assert len(node.log.splitlines()) == 1
+    # Fast DDS may have something to say of what killed processes have left.
+    assert len([line for line in node.log.splitlines() if 'RTPS_' not in line]) == 1
 
 
 def parameter_file(path, section):

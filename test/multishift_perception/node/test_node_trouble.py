@@ -128,6 +128,45 @@ def test_frames_that_give_way_are_received_and_not_lost(peer, filled):
         assert count(status, 'latency from stamp p99 (ms)') > 0
 
 
+@pytest.mark.usefixtures('active')
+def test_frames_that_a_stopped_node_does_not_receive_are_lost_and_counted(peer, filled, node):
+    sent: list[Any] = []
+
+    def send():
+        message = filled(RED, height=200, width=300)  # the middleware has room for two
+        message.header.stamp = peer.now()
+        publisher.publish(message)
+        sent.append(message.header.stamp)
+
+    def answered():
+        send()
+        peer.spin(0.1)
+        return sent[-1] in [message.header.stamp for message in inbox.messages]
+
+    def known(status):
+        return count(status, 'received') + count(status, 'lost before receipt')
+
+    with peer.listen(OUT.format('rear', 'labels'), Image) as inbox:
+        publisher = peer.publisher('/rear/image_raw', Image)
+        peer.spin_until(answered)
+        peer.statuses.clear()
+        before = peer.status('camera rear', lambda *_: True)
+        sent_before = len(sent)
+        node.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(20):
+                send()
+        finally:
+            node.process.send_signal(signal.SIGCONT)
+        peer.spin_until(answered)
+        counted = len(sent) - sent_before
+        status = peer.status('camera rear', lambda s, _: known(s) - known(before) >= counted)
+        assert known(status) - known(before) == counted
+        lost = count(status, 'lost before receipt') - count(before, 'lost before receipt')
+        assert lost >= 10
+        assert 'lost on their way here' in status.message
+
+
 def count(status, key):
     return float(next(pair.value for pair in status.values if pair.key == key))
 

@@ -7,9 +7,11 @@ import ctypes
 import os
 from types import SimpleNamespace
 
+from builtin_interfaces.msg import Time
 import numpy as np
 import pytest
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidHandle
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -101,7 +103,8 @@ def test_there_may_be_nothing_to_take(peer, untaken):
     subscription = untaken(Image, '/nothing')
     assert rcl.take(subscription) is None
     subscription.destroy()
-    assert rcl.take(subscription) is None
+    with pytest.raises(InvalidHandle):
+        rcl.take(subscription)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +177,45 @@ def test_no_descriptor_stays_open(peer, untaken):
 
 def test_the_layout_is_checked(monkeypatch):
     rcl.check()
-    monkeypatch.setitem(rcl._LAYOUTS, Image, rcl._LAYOUTS[CompressedImage])
-    with pytest.raises(MultishiftError, match='Jazzy or Kilted'):
+    with monkeypatch.context() as patch:
+        patch.setitem(rcl._LAYOUTS, Image, rcl._LAYOUTS[CompressedImage])
+        with pytest.raises(MultishiftError, match='Jazzy or Kilted'):
+            rcl.check()
+    monkeypatch.setattr(rcl._memory(Image), 'read', lambda address: Image())
+    with pytest.raises(MultishiftError, match='Image is read otherwise'):
         rcl.check()
+
+
+def test_a_sent_image_leaves_its_structure_as_ros_made_it():
+    image = rcl.OutgoingImage('mono8')
+    before = bytes(image._image)
+    with image.filled(Header(frame_id='f'), np.zeros((2, 3), np.uint8)):
+        assert bytes(image._image) != before
+    assert bytes(image._image) == before
+
+
+def test_texts_that_are_none_are_replaced_and_end_at_a_nul(peer, untaken):
+    """As rclpy has it."""
+    subscription = untaken(Image, '/texts')
+    publisher = peer.publisher('/texts', Image)
+    odd = SimpleNamespace(stamp=Time(), frame_id=SimpleNamespace(encode=lambda: b'\xffa\0b'))
+
+    def one():
+        rcl.OutgoingImage('mono8').publish(publisher, odd, np.zeros((0, 0), np.uint8))
+        peer.spin(0.02)
+        return rcl.take(subscription)
+
+    image = peer.spin_until(one)
+    assert image.header.frame_id == '\N{REPLACEMENT CHARACTER}a'
+    assert (image.height, image.width, bytes(image.data)) == (0, 0, b'')
+
+
+def test_a_middleware_that_tells_of_nothing_is_said(untaken, monkeypatch):
+    subscription = untaken(Image, '/untold')
+    silent = SimpleNamespace(rcl_subscription_set_on_new_message_callback=lambda *_: 3)
+    monkeypatch.setattr(rcl, '_rcl', lambda: silent)
+    with pytest.raises(MultishiftError, match='rmw_.* does not tell of new .* RMW_IMPLEMENTATION'):
+        rcl.count_messages(subscription, 0)
 
 
 def test_a_library_without_the_functions_is_said(monkeypatch):
