@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ RUNS: dict[str, tuple[Content, list[str], str]] = {
     'dcr': (DCR, ['anomaly'], 'unrelated|reconstruction|known'),
     'densehybrid': ({}, ['*'], 'nothing'),
     'rpl': ({'corocl': 1, 'embedding': 8}, ['residual'], 'layer'),
+    'spc': ({'sources': 1}, ['*'], 'nothing'),
 }
 
 
@@ -141,7 +143,9 @@ def made(request: pytest.FixtureRequest) -> tuple[Method, Batch, Context]:
         if part is not None:
             part.double().eval()
     context = Context(model, state, None, None, lambda values: values)
-    return method, batch._replace(labels=batch.labels.long()), context
+    labels = batch.labels.long()
+    labels[:, ::4] = 1  # of what is read at every fourth row, too, something is known
+    return method, batch._replace(labels=labels), context
 
 
 def losses_of(method: Method, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -173,15 +177,16 @@ class TwoProcesses:
 def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
     made: tuple[Method, Batch, Context],
 ) -> None:
-    method, batch, context = made
-    whole = losses_of(method, batch, context)
+    method, batch, untouched = made
+    one, first, context = (copy_of(untouched) for _ in range(3))
+    whole = losses_of(method, batch, one)
     gathers: list[Tensor] = []
 
     def note(values: Tensor) -> Tensor:
         gathers.append(values)
         return values
 
-    losses_of(method, share_of(batch, 0), context._replace(gather=note))
+    losses_of(method, share_of(batch, 0), first._replace(gather=note))
     second = TwoProcesses(iter(gathers))
     joined = losses_of(
         method,
@@ -194,6 +199,19 @@ def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
     for name, value in whole.items():
         assert joined[name].item() == pytest.approx(value.item(), rel=1e-6), name
         assert value.item() > 0
+    for of_one, of_two in zip(buffers_of(one), buffers_of(context), strict=True):
+        torch.testing.assert_close(of_two, of_one, rtol=1e-6, atol=1e-9)
+
+
+def copy_of(context: Context) -> Context:
+    """What losses move in it is not moved in the other."""
+    model, state = copy.deepcopy((context.model, context.state))
+    return context._replace(model=model, state=state)
+
+
+def buffers_of(context: Context) -> list[Tensor]:
+    parts = (part for part in (context.model, context.state) if part is not None)
+    return [buffer for part in parts for buffer in part.buffers()]
 
 
 @pytest.mark.parametrize('label', [0, NOVEL, VOID])
@@ -217,7 +235,12 @@ def test_outputs_that_are_no_numbers_show(made: tuple[Method, Batch, Context]) -
     void = batch._replace(labels=torch.full_like(batch.labels, VOID))
     prediction = context.model(Normalize(context.model.input_scale)(batch.images).double())
     assert prediction.auxiliary is not None
-    name = {'dcr': 'logit', 'densehybrid': 'discriminator', 'rpl': 'logits'}[method.kind]
+    name = {
+        'dcr': 'logit',
+        'densehybrid': 'discriminator',
+        'rpl': 'logits',
+        'spc': 'embeddings',
+    }[method.kind]
     spoiled = prediction.auxiliary[name].clone()
     spoiled[-1, 0, 3, 5] = torch.nan
     prediction = prediction._replace(auxiliary={**prediction.auxiliary, name: spoiled})

@@ -20,6 +20,7 @@ from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
 from multishift_training.methods.rpl import Rpl
 from multishift_training.methods.self_training import SelfTraining
+from multishift_training.methods.spc import Spc
 from multishift_training.methods.uno import Uno
 
 __all__ = [
@@ -65,6 +66,7 @@ register(SelfTraining)
 register(Dcr)
 register(DenseHybrid)
 register(Rpl)
+register(Spc)
 
 
 def registered() -> tuple[type[Method], ...]:

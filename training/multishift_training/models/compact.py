@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layers import conv_bn_relu
 
@@ -52,7 +52,17 @@ class CompactBackbone(Backbone):
             ResidualBlock(112, 112, dilation=2),
         )
 
-    def forward(self, image: Tensor) -> Features:
-        """Return the features of ``image [B,3,H,W]``."""
-        low = self.stem(image)
-        return Features(low, self.trunk(low))
+    def enter(self, image: Tensor) -> Tensor:
+        """Run the strided convolutions."""
+        entered: Tensor = self.stem[1](self.stem[0](image))
+        return entered
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Run the first block."""
+        low: Tensor = self.stem[2](entered)
+        return low
+
+    def deep(self, low: Tensor) -> Tensor:
+        """Run the other blocks."""
+        high: Tensor = self.trunk(low)
+        return high

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import InputScale
 from multishift_training.models.layout import Layout, Source
 
@@ -179,15 +179,22 @@ class EfficientNetLite(Backbone):
                 self._shallow = len(self.blocks)
         self.high_channels = inputs
 
-    def forward(self, image: Tensor) -> Features:
-        """Return the features of ``image [B,3,H,W]``."""
-        low: Tensor = self.stem(image)
+    def enter(self, image: Tensor) -> Tensor:
+        """Run the first convolution."""
+        entered: Tensor = self.stem(image)
+        return entered
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Run the blocks up to stride 4."""
         for block in self.blocks[: self._shallow]:
-            low = block(low)
-        high = low
+            entered = block(entered)
+        return entered
+
+    def deep(self, low: Tensor) -> Tensor:
+        """Run the other blocks."""
         for block in self.blocks[self._shallow :]:
-            high = block(high)
-        return Features(low, high)
+            low = block(low)
+        return low
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of `efficientnet-lite-pytorch`'s and timm's ImageNet classifiers."""
