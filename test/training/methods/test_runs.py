@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 import copy
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,8 @@ RUNS: dict[str, tuple[Content, list[str], str]] = {
     'densehybrid': ({}, ['*'], 'nothing'),
     'rpl': ({'corocl': 1, 'embedding': 8}, ['residual'], 'layer'),
     'spc': ({'sources': 1}, ['*'], 'nothing'),
+    'ibn': ({'variant': 'a'}, ['*'], 'nothing'),
+    'isw': ({'warmup_steps': 0, 'trials': 1, 'trial_steps': 1}, ['*'], 'mask_stem'),
 }
 
 
@@ -162,45 +166,46 @@ def share_of(batch: Batch, rank: int) -> Batch:
     return batch.moved(cut)
 
 
-class TwoProcesses:
-    """Stands for Fabric in the second of two processes, when what the first gathers is known."""
+class Process:
+    """Stands for Fabric in one of two processes, which are threads here."""
 
     world_size = 2
 
-    def __init__(self, first: Iterator[Tensor]) -> None:
-        self._first = first
+    def __init__(self, rank: int, meeting: Barrier, brought: list[Tensor]) -> None:
+        self._rank, self._meeting, self._brought = rank, meeting, brought
 
     def all_gather(self, values: Tensor, *, sync_grads: bool) -> Tensor:
-        return torch.stack([next(self._first), values])
+        self._brought[self._rank] = values
+        self._meeting.wait(timeout=60)
+        joined = torch.stack(self._brought)
+        self._meeting.wait(timeout=60)
+        return joined
 
 
 def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
     made: tuple[Method, Batch, Context],
 ) -> None:
     method, batch, untouched = made
-    one, first, context = (copy_of(untouched) for _ in range(3))
+    one, *others = (copy_of(untouched) for _ in range(3))
     whole = losses_of(method, batch, one)
-    gathers: list[Tensor] = []
+    meeting, brought = Barrier(2), [torch.empty(0)] * 2
 
-    def note(values: Tensor) -> Tensor:
-        gathers.append(values)
-        return values
+    def run_share(rank: int) -> dict[str, Tensor]:
+        process: Any = Process(rank, meeting, brought)
+        context = others[rank]._replace(
+            gather=lambda values: gathered(process, values, batch.members)
+        )
+        return losses_of(method, share_of(batch, rank), context)
 
-    losses_of(method, share_of(batch, 0), first._replace(gather=note))
-    second = TwoProcesses(iter(gathers))
-    joined = losses_of(
-        method,
-        share_of(batch, 1),
-        context._replace(
-            gather=lambda values: gathered(second, values, batch.members)  # type: ignore[arg-type]
-        ),
-    )
-    assert joined.keys() == whole.keys()
-    for name, value in whole.items():
-        assert joined[name].item() == pytest.approx(value.item(), rel=1e-6), name
-        assert value.item() > 0
-    for of_one, of_two in zip(buffers_of(one), buffers_of(context), strict=True):
-        torch.testing.assert_close(of_two, of_one, rtol=1e-6, atol=1e-9)
+    with ThreadPoolExecutor(2) as threads:
+        shares = list(threads.map(run_share, range(2)))
+    for joined, context in zip(shares, others, strict=True):
+        assert joined.keys() == whole.keys()
+        for name, value in whole.items():
+            assert joined[name].item() == pytest.approx(value.item(), rel=1e-6), name
+            assert value.item() > 0
+        for of_one, of_two in zip(buffers_of(one), buffers_of(context), strict=True):
+            torch.testing.assert_close(of_two, of_one, rtol=1e-6, atol=1e-9)
 
 
 def copy_of(context: Context) -> Context:
@@ -234,15 +239,20 @@ def test_outputs_that_are_no_numbers_show(made: tuple[Method, Batch, Context]) -
     method, batch, context = made
     void = batch._replace(labels=torch.full_like(batch.labels, VOID))
     prediction = context.model(Normalize(context.model.input_scale)(batch.images).double())
-    assert prediction.auxiliary is not None
     name = {
         'dcr': 'logit',
         'densehybrid': 'discriminator',
         'rpl': 'logits',
         'spc': 'embeddings',
-    }[method.kind]
-    spoiled = prediction.auxiliary[name].clone()
+        'isw': 'stride_8',
+    }.get(method.kind)
+    said = prediction.auxiliary or {}
+    spoiled = (prediction.logits if name is None else said[name]).clone()
     spoiled[-1, 0, 3, 5] = torch.nan
-    prediction = prediction._replace(auxiliary={**prediction.auxiliary, name: spoiled})
+    prediction = (
+        prediction._replace(logits=spoiled)
+        if name is None
+        else prediction._replace(auxiliary={**said, name: spoiled})
+    )
     parts = method.losses(prediction, void, context)
     assert not torch.stack(list(parts.values())).sum().isfinite()

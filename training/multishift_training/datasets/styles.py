@@ -116,6 +116,17 @@ def _road_style(style: str) -> A.Compose:
     return A.Compose([changes[style]])
 
 
+def in_other_colors(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Return an image RGB ``uint8 [H,W,3]``, its colours jittered strongly, and blurred."""
+    return np.asarray(_seeded(_other_colors(), rng)(image=image)['image'])
+
+
+@cache
+def _other_colors() -> A.Compose:
+    jitter = A.ColorJitter(0.8, 0.8, 0.8, 0.3, p=1.0)
+    return A.Compose([jitter, A.GaussianBlur((0, 0), sigma_limit=(0.15, 1.3), p=1.0)])
+
+
 def strong_photometric() -> list[Any]:
     """Return strong changes that leave every thing at its place and of its class."""
     return [

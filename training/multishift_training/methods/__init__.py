@@ -14,6 +14,8 @@ from multishift_training.datasets.config import check_kind
 from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.methods.dcr import Dcr
 from multishift_training.methods.densehybrid import DenseHybrid
+from multishift_training.methods.ibn import Ibn
+from multishift_training.methods.isw import Isw
 from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
@@ -67,6 +69,8 @@ register(Dcr)
 register(DenseHybrid)
 register(Rpl)
 register(Spc)
+register(Ibn)
+register(Isw)
 
 
 def registered() -> tuple[type[Method], ...]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
+from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 
@@ -129,17 +129,12 @@ class Spc(Method):
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the losses over the whole batch, then move the bases."""
-        from multishift_training.losses.noise_aware import checked_cross_entropy
-
-        gather = context.gather
-        domains = gather(batch.extras[_STYLE] if self._draws_styles else batch.domains)
-        losses = checked_cross_entropy(
-            prediction.logits, batch.labels, context.class_weights, context.groups
-        )
-        known = (gather(batch.labels) < NOVEL).sum()
-        parts = {'cross_entropy': gather(losses).sum() / known.clamp(min=1)}
+        own = batch.extras[_STYLE] if self._draws_styles else batch.domains
+        domains = context.gather(own)
+        parts = {'cross_entropy': mean_cross_entropy(prediction, batch, context)}
         said = prediction.auxiliary or {}
         if self.clustering:
+            batch = batch._replace(domains=own)
             parts |= self._cluster(said['embeddings'], batch, domains, context)
         if self.projection != 'off':
             self._move_styles(said, domains, context)
@@ -161,8 +156,7 @@ class Spc(Method):
         gather, bases = context.gather, clusters.by_domain.clone()
         size = embeddings.shape[2:]
         labels = F.interpolate(batch.labels[:, None].float(), size, mode='nearest')[:, 0].long()
-        own = batch.extras[_STYLE] if self._draws_styles else batch.domains
-        sums = spc.cluster_sums(embeddings, labels, bases, own)
+        sums = spc.cluster_sums(embeddings, labels, bases, batch.domains)
         sums = spc.ClusterSums(*map(gather, sums))
         terms = spc.cluster_terms(sums, bases, domains, temperature=self.temperature)
         with torch.no_grad():

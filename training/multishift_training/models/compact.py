@@ -12,7 +12,11 @@ from multishift_training.models.layers import conv_bn_relu
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al., 2016, the basic block)."""
+    """Two 3x3 convolutions with a shortcut (He et al., 2016, the basic block).
+
+    Attributes:
+        end_norm: of the sum, before its activation; none, unless a method puts one there.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
         """Make a block; the shortcut is a 1x1 convolution where the shape changes."""
@@ -22,10 +26,11 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = conv_bn_relu(inputs, outputs, kernel=1, stride=stride)[:2]
+        self.end_norm: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B,outputs,H/stride,W/stride]``."""
-        return torch.relu(self.shortcut(x) + self.second(self.first(x)))
+        return torch.relu(self.end_norm(self.shortcut(x) + self.second(self.first(x))))
 
 
 class CompactBackbone(Backbone):

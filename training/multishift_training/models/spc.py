@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from multishift_training.models.deeplab import DeepLabV3Plus, initialise
 from multishift_training.models.layers import exactly, in_full
+from multishift_training.models.noted import Noted
 from multishift_training.models.prediction import Prediction
-from multishift_training.models.style_projection import Noted, StyleProjection, Weighting
+from multishift_training.models.style_projection import StyleProjection, Weighting
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -9,31 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from multishift_training.models.layers import in_full
+from multishift_training.models.noted import Noted
 
 _EPSILON = 1e-6  # of variances, as released
 
 Weighting = Literal['weighted', 'nearest', 'none']
-
-
-class Noted:
-    """A tensor that a module leaves to whoever asks after the forward pass.
-
-    No attribute of the module, so that it is neither copied nor exported with it.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._tensor: Tensor | None = None
-
-    def put(self, tensor: Tensor) -> None:
-        """Leave a tensor in the place of the last one."""
-        self._tensor = tensor
-
-    def take(self) -> Tensor:
-        """Return it, once."""
-        tensor, self._tensor = self._tensor, None
-        assert tensor is not None
-        return tensor
 
 
 class StyleProjection(nn.Module):
