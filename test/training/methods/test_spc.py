@@ -216,9 +216,8 @@ def test_two_sources_train_and_become_one_graph(
     bundle = tmp_path / 'engine'
     export_bundle(
         bundle, DeployGraph(model, calibration), calibration=calibration, probes=frames,
-        targets=['torch', 'openvino'], model=config.model, method='spc', provenance={},
+        targets=['openvino'], model=config.model, method='spc', provenance={},
     )  # fmt: skip
-    for backend in ('torch', 'openvino'):
-        with Engine.load(bundle, backend=backend) as engine:  # proves it on the probes
-            found = engine.infer(frames[0])
-        assert found.label.max() < 19 and 0 <= found.score.min() <= found.score.max() <= 2
+    with Engine.load(bundle, backend='openvino') as engine:  # proves it on the probes
+        found = engine.infer(frames[0])
+    assert found.label.max() < 19 and 0 <= found.score.min() <= found.score.max() <= 2
