@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+import copy
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,8 @@ RUNS: dict[str, tuple[Content, list[str], str]] = {
     'dcr': (DCR, ['anomaly'], 'unrelated|reconstruction|known'),
     'densehybrid': ({}, ['*'], 'nothing'),
     'rpl': ({'corocl': 1, 'embedding': 8}, ['residual'], 'layer'),
+    'spc': ({'sources': 1}, ['*'], 'nothing'),
+    'isw': ({'warmup_steps': 0, 'trials': 1, 'trial_steps': 1}, ['*'], 'mask_stem'),
 }
 
 
@@ -141,7 +146,9 @@ def made(request: pytest.FixtureRequest) -> tuple[Method, Batch, Context]:
         if part is not None:
             part.double().eval()
     context = Context(model, state, None, None, lambda values: values)
-    return method, batch._replace(labels=batch.labels.long()), context
+    labels = batch.labels.long()
+    labels[:, ::4] = 1  # of what is read at every fourth row, too, something is known
+    return method, batch._replace(labels=labels), context
 
 
 def losses_of(method: Method, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -158,42 +165,57 @@ def share_of(batch: Batch, rank: int) -> Batch:
     return batch.moved(cut)
 
 
-class TwoProcesses:
-    """Stands for Fabric in the second of two processes, when what the first gathers is known."""
+class Process:
+    """Stands for Fabric in one of two processes, which are threads here."""
 
     world_size = 2
 
-    def __init__(self, first: Iterator[Tensor]) -> None:
-        self._first = first
+    def __init__(self, rank: int, meeting: Barrier, brought: list[Tensor]) -> None:
+        self._rank, self._meeting, self._brought = rank, meeting, brought
 
     def all_gather(self, values: Tensor, *, sync_grads: bool) -> Tensor:
-        return torch.stack([next(self._first), values])
+        self._brought[self._rank] = values
+        self._meeting.wait(timeout=60)
+        joined = torch.stack(self._brought)
+        self._meeting.wait(timeout=60)
+        return joined
 
 
 def test_shares_of_two_processes_give_the_losses_of_the_whole_batch(
     made: tuple[Method, Batch, Context],
 ) -> None:
-    method, batch, context = made
-    whole = losses_of(method, batch, context)
-    gathers: list[Tensor] = []
+    method, batch, untouched = made
+    one, *others = (copy_of(untouched) for _ in range(3))
+    whole = losses_of(method, batch, one)
+    meeting, brought = Barrier(2), [torch.empty(0)] * 2
 
-    def note(values: Tensor) -> Tensor:
-        gathers.append(values)
-        return values
+    def run_share(rank: int) -> dict[str, Tensor]:
+        process: Any = Process(rank, meeting, brought)
+        context = others[rank]._replace(
+            gather=lambda values: gathered(process, values, batch.members)
+        )
+        return losses_of(method, share_of(batch, rank), context)
 
-    losses_of(method, share_of(batch, 0), context._replace(gather=note))
-    second = TwoProcesses(iter(gathers))
-    joined = losses_of(
-        method,
-        share_of(batch, 1),
-        context._replace(
-            gather=lambda values: gathered(second, values, batch.members)  # type: ignore[arg-type]
-        ),
-    )
-    assert joined.keys() == whole.keys()
-    for name, value in whole.items():
-        assert joined[name].item() == pytest.approx(value.item(), rel=1e-6), name
-        assert value.item() > 0
+    with ThreadPoolExecutor(2) as threads:
+        shares = list(threads.map(run_share, range(2)))
+    for joined, context in zip(shares, others, strict=True):
+        assert joined.keys() == whole.keys()
+        for name, value in whole.items():
+            assert joined[name].item() == pytest.approx(value.item(), rel=1e-6), name
+            assert value.item() > 0
+        for of_one, of_two in zip(buffers_of(one), buffers_of(context), strict=True):
+            torch.testing.assert_close(of_two, of_one, rtol=1e-6, atol=1e-9)
+
+
+def copy_of(context: Context) -> Context:
+    """What losses move in it is not moved in the other."""
+    model, state = copy.deepcopy((context.model, context.state))
+    return context._replace(model=model, state=state)
+
+
+def buffers_of(context: Context) -> list[Tensor]:
+    parts = (part for part in (context.model, context.state) if part is not None)
+    return [buffer for part in parts for buffer in part.buffers()]
 
 
 @pytest.mark.parametrize('label', [0, NOVEL, VOID])
@@ -217,7 +239,13 @@ def test_outputs_that_are_no_numbers_show(made: tuple[Method, Batch, Context]) -
     void = batch._replace(labels=torch.full_like(batch.labels, VOID))
     prediction = context.model(Normalize(context.model.input_scale)(batch.images).double())
     assert prediction.auxiliary is not None
-    name = {'dcr': 'logit', 'densehybrid': 'discriminator', 'rpl': 'logits'}[method.kind]
+    name = {
+        'dcr': 'logit',
+        'densehybrid': 'discriminator',
+        'rpl': 'logits',
+        'spc': 'embeddings',
+        'isw': 'stride_8',
+    }[method.kind]
     spoiled = prediction.auxiliary[name].clone()
     spoiled[-1, 0, 3, 5] = torch.nan
     prediction = prediction._replace(auxiliary={**prediction.auxiliary, name: spoiled})

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.compact import CompactBackbone
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus
 from multishift_training.models.efficientnet_lite import EfficientNetLite
@@ -146,16 +146,21 @@ def test_compact_network_fits_the_embedded_engine() -> None:
 class _Given(Backbone):
     """Stands for a backbone: its features are crops of the image."""
 
-    low_channels = 2
-    high_channels = 3
+    low_channels = high_channels = 2
     input_scale = IMAGENET
 
     def __init__(self, decoder: DecoderConfig) -> None:
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, image: Tensor) -> Features:
-        return Features(image[:, :2, ::2, ::2], image[:, :, ::8, ::8])
+    def enter(self, image: Tensor) -> Tensor:
+        return image
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        return entered[:, :2, ::2, ::2]
+
+    def deep(self, low: Tensor) -> Tensor:
+        return low[:, :, ::4, ::4]
 
 
 def _randomised(module: nn.Module) -> Any:

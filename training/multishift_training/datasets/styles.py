@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 import random
 from typing import Any
@@ -81,6 +82,49 @@ class StrongColor:
     def __call__(self, image: Bytes, rng: np.random.Generator) -> Bytes:
         """Return an image RGB ``uint8 [H,W,3]``, changed; ``rng`` decides how."""
         return np.asarray(_seeded(self._change, rng)(image=image)['image'])
+
+
+# Looks of a road, by name: ten domains where there is but one.
+ROAD_STYLES = (
+    'plain', 'bright', 'dark', 'shadow', 'snow', 'rain', 'fog', 'sun_flare', 'motion_blur',
+    'autumn',
+)  # fmt: skip
+
+
+def in_road_style(image: Bytes, style: str, rng: np.random.Generator) -> Bytes:
+    """Return an image RGB ``uint8 [H,W,3]`` in one of `ROAD_STYLES`; ``rng`` decides how."""
+    if style == 'plain':
+        return image
+    return np.asarray(_seeded(_road_style(style), rng)(image=image)['image'])
+
+
+@cache
+def _road_style(style: str) -> A.Compose:
+    changes = {
+        'bright': A.RandomBrightnessContrast((0.15, 0.4), (-0.1, 0.2), p=1.0),
+        'dark': A.RandomBrightnessContrast((-0.5, -0.2), (-0.3, 0.1), p=1.0),
+        'shadow': A.RandomShadow(
+            num_shadows_limit=(1, 3), shadow_intensity_range=(0.3, 0.7), p=1.0
+        ),
+        'snow': A.RandomSnow(snow_point_range=(0.1, 0.4), p=1.0),
+        'rain': A.RandomRain(drop_length=None, brightness_coefficient=0.75, p=1.0),
+        'fog': A.RandomFog(fog_coef_range=(0.3, 0.8), p=1.0),
+        'sun_flare': A.RandomSunFlare(src_radius=100, p=1.0),
+        'motion_blur': A.MotionBlur((5, 11), p=1.0),
+        'autumn': A.HueSaturationValue((-20, -8), (0, 30), (-10, 20), p=1.0),
+    }
+    return A.Compose([changes[style]])
+
+
+def in_other_colors(image: Bytes, rng: np.random.Generator) -> Bytes:
+    """Return an image RGB ``uint8 [H,W,3]``, its colours jittered strongly, and blurred."""
+    return np.asarray(_seeded(_other_colors(), rng)(image=image)['image'])
+
+
+@cache
+def _other_colors() -> A.Compose:
+    jitter = A.ColorJitter(0.8, 0.8, 0.8, 0.3, p=1.0)
+    return A.Compose([jitter, A.GaussianBlur((0, 0), sigma_limit=(0.15, 1.3), p=1.0)])
 
 
 def strong_photometric() -> list[Any]:

@@ -14,12 +14,15 @@ from multishift_training.datasets.config import check_kind
 from multishift_training.methods.closed_world import ClosedWorld
 from multishift_training.methods.dcr import Dcr
 from multishift_training.methods.densehybrid import DenseHybrid
+from multishift_training.methods.ibn import Ibn
+from multishift_training.methods.isw import Isw
 from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.method import Context, Gather, Method, Selection
 from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
 from multishift_training.methods.rpl import Rpl
 from multishift_training.methods.self_training import SelfTraining
+from multishift_training.methods.spc import Spc
 from multishift_training.methods.uno import Uno
 
 __all__ = [
@@ -65,6 +68,9 @@ register(SelfTraining)
 register(Dcr)
 register(DenseHybrid)
 register(Rpl)
+register(Spc)
+register(Ibn)
+register(Isw)
 
 
 def registered() -> tuple[type[Method], ...]:

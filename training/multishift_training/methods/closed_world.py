@@ -34,13 +34,18 @@ class ClosedWorld(SegmentingMethod):
         The mean is 0 where there are none. All images of a batch are treated alike, and all
         labels trusted.
         """
-        from multishift_training.losses.noise_aware import checked_cross_entropy
-
-        weights, gather = context.class_weights, context.gather
         if self.masks is not None:
+            weights = context.class_weights
             return mask_parts(prediction, batch.labels, self.masks, weights, ratio=None)
-        losses = gather(
-            checked_cross_entropy(prediction.logits, batch.labels, weights, context.groups)
-        )
-        known = (gather(batch.labels) < NOVEL).sum()
-        return {'cross_entropy': losses.sum() / known.clamp(min=1)}
+        return {'cross_entropy': mean_cross_entropy(prediction, batch, context)}
+
+
+def mean_cross_entropy(prediction: Prediction, batch: Batch, context: Context) -> Tensor:
+    """Return the mean cross-entropy over the known pixels of the whole batch; 0 without any."""
+    from multishift_training.losses.noise_aware import checked_cross_entropy
+
+    losses = checked_cross_entropy(
+        prediction.logits, batch.labels, context.class_weights, context.groups
+    )
+    known = (context.gather(batch.labels) < NOVEL).sum()
+    return context.gather(losses).sum() / known.clamp(min=1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -48,9 +49,14 @@ class DecoderConfig:
 
 
 class Backbone(nn.Module):
-    """A network from ``image [B,3,H,W]`` to `Features`.
+    """A network from ``image [B,3,H,W]`` to `Features`, in three steps.
+
+    What a method may put between them, as it adapts the network, are the taps: modules that take
+    a feature to one of its shape.
 
     Attributes:
+        entry_tap: reads what `enter` returns.
+        low_tap: reads what `shallow` returns, on the way to `deep` only.
         low_channels: of the low-level feature.
         high_channels: of the high-level feature.
         decoder: the decoder published with this backbone.
@@ -64,6 +70,29 @@ class Backbone(nn.Module):
     decoder: DecoderConfig
     input_scale: InputScale
     imagenet_package: str | None = None
+
+    def __init__(self) -> None:
+        """Make it without taps."""
+        super().__init__()
+        self.entry_tap: nn.Module = nn.Identity()
+        self.low_tap: nn.Module = nn.Identity()
+
+    @abstractmethod
+    def enter(self, image: Tensor) -> Tensor:
+        """Return what the first layers make of ``image [B,3,H,W]``, at stride 2 or 4."""
+
+    @abstractmethod
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Return the low-level feature of what `enter` returned."""
+
+    @abstractmethod
+    def deep(self, low: Tensor) -> Tensor:
+        """Return the high-level feature of the low-level one."""
+
+    def forward(self, image: Tensor) -> Features:
+        """Return the features of ``image [B,3,H,W]``."""
+        low = self.shallow(self.entry_tap(self.enter(image)))
+        return Features(low, self.deep(self.low_tap(low)))
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published DeepLabs over this backbone, heads included."""

@@ -6,13 +6,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layers import conv_bn_relu
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al., 2016, the basic block)."""
+    """Two 3x3 convolutions with a shortcut (He et al., 2016, the basic block).
+
+    Attributes:
+        end_norm: of the sum, before its activation; none, unless a method puts one there.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
         """Make a block; the shortcut is a 1x1 convolution where the shape changes."""
@@ -22,10 +26,11 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = conv_bn_relu(inputs, outputs, kernel=1, stride=stride)[:2]
+        self.end_norm: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B,outputs,H/stride,W/stride]``."""
-        return torch.relu(self.shortcut(x) + self.second(self.first(x)))
+        return torch.relu(self.end_norm(self.shortcut(x) + self.second(self.first(x))))
 
 
 class CompactBackbone(Backbone):
@@ -52,7 +57,17 @@ class CompactBackbone(Backbone):
             ResidualBlock(112, 112, dilation=2),
         )
 
-    def forward(self, image: Tensor) -> Features:
-        """Return the features of ``image [B,3,H,W]``."""
-        low = self.stem(image)
-        return Features(low, self.trunk(low))
+    def enter(self, image: Tensor) -> Tensor:
+        """Run the strided convolutions."""
+        entered: Tensor = self.stem[1](self.stem[0](image))
+        return entered
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Run the first block."""
+        low: Tensor = self.stem[2](entered)
+        return low
+
+    def deep(self, low: Tensor) -> Tensor:
+        """Run the other blocks."""
+        high: Tensor = self.trunk(low)
+        return high

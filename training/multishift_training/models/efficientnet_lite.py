@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import InputScale
 from multishift_training.models.layout import Layout, Source
 
@@ -94,7 +94,11 @@ class SamePadded(nn.Conv2d):
 
 
 class MBConv(nn.Module):
-    """Mobile inverted bottleneck (Sandler et al., CVPR 2018) without squeeze-and-excitation."""
+    """Mobile inverted bottleneck (Sandler et al., CVPR 2018) without squeeze-and-excitation.
+
+    Attributes:
+        end_norm: of the output; none, unless a method puts one there.
+    """
 
     def __init__(
         self,
@@ -123,11 +127,13 @@ class MBConv(nn.Module):
         self.depthwise = nn.Sequential(depthwise, *_bn_relu6(wide))
         self.project = nn.Sequential(nn.Conv2d(wide, outputs, 1, bias=False), _bn(outputs))
         self.has_shortcut = stride == 1 and inputs == outputs
+        self.end_norm: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[B,outputs,ceil(H/stride),ceil(W/stride)]``."""
         out: Tensor = self.project(self.depthwise(self.expand(x)))
-        return out + x if self.has_shortcut else out
+        out = self.end_norm(out + x if self.has_shortcut else out)
+        return out
 
 
 class EfficientNetLite(Backbone):
@@ -136,6 +142,10 @@ class EfficientNetLite(Backbone):
     The last stride is taken away, and the convolutions after it dilate by 2 instead: the feature
     of stride 16 holds that of stride 32. Blocks are not dropped in training, as they were for
     ImageNet.
+
+    Attributes:
+        ends: how many blocks there are up to the last one of a stride, by stride.
+        whole: how many there are before the first whose stride was taken away.
     """
 
     low_channels = 24
@@ -155,6 +165,8 @@ class EfficientNetLite(Backbone):
         self.blocks = nn.ModuleList()
         inputs, reached, dilation = _STEM, 2, 1
         self._places: list[tuple[int, int]] = []  # of each block, its stage and place there
+        self.ends: dict[int, int] = {}
+        self.whole = 0
         for number, stage in enumerate(_stages(variant)):
             for position in range(stage.blocks):
                 stride = stage.stride if position == 0 else 1
@@ -175,19 +187,28 @@ class EfficientNetLite(Backbone):
                     dilation *= stride
                 else:
                     reached *= stride
-            if reached == 4:
-                self._shallow = len(self.blocks)
+            if dilation == 1:
+                self.whole = len(self.blocks)
+            self.ends[reached] = len(self.blocks)
+        self._shallow = self.ends[4]
         self.high_channels = inputs
 
-    def forward(self, image: Tensor) -> Features:
-        """Return the features of ``image [B,3,H,W]``."""
-        low: Tensor = self.stem(image)
+    def enter(self, image: Tensor) -> Tensor:
+        """Run the first convolution."""
+        entered: Tensor = self.stem(image)
+        return entered
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Run the blocks up to stride 4."""
         for block in self.blocks[: self._shallow]:
-            low = block(low)
-        high = low
+            entered = block(entered)
+        return entered
+
+    def deep(self, low: Tensor) -> Tensor:
+        """Run the other blocks."""
         for block in self.blocks[self._shallow :]:
-            high = block(high)
-        return Features(low, high)
+            low = block(low)
+        return low
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of `efficientnet-lite-pytorch`'s and timm's ImageNet classifiers."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +39,14 @@ def separable(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
 def in_full(x: Tensor) -> Tensor:
     """Return what mixed precision left in 16 bits in 32; what has more stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def exactly(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which mixed precision computes with ``x`` and the like in its type."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()  # an exported program has no place for contexts
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:

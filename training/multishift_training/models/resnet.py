@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import ResNetBackbone, ResNetConfig
 
 from multishift_training.models import deeplab_layouts
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layers import conv_bn_relu
 from multishift_training.models.layout import Layout
@@ -38,14 +38,21 @@ class ResNet(Backbone):
         self.stem = _stem(deep=deep_stem)
         self.stages = _stages(128 if deep_stem else 64, _BLOCKS[depth])
 
-    def forward(self, image: Tensor) -> Features:
-        """Return the features of ``image [B,3,H,W]``."""
-        first, *rest = self.stages
-        low: Tensor = first(self.stem(image))
-        high = low
-        for stage in rest:
-            high = stage(high)
-        return Features(low, high)
+    def enter(self, image: Tensor) -> Tensor:
+        """Run the stem."""
+        entered: Tensor = self.stem(image)
+        return entered
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Run the first stage."""
+        low: Tensor = self.stages[0](entered)
+        return low
+
+    def deep(self, low: Tensor) -> Tensor:
+        """Run the other stages."""
+        for stage in self.stages[1:]:
+            low = stage(low)
+        return low
 
     def set_stem(self, deep: bool) -> Callable[[], None]:
         """Change the stem, and the first stage with it, to newly initialised ones.

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus, initialise
-from multishift_training.models.layers import in_full, upsample
+from multishift_training.models.layers import exactly, in_full, upsample
 from multishift_training.models.prediction import Prediction
 
 _KERNEL = 7  # rows and columns of the smoothing, of a standard deviation of one pixel
@@ -85,10 +83,7 @@ class ResidualDeepLab(DeepLabV3Plus):
         """Return the score convolved with a Gaussian, its borders mirrored."""
         side = _KERNEL // 2
         padded = F.pad(score[:, None], (side, side, side, side), mode='reflect')
-        kind = score.device.type
-        # Mixed precision would round scores to 8 bits.
-        exact = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else None
-        with exact or nullcontext():
+        with exactly(score):  # mixed precision would round scores to 8 bits
             by_rows = F.conv2d(padded, self.kernel.view(1, 1, -1, 1))
             return F.conv2d(by_rows, self.kernel.view(1, 1, 1, -1))[:, 0]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_training.models import deeplab_layouts
-from multishift_training.models.backbone import Backbone, DecoderConfig, Features
+from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 
@@ -99,14 +99,21 @@ class WideResNet38(Backbone):
             inputs = stage.channels[-1]
         self.stages = nn.ModuleList(stages)
 
-    def forward(self, image: Tensor) -> Features:
-        """Return the features of ``image [B,3,H,W]``."""
-        first, *rest = self.stages
-        low: Tensor = first(_pool(self.stem(image)))
+    def enter(self, image: Tensor) -> Tensor:
+        """Run the first convolution, and pool."""
+        return _pool(self.stem(image))
+
+    def shallow(self, entered: Tensor) -> Tensor:
+        """Run the first stage."""
+        low: Tensor = self.stages[0](entered)
+        return low
+
+    def deep(self, low: Tensor) -> Tensor:
+        """Pool, and run the other stages."""
         high = _pool(low)
-        for stage in rest:
+        for stage in self.stages[1:]:
             high = stage(high)
-        return Features(low, high)
+        return high
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of MultiShiftSeg's and NVIDIA's files."""
