@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from multishift_training.datasets import Batch, TrainingData
@@ -57,12 +56,6 @@ class DenseHybrid(Method):
         assert classifier is not None  # `check_network` saw to it
         add_discriminator(model, classifier.in_channels, norm=self.norm, score=self.score)
         return model
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """See ``Method``."""
-        return rarity() if self.class_weights else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the three losses over the whole batch; members of a pair are treated alike."""

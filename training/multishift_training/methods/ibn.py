@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from multishift_perception.errors import MultishiftError
@@ -45,12 +44,6 @@ class Ibn(Method):
         else:
             normalize_ends(model.backbone, affine=True)
         return model
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """See ``Method``."""
-        return rarity() if self.class_weights else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the mean cross-entropy over the known pixels."""

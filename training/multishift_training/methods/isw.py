@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,12 +92,6 @@ class Isw(Method):
             state.register_buffer(f'sums_{place}', torch.zeros(square))
             state.register_buffer(f'mask_{place}', torch.ones(square, dtype=torch.bool).triu(1))
         return state
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """See ``Method``."""
-        return rarity() if self.class_weights else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the cross-entropy and, once it is known what varies, the whitening loss."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -55,12 +54,6 @@ class MaxEntropy(Method):
         """Make the score the classifier's entropy."""
         read_classifier(model, softmax_entropy)
         return model
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """Return weights by rarity, if it takes them."""
-        return rarity() if self.class_weights else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return both parts of the paper's Eq. 3, weighted; each is 0 where it has no pixel."""

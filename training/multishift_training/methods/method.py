@@ -147,12 +147,14 @@ class Method(Strict):
     ) -> Tensor | None:
         """Return what the losses weight classes by; None where it is nothing.
 
+        By default, rarity where the method has a key ``class_weights`` that is true.
+
         Args:
             model: the network.
             rarity: reads the labels, and returns weights by rarity ``float32 [C]``, or ``[C+G]``
                 where labels stand for G groups of classes too.
         """
-        return None
+        return rarity() if getattr(self, 'class_weights', False) else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the weighted losses by name, scalars; their sum is what training makes small.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import copy
 import math
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -79,12 +78,6 @@ class SelfTraining(Method):
         state.teacher = copy.deepcopy(model).requires_grad_(False)
         state.register_buffer('steps', tensor(0))
         return state
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """Return ``[C+G]`` by rarity, where classes are weighted."""
-        return rarity() if self.class_weights else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the mean cross-entropy over labelled pixels, those of the teacher among them."""

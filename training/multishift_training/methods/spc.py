@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -120,12 +119,6 @@ class Spc(Method):
         if self.clustering:
             add_clusters(model, self.domains)
         return model
-
-    def weights_of_classes(
-        self, model: SegmentationModel, rarity: Callable[[], Tensor]
-    ) -> Tensor | None:
-        """See ``Method``."""
-        return rarity() if self.class_weights else None
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
         """Return the losses over the whole batch, then move the bases."""
