@@ -224,10 +224,12 @@ class FootageFeed:
         try:
             outputs = self._pipeline.run([image for _, image, _ in frames])
         except Exception as error:  # whatever the engine's library raises
-            logger.exception('the engine call failed')
+            fault = f'the engine call failed: {one_line(error)}'
+            if all(camera.fault != fault for camera, _, _ in frames):
+                logger.exception('%s', fault)
             for camera, _, _ in frames:
                 camera.failed += 1
-                camera.fault = f'the engine call failed: {one_line(error)}'
+                camera.fault = fault
             return
         for (camera, image, came), output in zip(frames, outputs, strict=True):
             camera.seen = _Seen(image, output, came)

@@ -55,9 +55,10 @@ _OUTPUTS = {
 }
 # The node sends diagnostics once a second.
 _SILENT_S = 4.0
-# How often to look who watches, and, for so long after a page has asked, for parameters that
-# others have changed.
-_FOLLOW_S, _ASK_S, _LOOKED_S = 0.05, 1.0, 5.0
+# Whoever comes wakes the thread; who stopped to read a list is noticed so often.
+_FOLLOW_S = 0.5
+# How often others may have changed parameters, for so long after a page has asked.
+_ASK_S, _LOOKED_S = 1.0, 5.0
 _ANSWER_S = 3.0
 _THRESHOLD = 'anomaly_threshold'
 _READ = _THRESHOLD, 'min_anomaly_area', 'engine_bundle'
@@ -125,6 +126,8 @@ class RosFeed:
         self._node.create_subscription(DiagnosticArray, DIAGNOSTICS, self._read_diagnostics, 10)
         self._getter = self._node.create_client(GetParameters, f'{self._name}/get_parameters')
         self._setter = self._node.create_client(SetParameters, f'{self._name}/set_parameters')
+        self._news = self._node.create_guard_condition(lambda: None)
+        board.on_change(self._news.trigger)
         self._thread = Thread(target=self._spin, name='ros', daemon=True)
 
     def start(self) -> None:
@@ -134,7 +137,7 @@ class RosFeed:
     def close(self) -> None:
         """Leave the ROS graph."""
         self._is_closing = True
-        self._executor.wake()
+        self._news.trigger()
         if self._thread.is_alive():
             self._thread.join(1.0)
         self._executor.shutdown(0.2)
@@ -159,7 +162,7 @@ class RosFeed:
         """
         done: Future[None] = Future()
         self._changes.put((value, done))
-        self._executor.wake()
+        self._news.trigger()
         try:
             await asyncio.wait_for(asyncio.wrap_future(done), _ANSWER_S)
         except TimeoutError:
