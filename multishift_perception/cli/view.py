@@ -35,7 +35,11 @@ _PORT = 8686
 
 @click.command()
 @click.argument('source', required=False)
-@click.option('--ros', is_flag=True, help='Show what a running node publishes.')
+@click.option(
+    '--ros',
+    is_flag=True,
+    help="Show what a running node publishes; --engine then gives the classes' colours.",
+)
 @click.option('--node', default=NODE, help="With --ros: the node's full name, with its namespace.")
 @click.option('--use-sim-time', is_flag=True, help='With --ros: follow /clock, as the node does.')
 @engine_option

@@ -57,7 +57,8 @@ class Access:
         # A browser says so when a page of another host asks; nothing else says anything.
         if request.headers.get('Sec-Fetch-Site', 'none') == 'cross-site' and request.path != '/':
             raise web.HTTPForbidden(text='asked by a page of another host\n')
-        if self._token is None:
+        token = self._token
+        if token is None:
             if not is_loopback(request.url.host or ''):
                 raise web.HTTPForbidden(
                     text='ask for this page as localhost, or start it with --host\n'
@@ -65,17 +66,18 @@ class Access:
             return await handler(request)
         cookie = f'multishift_view_{request.url.port}'
         given = request.query.get(_TOKEN)
-        if given is not None and request.path == '/' and self._fits(given):
+        if given is not None and request.path == '/' and _is(given, token):
             # The token leaves the address bar, and whatever remembers that.
             moved = web.HTTPFound('.')
             moved.set_cookie(cookie, given, httponly=True, samesite='Lax')
             raise moved
         bearer = request.headers.get(hdrs.AUTHORIZATION, '').removeprefix('Bearer ')
-        if not any(map(self._fits, (request.cookies.get(cookie), given, bearer))):
+        if not any(_is(word, token) for word in (request.cookies.get(cookie), given, bearer)):
             raise web.HTTPUnauthorized(
                 text='the token is missing or wrong: take the URL that `multishift view` printed\n'
             )
         return await handler(request)
 
-    def _fits(self, given: str | None) -> bool:
-        return hmac.compare_digest((given or '').encode(), (self._token or new_token()).encode())
+
+def _is(given: str | None, token: str) -> bool:
+    return hmac.compare_digest((given or '').encode(), token.encode())

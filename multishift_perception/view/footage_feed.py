@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 import logging
@@ -113,7 +114,7 @@ class FootageFeed:
         name = Path(source).name if Path(source).exists() else source
         self.title = f'{name} by {engine.name}'
         with ExitStack() as stack:
-            names = [footage.name for footage in open_footage(source, stack)]
+            names = _distinct([footage.name for footage in open_footage(source, stack)])
         self._cameras = [
             _Camera(name, self._player(source, place, name, playing or Playing()))
             for place, name in enumerate(names)
@@ -260,3 +261,11 @@ class FootageFeed:
                     drawn = mask
             self._board.show(camera.name, kind, encode_picture(drawn))
         camera.regions = find_regions(mask, output.anomaly) if wants_list else None
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return names with a number where several are alike, as of two topics of one camera."""
+    return [
+        f'{name}_{before + 1}' if (before := names[:place].count(name)) else name
+        for place, name in enumerate(names)
+    ]

@@ -235,13 +235,21 @@ class RosFeed:
             self._node.destroy_subscription(camera.subscriptions.pop(output))
         for output in wanted - camera.subscriptions.keys():
             camera.stamp = None
+            topic = output.topic_of(camera.name, self._name)
             camera.subscriptions[output] = self._node.create_subscription(
                 Image if output.kind == IMAGE else CompressedImage,
-                output.topic_of(camera.name, self._name),
+                topic,
                 self._show(camera, output),
-                # Who looks by a slow link must not hold up the node.
-                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                QoSProfile(depth=1, reliability=self._offered(topic)),
             )
+
+    def _offered(self, topic: str) -> ReliabilityPolicy:
+        """Return how reliable a topic is: `qos_overrides` of the node may change that."""
+        offers = self._node.get_publishers_info_by_topic(topic)
+        is_reliable = all(
+            offer.qos_profile.reliability is ReliabilityPolicy.RELIABLE for offer in offers
+        )
+        return ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT
 
     def _show(self, camera: _Camera, output: Output) -> Callable[[Any], None]:
         def show(message: Any) -> None:

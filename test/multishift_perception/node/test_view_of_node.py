@@ -10,6 +10,7 @@ from sensor_msgs.msg import Image
 import simplejpeg
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.outputs import NODE
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import Level
 from multishift_perception.view.pictures import PictureKind
@@ -23,7 +24,11 @@ TIMEOUT_S = 20
 def node(start_node, tiny_bundle, peer):
     # The machine that runs the tests may be slow.
     node = start_node(
-        engine_bundle=tiny_bundle, camera_names='[front, rear]', max_frame_age_ms=5000
+        engine_bundle=tiny_bundle,
+        camera_names='[front, rear]',
+        max_frame_age_ms=5000,
+        # One that asks for more than is offered gets nothing.
+        **{f'qos_overrides.{NODE}/front/labels.publisher.reliability': 'best_effort'},
     )
     peer.status('engine', lambda _, values: values['state'] == 'active')
     yield node
@@ -35,7 +40,7 @@ def outputs_watched(peer):
     return {
         name.rpartition('front/')[2]
         for name, _ in peer.node.get_topic_names_and_types()
-        if '/multishift_perception/front/' in name and peer.node.count_subscribers(name)
+        if f'{NODE}/front/' in name and peer.node.count_subscribers(name)
     }
 
 
@@ -45,7 +50,7 @@ def test_a_node_is_shown_while_somebody_looks(node, peer, filled, monkeypatch):
 
     now = 0.0
     board = Board(clock=lambda: now)
-    feed = RosFeed('/multishift_perception', board)
+    feed = RosFeed(NODE, board)
     feed.start()
     message = filled(GREY)
     publisher = peer.node.create_publisher(Image, TOPIC, 1)

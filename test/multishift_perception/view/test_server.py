@@ -18,6 +18,7 @@ import simplejpeg
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.regions import Region
+from multishift_perception.view import server
 from multishift_perception.view.access import is_loopback
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
@@ -182,6 +183,25 @@ def test_a_hundred_killed_connections_leave_nothing():
             await until(lambda: len(os.listdir('/proc/self/fd')) <= handles)
             await until(lambda: len(asyncio.all_tasks()) <= tasks)
             assert threading.active_count() == threads
+
+    asyncio.run(scenario())
+
+
+def test_who_takes_nothing_is_gone(monkeypatch):
+    monkeypatch.setattr(server, '_PATIENCE_S', 0.1)
+
+    async def scenario():
+        async with running() as (feed, client):
+            _, writer = await asyncio.open_connection('127.0.0.1', client._base_url.port)
+            writer.write(f'GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode())
+            await until(feed.board.viewers)
+
+            def is_gone():
+                feed.board.show('front', PictureKind.OVERLAY, bytes(1 << 20))
+                return not feed.board.viewers()
+
+            await until(is_gone)
+            writer.transport.abort()
 
     asyncio.run(scenario())
 
