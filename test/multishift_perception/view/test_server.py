@@ -141,6 +141,10 @@ def test_who_is_slow_gets_the_newest_picture():
             assert await viewer.next() == b'\x03'
             with board.watching('front', PictureKind.MASK) as late:
                 assert await late.next() == b'\x03'
+        # Once nobody looks, what was last seen grows old.
+        with board.watching('front', PictureKind.MASK) as viewer:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(viewer.next(), 0.05)
 
     asyncio.run(scenario())
 
