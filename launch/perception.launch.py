@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the perception node, and rviz2 on request."""
+"""Start the perception node, and rviz2 or a page for browsers on request."""
 
 from __future__ import annotations
 
 from pathlib import Path
+import sys
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+NAME = 'multishift_perception'
 CONFIG = Path(__file__).parent.parent / 'config'
 
 ARGUMENTS = (
@@ -74,11 +76,23 @@ ARGUMENTS = (
         default_value=str(CONFIG / 'multishift.rviz'),
         description='rviz2 configuration; the shipped one shows cameras front and left.',
     ),
+    DeclareLaunchArgument(
+        'view',
+        default_value='false',
+        choices=['true', 'false'],
+        description='Serve a page with pictures, threshold and health: `multishift view --ros`.',
+    ),
+    DeclareLaunchArgument(
+        'view_host',
+        default_value='127.0.0.1',
+        description="Address of the page; others than this machine's own demand a token.",
+    ),
+    DeclareLaunchArgument('view_port', default_value='8686', description='Port of the page.'),
 )
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the arguments, the node and rviz2."""
+    """Return the arguments, the node, rviz2 and the page."""
     rviz = Node(
         package='rviz2',
         executable='rviz2',
@@ -86,7 +100,9 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
         condition=IfCondition(LaunchConfiguration('rviz')),
     )
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=perception_node), rviz])
+    node = OpaqueFunction(function=perception_node)
+    view = OpaqueFunction(function=page, condition=IfCondition(LaunchConfiguration('view')))
+    return LaunchDescription([*ARGUMENTS, node, rviz, view])
 
 
 def perception_node(context: LaunchContext) -> list[LifecycleNode]:
@@ -107,21 +123,46 @@ def perception_node(context: LaunchContext) -> list[LifecycleNode]:
     if argument('camera_names'):
         parameters['camera_names'] = [c.strip() for c in argument('camera_names').split(',')]
     node = LifecycleNode(
-        package='multishift_perception',
+        package=NAME,
         executable='perception_node',
-        name='multishift_perception',
+        name=NAME,
         namespace=argument('namespace'),
         parameters=[argument('params_file'), parameters],
         ros_arguments=['--log-level', argument('log_level')],
-        # The first name is read by ROS 2 up to Jazzy, the second by later ones.
-        additional_env={
-            'FASTRTPS_DEFAULT_PROFILES_FILE': argument('dds_profile'),
-            'FASTDDS_DEFAULT_PROFILES_FILE': argument('dds_profile'),
-        },
+        additional_env=dds_environment(context),
         output='screen',
         on_exit=lambda _, context: end(context),
     )
     return [node]
+
+
+def page(context: LaunchContext) -> list[ExecuteProcess]:
+    """Return what serves the page of the node."""
+
+    def argument(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    node = '/'.join(['', *filter(None, [argument('namespace').strip('/')]), NAME])
+    words = ['--node', node, '--host', argument('view_host'), '--port', argument('view_port')]
+    if argument('use_sim_time') == 'true':
+        words.append('--use-sim-time')
+    return [
+        ExecuteProcess(
+            cmd=[sys.executable, '-m', f'{NAME}.cli.main', 'view', '--ros', *words],
+            additional_env=dds_environment(context),
+            output='screen',
+        )
+    ]
+
+
+def dds_environment(context: LaunchContext) -> dict[str, str]:
+    """Return what names the profile of Fast DDS."""
+    profile = LaunchConfiguration('dds_profile').perform(context)
+    # The first name is read by ROS 2 up to Jazzy, the second by later ones.
+    return {
+        'FASTRTPS_DEFAULT_PROFILES_FILE': profile,
+        'FASTDDS_DEFAULT_PROFILES_FILE': profile,
+    }
 
 
 def end(context: LaunchContext) -> list[Shutdown]:

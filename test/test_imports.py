@@ -33,7 +33,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('destinations', 'footage', 'pipeline'),
         ('regions',),
         ('node', 'report'),
-        ('calibration', 'demo', 'prediction', 'replay'),
+        ('calibration', 'demo', 'prediction', 'replay', 'view'),
         ('cli',),
     ),
     'multishift_perception.sample_drive': (
@@ -170,7 +170,16 @@ def test_what_drives_knows_nothing_of_what_trains() -> None:
 
 
 @pytest.mark.parametrize(
-    'absent', ['multishift_perception.sample_drive', 'matplotlib', 'jinja2', 'rosbags', 'click']
+    'absent',
+    [
+        'multishift_perception.sample_drive',
+        'multishift_perception.view',
+        'aiohttp',
+        'click',
+        'jinja2',
+        'matplotlib',
+        'rosbags',
+    ],
 )
 def test_the_vehicle_does_without(absent: str) -> None:
     found = reached(('node', 'engine', 'pipeline'), 'multishift_perception')

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import socket
 import sys
 
 import pytest
@@ -103,6 +104,34 @@ def test_perception_becomes_active(tiny_bundle: Path) -> None:
         cmd=words, on_exit=lambda event, _: Shutdown(reason=f'exit code {event.returncode}')
     )
     assert run(include, waiting) == ['exit code 0']
+
+
+def test_a_page_shows_the_node(tiny_bundle: Path) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+    include = included(
+        'perception.launch.py',
+        engine_bundle=str(tiny_bundle),
+        camera_names='front',
+        namespace='car',
+        view='true',
+        view_port=str(port),
+    )
+    script = (
+        'import sys, time, urllib.request\n'
+        'answer = b""\n'
+        'while b\'camera="front"\' not in answer:\n'
+        '    time.sleep(0.1)\n'
+        '    try:\n'
+        '        answer = urllib.request.urlopen(sys.argv[1]).read()\n'
+        '    except OSError:\n'
+        '        pass\n'
+    )
+    asking = ExecuteProcess(
+        cmd=[sys.executable, '-c', script, f'http://localhost:{port}/metrics'],
+        on_exit=lambda event, _: Shutdown(reason=f'exit code {event.returncode}'),
+    )
+    assert run(include, asking) == ['exit code 0']
 
 
 def test_launch_ends_with_the_node() -> None:
