@@ -93,11 +93,13 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 CLOSED_WORLD = {'kind': 'closed_world', 'class_weights': True}
 MULTISHIFT = {'kind': 'multishift', 'margins': [10, 5, 5], 'class_weights': True}
+SPC = {'kind': 'spc', 'sources': 1, 'single_source': 'one', 'ramp_steps': 5}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ('method', 'precision', 'parts'), [(CLOSED_WORLD, 'fp32', 1), (MULTISHIFT, 'bf16', 5)]
+    ('method', 'precision', 'parts'),
+    [(CLOSED_WORLD, 'fp32', 1), (MULTISHIFT, 'bf16', 5), (SPC, 'fp32', 3)],
 )
 def test_step_waits_for_nothing(
     method: Content,
@@ -132,7 +134,8 @@ def take_steps(training: Any, epoch: Epoch, monkeypatch: pytest.MonkeyPatch) -> 
     model, optimizer = training._prepare(epoch)
     weights = None if rarity is None else rarity.to('meta')
     images = torch.zeros(8, 64, 96, 3, dtype=torch.uint8)
-    labels, domains = torch.zeros(8, 64, 96, dtype=torch.uint8), torch.zeros(8)
+    labels = torch.zeros(8, 64, 96, dtype=torch.uint8)
+    domains = torch.zeros(8, dtype=torch.int64)
     batch = Batch(images, labels, 2, {}, domains)
     with no_waits():
         for _ in range(4):

@@ -141,7 +141,7 @@ def test_every_backbone_has_taps(name: str) -> None:
     assert prediction.logits.shape == (1, 19, 64, 96) and prediction.score.shape == (1, 64, 96)
     assert prediction.auxiliary is not None
     assert prediction.auxiliary['low_style'].shape == (1, 2, model.backbone.low_channels)
-    assert prediction.auxiliary['embeddings'].shape[1] == 256
+    assert prediction.auxiliary['embeddings'].shape[1] == prediction.feature.shape[1]
     added = set(model.state_dict()) - before
     assert {'backbone.entry_tap.bases', 'backbone.low_tap.bases', 'classifier.bases'} <= added
 

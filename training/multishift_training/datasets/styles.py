@@ -101,8 +101,8 @@ def in_road_style(image: Bytes, style: str, rng: np.random.Generator) -> Bytes:
 @cache
 def _road_style(style: str) -> A.Compose:
     changes = {
-        'bright': A.RandomBrightnessContrast((0.15, 0.4), (-0.1, 0.2), p=1.0),
-        'dark': A.RandomBrightnessContrast((-0.5, -0.2), (-0.3, 0.1), p=1.0),
+        'bright': A.RandomGamma((40, 75), p=1.0),
+        'dark': A.RandomGamma((140, 280), p=1.0),
         'shadow': A.RandomShadow(
             num_shadows_limit=(1, 3), shadow_intensity_range=(0.3, 0.7), p=1.0
         ),

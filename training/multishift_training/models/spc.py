@@ -37,7 +37,7 @@ class Clusters(nn.Module):
     bases: Tensor
     steps: Tensor
 
-    def __init__(self, inputs: int, classes: int, domains: int, width: int = 256) -> None:
+    def __init__(self, inputs: int, classes: int, domains: int, width: int) -> None:
         """Make a classifier of random bases.
 
         Args:
@@ -134,11 +134,14 @@ def add_style_projection(model: DeepLabV3Plus, domains: int, weighting: Weightin
 def add_clusters(model: DeepLabV3Plus, domains: int) -> None:
     """Put clusters in the place of the classifier, and their score in that of its head.
 
+    Embeddings are as wide as the feature, as published.
+
     Predictions then have, as auxiliary, ``embeddings`` ``[B,D,h,w]``.
     """
     classifier = model.classifier
     network: Any = model
-    network.classifier = Clusters(classifier.in_channels, classifier.out_channels, domains)
+    width = classifier.in_channels
+    network.classifier = Clusters(width, classifier.out_channels, domains, width)
     network.uncertainty = ClusterDistance(model)
     model.register_forward_hook(_say_embeddings)
 
