@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import cv2
+import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
@@ -22,7 +23,7 @@ from multishift_perception.node.camera_input import CameraInput
 from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
 from multishift_perception.node.engine_restart import EngineRestart, RestartReport
 from multishift_perception.node.engine_statistics import STUCK_S, EngineReport, EngineStatistics
-from multishift_perception.node.frame_slots import FrameSlots
+from multishift_perception.node.frame_slots import Arrival, FrameSlots
 from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
 from multishift_perception.node.load import Load
 from multishift_perception.node.loaded_engine import LoadedEngine, load_engine
@@ -238,6 +239,14 @@ class Session:
 
     def _process(self, cameras: Sequence[str]) -> None:
         """Take the newest frames of some cameras and process them; called by the worker."""
+        try:
+            if turn := self._take(cameras):
+                self._processor.process(turn)
+        except Exception:  # of the middleware: the worker lives on
+            if rclpy.ok():  # else the process is about to end, and all that is asked for is gone
+                logger.exception('a turn of %s failed', ', '.join(cameras))
+
+    def _take(self, cameras: Sequence[str]) -> dict[str, Arrival]:
         turn = {}
         for name in cameras:
             camera = self._cameras[name]
@@ -247,8 +256,7 @@ class Session:
                 turn[name] = arrival
             elif camera.input.is_watched:  # it gave way to one that was taken just as it came
                 camera.statistics.drop(Drop.SUPERSEDED)
-        if turn:
-            self._processor.process(turn)
+        return turn
 
     def _state(self, settings: CameraSettings) -> CameraState:
         camera = self._cameras[settings.name]

@@ -7,6 +7,7 @@ from itertools import cycle
 from pathlib import Path
 import shutil
 import signal
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -452,6 +453,13 @@ def test_after_sigkill_it_starts_anew_and_what_is_left_is_said(peer, filled, nod
         node.process.kill()
         node.process.wait()
         inbox.messages.clear()
+
+        def are_old():
+            """Younger ones might be just being made: the node does not name them."""
+            made = [segment.stat().st_mtime for segment in left if segment.exists()]
+            return all(time.time() - at > 3 for at in made)
+
+        peer.spin_until(are_old)
         new = start_storm()
         peer.ask(IMAGES.format('c0'), message, inbox)
         assert all(s.name in new.log or s in new.segments() for s in left if s.exists()), new.log

@@ -164,7 +164,6 @@ def test_frames_that_a_stopped_node_does_not_receive_are_lost_and_counted(peer, 
         assert known(status) - known(before) == counted
         lost = count(status, 'lost before receipt') - count(before, 'lost before receipt')
         assert lost >= 10
-        assert 'lost on their way here' in status.message
 
 
 def count(status, key):
