@@ -90,7 +90,11 @@ def test_images_and_videos_are_told_how_to_become_a_bag(tmp_path: Path) -> None:
     (frames / 'day').mkdir(parents=True)
     (frames / 'day' / '1.png').touch()
     command = f"multishift make-bag '{frames}' '{frames}.mcap'"
-    assert f'a folder of images, no bag; make a bag of the folder: {command}' in refused(frames)
+    predict = f"multishift predict '{frames}' --out predictions"
+    assert (
+        f'a folder of images, no bag; see what an engine says of them: {predict}; or make a bag '
+        f'of the folder: {command}'
+    ) in refused(frames)
     assert f"multishift make-bag '{frames}/day'" in refused(frames / 'day' / '1.png')
     video = tmp_path / 'drive.MP4'
     video.touch()

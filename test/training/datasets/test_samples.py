@@ -243,7 +243,7 @@ def test_pasted_objects_alone_may_make_the_partner(data: Path) -> None:
     for epoch in range(6):
         images, labels, *_ = samples.sample(epoch, 5)
         same = (labels != NOVEL).all(0)
-        assert (images[0] == images[1])[same].mean() > 0.8  # zoom mixes neighbours
+        assert (images[0] == images[1])[same].mean() > 0.7  # zoom and fit mix neighbours
         differ |= bool((images[0] != images[1])[~same].any())
     assert differ
 
