@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,6 +114,27 @@ def _opened(source: str, stack: ExitStack, every: int) -> list[Footage]:
     if is_picture(path):
         return [files_footage([path], path.stem, every=every)]
     return [video_footage(source, stack, every=every)]
+
+
+def distinct_names(footage: Iterable[Footage], taken: Iterable[str] = ()) -> list[str]:
+    """Return a name for each footage, with a number where one of them is called so already.
+
+    Args:
+        footage: any; two topics of a bag may be of one camera.
+        taken: names that none may have.
+    """
+    used = set(taken)
+    names = []
+    for one in footage:
+        # A video may be called `...mp4`, and a bag's topics anything; folders are called so.
+        plain = one.name if PurePath(one.name).name == one.name != '..' else 'footage'
+        name, number = plain, 1
+        while name in used:
+            number += 1
+            name = f'{plain}_{number}'
+        used.add(name)
+        names.append(name)
+    return names
 
 
 def is_picture(path: Path) -> bool:

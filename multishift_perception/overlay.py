@@ -16,6 +16,8 @@ from multishift_perception.images.resizing import nearest_rows, widen
 OUTLINE_COLOR = (255, 255, 0)
 TINT_COLOR = NOVEL_COLOR
 _TINT = 0.6
+# Weight of the class colours, where nobody asks for another.
+ALPHA = 0.5
 # One pixel of outline per this many rows, so that it is seen at any size.
 _ROWS_PER_OUTLINE_PIXEL = 360
 # Rows that are drawn at once.
@@ -51,7 +53,7 @@ def draw_overlay(
     """
     drawn = np.empty_like(image, order='C') if out is None else out
     height, width = image.shape[:2]
-    paint = widen(as_bytes(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3))), width)
+    paint = widen(color_labels(labels, colors), width)
     has_color = (colors.any(axis=1) & (np.arange(256) != VOID)).astype(np.uint8) * 255
     known = as_bytes(cv2.LUT(labels, has_color))
     unknown = None if known.all() else widen(~known, width)
@@ -69,6 +71,19 @@ def draw_overlay(
             drawn[band] = painted
     _mark_anomalies(drawn, mask)
     return drawn
+
+
+def color_labels(labels: Bytes, colors: Bytes) -> Bytes:
+    """Return each label's colour.
+
+    Args:
+        labels: ``uint8 [h,w]``.
+        colors: look-up table ``uint8 [256,3]`` of RGB colours.
+
+    Returns:
+        RGB ``uint8 [h,w,3]``.
+    """
+    return as_bytes(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3)))
 
 
 def draw_truth(

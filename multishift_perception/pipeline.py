@@ -22,7 +22,8 @@ from multishift_perception.images.resizing import fit, given, resize_labels, res
 OutputSize = Literal['camera', 'engine']
 
 # Anomaly 128 is the operating point and must read 0.5; 255 must read 1.
-_UNIT = np.interp(np.arange(256), [0, 128, 255], [0, 0.5, 1]).astype(np.float32)
+_LEVELS, _UNITS = (0, 128, 255), (0.0, 0.5, 1.0)
+_UNIT = np.interp(np.arange(256), _LEVELS, _UNITS).astype(np.float32)
 
 
 class FrameOutput:
@@ -122,6 +123,11 @@ def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArra
         out: where to write the result.
     """
     return np.asarray(cv2.LUT(anomaly, _UNIT, dst=out), np.float32)
+
+
+def anomaly_levels(score: NDArray[np.float32]) -> Bytes:
+    """Return the anomaly map ``uint8`` of which `score_unit` makes calibrated scores."""
+    return np.rint(np.interp(score, _UNITS, _LEVELS)).astype(np.uint8)
 
 
 def anomaly_mask(

@@ -156,6 +156,15 @@ threshold_option = click.option(
     default=DEFAULT_THRESHOLD,
     help='Calibrated score from which a pixel is anomalous; 0.5 is the operating point.',
 )
+min_area_option = click.option(
+    '--min-area',
+    type=click.IntRange(min=0),
+    default=0,
+    help='Pixels that an anomalous region has at least.',
+)
+every_option = click.option(
+    '--every', type=click.IntRange(min=1), default=1, help='Take every n-th frame of a camera.'
+)
 force_option = click.option(
     '--force', is_flag=True, help='Replace what the same command wrote there before.'
 )

@@ -17,8 +17,10 @@ from multishift_perception.cli.options import (
     backend_option,
     device_option,
     engine_option,
+    every_option,
     force_option,
     json_option,
+    min_area_option,
     threshold_option,
 )
 from multishift_perception.destinations import PREDICT, check_folder, report_of
@@ -49,13 +51,8 @@ def _outputs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
 @backend_option
 @device_option
 @threshold_option
-@click.option(
-    '--min-area',
-    type=click.IntRange(min=0),
-    default=0,
-    help='Pixels that an anomalous region has at least.',
-)
-@click.option('--every', type=click.IntRange(min=1), default=1, help='Take every n-th frame.')
+@min_area_option
+@every_option
 @click.option(
     '--outputs',
     metavar='KIND,KIND',

@@ -17,6 +17,8 @@ from multishift_perception.cli.options import (
     backend_option,
     device_option,
     engine_option,
+    every_option,
+    min_area_option,
     threshold_option,
 )
 from multishift_perception.errors import MultishiftError, install_extra, one_line
@@ -46,13 +48,8 @@ _PORT = 8686
 @backend_option
 @device_option
 @threshold_option
-@click.option(
-    '--min-area',
-    type=click.IntRange(min=0),
-    default=0,
-    help='Pixels that an anomalous region has at least.',
-)
-@click.option('--every', type=click.IntRange(min=1), default=1, help='Take every n-th frame.')
+@min_area_option
+@every_option
 @click.option(
     '--rate',
     type=click.FloatRange(min=0, min_open=True),

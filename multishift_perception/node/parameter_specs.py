@@ -16,6 +16,7 @@ from rclpy.validate_topic_name import validate_topic_name
 from multishift_perception.engine import BACKENDS
 from multishift_perception.errors import one_line
 from multishift_perception.images.decoding import MAX_PIXELS
+from multishift_perception.overlay import ALPHA
 
 
 class Change(Enum):
@@ -158,7 +159,7 @@ NODE_SPECS = (
         Change.ANY_TIME,
         high=2**31 - 1,
     ),
-    Spec('overlay_alpha', 0.5, 'Weight of the class colours, 0..1.', Change.ANY_TIME, high=1),
+    Spec('overlay_alpha', ALPHA, 'Weight of the class colours, 0..1.', Change.ANY_TIME, high=1),
     Spec(
         'max_frame_age_ms',
         200,

@@ -17,12 +17,9 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
-from multishift_perception.overlay import draw_overlay
+from multishift_perception.overlay import ALPHA, draw_overlay
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
 from multishift_perception.regions import Region, find_regions
-
-# As the node's `overlay_alpha`.
-_ALPHA = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ class FramePrediction:
         """The anomalies, the largest first."""
         return find_regions(self.mask, self._anomaly)
 
-    def overlay(self, alpha: float = _ALPHA) -> Bytes:
+    def overlay(self, alpha: float = ALPHA) -> Bytes:
         """Return the image with its classes coloured and its anomalies outlined.
 
         Args:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 import json
 import logging
-from pathlib import Path, PurePath
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +18,7 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.destinations import METRICS, PREDICT
 from multishift_perception.engine import Engine
 from multishift_perception.files import write_text
-from multishift_perception.footage import Footage, Frame
+from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier
 from multishift_perception.prediction.frame import Predictor
@@ -83,7 +83,7 @@ def predict_footage(
     predictor = Predictor(engine, threshold=options.threshold, min_area=options.min_area)
     found: list[FootageFigures] = []
     _write_figures(out, found, engine, options, finished=False)
-    for one, name in zip(footage, _names(footage), strict=True):
+    for one, name in zip(footage, distinct_names(footage, {METRICS}), strict=True):
         found.append(FootageFigures(name, out if len(footage) == 1 else out / name))
         start = perf_counter()
         try:
@@ -93,22 +93,6 @@ def predict_footage(
             _write_figures(out, found, engine, options, finished=False)
     _write_figures(out, found, engine, options, finished=True)
     return found
-
-
-def _names(footage: Sequence[Footage]) -> list[str]:
-    """Return a name for each footage that its folder may have, no two the same."""
-    taken = {METRICS}
-    names = []
-    for one in footage:
-        # A video may be called `...mp4`, and a bag's topics anything.
-        plain = one.name if PurePath(one.name).name == one.name != '..' else 'footage'
-        name, number = plain, 1
-        while name in taken:
-            number += 1
-            name = f'{plain}_{number}'
-        taken.add(name)
-        names.append(name)
-    return names
 
 
 def _predict(

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from multishift_perception.classes import NOVEL, SemanticClass, color_table
 from multishift_perception.metrics import OperatingPoint
-from multishift_perception.overlay import draw_overlay, draw_truth
+from multishift_perception.overlay import ALPHA, draw_overlay, draw_truth
 
 _MAX_WIDTH = 640
 _QUALITY = 88
-_ALPHA = 0.5
 # Neighbouring frames look alike: of those closer than this, in seconds, only one is shown.
 _APART = 2.0
 
@@ -86,8 +85,8 @@ class Gallery:
             condition=condition,
             time=time,
             frame=jpeg(image),
-            overlay=jpeg(draw_overlay(image, labels, mask, self._colors, _ALPHA)),
-            truth=None if truth is None else jpeg(draw_truth(image, truth, self._colors, _ALPHA)),
+            overlay=jpeg(draw_overlay(image, labels, mask, self._colors, ALPHA)),
+            truth=None if truth is None else jpeg(draw_truth(image, truth, self._colors, ALPHA)),
             found=rates.tpr,
             false_alarms=rates.fpr,
         )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 import logging
@@ -16,16 +15,15 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.classes import color_table
 from multishift_perception.engine import Engine
 from multishift_perception.errors import one_line
-from multishift_perception.footage import open_footage
+from multishift_perception.footage import distinct_names, open_footage
 from multishift_perception.frame_tally import Drop
-from multishift_perception.overlay import draw_overlay
+from multishift_perception.overlay import ALPHA, color_labels, draw_overlay
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
 from multishift_perception.regions import Region, find_regions
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
 from multishift_perception.view.pictures import (
     PictureKind,
-    draw_labels,
     draw_score,
     encode_picture,
 )
@@ -33,8 +31,6 @@ from multishift_perception.view.player import Player, Playing
 
 logger = logging.getLogger(__name__)
 
-# As the node's `overlay_alpha`.
-_ALPHA = 0.5
 # Rates are of this long.
 _RECENT_S = 3.0
 
@@ -114,7 +110,7 @@ class FootageFeed:
         name = Path(source).name if Path(source).exists() else source
         self.title = f'{name} by {engine.name}'
         with ExitStack() as stack:
-            names = _distinct([footage.name for footage in open_footage(source, stack)])
+            names = distinct_names(open_footage(source, stack))
         self._cameras = [
             _Camera(name, self._player(source, place, name, playing or Playing()))
             for place, name in enumerate(names)
@@ -251,21 +247,13 @@ class FootageFeed:
             match kind:
                 case PictureKind.OVERLAY:
                     drawn = draw_overlay(
-                        seen.image, output.engine_labels, mask, self._colors, _ALPHA
+                        seen.image, output.engine_labels, mask, self._colors, ALPHA
                     )
                 case PictureKind.LABELS:
-                    drawn = draw_labels(output.labels, self._colors)
+                    drawn = color_labels(output.labels, self._colors)
                 case PictureKind.SCORE:
                     drawn = draw_score(score_unit(output.anomaly))
                 case PictureKind.MASK:
                     drawn = mask
             self._board.show(camera.name, kind, encode_picture(drawn))
         camera.regions = find_regions(mask, output.anomaly) if wants_list else None
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Return names with a number where several are alike, as of two topics of one camera."""
-    return [
-        f'{name}_{before + 1}' if (before := names[:place].count(name)) else name
-        for place, name in enumerate(names)
-    ]

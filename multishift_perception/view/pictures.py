@@ -26,19 +26,6 @@ class PictureKind(StrEnum):
     MASK = 'mask'
 
 
-def draw_labels(labels: Bytes, colors: Bytes) -> Bytes:
-    """Return each label's colour.
-
-    Args:
-        labels: ``uint8 [h,w]``.
-        colors: look-up table ``uint8 [256,3]`` of RGB colours.
-
-    Returns:
-        RGB ``uint8 [h,w,3]``.
-    """
-    return as_bytes(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3)))
-
-
 def draw_score(score: NDArray[np.float32]) -> Bytes:
     """Return calibrated scores as colours from black, 0, to light yellow, 1.
 

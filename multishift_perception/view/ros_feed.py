@@ -34,13 +34,13 @@ from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.frame_tally import FrameTally
 from multishift_perception.message_types import IMAGE
 from multishift_perception.outputs import DIAGNOSTICS, Output, camera_status_name
-from multishift_perception.pipeline import anomaly_mask
+from multishift_perception.overlay import color_labels
+from multishift_perception.pipeline import anomaly_levels, anomaly_mask
 from multishift_perception.regions import Region, find_regions
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
 from multishift_perception.view.pictures import (
     PictureKind,
-    draw_labels,
     draw_score,
     encode_picture,
 )
@@ -258,7 +258,7 @@ class RosFeed:
                 case Output.OVERLAY_JPEG:
                     self._board.show(camera.name, PictureKind.OVERLAY, bytes(message.data))
                 case Output.LABELS:
-                    drawn = draw_labels(_pixels(message, np.uint8), self._colors)
+                    drawn = color_labels(_pixels(message, np.uint8), self._colors)
                     self._board.show(camera.name, PictureKind.LABELS, encode_picture(drawn))
                 case Output.ANOMALY_MASK:
                     drawn = _pixels(message, np.uint8)
@@ -273,8 +273,7 @@ class RosFeed:
             picture = encode_picture(draw_score(score))
             self._board.show(camera.name, PictureKind.SCORE, picture)
         if self._board.wants_list(camera.name) and self._threshold is not None:
-            # As the engine gave it: 128 is the operating point, 0.5.
-            levels = np.rint(np.interp(score, [0, 0.5, 1], [0, 128, 255])).astype(np.uint8)
+            levels = anomaly_levels(score)
             mask = anomaly_mask(levels, self._threshold, self._min_area)
             camera.size = score.shape[1], score.shape[0]
             camera.regions = find_regions(mask, levels)

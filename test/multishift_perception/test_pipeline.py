@@ -12,7 +12,13 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.engine import Engine, EngineOutput
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import resize_labels, resize_scores
-from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
+from multishift_perception.pipeline import (
+    FrameOutput,
+    Pipeline,
+    anomaly_levels,
+    anomaly_mask,
+    score_unit,
+)
 
 
 @pytest.fixture(scope='module')
@@ -153,3 +159,8 @@ def test_frames_of_an_earlier_call_do_not_stay(engine: Engine) -> None:
     (kept,) = runner.run([white])
     assert runner.run([black])[0].anomaly.max() == 0
     assert kept.anomaly.min() == 255
+
+
+def test_scores_become_the_levels_that_they_were_made_of() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    assert np.array_equal(anomaly_levels(score_unit(levels)).ravel(), levels)

@@ -17,6 +17,7 @@ import simplejpeg
 from multishift_perception.bags import BagWriter
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.footage import Footage, distinct_names
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import Level
 from multishift_perception.view.footage_feed import FootageFeed
@@ -223,3 +224,9 @@ def test_scores_run_from_black_to_light():
     drawn = draw_score(np.array([[0, 0.5, 1]], np.float32)).sum(axis=2)[0]
     assert drawn[0] < 10 < drawn[1] < drawn[2]
     assert drawn[2] > 600
+
+
+def test_footage_of_one_name_gets_names_of_its_own() -> None:
+    footage = [Footage(name, 0, iter(())) for name in ('x', 'x', 'x_2', '..', 'a/b')]
+    assert distinct_names(footage) == ['x', 'x_2', 'x_2_2', 'footage', 'footage_2']
+    assert distinct_names(footage[:1], {'x'}) == ['x_2']

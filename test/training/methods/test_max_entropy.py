@@ -13,8 +13,9 @@ from multishift_perception.classes import NOVEL, VOID
 from multishift_training.datasets import Batch
 from multishift_training.losses.options import MeanOver
 from multishift_training.methods import Context
-from multishift_training.methods.max_entropy import MaxEntropy, softmax_entropy
+from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.models import Prediction
+from multishift_training.models.heads import softmax_entropy
 
 C = 4
 

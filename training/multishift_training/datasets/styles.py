@@ -34,12 +34,11 @@ class Looks:
         Raises:
             MultishiftError: files are missing; the message names them.
         """
-        self._strong: StrongColor | None = None
+        self._strong = 0.0
         self._style: Style | None = None
         if not isinstance(config, ZoomCropTransforms):
             return
-        if config.strong_color:
-            self._strong = StrongColor(config.strong_color)
+        self._strong = config.strong_color
         if config.style is not None:
             self._style = config.style
             self._images: LabelledImages = open_images(config.style.images, root, cache)
@@ -67,21 +66,22 @@ class Looks:
             rows, columns = image.shape[:2]
             seen = cv2.resize(other, (columns, rows), interpolation=cv2.INTER_AREA)
             image = _seeded(self._fda, rng)(image=image, fda_metadata=[seen])['image']
-        if self._strong is not None:
-            image = self._strong(image, rng)
+        if self._strong:
+            image = in_strong_colors(image, self._strong, rng)
         return np.ascontiguousarray(image)
 
 
-class StrongColor:
-    """Strong changes of light, colour, noise, sharpness, shadows and compression."""
+def in_strong_colors(image: Bytes, probability: float, rng: np.random.Generator) -> Bytes:
+    """Return an image RGB ``uint8 [H,W,3]``, changed by chance; ``rng`` decides everything.
 
-    def __init__(self, probability: float) -> None:
-        """Make the changes, and draw whether there are some by a probability."""
-        self._change = A.Compose(strong_photometric(), p=probability)
+    Light, colour, noise, sharpness, shadows and compression change.
+    """
+    return np.asarray(_seeded(_strong_colors(probability), rng)(image=image)['image'])
 
-    def __call__(self, image: Bytes, rng: np.random.Generator) -> Bytes:
-        """Return an image RGB ``uint8 [H,W,3]``, changed; ``rng`` decides how."""
-        return np.asarray(_seeded(self._change, rng)(image=image)['image'])
+
+@cache
+def _strong_colors(probability: float) -> A.Compose:
+    return A.Compose(strong_photometric(), p=probability)
 
 
 # Looks of a road, by name: ten domains where there is but one.

@@ -70,7 +70,7 @@ class SegmentingMethod(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that the network has masks where their losses are taken."""
-        if self.masks is not None and _of_masks(model) is None:
+        if self.masks is not None and not is_mask_network(model):
             raise MultishiftError(
                 f'method.masks is for mask networks, which {name} is not: leave it out'
             )
@@ -82,6 +82,11 @@ class SegmentingMethod(Method):
         if self.class_weights:
             return rarity()
         return None if self.masks is None else _of_masks(model)
+
+
+def is_mask_network(model: SegmentationModel) -> bool:
+    """Return whether a network classifies masks, and not pixels."""
+    return _of_masks(model) is not None
 
 
 def _of_masks(model: SegmentationModel) -> Tensor | None:

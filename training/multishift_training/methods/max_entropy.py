@@ -52,6 +52,8 @@ class MaxEntropy(Method):
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Make the score the classifier's entropy."""
+        from multishift_training.models.heads import softmax_entropy
+
         read_classifier(model, softmax_entropy)
         return model
 
@@ -75,9 +77,3 @@ class MaxEntropy(Method):
             'cross_entropy': sums[0] / counts[0].clamp(min=1),
             'flat_outliers': sums[1] / counts[1].clamp(min=1),
         }
-
-
-def softmax_entropy(logits: Tensor) -> Tensor:
-    """Return the entropy of the softmax ``[B,h,w]`` of logits ``[B,C,h,w]``, 0 to ``ln C``."""
-    log_probabilities = logits.log_softmax(1)
-    return -(log_probabilities.exp() * log_probabilities).sum(1)

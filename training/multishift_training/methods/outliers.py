@@ -35,11 +35,6 @@ def check_outliers(data: TrainingData, method: str) -> None:
     )
 
 
-def is_mask_network(model: SegmentationModel) -> bool:
-    """Return whether a network classifies masks, and not pixels."""
-    return hasattr(model, 'class_weight')
-
-
 def pixel_classifier(model: SegmentationModel) -> nn.Conv2d | None:
     """Return the convolution that classifies pixels of the network's feature, if it has one."""
     from torch import nn

@@ -180,13 +180,12 @@ def _abstention(logits: Tensor, abstaining: Tensor, of_label: Tensor, novel: Ten
 def _smoothed(values: Tensor) -> Tensor:
     """Return ``values [B,h,w]`` after a Gaussian; images are mirrored at their edges."""
     import torch
-    from torch.nn import functional as F
+
+    from multishift_training.models.layers import smoothed
 
     places = torch.arange(_SIDE, device=values.device, dtype=values.dtype) - _SIDE // 2
     weights = (-0.5 * (places / _SIGMA).square()).softmax(0)
-    padded = F.pad(values[:, None], [_SIDE // 2] * 4, mode='reflect')
-    columns = F.conv2d(padded, weights.view(1, 1, -1, 1))
-    return F.conv2d(columns, weights.view(1, 1, 1, -1))[:, 0]
+    return smoothed(values, weights)
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:

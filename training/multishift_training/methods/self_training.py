@@ -61,13 +61,14 @@ class SelfTraining(Method):
 
     def views(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample in strong colours where labels are coarse, and as it was beside."""
-        from multishift_training.datasets.styles import StrongColor
+        from multishift_training.datasets.styles import in_strong_colors
 
-        change = StrongColor(self.strong_color)
         plain, images = sample.images, sample.images
         if is_coarse(sample.labels).any():
             streams = zip(plain, rng.spawn(len(plain)), strict=True)
-            images = np.stack([change(image, stream) for image, stream in streams])
+            images = np.stack(
+                [in_strong_colors(x, self.strong_color, stream) for x, stream in streams]
+            )
         return sample._replace(images=images, extras={**sample.extras, _PLAIN: plain})
 
     def make_state(self, model: SegmentationModel) -> nn.Module:

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from multishift_perception.classes import CITYSCAPES, NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.masks import MaskLosses, SegmentingMethod, Weight, mask_parts
+from multishift_training.methods.masks import (
+    MaskLosses,
+    SegmentingMethod,
+    Weight,
+    is_mask_network,
+    mask_parts,
+)
 from multishift_training.methods.method import Context
 from multishift_training.methods.outliers import (
     check_classifies_pixels,
     check_outliers,
-    is_mask_network,
     read_classifier,
 )
 

@@ -90,6 +90,12 @@ class ClassifierHead(nn.Module):
         """Do nothing: it is the classifier's already."""
 
 
+def softmax_entropy(logits: Tensor) -> Tensor:
+    """Return the entropy of the softmax ``[B,h,w]`` of logits ``[B,C,h,w]``, 0 to ``ln C``."""
+    log_probabilities = logits.log_softmax(1)
+    return -(log_probabilities.exp() * log_probabilities).sum(1)
+
+
 def mask_logits_to_semantic(class_logits: Tensor, mask_probabilities: Tensor) -> Tensor:
     """Join the classes and masks of queries to a map (MaskFormer, Cheng et al. 2021, section 3.4).
 

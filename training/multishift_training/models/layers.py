@@ -52,3 +52,13 @@ def exactly(x: Tensor) -> AbstractContextManager[object]:
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Return ``x [B,C,h,w]`` at ``size``: bilinear, corner pixels on corner pixels."""
     return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
+
+
+def smoothed(values: Tensor, kernel: Tensor) -> Tensor:
+    """Return ``values [B,h,w]`` convolved with ``kernel [n]`` along rows and columns.
+
+    Images are mirrored at their edges.
+    """
+    padded = F.pad(values[:, None], [len(kernel) // 2] * 4, mode='reflect')
+    by_rows = F.conv2d(padded, kernel.view(1, 1, -1, 1))
+    return F.conv2d(by_rows, kernel.view(1, 1, 1, -1))[:, 0]

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus, initialise
-from multishift_training.models.layers import exactly, in_full, upsample
+from multishift_training.models.layers import exactly, in_full, smoothed, upsample
 from multishift_training.models.prediction import Prediction
 
 _KERNEL = 7  # rows and columns of the smoothing, of a standard deviation of one pixel
@@ -75,17 +74,10 @@ class ResidualDeepLab(DeepLabV3Plus):
         again = upsample(self.classifier(self.decoder(joined + residual)), size)
         score = -in_full(again).logsumexp(1)
         if self._smooth:
-            score = self._smoothed(score)
+            with exactly(score):  # mixed precision would round scores to 8 bits
+                score = smoothed(score, self.kernel)
         logits = upsample(self.classifier(feature), size)
         return Prediction(logits, score, feature, auxiliary={'logits': again, 'context': context})
-
-    def _smoothed(self, score: Tensor) -> Tensor:
-        """Return the score convolved with a Gaussian, its borders mirrored."""
-        side = _KERNEL // 2
-        padded = F.pad(score[:, None], (side, side, side, side), mode='reflect')
-        with exactly(score):  # mixed precision would round scores to 8 bits
-            by_rows = F.conv2d(padded, self.kernel.view(1, 1, -1, 1))
-            return F.conv2d(by_rows, self.kernel.view(1, 1, 1, -1))[:, 0]
 
 
 class Projection(nn.Module):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from multishift_training.models import Prediction
+from multishift_training.models.heads import softmax_entropy
 
 
 def max_softmax(prediction: Prediction) -> Tensor:
@@ -38,5 +39,4 @@ def energy(prediction: Prediction) -> Tensor:
 
 def entropy(prediction: Prediction) -> Tensor:
     """Return the entropy of the softmax over the classes, from 0 to ``ln C`` nats."""
-    log_probabilities = prediction.logits.log_softmax(1)
-    return -(log_probabilities.exp() * log_probabilities).sum(1)
+    return softmax_entropy(prediction.logits)
