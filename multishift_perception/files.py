@@ -25,6 +25,8 @@ WRITTEN_BY = ('written_by', 'multishift_perception')
 _LOCK = '.replacing'
 # How the names of scratch folders end.
 _PART = '.part'
+# Bytes of a name that they begin with: file systems allow 255, of which some are random.
+_LONGEST_PREFIX = 200
 
 
 def file_lock(path: Path) -> FileLock:
@@ -87,7 +89,7 @@ def remove_leftovers(path: Path) -> None:
 
     What living processes write there stays.
     """
-    for scratch in path.parent.glob(f'.{glob.escape(path.name)}.*{_PART}'):
+    for scratch in path.parent.glob(f'{glob.escape(_scratch_prefix(path))}*{_PART}'):
         if (scratch / _LOCK).exists():
             with suppress(Timeout), file_lock(scratch / _LOCK).acquire(blocking=False):
                 _remove_scratch(scratch)
@@ -97,10 +99,15 @@ def remove_leftovers(path: Path) -> None:
                 scratch.rmdir()
 
 
+def _scratch_prefix(path: Path) -> str:
+    # A file's name may be as long as the file system allows, its scratch folder's no longer.
+    return os.fsdecode(os.fsencode(f'.{path.name}')[:_LONGEST_PREFIX]) + '.'
+
+
 def _new_scratch(path: Path) -> tuple[Path, FileLock]:
     """Return a new folder beside ``path`` and the lock that is held while it is in use."""
     while True:
-        scratch = Path(tempfile.mkdtemp(_PART, f'.{path.name}.', path.parent))
+        scratch = Path(tempfile.mkdtemp(_PART, _scratch_prefix(path), path.parent))
         lock = file_lock(scratch / _LOCK)
         try:
             lock.acquire(blocking=False)

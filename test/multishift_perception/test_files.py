@@ -20,6 +20,18 @@ def test_file_appears_whole(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / 'new').iterdir()] == ['a.txt']
 
 
+@pytest.mark.parametrize('letter', ['a', 'ü'])
+def test_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path, letter: str) -> None:
+    size = len(letter.encode())
+    path = tmp_path / ('x' * (251 % size) + letter * (251 // size) + '.txt')
+    left = tmp_path / (files._scratch_prefix(path) + 'dead' + files._PART)
+    left.mkdir()
+    files.write_text(path, 'whole')
+    files.remove_leftovers(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == 'whole'
+
+
 def test_exception_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / 'a.txt'
     path.write_text('old')
