@@ -43,7 +43,7 @@ setup(
     packages=[*find_packages(include=[NAME, f'{NAME}.*']), *find_packages('training')],
     package_dir={TRAINING: f'training/{TRAINING}'},
     package_data={
-        NAME: ['py.typed', 'report/templates/*.j2', 'view/templates/*', 'data/**/*'],
+        NAME: ['py.typed', 'report/templates/*', 'view/templates/*', 'data/**/*'],
         TRAINING: ['py.typed', 'augmentation/tables/*', '*/templates/*.j2'],
     },
     data_files=SHARED_FILES,

@@ -64,7 +64,6 @@ class Replay:
         self._engine = engine
         self._threshold = threshold
         self._pipeline = Pipeline(engine)
-        self._evaluation = Evaluation(len(engine.classes), Gallery(engine.classes))
         self._stages = _Stages()
         self._read: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
@@ -84,6 +83,8 @@ class Replay:
         batch: list[_Ready] = []
         join = TruthJoin(self._reader, chosen)
         count = self._reader.count(chosen)
+        classes = self._engine.classes
+        self._evaluation = Evaluation(len(classes), Gallery(classes, frames=count))
         for frame in track(join.frames(), 'replay', count, unit='frame'):
             self._read[frame.topic] += 1
             if (ready := self._decode(frame)) is None:
@@ -110,6 +111,13 @@ class Replay:
             if not self._dropped[frame.topic]:
                 logger.warning('%s: frame dropped: %s', frame.topic, error)
             self._dropped[frame.topic][error.cause] += 1
+            self._evaluation.drop(
+                camera=bags.camera_of(frame.topic),
+                condition=frame.condition,
+                time=self._seconds(frame),
+                stamp_ns=bags.stamp_ns(frame.message),
+                cause=error.cause,
+            )
             return None
         return _Ready(frame, image, (perf_counter() - start) * 1e3)
 
@@ -124,22 +132,31 @@ class Replay:
             mask_ms = (perf_counter() - start) * 1e3
             self._stages.decode.append(ready.decode_ms)
             self._stages.threshold.append(mask_ms)
-            self._stages.total.append(ready.decode_ms + call_ms + mask_ms)
+            total_ms = ready.decode_ms + call_ms + mask_ms
+            self._stages.total.append(total_ms)
             self._received[ready.source.topic] += 1
-            self._judge(ready, output, mask)
+            self._judge(ready, output, mask, total_ms)
 
-    def _judge(self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8]) -> None:
+    def _seconds(self, frame: BagFrame) -> float:
+        return (frame.time_ns - (self._start_ns or 0)) / 1e9
+
+    def _judge(
+        self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8], latency_ms: float
+    ) -> None:
         source = ready.source
         truth_topic = bags.namespace_of(source.topic) + bags.TRUTH_LABELS
-        seconds = (source.time_ns - (self._start_ns or 0)) / 1e9
+        seconds = self._seconds(source)
         frame = JudgedFrame(
             camera=bags.camera_of(source.topic),
             condition=source.condition,
             time=seconds,
+            stamp_ns=bags.stamp_ns(source.message),
+            latency_ms=latency_ms,
             image=ready.image,
             labels=output.labels,
             mask=mask,
             score=output.score,
+            anomaly=output.anomaly,
             truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
         )
         try:
@@ -174,6 +191,7 @@ class Replay:
                 Latency('decode to mask', tuple(self._stages.total)),
             ),
             counts=tuple(self._count(topic) for topic in topics),
+            frames=self._evaluation.frames,
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{path.name}, {self._reader.duration:.1f} s',
