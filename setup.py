@@ -87,6 +87,8 @@ setup(
         # Serves the page of `multishift view`: one library for requests, streams and tests, which
         # every ROS distribution packages too (python3-aiohttp).
         'view': ['aiohttp'],
+        # Writes recordings for the Rerun viewer, and brings it along: `multishift replay --rerun`.
+        'rerun': ['rerun-sdk>=0.41'],
         # Runs engines by PyTorch, on a GPU or for comparison; OpenVINO's need none of it.
         'torch': ['torch'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 import logging
 from pathlib import Path
@@ -26,6 +27,7 @@ from multishift_perception.report.drive_evaluation import Evaluation, JudgedFram
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
+from multishift_perception.rerun_file import Observation, RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +54,23 @@ class _Stages:
 class Replay:
     """One run of an engine over a bag."""
 
-    def __init__(self, reader: BagReader, engine: Engine, *, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        reader: BagReader,
+        engine: Engine,
+        *,
+        threshold: float = 0.5,
+        recording: RerunFile | None = None,
+    ) -> None:
         """Prepare a run.
 
         Args:
             reader: opened bag.
             engine: loaded engine.
             threshold: of the anomaly mask, 0..1 on the calibrated scale.
+            recording: takes every frame and what is said of it, for the Rerun viewer.
         """
+        self._recording = recording
         self._reader = reader
         self._engine = engine
         self._threshold = threshold
@@ -166,6 +177,19 @@ class Replay:
                 f'{truth_topic} at {seconds:.3f} s: {error}; '
                 'the bag and the engine must use the same classes'
             ) from error
+        if self._recording is not None:
+            self._recording.add(
+                Observation(
+                    camera=frame.camera,
+                    stamp_ns=frame.stamp_ns,
+                    image=frame.image,
+                    labels=frame.labels,
+                    mask=frame.mask,
+                    anomaly=frame.anomaly,
+                    latency_ms=frame.latency_ms,
+                    truth=frame.truth,
+                )
+            )
 
     def _report(self, topics: list[str], warnings: Sequence[str]) -> Report:
         if not self._received:
@@ -214,7 +238,18 @@ def replay(
     *,
     topics: Sequence[str] = (),
     threshold: float = 0.5,
+    rerun: Path | None = None,
 ) -> Report:
-    """Run an engine over a bag; see ``Replay``."""
-    with BagReader(bag) as reader:
-        return Replay(reader, engine, threshold=threshold).run(topics)
+    """Run an engine over a bag; see ``Replay``.
+
+    Args:
+        bag: the bag.
+        engine: loaded engine.
+        topics: see ``Replay.run``.
+        threshold: see ``Replay``.
+        rerun: where to write a recording for the Rerun viewer; None for none.
+    """
+    with ExitStack() as stack:
+        reader = stack.enter_context(BagReader(bag))
+        recording = stack.enter_context(writing_rerun(rerun, engine.classes)) if rerun else None
+        return Replay(reader, engine, threshold=threshold, recording=recording).run(topics)

@@ -188,7 +188,7 @@ class FrameTable:
             return np.array(self._times)
         if name == 'dropped':
             is_empty = self._column_of_words('dropped') == self._names.get('', len(self._names))
-            return (~is_empty).astype(np.float64)
+            return np.asarray(~is_empty, np.float64)
         if name == 'novel':
             pixels = np.array(self._pixels).reshape(-1, len(TruthCounts._fields))
             novel, known = pixels[:, 0], pixels[:, 2]
@@ -197,7 +197,7 @@ class FrameTable:
                 np.divide(novel, whole, out=np.full(len(self), np.nan), where=whole > 0)
             )
         numbers: NDArray[np.float64] = np.array(self._numbers, np.float64)
-        return numbers.reshape(-1, len(_NUMBERS))[:, _NUMBERS.index(name)]
+        return np.asarray(numbers.reshape(-1, len(_NUMBERS))[:, _NUMBERS.index(name)])
 
     def _column_of_words(self, name: str) -> NDArray[np.uint32]:
         # Copied, as all columns are: an array whose memory is lent takes no more frames.

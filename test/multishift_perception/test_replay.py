@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 import json
 from pathlib import Path
+import sys
 
 from click.testing import CliRunner
 import cv2
@@ -354,3 +356,31 @@ def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) ->
     first, second = (metrics(replay(bag, engine)) for _ in range(2))
     for key in ('overall', 'conditions', 'cameras', 'frames'):
         assert first[key] == second[key]
+
+
+@pytest.mark.slow
+def test_replay_writes_a_recording_for_rerun(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('rerun')
+    bag, path = write_bag(tmp_path / 'a.mcap', labels=truth()), tmp_path / 'a.rrd'
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(tmp_path / 'report')]
+    arguments += ['--rerun', str(path), '--force']
+    for _ in range(2):  # its own is replaced
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
+    from rerun.chunk import RrdReader
+
+    rows: Counter[str] = Counter()
+    for chunk in RrdReader(path).stream():
+        rows[chunk.entity_path] += chunk.num_rows
+    for camera in ('front', 'left'):
+        for part in ('image', 'labels', 'score', 'mask', 'anomalies', 'truth'):
+            assert rows[f'/{camera}/{part}'] == 6
+
+    path.write_bytes(b'RRF2 of somebody else')
+    with pytest.raises(MultishiftError, match='only a recording that was made here is replaced'):
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
+    path.unlink()
+    monkeypatch.setitem(sys.modules, 'rerun', None)
+    with pytest.raises(MultishiftError, match=r"run `pip install '\.\[rerun\]'"):
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
