@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 import json
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -224,3 +225,44 @@ def test_write_report_writes_page_numbers_and_table(
     table = list(csv.DictReader((file.parent / 'frames.csv').open()))
     assert [row['camera'] for row in table] == ['front', 'left'] * 4
     assert table[2]['stamp_ns'] == '3000000000'
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_slider_and_pictures_work_by_keyboard(page: str, tmp_path: Path) -> None:
+    playwright = pytest.importorskip('playwright.sync_api', reason='needs Playwright')
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
+    if chromium is None:
+        pytest.skip('needs Chromium')
+    (tmp_path / 'report.html').write_text(page)
+    faults: list[str] = []
+    with playwright.sync_playwright() as started:
+        # Without its sandbox, which containers do not let it build; it opens this page alone.
+        browser = started.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        tab = browser.new_page(viewport={'width': 390, 'height': 844})
+        tab.on('pageerror', lambda error: faults.append(str(error)))
+        tab.goto((tmp_path / 'report.html').as_uri())
+        assert tab.evaluate('document.documentElement.scrollWidth') == 390
+
+        def shown() -> str:
+            return tab.inner_text('.still:not([hidden]) figcaption')
+
+        tab.focus('#slider')
+        tab.keyboard.press('End')
+        assert shown().startswith('9.0 s · front')
+        tab.keyboard.press('ArrowLeft')
+        assert shown().startswith('6.0 s · front')
+        tab.select_option('#camera', 'left')
+        assert shown().startswith('6.0 s · left')
+        assert tab.get_attribute('#slider', 'aria-valuetext').startswith('6.0 s · left')
+
+        tab.focus('.still:not([hidden]) .part')
+        tab.keyboard.press('Enter')
+        assert tab.inner_text('#zoom p') == 'Frame, left at 6.0 s'
+        tab.keyboard.press('ArrowRight')
+        assert tab.inner_text('#zoom p') == 'What the engine saw, left at 6.0 s'
+        tab.keyboard.press('Escape')
+        assert not tab.evaluate("document.getElementById('zoom').open")
+        assert tab.evaluate('document.activeElement.dataset.what').startswith('What the engine')
+        browser.close()
+    assert faults == []
