@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import cv2
 import numpy as np
@@ -80,16 +80,36 @@ def draw_picture(
         width: of the parts, in pixels, at most.
         most: bytes that a part has at most.
     """
-    image, truth = pixels.image, pixels.truth
-    overlay = draw_overlay(image, pixels.labels, pixels.mask, colors, ALPHA)
+    shown = _shrunk(pixels, width)
+    overlay = draw_overlay(shown.image, shown.labels, shown.mask, colors, ALPHA)
+    truth = shown.truth
     return Picture(
         record=record,
-        frame=jpeg(image, width=width, most=most),
+        frame=jpeg(shown.image, width=width, most=most),
         overlay=jpeg(overlay, width=width, most=most),
-        score=jpeg(color_scores(pixels.anomaly), width=width, most=most),
+        score=jpeg(color_scores(shown.anomaly), width=width, most=most),
         truth=None
         if truth is None
-        else jpeg(draw_truth(image, truth, colors, ALPHA), width=width, most=most),
+        else jpeg(draw_truth(shown.image, truth, colors, ALPHA), width=width, most=most),
+    )
+
+
+def _shrunk(pixels: Pixels, width: int) -> Pixels:
+    """Return what is drawn at the size of its picture, so that outlines stay sharp."""
+    rows, columns = pixels.labels.shape
+    if columns <= width:
+        return pixels
+    size = (width, max(1, round(rows * width / columns)))
+    # A region of a single pixel is still one.
+    mask = cv2.resize(pixels.mask, size, interpolation=cv2.INTER_AREA)
+    _, mask = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)
+    labels = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_NEAREST)
+    return Pixels(
+        image=_narrowed(pixels.image, width),
+        labels=as_bytes(labels(pixels.labels)),
+        mask=as_bytes(mask),
+        anomaly=_narrowed(pixels.anomaly, width),
+        truth=None if pixels.truth is None else as_bytes(labels(pixels.truth)),
     )
 
 

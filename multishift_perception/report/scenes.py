@@ -10,16 +10,18 @@ from multishift_perception.report.pictures import Picture
 
 # Frames of one camera that are closer than this, in seconds, show one scene.
 APART = 5.0
-# Of neighbouring stretches of time one may fall out at the end: so many times more are kept.
-_SPARE = 3
+# Of each stretch of time the worst frame may be chosen; shorter, as scenes begin anywhere.
+_STRETCH = APART / 2
+# Of neighbouring ones some fall out at the end: so many times more are kept.
+_SPARE = 4
 
 
 class WorstScenes:
     """Keeps pictures of the worst scenes while frames stream by, in bounded memory.
 
-    Of each camera and each stretch of ``APART`` seconds the worst frame is kept, as far as it may
-    be among the worst of all. Of two of those that are still less than ``APART`` from one another,
-    the worse one is chosen at the end.
+    Of each camera and each half of ``APART`` seconds the worst frame is kept, as far as it may be
+    among the worst of all. At the end they are chosen one after the other, the worst first, and
+    those less than ``APART`` from a chosen one are left out.
     """
 
     def __init__(self, limit: int) -> None:
@@ -41,7 +43,7 @@ class WorstScenes:
             record: which frame it is.
             draw: returns its picture; called only if it is kept.
         """
-        key = (record.camera, int(record.time // APART))
+        key = (record.camera, int(record.time // _STRETCH))
         if worth <= (self._worth(key) if key in self._kept else 0.0):
             return
         if key not in self._kept and len(self._kept) >= _SPARE * self._limit:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from multishift_perception.classes import SemanticClass
+from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.report.film import Film
 from multishift_perception.report.frame_table import FrameRecord, TruthCounts
 from multishift_perception.report.gallery import BUDGET, Gallery
@@ -18,6 +18,7 @@ from multishift_perception.report.pictures import (
     Picture,
     Pixels,
     color_scores,
+    draw_picture,
     jpeg,
     score_scale,
 )
@@ -91,6 +92,14 @@ def test_worst_come_first_and_neighbours_of_a_scene_once() -> None:
     assert times(pictures.misses) == [7.7]
 
 
+def test_a_scene_beside_a_worse_one_hides_no_other() -> None:
+    scenes = WorstScenes(4)
+    for time, worth in ((0.0, 2), (3.3, 3), (6.7, 4)):
+        shown = record(time)
+        scenes.offer(worth, shown, partial(Picture, shown, b'', b'', b'', None))
+    assert [picture.record.time for picture in scenes.chosen()] == [6.7, 0.0]
+
+
 def test_cameras_show_scenes_of_their_own() -> None:
     scenes = WorstScenes(4)
     for camera in ('front', 'left'):
@@ -150,6 +159,19 @@ def test_pictures_are_jpegs_of_bounded_size() -> None:
     assert np.abs(decoded[0, 0].astype(int) - (10, 30, 200)).max() < 8
     most = 3000
     assert len(jpeg(noise(0).image)) > most >= len(jpeg(noise(0).image, most=most))
+
+
+def test_a_wide_frame_is_drawn_small_with_its_smallest_anomaly() -> None:
+    wide = pixels((270, 960))
+    wide.mask[100, 300] = 255
+    drawn = draw_picture(record(0.0), wide, color_table(CLASSES), most=100_000)
+    frame, overlay, truth = (
+        cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        for part in (drawn.frame, drawn.overlay, drawn.truth)
+    )
+    assert frame.shape == overlay.shape == truth.shape == (180, 640, 3)
+    tinted = np.argwhere(np.abs(overlay - overlay[0, 0]).max(2) > 40)
+    assert np.abs(tinted.mean(0) - (66.7, 200)).max() < 2
 
 
 def test_score_colours_grow_lighter_and_the_operating_point_is_in_the_middle() -> None:
