@@ -24,6 +24,13 @@ _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _CLEAR = (0, 0, 0, 0)
 # How often it is seen to that all is written, in frames, and how long that may take.
 _CHECKED, _PATIENCE_S = 16, 60.0
+# What the viewer shows at first.
+_VIEWS = {
+    'what the engine saw': ('image', 'labels', 'anomalies'),
+    'anomalies': ('image', 'mask', 'anomalies'),
+    'score': ('score',),
+}
+_CURVES = {'anomalous_share': 'anomalous share', 'latency_ms': 'latency (ms)'}
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class RerunFile:
         self._rerun = rerun
         self._path = path
         self._frames = 0
+        self._cameras: dict[str, None] = {}  # in the order of their first frames
         self._recording = rerun.RecordingStream(APPLICATION)
         self._recording.set_log_tick_enabled(False)
         self._recording.set_log_time_enabled(False)
@@ -102,9 +110,35 @@ class RerunFile:
         self._recording.set_time('stamp', timestamp=np.datetime64(seen.stamp_ns, 'ns'))
         for name, part in parts.items():
             self._recording.log(f'{camera}/{name}', part)
+        self._cameras[camera] = None
         self._frames += 1
         if self._frames % _CHECKED == 0:
             self.flush()
+
+    def arrange(self) -> None:
+        """Tell the viewer what to show at first: what was seen of each camera, and the curves."""
+        blueprint = self._rerun.blueprint
+        cameras = [
+            blueprint.Horizontal(
+                *(
+                    blueprint.Spatial2DView(
+                        name=f'{camera}: {name}',
+                        origin=f'/{camera}',
+                        contents=[f'/{camera}/{part}' for part in parts],
+                    )
+                    for name, parts in _VIEWS.items()
+                )
+            )
+            for camera in self._cameras
+        ]
+        curves = [
+            blueprint.TimeSeriesView(
+                name=name, origin='/', contents=[f'/{camera}/{part}' for camera in self._cameras]
+            )
+            for part, name in _CURVES.items()
+        ]
+        rows = blueprint.Vertical(*cameras, blueprint.Horizontal(*curves))
+        self._recording.send_blueprint(blueprint.Blueprint(rows, collapse_panels=True))
 
     def flush(self) -> None:
         """Wait until all frames are in the file.
@@ -141,6 +175,7 @@ def writing_rerun(path: Path, classes: Sequence[SemanticClass]) -> Iterator[Reru
         recording = RerunFile(rerun, fresh, classes)
         try:
             yield recording
+            recording.arrange()
             recording.flush()
         finally:
             recording.close()
@@ -154,6 +189,7 @@ def load_rerun() -> Any:
     """
     try:
         import rerun
+        import rerun.blueprint
     except ImportError as error:
         raise MultishiftError(
             f'a Rerun recording needs rerun-sdk, which is not installed: run '

@@ -42,7 +42,8 @@ def read(path: Path) -> dict[str, list[Any]]:
     """Return the chunks of each entity as Arrow batches."""
     reader = pytest.importorskip('rerun.chunk').RrdReader(path)
     (store,) = reader.recordings()
-    assert store.application_id == APPLICATION
+    (arrangement,) = reader.blueprints()
+    assert store.application_id == arrangement.application_id == APPLICATION
     found: dict[str, list[Any]] = {}
     for chunk in reader.stream():
         found.setdefault(chunk.entity_path, []).append(chunk.to_record_batch())
