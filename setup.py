@@ -43,7 +43,7 @@ setup(
     packages=[*find_packages(include=[NAME, f'{NAME}.*']), *find_packages('training')],
     package_dir={TRAINING: f'training/{TRAINING}'},
     package_data={
-        NAME: ['py.typed', 'report/templates/*.j2', 'view/templates/*', 'data/**/*'],
+        NAME: ['py.typed', 'report/templates/*', 'view/templates/*', 'data/**/*'],
         TRAINING: ['py.typed', 'augmentation/tables/*', '*/templates/*.j2'],
     },
     data_files=SHARED_FILES,
@@ -87,6 +87,8 @@ setup(
         # Serves the page of `multishift view`: one library for requests, streams and tests, which
         # every ROS distribution packages too (python3-aiohttp).
         'view': ['aiohttp'],
+        # Writes recordings for the Rerun viewer, and brings it along: `multishift replay --rerun`.
+        'rerun': ['rerun-sdk>=0.41'],
         # Runs engines by PyTorch, on a GPU or for comparison; OpenVINO's need none of it.
         'torch': ['torch'],
         # Builds and runs engines on the GPU; only one of this and the next can be installed.

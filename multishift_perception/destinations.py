@@ -31,6 +31,8 @@ DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift eva
 CALIBRATE, PREDICT = 'multishift engine calibrate', 'multishift predict'
 
 _SHOWN = 3
+# Bytes of a Rerun recording that hold its first record.
+_HEAD = 512
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,15 @@ def _is_bag(path: Path) -> bool:
     return any(written_by in record.metadata.get('serialized_metadata', '') for record in records)
 
 
+def _is_recording(path: Path) -> bool:
+    """Whether a file is a Rerun recording of ours: the first record names who made it."""
+    if not path.is_file():
+        return False
+    with path.open('rb') as file:
+        head = file.read(_HEAD)
+    return head.startswith(b'RRF') and WRITTEN_BY[1].encode() in head
+
+
 def _is_bundle(folder: Path) -> bool:
     """Whether a folder holds a bundle and nothing else: it is replaced as a whole."""
     try:
@@ -83,6 +94,7 @@ def _is_bundle(folder: Path) -> bool:
 
 
 BAG = Kind('a bag that was made here', _is_bag)
+RECORDING = Kind('a recording that was made here', _is_recording)
 BUNDLE = Kind('an engine bundle with nothing beside it', _is_bundle)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 import logging
 from pathlib import Path
@@ -26,6 +27,7 @@ from multishift_perception.report.drive_evaluation import Evaluation, JudgedFram
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
+from multishift_perception.rerun_file import Observation, RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +54,27 @@ class _Stages:
 class Replay:
     """One run of an engine over a bag."""
 
-    def __init__(self, reader: BagReader, engine: Engine, *, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        reader: BagReader,
+        engine: Engine,
+        *,
+        threshold: float = 0.5,
+        recording: RerunFile | None = None,
+    ) -> None:
         """Prepare a run.
 
         Args:
             reader: opened bag.
             engine: loaded engine.
             threshold: of the anomaly mask, 0..1 on the calibrated scale.
+            recording: takes every frame and what is said of it, for the Rerun viewer.
         """
+        self._recording = recording
         self._reader = reader
         self._engine = engine
         self._threshold = threshold
         self._pipeline = Pipeline(engine)
-        self._evaluation = Evaluation(len(engine.classes), Gallery(engine.classes))
         self._stages = _Stages()
         self._read: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
@@ -84,6 +94,8 @@ class Replay:
         batch: list[_Ready] = []
         join = TruthJoin(self._reader, chosen)
         count = self._reader.count(chosen)
+        classes = self._engine.classes
+        self._evaluation = Evaluation(len(classes), Gallery(classes, frames=count))
         for frame in track(join.frames(), 'replay', count, unit='frame'):
             self._read[frame.topic] += 1
             if (ready := self._decode(frame)) is None:
@@ -110,6 +122,13 @@ class Replay:
             if not self._dropped[frame.topic]:
                 logger.warning('%s: frame dropped: %s', frame.topic, error)
             self._dropped[frame.topic][error.cause] += 1
+            self._evaluation.drop(
+                camera=bags.camera_of(frame.topic),
+                condition=frame.condition,
+                time=self._seconds(frame),
+                stamp_ns=bags.stamp_ns(frame.message),
+                cause=error.cause,
+            )
             return None
         return _Ready(frame, image, (perf_counter() - start) * 1e3)
 
@@ -124,22 +143,31 @@ class Replay:
             mask_ms = (perf_counter() - start) * 1e3
             self._stages.decode.append(ready.decode_ms)
             self._stages.threshold.append(mask_ms)
-            self._stages.total.append(ready.decode_ms + call_ms + mask_ms)
+            total_ms = ready.decode_ms + call_ms + mask_ms
+            self._stages.total.append(total_ms)
             self._received[ready.source.topic] += 1
-            self._judge(ready, output, mask)
+            self._judge(ready, output, mask, total_ms)
 
-    def _judge(self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8]) -> None:
+    def _seconds(self, frame: BagFrame) -> float:
+        return (frame.time_ns - (self._start_ns or 0)) / 1e9
+
+    def _judge(
+        self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8], latency_ms: float
+    ) -> None:
         source = ready.source
         truth_topic = bags.namespace_of(source.topic) + bags.TRUTH_LABELS
-        seconds = (source.time_ns - (self._start_ns or 0)) / 1e9
+        seconds = self._seconds(source)
         frame = JudgedFrame(
             camera=bags.camera_of(source.topic),
             condition=source.condition,
             time=seconds,
+            stamp_ns=bags.stamp_ns(source.message),
+            latency_ms=latency_ms,
             image=ready.image,
             labels=output.labels,
             mask=mask,
             score=output.score,
+            anomaly=output.anomaly,
             truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
         )
         try:
@@ -149,6 +177,19 @@ class Replay:
                 f'{truth_topic} at {seconds:.3f} s: {error}; '
                 'the bag and the engine must use the same classes'
             ) from error
+        if self._recording is not None:
+            self._recording.add(
+                Observation(
+                    camera=frame.camera,
+                    stamp_ns=frame.stamp_ns,
+                    image=frame.image,
+                    labels=frame.labels,
+                    mask=frame.mask,
+                    anomaly=frame.anomaly,
+                    latency_ms=frame.latency_ms,
+                    truth=frame.truth,
+                )
+            )
 
     def _report(self, topics: list[str], warnings: Sequence[str]) -> Report:
         if not self._received:
@@ -174,6 +215,7 @@ class Replay:
                 Latency('decode to mask', tuple(self._stages.total)),
             ),
             counts=tuple(self._count(topic) for topic in topics),
+            frames=self._evaluation.frames,
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{path.name}, {self._reader.duration:.1f} s',
@@ -196,7 +238,18 @@ def replay(
     *,
     topics: Sequence[str] = (),
     threshold: float = 0.5,
+    rerun: Path | None = None,
 ) -> Report:
-    """Run an engine over a bag; see ``Replay``."""
-    with BagReader(bag) as reader:
-        return Replay(reader, engine, threshold=threshold).run(topics)
+    """Run an engine over a bag; see ``Replay``.
+
+    Args:
+        bag: the bag.
+        engine: loaded engine.
+        topics: see ``Replay.run``.
+        threshold: see ``Replay``.
+        rerun: where to write a recording for the Rerun viewer; None for none.
+    """
+    with ExitStack() as stack:
+        reader = stack.enter_context(BagReader(bag))
+        recording = stack.enter_context(writing_rerun(rerun, engine.classes)) if rerun else None
+        return Replay(reader, engine, threshold=threshold, recording=recording).run(topics)

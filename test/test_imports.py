@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('bags', 'engine', 'metrics', 'overlay'),
         ('destinations', 'footage', 'pipeline'),
         ('regions',),
-        ('node', 'report'),
+        ('node', 'report', 'rerun_file'),
         ('calibration', 'demo', 'prediction', 'replay', 'view'),
         ('cli',),
     ),
@@ -178,6 +178,7 @@ def test_what_drives_knows_nothing_of_what_trains() -> None:
         'click',
         'jinja2',
         'matplotlib',
+        'rerun',
         'rosbags',
     ],
 )

@@ -147,6 +147,8 @@ def test_colcon_puts_the_node_where_ros2_run_looks(sources: Path, tmp_path: Path
     assert node.stat().st_mode & stat.S_IXUSR
     assert (installed / 'share/ament_index/resource_index/packages' / NAME).exists()
     assert (installed / 'share' / NAME / 'launch/perception.launch.py').exists()
+    for viewer in ('multishift.rviz', 'foxglove_layout.json'):
+        assert (installed / 'share' / NAME / 'config' / viewer).exists()
 
 
 def test_every_requirement_is_pinned() -> None:

@@ -24,6 +24,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
+from multishift_perception.pipeline import anomaly_levels
 from multishift_perception.progress import track
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
@@ -65,8 +66,17 @@ class Judge:
             )
             for camera, frame, outputs in frames:
                 start_ns = frame.time_ns if start_ns is None else start_ns
+                seconds = (frame.time_ns - start_ns) / 1e9
                 if outputs is not None:
-                    self._add(camera, frame, outputs, (frame.time_ns - start_ns) / 1e9)
+                    self._add(camera, frame, outputs, seconds)
+                else:
+                    self._evaluation.drop(
+                        camera=camera,
+                        condition=frame.condition,
+                        time=seconds,
+                        stamp_ns=bags.stamp_ns(frame.message),
+                        cause='without outputs',
+                    )
             status = last_status(results)
         counts = [self._count(camera, status) for camera in self._run.sources]
         if not self._received:
@@ -86,7 +96,9 @@ class Judge:
         self._received[camera] += 1
         for output, stage in _STAGES.items():
             self._latencies[stage].append(outputs.latency_ms[output])
-        self._whole.append(max(outputs.latency_ms.values()))
+        latency_ms = max(outputs.latency_ms.values())
+        self._whole.append(latency_ms)
+        score = score_of(outputs.messages[Output.ANOMALY_SCORE])
         labels, mask = (
             bags.mono8(outputs.messages[output], output.topic_of(camera, NODE))
             for output in (Output.LABELS, Output.ANOMALY_MASK)
@@ -98,10 +110,13 @@ class Judge:
                     camera=camera,
                     condition=frame.condition,
                     time=seconds,
+                    stamp_ns=bags.stamp_ns(frame.message),
+                    latency_ms=latency_ms,
                     image=decode(frame.message),
                     labels=labels,
                     mask=mask,
-                    score=score_of(outputs.messages[Output.ANOMALY_SCORE]),
+                    score=score,
+                    anomaly=anomaly_levels(score),
                     truth=None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
                 )
             )
@@ -126,6 +141,7 @@ class Judge:
                 Latency('stamp to all outputs', tuple(self._whole)),
             ),
             counts=tuple(counts),
+            frames=self._evaluation.frames,
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{source.path.name}, {source.duration:.1f} s, played in real time',

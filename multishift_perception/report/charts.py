@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 import io
 import re
+from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import matplotlib.style
 from matplotlib.ticker import FormatStrFormatter
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from multishift_perception.pipeline import score_unit
 from multishift_perception.report.drive_evaluation import Scores
+from multishift_perception.report.frame_table import FrameTable
 
 STYLE = {
     'svg.hashsalt': 'multishift',  # the same data give the same text
@@ -34,7 +37,155 @@ STYLE = {
     'ytick.color': '#52606d',
 }
 _LEVELS_PER_STEP = 4
-COLORS = ('#2f6fb0', '#e0762f', '#4d9a6a', '#8a63b0', '#b0485a', '#6b7280')
+# Of Okabe and Ito, "Color Universal Design" (2008): told apart by colour-blind people, too.
+COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#6b7280')
+_DASHES = ('-', '--', '-.', ':')
+# Points of a line; a longer drive is drawn by the means and the largest values of its parts.
+_POINTS = 480
+_FRAME_BINS = 120
+
+
+class Timeline(NamedTuple):
+    """A chart over the time of a drive.
+
+    Attributes:
+        svg: the chart.
+        left: where the drive begins, as a share of the chart's width.
+        right: likewise, where it ends.
+        start: the time at ``left``, seconds.
+        end: the time at ``right``.
+    """
+
+    svg: str
+    left: float
+    right: float
+    start: float
+    end: float
+
+
+def timeline_chart(frames: FrameTable) -> Timeline:
+    """Return what became of a drive over its time: anomalous share, latency, shift, drops.
+
+    Args:
+        frames: of the drive; one at least.
+    """
+    times = frames.column('time')
+    start, end = float(times.min()), float(times.max())
+    if end <= start:
+        start, end = start - 0.5, end + 0.5
+    has_shift = not np.all(np.isnan(frames.column('shift')))
+    rows = ['anomalous', 'latency_ms', *(['shift'] if has_shift else []), 'frames']
+    heights = [2.2 if row == 'anomalous' else 1.2 for row in rows]
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(9.6, 0.95 * sum(heights)), layout='constrained')
+        panels = figure.subplots(len(rows), sharex=True, height_ratios=heights)
+        for axes, row in zip(panels, rows, strict=True):
+            _TIMELINE[row](axes, frames)
+        panels[-1].set_xlim(start, end)
+        panels[-1].set_xlabel('seconds since the start of the drive')
+        figure.align_ylabels(panels)
+        drawn = svg(figure)  # places the axes, too
+        place = panels[-1].get_position()
+        return Timeline(drawn, float(place.x0), float(place.x1), start, end)
+
+
+def _draw_shares(axes: Axes, frames: FrameTable) -> None:
+    for i, camera in enumerate(frames.cameras()):
+        times, shares = (frames.column(name, camera=camera) for name in ('time', 'anomalous'))
+        color, dashes = COLORS[i % len(COLORS)], _DASHES[i % len(_DASHES)]
+        _draw_line(axes, times, 100 * shares, color, dashes, camera)
+    _draw_line(axes, frames.column('time'), 100 * frames.column('novel'), '#1f2933', ':', 'truth')
+    axes.set_ylabel('anomalous, %')
+    axes.set_ylim(bottom=0)
+    if axes.lines:
+        axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.05), frameon=False)
+
+
+def _draw_latency(axes: Axes, frames: FrameTable) -> None:
+    _draw_line(axes, frames.column('time'), frames.column('latency_ms'), COLORS[0], '-')
+    axes.set_ylabel('latency, ms')
+    axes.set_ylim(bottom=0)
+
+
+def _draw_shift(axes: Axes, frames: FrameTable) -> None:
+    _draw_line(axes, frames.column('time'), frames.column('shift'), COLORS[3], '-')
+    axes.set_ylabel('domain shift')
+
+
+def _draw_frames(axes: Axes, frames: FrameTable) -> None:
+    times, dropped = frames.column('time'), frames.column('dropped')
+    bins = max(1, min(_FRAME_BINS, len(frames) // 4))
+    edges = np.linspace(times.min(), max(times.max(), times.min() + 1e-3), bins + 1)
+    seen, _ = np.histogram(times[dropped == 0], edges)
+    lost, _ = np.histogram(times[dropped == 1], edges)
+    axes.stairs(seen, edges, fill=True, color=COLORS[0], alpha=0.45, label='received')
+    if lost.any():
+        axes.stairs(
+            seen + lost,
+            edges,
+            baseline=seen,
+            fill=True,
+            facecolor=COLORS[1],
+            edgecolor='white',
+            hatch='////',
+            label='dropped',
+        )
+    axes.set_ylabel('frames')
+    axes.set_ylim(bottom=0)
+    axes.legend(loc='upper left', bbox_to_anchor=(1.0, 1.05), frameon=False)
+
+
+_TIMELINE: Mapping[str, Callable[[Axes, FrameTable], None]] = {
+    'anomalous': _draw_shares,
+    'latency_ms': _draw_latency,
+    'shift': _draw_shift,
+    'frames': _draw_frames,
+}
+
+
+def _draw_line(
+    axes: Axes,
+    times: NDArray[np.float64],
+    values: NDArray[np.float64],
+    color: str,
+    dashes: str,
+    label: str = '',
+) -> None:
+    known = ~np.isnan(values)
+    times, values = times[known], values[known]
+    if not len(times):
+        return
+    if len(times) > _POINTS:
+        parts = np.arange(len(times)) * _POINTS // len(times)
+        starts = np.flatnonzero(np.diff(parts, prepend=-1))
+        sizes = np.diff(starts, append=len(times))
+        largest = np.maximum.reduceat(values, starts)
+        times = np.add.reduceat(times, starts) / sizes
+        values = np.add.reduceat(values, starts) / sizes
+        axes.fill_between(times, values, largest, color=color, alpha=0.25, linewidth=0)
+    marker = 'o' if len(times) == 1 else ''
+    axes.plot(times, values, dashes, marker=marker, color=color, linewidth=1.2, label=label)
+
+
+def share_chart(shares: NDArray[np.float64]) -> str:
+    """Return how many frames have which anomalous share.
+
+    Args:
+        shares: of each frame, 0..1, ``float64 [F]``.
+    """
+    percents = 100 * shares
+    with matplotlib.style.context(STYLE):
+        figure = Figure(figsize=(9.6, 2.1), layout='constrained')
+        axes = figure.subplots()
+        axes.hist(percents, bins=40, range=(0.0, max(1.0, float(percents.max()))), color=COLORS[0])
+        for share, dashes in ((50, '-'), (99, ':')):
+            at = float(np.percentile(percents, share))
+            axes.axvline(at, color='#1f2933', linewidth=1, linestyle=dashes, label=f'p{share}')
+        axes.set_xlim(left=0)
+        axes.set_xlabel('anomalous pixels of a frame, %')
+        axes.set_ylabel('frames')
+        figure.legend(loc='outside right center', frameon=False)
+        return svg(figure)
 
 
 def condition_chart(conditions: Sequence[Scores]) -> str:

@@ -17,7 +17,9 @@ from multishift_perception.metrics import (
     SegmentationMetrics,
     SegmentationResult,
 )
-from multishift_perception.report.gallery import Gallery, Picture
+from multishift_perception.report.frame_table import FrameRecord, FrameTable, count_pixels
+from multishift_perception.report.gallery import Gallery, Pictures
+from multishift_perception.report.pictures import Pixels
 
 _Key = tuple[str, str]  # camera, condition
 
@@ -30,21 +32,30 @@ class JudgedFrame:
         camera: name of the camera.
         condition: light and weather; empty where unknown.
         time: seconds since the start of the drive.
+        stamp_ns: stamp of the frame's header.
+        latency_ms: from the frame to its mask.
         image: RGB ``uint8 [h,w,3]``.
         labels: predicted class, ``uint8 [h,w]``.
         mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
         score: larger is more anomalous, ``uint8`` or float ``[h,w]``.
+        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
         truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+        shift: how far from the training's domain the engine says that it is; None where it does
+            not.
     """
 
     camera: str
     condition: str
     time: float
+    stamp_ns: int
+    latency_ms: float
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8] | NDArray[np.float32]
+    anomaly: NDArray[np.uint8]
     truth: NDArray[np.uint8] | None
+    shift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +77,18 @@ class Scores:
 
 
 class Evaluation:
-    """Collects metrics and the pictures of a report, frame by frame, in bounded memory."""
+    """Collects metrics and the pictures of a report, frame by frame, in bounded memory.
+
+    Attributes:
+        frames: what became of each frame.
+    """
 
     def __init__(self, num_classes: int, gallery: Gallery) -> None:
         """Start empty; the gallery chooses which frames are shown."""
+        self._num_classes = num_classes
         self._groups: Grouped[_Key, _Counts] = Grouped(lambda: _Counts(num_classes))
         self._gallery = gallery
+        self.frames = FrameTable()
 
     def add(self, frame: JudgedFrame) -> None:
         """Count a frame.
@@ -79,16 +96,19 @@ class Evaluation:
         Raises:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
-        self._groups[frame.camera, frame.condition].add(frame)
+        segmentation = SegmentationMetrics(self._num_classes)
+        if frame.truth is not None:
+            segmentation.update(frame.labels, frame.truth)
+        self._groups[frame.camera, frame.condition].add(frame, segmentation)
+        record = _record(frame, segmentation)
+        self.frames.add(record)
         self._gallery.offer(
-            camera=frame.camera,
-            condition=frame.condition,
-            time=frame.time,
-            image=frame.image,
-            labels=frame.labels,
-            mask=frame.mask,
-            truth=frame.truth,
+            record, Pixels(frame.image, frame.labels, frame.mask, frame.anomaly, frame.truth)
         )
+
+    def drop(self, *, camera: str, condition: str, time: float, stamp_ns: int, cause: str) -> None:
+        """Note a frame without outputs; the arguments are as in ``FrameRecord``."""
+        self.frames.add(FrameRecord(stamp_ns, time, camera, condition, dropped=cause))
 
     def overall(self) -> Scores:
         """Return the metrics over all frames."""
@@ -102,7 +122,7 @@ class Evaluation:
         """Return the metrics per camera, in the order of their first frames."""
         return self._by(0)
 
-    def pictures(self) -> tuple[Picture, ...]:
+    def pictures(self) -> Pictures:
         """Return the pictures for the report."""
         return self._gallery.pictures()
 
@@ -111,6 +131,20 @@ class Evaluation:
         for key in self._groups.groups:
             names.setdefault(key[part], []).append(key)
         return tuple(self._groups.merged(keys).scores(name) for name, keys in names.items())
+
+
+def _record(frame: JudgedFrame, segmentation: SegmentationMetrics) -> FrameRecord:
+    return FrameRecord(
+        stamp_ns=frame.stamp_ns,
+        time=frame.time,
+        camera=frame.camera,
+        condition=frame.condition,
+        anomalous=np.count_nonzero(frame.mask) / frame.mask.size,
+        latency_ms=frame.latency_ms,
+        shift=frame.shift,
+        miou=segmentation.result().miou,
+        truth=None if frame.truth is None else count_pixels(frame.mask, frame.truth),
+    )
 
 
 class _Counts:
@@ -123,12 +157,12 @@ class _Counts:
         self.anomaly = AnomalyMetrics()
         self.operating = OperatingPoint()
 
-    def add(self, frame: JudgedFrame) -> None:
+    def add(self, frame: JudgedFrame, segmentation: SegmentationMetrics) -> None:
         self.frames += 1
         if frame.truth is None:
             return
         self.frames_with_truth += 1
-        self.segmentation.update(frame.labels, frame.truth)
+        self.segmentation.merge(segmentation)
         self.anomaly.update(frame.score, frame.truth)
         self.operating.update(frame.mask, frame.truth)
 

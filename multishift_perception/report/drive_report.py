@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a replay or a demo: one HTML file that holds everything, and ``metrics.json``."""
+"""The report of a replay or a demo: one HTML file that holds everything, and its numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ from markupsafe import Markup
 import numpy as np
 
 from multishift_perception.classes import NOVEL_COLOR, SemanticClass
-from multishift_perception.report.charts import condition_chart, latency_chart
+from multishift_perception.report.charts import (
+    condition_chart,
+    latency_chart,
+    share_chart,
+    timeline_chart,
+)
 from multishift_perception.report.drive_evaluation import Scores
-from multishift_perception.report.gallery import Picture
+from multishift_perception.report.frame_table import FrameTable
+from multishift_perception.report.gallery import Pictures
 from multishift_perception.report.page import environment, write_report_files
+from multishift_perception.report.pictures import score_scale
 from multishift_perception.report.text import align_columns, percent
+
+FRAMES = 'frames.csv'
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ class Report:
         cameras: metrics per camera.
         latencies: stages in order; the last one is the whole, and is the one at the top.
         counts: frame counts per camera.
-        pictures: rows of the gallery.
+        frames: what became of each frame.
+        pictures: those of the slider, and the scenes that matter.
         provenance: what is needed to repeat the run: names, hashes, versions.
         warnings: what was not read or not judged, a line each.
     """
@@ -93,19 +103,22 @@ class Report:
     cameras: tuple[Scores, ...]
     latencies: tuple[Latency, ...]
     counts: tuple[FrameCount, ...]
-    pictures: tuple[Picture, ...]
+    frames: FrameTable
+    pictures: Pictures
     provenance: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write ``report.html`` and ``metrics.json``; other files in the folder stay.
+    """Write ``report.html``, ``metrics.json`` and ``frames.csv``; other files in the folder stay.
 
     Returns:
         Path of the HTML file.
     """
     numbers = json.dumps(metrics(report), indent=2) + '\n'
-    return write_report_files(folder, numbers=numbers, page=render(report))
+    page = write_report_files(folder, numbers=numbers, page=render(report))
+    report.frames.write_csv(folder / FRAMES)
+    return page
 
 
 def metrics(report: Report) -> dict[str, Any]:
@@ -147,6 +160,8 @@ def render(report: Report) -> str:
     """Return the report as one self-contained HTML page."""
     causes = sorted({cause for count in report.counts for cause in count.dropped})
     rated = tuple(s for s in report.conditions if s.frames_with_truth)
+    shares = report.frames.column('anomalous')
+    shares = shares[~np.isnan(shares)]
     return (
         environment()
         .get_template('drive_report.html.j2')
@@ -155,6 +170,11 @@ def render(report: Report) -> str:
             provenance=report.provenance,
             causes=causes,
             novel_color=NOVEL_COLOR,
+            frames_file=FRAMES,
+            score_scale=score_scale(),
+            film_cameras=tuple(dict.fromkeys(p.record.camera for p in report.pictures.film)),
+            timeline=timeline_chart(report.frames) if len(report.frames) else None,
+            share_chart=Markup(share_chart(shares)) if len(shares) else None,
             condition_chart=Markup(condition_chart(rated)) if rated else None,
             latency_chart=Markup(
                 latency_chart([(x.stage, x.ms) for x in report.latencies if x.ms])

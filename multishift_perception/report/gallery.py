@@ -1,116 +1,138 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses which frames a report shows, while the frames stream by, and draws them."""
+"""Chooses which frames a report shows, while the frames stream by, within a number of bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+import math
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
+from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.report.film import Film
+from multishift_perception.report.frame_table import FrameRecord
+from multishift_perception.report.pictures import (
+    Picture,
+    Pixels,
+    draw_picture,
+    fit_pictures,
+)
+from multishift_perception.report.scenes import WorstScenes
 
-from multishift_perception.classes import NOVEL, SemanticClass, color_table
-from multishift_perception.metrics import OperatingPoint
-from multishift_perception.overlay import ALPHA, draw_overlay, draw_truth
-
-_MAX_WIDTH = 640
-_QUALITY = 88
-# Neighbouring frames look alike: of those closer than this, in seconds, only one is shown.
-_APART = 2.0
+# Bytes of all JPEGs. Base64 makes 27 MB of them, charts add less than 1: a page stays below 30.
+BUDGET = 20_000_000
+# Of it, for the frames of the slider; the rest is for scenes, which are looked at enlarged.
+_FILM = 0.6
+_FILM_FRAMES = 100
+_SCENE_WIDTH = 960
+# A picture's parts are frame, overlay, score and truth; so much more than its share one may take.
+_PARTS, _UNEVEN = 4, 1.5
+# Some groups have fewer scenes than their share: so many times more are kept of the others.
+_SPARE = 3
+# Conditions are whatever a bag says: pictures of one each, but not of any number.
+_MOST_GROUPS = 40
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A row of the gallery: the frame, what the engine saw, the ground truth; all JPEG bytes.
+class Pictures:
+    """What a report shows.
 
     Attributes:
-        truth: None where there is no ground truth.
-        found: share of the novel pixels that the mask covers; None where there is none.
-        false_alarms: share of the known pixels that the mask covers; None without ground truth.
+        film: frames at even distances over the drive.
+        objects: the largest novel objects of every camera and condition, or without ground truth
+            the largest reported anomalies, in order of time.
+        false_alarms: scenes where the mask covers most that is known, the worst first.
+        misses: scenes where it leaves out most that is novel, the worst first.
     """
 
-    camera: str
-    condition: str
-    time: float
-    frame: bytes
-    overlay: bytes
-    truth: bytes | None
-    found: float | None
-    false_alarms: float | None
+    film: tuple[Picture, ...] = ()
+    objects: tuple[Picture, ...] = ()
+    false_alarms: tuple[Picture, ...] = ()
+    misses: tuple[Picture, ...] = ()
 
 
 class Gallery:
-    """Keeps the frames with the largest novel objects of every camera and condition.
+    """Keeps pictures of a drive: evenly spread ones, and the scenes that matter.
 
-    Without ground truth the largest reported anomalies decide. Memory holds JPEGs of the
-    candidates only.
+    Memory holds JPEGs of the candidates only, and does not grow with the drive.
     """
 
-    def __init__(self, classes: Sequence[SemanticClass], *, limit: int = 12) -> None:
+    def __init__(
+        self,
+        classes: Sequence[SemanticClass],
+        *,
+        limit: int = 12,
+        frames: int | None = None,
+        budget: int = BUDGET,
+    ) -> None:
         """Start empty.
 
         Args:
             classes: known classes, for their colours.
-            limit: pictures at most, or one for every camera and condition if those are more.
+            limit: scenes of each kind at most; of the largest objects one for every camera and
+                condition if those are more.
+            frames: how many frames the drive is thought to have; None where nobody knows.
+            budget: bytes that all pictures have at most.
         """
         self._colors = color_table(classes)
         self._limit = limit
-        self._kept: dict[tuple[str, str], list[tuple[float, Picture]]] = {}
+        self._film_budget = int(_FILM * budget)
+        self._scene_budget = budget - self._film_budget
+        self._film = Film(_FILM_FRAMES, frames=frames)
+        # Bytes of one part at most, until it is known how many there are.
+        self._film_part = int(_UNEVEN * self._film_budget / (_PARTS * self._film.expected))
+        self._scene_part = int(_UNEVEN * self._scene_budget / (_PARTS * limit))
+        self._objects: dict[tuple[str, str], WorstScenes] = {}
+        self._false_alarms = WorstScenes(limit)
+        self._misses = WorstScenes(limit)
 
-    def offer(
-        self,
-        *,
-        camera: str,
-        condition: str,
-        time: float,
-        image: NDArray[np.uint8],
-        labels: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
-        truth: NDArray[np.uint8] | None,
-    ) -> None:
-        """Consider a frame; it is drawn only if it is kept. Shapes as in ``JudgedFrame``."""
-        worth = float(np.mean(mask != 0 if truth is None else truth == NOVEL))
-        kept = self._kept.setdefault((camera, condition), [])
-        near = [entry for entry in kept if abs(entry[1].time - time) < _APART]
-        full = len(kept) - len(near) >= self._limit
-        if any(entry[0] >= worth for entry in near) or (full and worth <= kept[-1][0]):
-            return
-        point = OperatingPoint()
-        if truth is not None:
-            point.update(mask, truth)
-        rates = point.result()
-        picture = Picture(
-            camera=camera,
-            condition=condition,
-            time=time,
-            frame=jpeg(image),
-            overlay=jpeg(draw_overlay(image, labels, mask, self._colors, ALPHA)),
-            truth=None if truth is None else jpeg(draw_truth(image, truth, self._colors, ALPHA)),
-            found=rates.tpr,
-            false_alarms=rates.fpr,
+    def offer(self, record: FrameRecord, pixels: Pixels) -> None:
+        """Consider a frame; it is drawn only if it is kept."""
+        draw = partial(draw_picture, record, pixels, self._colors)
+        self._film.offer(record, partial(draw, most=self._film_part))
+        # Once for all lists that keep it.
+        scene = cache(partial(draw, width=_SCENE_WIDTH, most=self._scene_part))
+        truth = record.truth
+        self._offer_object(
+            (record.anomalous or 0.0) if truth is None else truth.novel, record, scene
         )
-        rest = [entry for entry in kept if entry not in near] + [(worth, picture)]
-        rest.sort(key=lambda entry: -entry[0])
-        self._kept[camera, condition] = rest[: self._limit]
+        if truth is not None:
+            self._false_alarms.offer(truth.false, record, scene)
+            self._misses.offer(truth.novel - truth.found, record, scene)
 
-    def pictures(self) -> tuple[Picture, ...]:
-        """Return the chosen pictures in order of time, the same number per group if possible."""
+    def _offer_object(
+        self, worth: float, record: FrameRecord, draw: Callable[[], Picture]
+    ) -> None:
+        group = (record.camera, record.condition)
+        if group not in self._objects:
+            if len(self._objects) >= _MOST_GROUPS:
+                return
+            self._objects[group] = WorstScenes(self._limit)
+            for scenes in self._objects.values():
+                scenes.limit(math.ceil(_SPARE * self._limit / len(self._objects)))
+        self._objects[group].offer(worth, record, draw)
+
+    def pictures(self) -> Pictures:
+        """Return the pictures; those that have too many bytes together are made coarser."""
+        scenes = (
+            self._largest_objects(),
+            self._false_alarms.chosen(),
+            self._misses.chosen(),
+        )
+        rows = sum(map(len, scenes))
+        objects, false_alarms, misses = (
+            fit_pictures(kind, self._scene_budget * len(kind) // max(1, rows)) for kind in scenes
+        )
+        film = fit_pictures(self._film.pictures(), self._film_budget)
+        return Pictures(film, objects, false_alarms, misses)
+
+    def _largest_objects(self) -> list[Picture]:
+        """Return the same number of every group, if possible."""
+        groups = [scenes.chosen() for scenes in self._objects.values()]
         chosen: list[Picture] = []
         for rank in range(self._limit):
-            row = [kept[rank][1] for kept in self._kept.values() if len(kept) > rank]
+            row = [scenes[rank] for scenes in groups if len(scenes) > rank]
             if chosen and len(chosen) + len(row) > self._limit:
                 break
             chosen += row
-        return tuple(sorted(chosen, key=lambda picture: (picture.time, picture.camera)))
-
-
-def jpeg(image: NDArray[np.uint8]) -> bytes:
-    """Return an RGB image ``uint8 [h,w,3]`` as JPEG, made smaller where it is wide."""
-    height, width = image.shape[:2]
-    if width > _MAX_WIDTH:
-        size = (_MAX_WIDTH, max(1, round(height * _MAX_WIDTH / width)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return data.tobytes()
+        return sorted(chosen, key=lambda picture: (picture.record.time, picture.record.camera))

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
+import json
 from pathlib import Path
 import re
 from typing import Any
@@ -12,27 +14,89 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
-from multishift_perception.outputs import Output
+from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
+from multishift_perception.outputs import DIAGNOSTICS, NODE, NODE_NAME, Output
 
 CONFIG = Path(__file__).parents[2] / 'config'
 DDS = {'': 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'}
-OUTPUTS = {'labels', 'anomaly_mask', 'anomaly_score', 'overlay'}
+CAMERAS = ('front', 'left')
+# What the node publishes of these cameras, with its types.
+TYPES = {output.topic_of(camera, NODE): output.kind for camera in CAMERAS for output in Output}
+# A value of a status by its key, as Foxglove's own panel of diagnostics asks for one.
+VALUE = re.compile(
+    r'/diagnostics\.status\[:\]\{name=="([^"]+)"\}\.values\[:\]\{key=="([^"]+)"\}\.value'
+)
 
 
 def test_rviz_shows_topics_of_the_node() -> None:
     displays = yaml.safe_load((CONFIG / 'multishift.rviz').read_text())['Visualization Manager'][
         'Displays'
     ]
-    topics = [re.fullmatch(r'/multishift_perception/(\w+)/(\w+)', topic_of(d)) for d in displays]
-    assert all(topics)
-    shown = {match.groups() for match in topics if match}
-    assert shown == {(camera, output) for camera in ('front', 'left') for output in OUTPUTS}
-    assert {output.topic for output in Output} >= OUTPUTS
+    topics = [topic_of(display) for display in displays]
+    assert sorted(topics) == sorted(topic for topic, kind in TYPES.items() if kind == IMAGE)
 
 
 def topic_of(display: dict[str, Any]) -> str:
-    assert display['Class'] == 'rviz_default_plugins/Image'
+    assert display['Class'] == 'rviz_default_plugins/Image'  # of sensor_msgs/Image
     return str(display['Topic']['Value'])
+
+
+def foxglove() -> dict[str, Any]:
+    return dict(json.loads((CONFIG / 'foxglove_layout.json').read_text()))
+
+
+def panels(kind: str) -> list[dict[str, Any]]:
+    found = foxglove()['configById'].items()
+    return [config for name, config in found if name.partition('!')[0] == kind]
+
+
+def test_foxglove_shows_topics_of_the_node() -> None:
+    topics = [panel['imageMode']['imageTopic'] for panel in panels('Image')]
+    shown = (Output.OVERLAY, Output.ANOMALY_SCORE, Output.ANOMALY_MASK)
+    assert sorted(topics) == sorted(o.topic_of(camera, NODE) for camera in CAMERAS for o in shown)
+    assert {TYPES[topic] for topic in topics} <= {IMAGE, COMPRESSED_IMAGE}
+    for panel in (*panels('DiagnosticSummary'), *panels('DiagnosticStatusPanel')):
+        assert panel['topicToRender'] == DIAGNOSTICS
+    scores = [p['imageMode'] for p in panels('Image') if 'score' in p['imageMode']['imageTopic']]
+    assert [(mode['minValue'], mode['maxValue']) for mode in scores] == [(0, 1)] * 2
+
+
+def test_foxglove_plots_values_of_the_diagnostics() -> None:
+    diagnostics = pytest.importorskip(
+        'multishift_perception.node.diagnostics', exc_type=ImportError
+    )
+    from multishift_perception.node.stream_statistics import StreamStatistics
+
+    statuses = {}
+    for camera in CAMERAS:
+        report = StreamStatistics(lambda: 0.0).report()
+        state = diagnostics.CameraState(
+            camera, f'/{camera}/image_raw', 'raw', True, report, True, None
+        )
+        status = diagnostics.camera_status(NODE_NAME, state)
+        statuses[status.name] = {pair.key for pair in status.values}
+    paths = [path for plot in panels('Plot') for path in plot['paths']]
+    asked = [VALUE.fullmatch(path['value']) for path in paths]
+    assert asked and all(asked)
+    assert [m.groups() for m in asked if m and m[2] not in statuses[m[1]]] == []
+    assert all(path['enabled'] for path in paths)  # others draw nothing
+    (panel,) = panels('DiagnosticStatusPanel')
+    assert panel['selectedName'] in statuses
+    assert panel['selectedHardwareId'] == '/front/image_raw'
+
+
+def test_foxglove_places_every_panel_once() -> None:
+    placed = list(leaves(foxglove()['layout']))
+    assert sorted(placed) == sorted(foxglove()['configById'])
+
+
+def leaves(node: str | dict[str, Any]) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    else:
+        assert node['direction'] in ('row', 'column')
+        yield from leaves(node['first'])
+        yield from leaves(node['second'])
 
 
 def test_launch_files_start_modules_that_exist() -> None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 import json
 from pathlib import Path
+import sys
 
 from click.testing import CliRunner
 import cv2
@@ -88,10 +90,13 @@ def test_metrics_of_a_known_engine(tmp_path: Path, engine: Engine, truth_first: 
         ('/left/image_raw', 6, 6),
     ]
     assert [len(latency.ms) for latency in report.latencies] == [12] * 4
-    assert {(p.camera, p.condition) for p in report.pictures} == {
+    shown = [picture.record for picture in report.pictures.objects]
+    assert {(r.camera, r.condition) for r in shown} == {
         (camera, condition) for camera in ('front', 'left') for condition in ('day', 'fog')
     }
-    assert {p.found for p in report.pictures} == {1.0}
+    assert {r.found for r in shown} == {1.0}
+    assert (report.pictures.false_alarms, report.pictures.misses) == ((), ())
+    assert [p.record.stamp_ns // STEP for p in report.pictures.film] == [i // 2 for i in range(12)]
 
 
 def test_cameras_share_engine_calls(tmp_path: Path, tiny_bundle_of_two: Path) -> None:
@@ -117,7 +122,8 @@ def test_without_ground_truth_there_is_still_a_report(tmp_path: Path, engine: En
     assert report.overall.frames_with_truth == 0
     assert report.overall.segmentation.miou is None
     assert report.overall.anomaly.auroc is None
-    assert all(p.truth is None for p in report.pictures)
+    assert report.pictures.objects
+    assert all(p.truth is None for p in (*report.pictures.film, *report.pictures.objects))
 
 
 def test_frames_wait_only_so_long_for_sparse_truth(tmp_path: Path, engine: Engine) -> None:
@@ -159,6 +165,11 @@ def test_compressed_topics_are_replayed_and_broken_frames_counted(
     (count,) = report.counts
     assert (count.sent, count.received, dict(count.dropped)) == (3, 2, {'broken': 1})
     assert report.overall.segmentation.miou == 1.0
+    assert [(r.stamp_ns, r.dropped, r.miou) for r in report.frames] == [
+        (0, '', 1.0),
+        (STEP, 'broken', None),
+        (2 * STEP, '', 1.0),
+    ]
 
 
 def test_users_faults_are_named(tmp_path: Path, engine: Engine) -> None:
@@ -345,3 +356,31 @@ def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) ->
     first, second = (metrics(replay(bag, engine)) for _ in range(2))
     for key in ('overall', 'conditions', 'cameras', 'frames'):
         assert first[key] == second[key]
+
+
+@pytest.mark.slow
+def test_replay_writes_a_recording_for_rerun(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('rerun')
+    bag, path = write_bag(tmp_path / 'a.mcap', labels=truth()), tmp_path / 'a.rrd'
+    arguments = [str(bag), '--engine', str(tiny_bundle), '--out', str(tmp_path / 'report')]
+    arguments += ['--rerun', str(path), '--force']
+    for _ in range(2):  # its own is replaced
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
+    from rerun.chunk import RrdReader
+
+    rows: Counter[str] = Counter()
+    for chunk in RrdReader(path).stream():
+        rows[chunk.entity_path] += chunk.num_rows
+    for camera in ('front', 'left'):
+        for part in ('image', 'labels', 'score', 'mask', 'anomalies', 'truth'):
+            assert rows[f'/{camera}/{part}'] == 6
+
+    path.write_bytes(b'RRF2 of somebody else')
+    with pytest.raises(MultishiftError, match='only a recording that was made here is replaced'):
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
+    path.unlink()
+    monkeypatch.setitem(sys.modules, 'rerun', None)
+    with pytest.raises(MultishiftError, match=r"run `pip install '\.\[rerun\]'"):
+        CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)

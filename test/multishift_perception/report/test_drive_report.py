@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections import Counter
+import csv
 from dataclasses import replace
 from html.parser import HTMLParser
 import json
 from pathlib import Path
+import shutil
 
-import cv2
 import numpy as np
 import pytest
 
@@ -24,7 +25,7 @@ from multishift_perception.report.drive_report import (
     summary,
     write_report,
 )
-from multishift_perception.report.gallery import Gallery
+from multishift_perception.report.gallery import Gallery, Pictures
 
 CLASSES = (SemanticClass('road', (128, 64, 128)), SemanticClass('sky', (70, 130, 180)))
 
@@ -41,15 +42,18 @@ def judged(camera: str, condition: str, time: float, novel: int, *, truth: bool 
         camera=camera,
         condition=condition,
         time=time,
+        stamp_ns=round(1e9 * time),
+        latency_ms=20.0 + time,
         image=np.full((12, 16, 3), 90, np.uint8),
         labels=labels,
         mask=mask,
         score=mask.astype(np.float32),
+        anomaly=mask,
         truth=target if truth else None,
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def report() -> Report:
     evaluation = Evaluation(2, Gallery(CLASSES))
     for i in range(4):
@@ -66,15 +70,21 @@ def report() -> Report:
         cameras=evaluation.by_camera(),
         latencies=(Latency('none', ()), Latency('whole', tuple(float(i) for i in range(101)))),
         counts=(FrameCount('/front/image_raw', 9, 4, {'stale': 5}),),
+        frames=evaluation.frames,
         pictures=evaluation.pictures(),
         provenance={'engine bundle': 'tiny', 'sha': 'abc'},
     )
 
 
+@pytest.fixture(scope='module')
+def page(report: Report) -> str:
+    return render(report)
+
+
 class Outline(HTMLParser):
     """Collects tags and what they refer to; fails on tags that do not close."""
 
-    VOID_TAGS = ('meta', 'img', 'br', 'link')
+    VOID_TAGS = ('meta', 'img', 'br', 'link', 'input')
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,15 +113,19 @@ def outline(page: str) -> Outline:
     return parser
 
 
-def test_the_page_is_whole_and_self_contained(report: Report) -> None:
-    parser = outline(render(report))
-    assert parser.tags['svg'] == 2
-    assert parser.tags['img'] == 3 * len(report.pictures)
-    assert all(s.startswith(('data:image/jpeg;base64,', '#')) for s in parser.sources)
+def test_the_page_is_whole_and_self_contained(report: Report, page: str) -> None:
+    parser = outline(page)
+    # Conditions, timeline, shares of frames, latency.
+    assert parser.tags['svg'] == 4
+    pictures = report.pictures
+    shown = (*pictures.film, *pictures.objects, *pictures.false_alarms, *pictures.misses)
+    assert len(pictures.film) == 8
+    assert parser.tags['img'] == 4 * len(shown) + 1  # and the one that is enlarged
+    beside = [s for s in parser.sources if not s.startswith(('data:image/jpeg;base64,', '#'))]
+    assert beside == ['frames.csv']
 
 
-def test_the_page_shows_the_numbers(report: Report) -> None:
-    page = render(report)
+def test_the_page_shows_the_numbers(report: Report, page: str) -> None:
     scores = report.overall
     assert scores.operating.tpr == 0.5
     for value in (scores.segmentation.miou, scores.anomaly.auroc, scores.anomaly.ap):
@@ -122,19 +136,24 @@ def test_the_page_shows_the_numbers(report: Report) -> None:
     assert 'abc' in page
 
 
-def test_what_users_name_is_escaped(report: Report) -> None:
+def test_what_users_name_is_escaped(report: Report, page: str) -> None:
     hostile = '<script>x</script> $\\frac{'
     scores = tuple(replace(s, name=hostile) for s in report.conditions)
-    pictures = tuple(replace(p, condition=hostile) for p in report.pictures)
-    page = render(replace(report, conditions=scores, pictures=pictures, subtitle=hostile))
-    assert outline(page).tags['script'] == 0
-    assert 'Title &lt;b&gt;of' in page
+    pictures = Pictures(
+        film=tuple(
+            replace(p, record=replace(p.record, camera=hostile, condition=hostile))
+            for p in report.pictures.film
+        )
+    )
+    escaped = render(replace(report, conditions=scores, pictures=pictures, subtitle=hostile))
+    assert outline(escaped).tags['script'] == outline(page).tags['script'] == 1
+    assert 'Title &lt;b&gt;of' in escaped
 
 
-def test_undefined_metrics_are_dashes_and_null(report: Report) -> None:
+def test_undefined_metrics_are_dashes_and_null(report: Report, page: str) -> None:
     without = report.conditions[1]  # no novel pixel
     assert without.anomaly.auroc is None
-    assert '<td>–</td>' in render(report)
+    assert '<td>–</td>' in page
     assert metrics(report)['conditions']['low_sun']['anomaly']['auroc'] is None
     low_sun = next(line for line in summary(report).splitlines() if line.startswith('low_sun'))
     assert '–' in low_sun
@@ -154,78 +173,96 @@ def test_without_ground_truth_the_page_has_no_quality() -> None:
         cameras=evaluation.by_camera(),
         latencies=(Latency('whole', (1.0,)),),
         counts=(),
+        frames=evaluation.frames,
         pictures=evaluation.pictures(),
         provenance={},
     )
     page = render(bare)
-    assert outline(page).tags['img'] == 2
+    assert outline(page).tags['img'] == 3 + 3 + 1
+    assert 'Most anomalous scenes' in page
     assert 'AUROC' not in page
+    assert 'truth' not in page.replace('without ground truth', '')
     assert 'AUROC' not in summary(bare)
 
 
 def test_a_report_without_any_frame_renders() -> None:
     evaluation = Evaluation(2, Gallery(CLASSES))
-    empty = Report('c', 't', 's', CLASSES, 0.5, evaluation.overall(), (), (), (), (), (), {})
+    empty = Report(
+        'c',
+        't',
+        's',
+        CLASSES,
+        0.5,
+        evaluation.overall(),
+        (),
+        (),
+        (),
+        (),
+        evaluation.frames,
+        evaluation.pictures(),
+        {},
+    )
     outline(render(empty))
 
 
-def test_write_report_writes_both_files(report: Report, tmp_path: Path) -> None:
-    page = write_report(report, tmp_path / 'new' / 'folder')
-    assert page.read_text() == render(report)
-    numbers = json.loads((page.parent / 'metrics.json').read_text())
+def test_write_report_writes_page_numbers_and_table(
+    report: Report, page: str, tmp_path: Path
+) -> None:
+    file = write_report(report, tmp_path / 'new' / 'folder')
+    assert file.read_text() == page
+    numbers = json.loads((file.parent / 'metrics.json').read_text())
     assert numbers['latency_ms'] == {
         'none': {'count': 0},
         'whole': {'count': 101, 'mean': 50.0, 'p50': 50.0, 'p99': 99.0, 'max': 100.0},
     }
     assert numbers['frames']['/front/image_raw']['dropped'] == {'stale': 5}
     assert numbers['overall']['operating']['tpr'] == 0.5
-    assert len(list(page.parent.iterdir())) == 2
+    assert {path.name for path in file.parent.iterdir()} == {
+        'report.html',
+        'metrics.json',
+        'frames.csv',
+    }
+    table = list(csv.DictReader((file.parent / 'frames.csv').open()))
+    assert [row['camera'] for row in table] == ['front', 'left'] * 4
+    assert table[2]['stamp_ns'] == '3000000000'
 
 
-def offer(gallery: Gallery, frame: JudgedFrame) -> None:
-    gallery.offer(
-        camera=frame.camera,
-        condition=frame.condition,
-        time=frame.time,
-        image=frame.image,
-        labels=frame.labels,
-        mask=frame.mask,
-        truth=frame.truth,
-    )
+@pytest.mark.browser
+@pytest.mark.slow
+def test_slider_and_pictures_work_by_keyboard(page: str, tmp_path: Path) -> None:
+    playwright = pytest.importorskip('playwright.sync_api', reason='needs Playwright')
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser')
+    if chromium is None:
+        pytest.skip('needs Chromium')
+    (tmp_path / 'report.html').write_text(page)
+    faults: list[str] = []
+    with playwright.sync_playwright() as started:
+        # Without its sandbox, which containers do not let it build; it opens this page alone.
+        browser = started.chromium.launch(executable_path=chromium, args=['--no-sandbox'])
+        tab = browser.new_page(viewport={'width': 390, 'height': 844})
+        tab.on('pageerror', lambda error: faults.append(str(error)))
+        tab.goto((tmp_path / 'report.html').as_uri())
+        assert tab.evaluate('document.documentElement.scrollWidth') == 390
 
+        def shown() -> str:
+            return tab.inner_text('.still:not([hidden]) figcaption')
 
-def test_the_gallery_shows_every_group_and_its_largest_objects() -> None:
-    gallery = Gallery(CLASSES, limit=4)
-    for i in range(40):
-        offer(gallery, judged('front', 'day', i * 1.0, 2 + (i == 20) * 9))
-        offer(gallery, judged('front', 'fog', 40 + i * 1.0, 0))
+        tab.focus('#slider')
+        tab.keyboard.press('End')
+        assert shown().startswith('9.0 s · front')
+        tab.keyboard.press('ArrowLeft')
+        assert shown().startswith('6.0 s · front')
+        tab.select_option('#camera', 'left')
+        assert shown().startswith('6.0 s · left')
+        assert tab.get_attribute('#slider', 'aria-valuetext').startswith('6.0 s · left')
 
-    pictures = gallery.pictures()
-
-    assert Counter(p.condition for p in pictures) == {'day': 2, 'fog': 2}
-    day = [p.time for p in pictures if p.condition == 'day']
-    assert 20.0 in day
-    assert abs(day[0] - day[1]) >= 2.0
-    assert [p.time for p in pictures] == sorted(p.time for p in pictures)
-
-
-def test_more_groups_than_pictures_still_show_one_each() -> None:
-    gallery = Gallery(CLASSES, limit=2)
-    for name in 'abcd':
-        for time in (0.0, 5.0):
-            offer(gallery, judged('front', name, time, 1))
-    assert sorted(p.condition for p in gallery.pictures()) == list('abcd')
-
-
-def test_gallery_pictures_are_jpegs_of_bounded_size() -> None:
-    gallery = Gallery(CLASSES)
-    big = np.zeros((720, 1280), np.uint8)
-    image = np.full((720, 1280, 3), (200, 30, 10), np.uint8)
-    gallery.offer(
-        camera='c', condition='', time=0.0, image=image, labels=big, mask=big, truth=None
-    )
-    (picture,) = gallery.pictures()
-    decoded = cv2.imdecode(np.frombuffer(picture.frame, np.uint8), cv2.IMREAD_COLOR)
-    assert decoded.shape == (360, 640, 3)
-    assert np.abs(decoded[0, 0].astype(int) - (10, 30, 200)).max() < 8
-    assert (picture.truth, picture.found, picture.false_alarms) == (None, None, None)
+        tab.focus('.still:not([hidden]) .part')
+        tab.keyboard.press('Enter')
+        assert tab.inner_text('#zoom p') == 'Frame, left at 6.0 s'
+        tab.keyboard.press('ArrowRight')
+        assert tab.inner_text('#zoom p') == 'What the engine saw, left at 6.0 s'
+        tab.keyboard.press('Escape')
+        assert not tab.evaluate("document.getElementById('zoom').open")
+        assert tab.evaluate('document.activeElement.dataset.what').startswith('What the engine')
+        browser.close()
+    assert faults == []

@@ -17,8 +17,8 @@ from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import UNREADABLE
 from multishift_perception.overlay import OUTLINE_COLOR
-from multishift_perception.report.gallery import jpeg
 from multishift_perception.report.page import environment
+from multishift_perception.report.pictures import jpeg
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.augmentation.output_folder import AugmentFolder
 from multishift_training.augmentation.parts import Bytes, Mask

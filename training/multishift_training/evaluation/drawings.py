@@ -11,7 +11,7 @@ import numpy as np
 
 from multishift_perception.classes import SemanticClass
 from multishift_perception.overlay import draw_overlay, draw_truth
-from multishift_perception.report.gallery import jpeg
+from multishift_perception.report.pictures import jpeg
 from multishift_training.datasets.groups import Groups, label_colors
 from multishift_training.evaluation.showcase import Ranked
 

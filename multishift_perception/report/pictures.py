@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a frame in a report: what the camera saw, what the engine said, what is true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.arrays import Bytes, as_bytes
+from multishift_perception.overlay import ALPHA, draw_overlay, draw_truth
+from multishift_perception.pipeline import score_unit
+from multishift_perception.report.frame_table import FrameRecord
+
+_WIDTH = 640
+# From what nobody tells from the original to what still shows an object.
+_QUALITIES = (88, 78, 66, 52, 38)
+# What is too large even then is made smaller, by this factor each time.
+_SMALLER = 0.75
+_SMALLEST = 48
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A frame and what was said of it, all of the same height and width.
+
+    Attributes:
+        image: RGB ``uint8 [h,w,3]``.
+        labels: predicted class, ``uint8 [h,w]``.
+        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
+        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
+        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+    """
+
+    image: Bytes
+    labels: Bytes
+    mask: Bytes
+    anomaly: Bytes
+    truth: Bytes | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame as a report shows it, each part as JPEG bytes.
+
+    Attributes:
+        record: which frame it is, and its figures.
+        frame: what the camera saw.
+        overlay: what the engine saw.
+        score: its calibrated score by colour; see ``SCALE``.
+        truth: the ground truth; None where there is none.
+    """
+
+    record: FrameRecord
+    frame: bytes
+    overlay: bytes
+    score: bytes
+    truth: bytes | None
+
+    @property
+    def parts(self) -> dict[str, bytes]:
+        """Each part by what it is called on the page."""
+        parts = {'frame': self.frame, 'overlay': self.overlay, 'score': self.score}
+        return parts if self.truth is None else {**parts, 'truth': self.truth}
+
+
+def draw_picture(
+    record: FrameRecord, pixels: Pixels, colors: Bytes, *, width: int = _WIDTH, most: int
+) -> Picture:
+    """Draw a frame.
+
+    Args:
+        record: its figures.
+        pixels: what is drawn.
+        colors: see `draw_overlay`.
+        width: of the parts, in pixels, at most.
+        most: bytes that a part has at most.
+    """
+    shown = _shrunk(pixels, width)
+    overlay = draw_overlay(shown.image, shown.labels, shown.mask, colors, ALPHA)
+    truth = shown.truth
+    return Picture(
+        record=record,
+        frame=jpeg(shown.image, width=width, most=most),
+        overlay=jpeg(overlay, width=width, most=most),
+        score=jpeg(color_scores(shown.anomaly), width=width, most=most),
+        truth=None
+        if truth is None
+        else jpeg(draw_truth(shown.image, truth, colors, ALPHA), width=width, most=most),
+    )
+
+
+def _shrunk(pixels: Pixels, width: int) -> Pixels:
+    """Return what is drawn at the size of its picture, so that outlines stay sharp."""
+    rows, columns = pixels.labels.shape
+    if columns <= width:
+        return pixels
+    size = (width, max(1, round(rows * width / columns)))
+    # A region of a single pixel is still one.
+    mask = cv2.resize(pixels.mask, size, interpolation=cv2.INTER_AREA)
+    _, mask = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)
+    labels = partial(cv2.resize, dsize=size, interpolation=cv2.INTER_NEAREST)
+    return Pixels(
+        image=_narrowed(pixels.image, width),
+        labels=as_bytes(labels(pixels.labels)),
+        mask=as_bytes(mask),
+        anomaly=_narrowed(pixels.anomaly, width),
+        truth=None if pixels.truth is None else as_bytes(labels(pixels.truth)),
+    )
+
+
+def fit_pictures(pictures: Iterable[Picture], budget: int) -> tuple[Picture, ...]:
+    """Return pictures that have no more than some bytes together, coarser where they had more."""
+    whole = tuple(pictures)
+    parts = sum(len(picture.parts) for picture in whole)
+    size = sum(len(part) for picture in whole for part in picture.parts.values())
+    if size <= budget:
+        return whole
+    most = budget // parts
+    return tuple(
+        replace(
+            picture,
+            frame=_coarser(picture.frame, most),
+            overlay=_coarser(picture.overlay, most),
+            score=_coarser(picture.score, most),
+            truth=None if picture.truth is None else _coarser(picture.truth, most),
+        )
+        for picture in whole
+    )
+
+
+def jpeg(image: NDArray[np.uint8], *, width: int = _WIDTH, most: int | None = None) -> bytes:
+    """Return an image as JPEG, made smaller where it is wide.
+
+    Args:
+        image: RGB ``uint8 [h,w,3]``.
+        width: in pixels, at most.
+        most: bytes that it has at most, at the price of quality, then of size; None for any.
+    """
+    bgr = as_bytes(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return _encode(_narrowed(bgr, width), most)
+
+
+def color_scores(anomaly: Bytes) -> Bytes:
+    """Return calibrated scores by colour.
+
+    Args:
+        anomaly: ``uint8 [h,w]``; 128 is the operating point.
+
+    Returns:
+        RGB ``uint8 [h,w,3]``: the darker, the more ordinary.
+    """
+    return as_bytes(cv2.LUT(cv2.merge([anomaly] * 3), _score_colors().reshape(256, 1, 3)))
+
+
+@lru_cache(maxsize=1)
+def _score_colors() -> Bytes:
+    """Return the colour of each level, ``uint8 [256,3]``.
+
+    Lightness rises along the scale, so that it reads the same in every kind of colour vision.
+    """
+    steps = np.rint(255 * score_unit(np.arange(256, dtype=np.uint8).reshape(1, -1)))
+    bgr = cv2.applyColorMap(steps.astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return as_bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)[0])
+
+
+def score_scale(steps: int = 9) -> tuple[tuple[int, int, int], ...]:
+    """Return the colours of scores from 0 to 1 in equal steps, for a legend."""
+    levels = np.rint(np.interp(np.linspace(0, 1, steps), (0, 0.5, 1), (0, 128, 255)))
+    colors = _score_colors()[levels.astype(int)].tolist()
+    return tuple((r, g, b) for r, g, b in colors)
+
+
+def _coarser(data: bytes, most: int) -> bytes:
+    if len(data) <= most:
+        return data
+    return _encode(as_bytes(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)), most)
+
+
+def _encode(bgr: Bytes, most: int | None) -> bytes:
+    while True:
+        for quality in _QUALITIES:
+            _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            if most is None or len(data) <= most:
+                return data.tobytes()
+        if bgr.shape[1] <= _SMALLEST:
+            return data.tobytes()
+        bgr = _narrowed(bgr, max(_SMALLEST, round(bgr.shape[1] * _SMALLER)))
+
+
+def _narrowed(image: Bytes, width: int) -> Bytes:
+    rows, columns = image.shape[:2]
+    if columns <= width:
+        return image
+    size = (width, max(1, round(rows * width / columns)))
+    return as_bytes(cv2.resize(image, size, interpolation=cv2.INTER_AREA))

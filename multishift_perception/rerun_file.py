@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine said of a drive as a recording (``.rrd``) that the Rerun viewer opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from multishift_perception.arrays import Bytes
+from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
+from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.files import WRITTEN_BY, replacing
+from multishift_perception.regions import find_regions
+
+# By this name the viewer knows recordings of one kind, and we our own.
+APPLICATION = WRITTEN_BY[1]
+_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
+_CLEAR = (0, 0, 0, 0)
+# How often it is seen to that all is written, in frames, and how long that may take.
+_CHECKED, _PATIENCE_S = 16, 60.0
+# What the viewer shows at first.
+_VIEWS = {
+    'what the engine saw': ('image', 'labels', 'anomalies'),
+    'anomalies': ('image', 'mask', 'anomalies'),
+    'score': ('score',),
+}
+_CURVES = {'anomalous_share': 'anomalous share', 'latency_ms': 'latency (ms)'}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A frame and what was said of it, all of the same height and width.
+
+    Attributes:
+        camera: name of the camera.
+        stamp_ns: stamp of the frame's header.
+        image: RGB ``uint8 [h,w,3]``.
+        labels: predicted class, ``uint8 [h,w]``.
+        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
+        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
+        latency_ms: from the frame to its mask.
+        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+    """
+
+    camera: str
+    stamp_ns: int
+    image: Bytes
+    labels: Bytes
+    mask: Bytes
+    anomaly: Bytes
+    latency_ms: float
+    truth: Bytes | None
+
+
+class RerunFile:
+    """A new recording; use it as `writing_rerun` gives it.
+
+    Below the name of each camera are ``image``, ``labels``, ``score`` (levels, 128 is the
+    operating point), ``mask``, ``anomalies`` (boxes with their mean score), ``truth`` where there
+    is one, and the curves ``anomalous_share`` and ``latency_ms``; all by the timeline ``stamp``.
+    """
+
+    def __init__(self, rerun: Any, path: Path, classes: Sequence[SemanticClass]) -> None:
+        """Begin the recording.
+
+        Args:
+            rerun: the library.
+            path: where to write it.
+            classes: known classes.
+        """
+        self._rerun = rerun
+        self._path = path
+        self._frames = 0
+        self._cameras: dict[str, None] = {}  # in the order of their first frames
+        self._recording = rerun.RecordingStream(APPLICATION)
+        self._recording.set_log_tick_enabled(False)
+        self._recording.set_log_time_enabled(False)
+        self._recording.save(path)
+        named = [(i, known.name, known.color) for i, known in enumerate(classes)]
+        extra = [(NOVEL, 'novel object', NOVEL_COLOR), (VOID, 'void', _CLEAR)]
+        self._recording.log('/', rerun.AnnotationContext([*named, *extra]), static=True)
+
+    def add(self, seen: Observation) -> None:
+        """Add a frame."""
+        rerun, camera = self._rerun, seen.camera
+        regions = find_regions(seen.mask, seen.anomaly)
+        outlined = np.where(seen.mask != 0, NOVEL, VOID).astype(np.uint8)
+        parts = {
+            'image': rerun.EncodedImage(contents=_jpeg(seen.image), media_type='image/jpeg'),
+            'labels': rerun.SegmentationImage(seen.labels),
+            'score': rerun.DepthImage(seen.anomaly, colormap='inferno', depth_range=(0, 255)),
+            'mask': rerun.SegmentationImage(outlined),
+            'anomalies': rerun.Boxes2D(
+                array=np.array([region.box for region in regions], np.float32).reshape(-1, 4),
+                array_format=rerun.Box2DFormat.XYWH,
+                labels=[f'{region.mean_score:.2f}' for region in regions],
+                class_ids=[NOVEL] * len(regions),
+            ),
+            'anomalous_share': rerun.Scalars(np.count_nonzero(seen.mask) / seen.mask.size),
+            'latency_ms': rerun.Scalars(seen.latency_ms),
+        }
+        if seen.truth is not None:
+            parts['truth'] = rerun.SegmentationImage(seen.truth)
+        self._recording.set_time('stamp', timestamp=np.datetime64(seen.stamp_ns, 'ns'))
+        for name, part in parts.items():
+            self._recording.log(f'{camera}/{name}', part)
+        self._cameras[camera] = None
+        self._frames += 1
+        if self._frames % _CHECKED == 0:
+            self.flush()
+
+    def arrange(self) -> None:
+        """Tell the viewer what to show at first: what was seen of each camera, and the curves."""
+        blueprint = self._rerun.blueprint
+        cameras = [
+            blueprint.Horizontal(
+                *(
+                    blueprint.Spatial2DView(
+                        name=f'{camera}: {name}',
+                        origin=f'/{camera}',
+                        contents=[f'/{camera}/{part}' for part in parts],
+                    )
+                    for name, parts in _VIEWS.items()
+                )
+            )
+            for camera in self._cameras
+        ]
+        curves = [
+            blueprint.TimeSeriesView(
+                name=name, origin='/', contents=[f'/{camera}/{part}' for camera in self._cameras]
+            )
+            for part, name in _CURVES.items()
+        ]
+        rows = blueprint.Vertical(*cameras, blueprint.Horizontal(*curves))
+        self._recording.send_blueprint(blueprint.Blueprint(rows, collapse_panels=True))
+
+    def flush(self) -> None:
+        """Wait until all frames are in the file.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        try:
+            self._recording.flush(timeout_sec=_PATIENCE_S)
+        except RuntimeError:
+            # A thread of the library's met the fault, and does not say which: it is met again.
+            with self._path.open('ab') as file:
+                file.write(bytes(1 << 16))
+            raise
+
+    def close(self) -> None:
+        """End the recording; what could not be written is left out."""
+        self._recording.disconnect()
+
+
+@contextmanager
+def writing_rerun(path: Path, classes: Sequence[SemanticClass]) -> Iterator[RerunFile]:
+    """Yield a recording that appears at ``path``, whole, when the block ends without an error.
+
+    Args:
+        path: the file, ``.rrd``.
+        classes: known classes, for their names and colours.
+
+    Raises:
+        MultishiftError: the library is not installed, or the disk is full.
+    """
+    rerun = load_rerun()
+    with replacing(path) as fresh:
+        recording = RerunFile(rerun, fresh, classes)
+        try:
+            yield recording
+            recording.arrange()
+            recording.flush()
+        finally:
+            recording.close()
+
+
+def load_rerun() -> Any:
+    """Return the library.
+
+    Raises:
+        MultishiftError: it is not installed.
+    """
+    try:
+        import rerun
+        import rerun.blueprint
+    except ImportError as error:
+        raise MultishiftError(
+            f'a Rerun recording needs rerun-sdk, which is not installed: run '
+            f'{install_extra("rerun")}'
+        ) from error
+    return rerun
+
+
+def _jpeg(image: Bytes) -> bytes:
+    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY)
+    return data.tobytes()

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Rerun recording, read back by Rerun's own reader."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
+from multishift_perception.errors import MultishiftError
+from multishift_perception.rerun_file import APPLICATION, Observation, writing_rerun
+
+CLASSES = (SemanticClass('road', (128, 64, 128)), SemanticClass('sky', (70, 130, 180)))
+STAMP = 1_767_225_600_123_456_789
+
+
+def observation(number: int, *, camera: str = 'front', truth: bool = True) -> Observation:
+    mask = np.zeros((24, 32), np.uint8)
+    mask[4:8, 6:12] = 255 * (number != 1)
+    labels = np.zeros_like(mask)
+    labels[:3] = 1
+    return Observation(
+        camera=camera,
+        stamp_ns=STAMP + number,
+        image=np.full((24, 32, 3), 90, np.uint8),
+        labels=labels,
+        mask=mask,
+        anomaly=np.where(mask, np.uint8(192), np.uint8(10)),
+        latency_ms=12.5,
+        truth=np.where(mask, np.uint8(NOVEL), labels) if truth else None,
+    )
+
+
+def read(path: Path) -> dict[str, list[Any]]:
+    """Return the chunks of each entity as Arrow batches."""
+    reader = pytest.importorskip('rerun.chunk').RrdReader(path)
+    (store,) = reader.recordings()
+    (arrangement,) = reader.blueprints()
+    assert store.application_id == arrangement.application_id == APPLICATION
+    found: dict[str, list[Any]] = {}
+    for chunk in reader.stream():
+        found.setdefault(chunk.entity_path, []).append(chunk.to_record_batch())
+    return found
+
+
+def column(batches: list[Any], ending: str) -> list[Any]:
+    """Return what a component of an entity has, row by row."""
+    rows = []
+    for batch in batches:
+        (name,) = [name for name in batch.schema.names if name.endswith(ending)]
+        rows += batch.column(name).to_pylist()
+    return rows
+
+
+@pytest.mark.slow
+def test_a_recording_has_every_part_of_every_frame(tmp_path: Path) -> None:
+    pytest.importorskip('rerun')
+    path = tmp_path / 'drive.rrd'
+    with writing_rerun(path, CLASSES) as recording:
+        for number in range(3):
+            recording.add(observation(number))
+        recording.add(observation(0, camera='rear/left', truth=False))
+        assert not path.exists()
+
+    found = read(path)
+    parts = ('image', 'labels', 'score', 'mask', 'anomalies', 'anomalous_share', 'latency_ms')
+    rows = Counter({entity: sum(b.num_rows for b in batches) for entity, batches in found.items()})
+    assert {f'/front/{part}': 3 for part in (*parts, 'truth')}.items() <= rows.items()
+    assert {f'/rear/left/{part}': 1 for part in parts}.items() <= rows.items()
+    assert '/rear/left/truth' not in rows
+
+    stamps = [cell.value for b in found['/front/labels'] for cell in b.column('stamp')]
+    assert stamps == [STAMP, STAMP + 1, STAMP + 2]
+    labels = column(found['/front/labels'], 'SegmentationImage:buffer')
+    assert bytes(labels[0][0]) == observation(0).labels.tobytes()
+    mask = column(found['/front/mask'], 'SegmentationImage:buffer')[0][0]
+    assert Counter(mask) == {NOVEL: 24, VOID: 24 * 32 - 24}
+    texts = column(found['/front/anomalies'], 'Boxes2D:labels')
+    assert texts == [['0.75'], [], ['0.75']]
+    shares = column(found['/front/anomalous_share'], 'Scalars:scalars')
+    assert shares == [[24 / 768], [0.0], [24 / 768]]
+
+
+@pytest.mark.slow
+def test_classes_have_their_names_and_colours(tmp_path: Path) -> None:
+    pytest.importorskip('rerun')
+    with writing_rerun(tmp_path / 'drive.rrd', CLASSES) as recording:
+        recording.add(observation(0))
+    (context,) = column(read(tmp_path / 'drive.rrd')['/'], 'AnnotationContext:context')
+    infos = {entry['class_id']: entry['class_description']['info'] for entry in context[0]}
+    assert {number: info['label'] for number, info in infos.items()} == {
+        0: 'road',
+        1: 'sky',
+        NOVEL: 'novel object',
+        VOID: 'void',
+    }
+    for number, color in ((0, CLASSES[0].color), (1, CLASSES[1].color), (NOVEL, NOVEL_COLOR)):
+        assert infos[number]['color'].to_bytes(4, 'big')[:3] == bytes(color)
+
+
+def test_without_the_extra_it_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'rerun', None)
+    with (
+        pytest.raises(MultishiftError, match=r"run `pip install '\.\[rerun\]'` in the checkout"),
+        writing_rerun(tmp_path / 'drive.rrd', CLASSES),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, small_files: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    pytest.importorskip('rerun')
+    with (
+        small_files(20_000),
+        pytest.raises(MultishiftError, match='no room on the disk'),
+        writing_rerun(tmp_path / 'drive.rrd', CLASSES) as recording,
+    ):
+        for number in range(100):
+            recording.add(observation(number))
+    assert list(tmp_path.iterdir()) == []
