@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 import logging
 from pathlib import Path
@@ -17,7 +17,13 @@ from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manif
 from multishift_perception.engine.probe import ProbeSet, Proof
 from multishift_perception.engine.recalibrated import Recalibrated
 from multishift_perception.engine.selection import Choice, all_sizes, choose
-from multishift_perception.engine.types import Backend, EngineOutput
+from multishift_perception.engine.types import (
+    Backend,
+    EngineOutput,
+    Parts,
+    PictureCall,
+    takes_pictures,
+)
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 
@@ -92,8 +98,11 @@ class Engine:
             for backend_of_file in opened.values():
                 backend_of_file.close()
             raise
-        logger.info('engine %s: %s', bundle.name, choice)
-        return cls(bundle, manifest, choice, running)
+        engine = cls(bundle, manifest, choice, running)
+        logger.info(
+            'engine %s: %s; pictures are shrunk on %s', bundle.name, choice, engine.shrinks_on
+        )
+        return engine
 
     @property
     def classes(self) -> tuple[SemanticClass, ...]:
@@ -125,6 +134,38 @@ class Engine:
             )
         with self.around_call():
             return running.run(frames)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether pictures are shrunk and outputs enlarged where the network runs, on a GPU."""
+        return all(takes_pictures(running) for running in self._running.values())
+
+    @property
+    def shrinks_on(self) -> str:
+        """Where pictures are shrunk and outputs enlarged, as PyTorch writes it."""
+        return self.device if self.takes_pictures else 'cpu'
+
+    def run_pictures(
+        self,
+        calls: Sequence[PictureCall],
+        batch: int,
+        stages: dict[str, float] | None = None,
+    ) -> list[Parts]:
+        """Run pictures of any size, where the engine ``takes_pictures``.
+
+        Args:
+            calls: the pictures, at most ``batch``, and what is wanted of each.
+            batch: frames of the call, any of ``batches``.
+            stages: gets the seconds of each stage of the call.
+
+        Returns:
+            Of each picture what is wanted: see `PictureBackend`.
+        """
+        running = self._running[batch]
+        assert takes_pictures(running)
+        _, height, width = self.input_shape
+        with self.around_call():
+            return running.run_pictures(calls, (batch, height, width), stages)
 
     def close(self) -> None:
         """Free what the artifact holds on its device, once; the engine cannot run afterwards."""
