@@ -19,6 +19,7 @@ import torch
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.calibration.bundle import write_calibrated
 from multishift_perception.engine import Engine, Part, PictureCall, cuda_slot, read_manifest
+from multishift_perception.engine.stages import measure_stages
 from multishift_perception.images.picture import Picture
 from multishift_perception.pipeline import FrameOutput, OutputSize, Pipeline
 
@@ -206,6 +207,11 @@ def test_stages_are_told_apart(faked: Engine) -> None:
         {'copy': 2e-3, 'upload': 2e-3, 'shrink': 2e-3, 'engine': 2e-3}
         | {'enlarge': 4e-3, 'read back': 4e-3}
     )
+
+
+def test_bench_tells_the_same_stages(faked: Engine) -> None:
+    stages = ['copy', 'upload', 'shrink', 'engine', 'enlarge', 'read back']
+    assert list(measure_stages(faked, 1, calls=1)) == stages
 
 
 def test_calibration_that_was_set_later_is_heeded(
