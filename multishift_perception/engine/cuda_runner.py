@@ -28,13 +28,20 @@ Network = Callable[[Tensor], tuple[Tensor, ...]]
 class CudaRunner:
     """A network with its input and output memory, ready to run frames of one shape."""
 
-    def __init__(self, network: Network, shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        network: Network,
+        shape: tuple[int, ...],
+        device: torch.device,
+        steps: NDArray[np.float32] | None = None,
+    ) -> None:
         """Warm the network up and capture its CUDA graph.
 
         Args:
             network: takes frames ``uint8 [N,H,W,3]`` on the GPU, returns label, score, anomaly.
             shape: of the frames.
             device: the GPU.
+            steps: of a `Calibration` that the anomaly is made by anew; None: it stays.
         """
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pinned = pinned(torch.Size(shape), torch.uint8)
@@ -42,6 +49,8 @@ class CudaRunner:
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             # The zeros above are written on another stream.
             torch.cuda.synchronize(device)
+            if steps is not None:
+                network = _recalibrated(network, torch.from_numpy(steps).to(device))
             self._network = Recorded(
                 lambda: tuple(network(self._frames)), 'the network', self._stream
             )
@@ -89,6 +98,17 @@ class CudaRunner:
                 yield
             finally:
                 self._stream.synchronize()
+
+
+def _recalibrated(network: Network, steps: Tensor) -> Network:
+    """Return a network whose anomaly is made of its score anew."""
+
+    def run(frames: Tensor) -> tuple[Tensor, ...]:
+        label, score, _ = network(frames)
+        anomaly = torch.bucketize(score, steps, out_int32=True, right=True)
+        return label, score, anomaly.to(torch.uint8)
+
+    return run
 
 
 @contextmanager

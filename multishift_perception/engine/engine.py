@@ -204,6 +204,9 @@ def open_artifact(bundle: Path, manifest: Manifest, choice: Choice) -> Backend:
     running = load(choice.artifact.backend, bundle / choice.artifact.file, choice.device)
     if manifest.compiled_calibration is None:
         return running
+    if takes_pictures(running):
+        running.recalibrate(manifest.calibration.steps())
+        return running
     return Recalibrated(running, manifest.calibration)
 
 

@@ -3,19 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.engine.manifest import Calibration
-from multishift_perception.engine.types import (
-    Backend,
-    EngineOutput,
-    Parts,
-    PictureCall,
-    takes_pictures,
-)
+from multishift_perception.engine.types import Backend, EngineOutput
 
 
 class Recalibrated:
@@ -34,33 +26,6 @@ class Recalibrated:
         """Run RGB frames ``uint8 [N,H,W,3]`` of exactly the bundle's shape."""
         output = self._running.run(frames)
         return output._replace(anomaly=self._calibration.anomaly(output.score))
-
-    @property
-    def takes_pictures(self) -> bool:
-        """Whether the artifact does."""
-        return takes_pictures(self._running)
-
-    def run_pictures(
-        self,
-        calls: Sequence[PictureCall],
-        shape: tuple[int, int, int],
-        stages: dict[str, float] | None = None,
-    ) -> list[Parts]:
-        """Run pictures as the artifact does; the anomaly has the engine's size."""
-        assert takes_pictures(self._running)
-        asked = [
-            call._replace(wanted=call.wanted - {'anomaly'} | {'score'})
-            if 'anomaly' in call.wanted
-            else call
-            for call in calls
-        ]
-        found = self._running.run_pictures(asked, shape, stages)
-        return [
-            {**parts, 'anomaly': self._calibration.anomaly(parts['score'])}
-            if 'anomaly' in call.wanted
-            else parts
-            for parts, call in zip(found, calls, strict=True)
-        ]
 
     def close(self) -> None:
         """Free the memory the artifact holds on its device."""

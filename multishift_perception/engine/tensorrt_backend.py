@@ -31,6 +31,7 @@ class TensorRtBackend:
         self._file = file
         self._device = torch.device(device)
         self._runner: CudaRunner | None = None
+        self._steps: NDArray[np.float32] | None = None
         with gpu_faults(file, self._device), torch.cuda.device(self._device):
             self._network: Network = _module(file.read_bytes(), self._device)
 
@@ -52,10 +53,14 @@ class TensorRtBackend:
         """Run pictures; see `PictureBackend`."""
         return self._captured(shape).run_pictures(calls, stages)
 
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the score anew; see `PictureBackend`."""
+        self._steps = steps
+
     def _captured(self, shape: tuple[int, ...]) -> CudaRunner:
         if self._runner is None:
             with gpu_faults(self._file, self._device):
-                self._runner = CudaRunner(self._network, (*shape, 3), self._device)
+                self._runner = CudaRunner(self._network, (*shape, 3), self._device, self._steps)
         return self._runner
 
     def close(self) -> None:

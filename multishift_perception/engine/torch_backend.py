@@ -31,6 +31,7 @@ class TorchBackend:
         self._file = file
         self._device = torch.device(device)
         self._runners: dict[int, CudaRunner] = {}
+        self._steps: NDArray[np.float32] | None = None
         program = load_program(file)
         if self._device.type == 'cuda':
             with gpu_faults(file, self._device):
@@ -66,12 +67,18 @@ class TorchBackend:
         """Run pictures on a GPU; see `PictureBackend`."""
         return self._runner(shape).run_pictures(calls, stages)
 
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the score anew; see `PictureBackend`."""
+        self._steps = steps
+
     def _runner(self, shape: tuple[int, ...]) -> CudaRunner:
         """Return what runs calls of N frames of a height and width; new ones are captured."""
         batch = shape[0]
         if batch not in self._runners:
             with gpu_faults(self._file, self._device):
-                self._runners[batch] = CudaRunner(self._run, (*shape, 3), self._device)
+                self._runners[batch] = CudaRunner(
+                    self._run, (*shape, 3), self._device, self._steps
+                )
         return self._runners[batch]
 
     def _run(self, frames: Tensor) -> tuple[Tensor, ...]:

@@ -64,7 +64,7 @@ class PictureBackend(Backend, Protocol):
 
     @property
     def takes_pictures(self) -> bool:
-        """Whether it does; if not, ``run_pictures`` is not called."""
+        """Whether it does; if not, the methods below are not called."""
 
     def run_pictures(
         self,
@@ -84,6 +84,13 @@ class PictureBackend(Backend, Protocol):
             ``anomaly uint8 [h,w]`` as ``resize_labels`` and ``resize_scores`` make them of the
             engine's, or ``anomaly`` at the engine's size; ``engine_labels uint8 [H,W]`` and
             ``score float32 [H,W]`` as the engine gives them.
+        """
+
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the raw score from now on, where the network runs.
+
+        Args:
+            steps: ascending, ``[255]``: so many as a score reaches are its anomaly.
         """
 
 

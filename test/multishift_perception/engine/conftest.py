@@ -142,8 +142,8 @@ def load_on_gpu(
     """Return what loads the `torch` artifact of a bundle to a GPU that is none."""
     runner = cuda_runner.CudaRunner
 
-    def on_cpu(network, shape, device):
-        return runner(network, shape, torch.device('cpu'))
+    def on_cpu(network, shape, device, steps):
+        return runner(network, shape, torch.device('cpu'), steps)
 
     monkeypatch.setattr(selection, 'find_gpu', lambda index: Gpu('NVIDIA L4', '8.9'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)

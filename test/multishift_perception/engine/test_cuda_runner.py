@@ -95,10 +95,10 @@ def test_engine_loads_once_the_gpu_has_memory(
             raise shortage
         return program
 
-    def runner(network, shape, device):
+    def runner(network, shape, device, steps):
         if 'first call' in fails:
             raise shortage
-        return CudaRunner(network, shape, CPU)
+        return CudaRunner(network, shape, CPU, steps)
 
     monkeypatch.setattr(selection, 'find_gpu', lambda index: Gpu('NVIDIA L4', '8.9'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
@@ -153,7 +153,7 @@ class TestTensorRt:
             monkeypatch.setitem(sys.modules, name, fake)
         monkeypatch.setattr(
             'multishift_perception.engine.tensorrt_backend.CudaRunner',
-            lambda network, shape, device: CudaRunner(network, shape, CPU),
+            lambda network, shape, device, steps: CudaRunner(network, shape, CPU),
         )
 
     def test_runs_an_engine(self, tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ import torch
 
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.calibration.bundle import write_calibrated
-from multishift_perception.engine import Engine, Part, PictureCall, cuda_slot, read_manifest
+from multishift_perception.engine import (
+    Calibration,
+    Engine,
+    Part,
+    PictureCall,
+    cuda_slot,
+    read_manifest,
+)
 from multishift_perception.engine.stages import measure_stages
 from multishift_perception.images.picture import Picture
 from multishift_perception.pipeline import FrameOutput, OutputSize, Pipeline
@@ -221,13 +228,11 @@ def test_calibration_that_was_set_later_is_heeded(
     steeper = calibration.model_copy(update={'knots': [(0.3, 0.0), (0.5, 128.0), (0.6, 255.0)]})
     write_calibrated(tiny_bundle, tmp_path / 'new', steeper, {})
     engine = load_on_gpu(tmp_path / 'new')
-    assert engine.takes_pictures
-    assert_same(
-        Pipeline(engine).run([picture(90, 130)]), Pipeline(ByCpu(engine)).run([picture(90, 130)])
-    )
     cuda.log.clear()
-    Pipeline(engine).run([picture(90, 130)], [only('labels')])
-    assert [shape for word, shape in cuda.log if word == 'download'] == [(90, 130)]
+    (output,) = Pipeline(engine, output_size='engine').run([picture(90, 130)])
+    assert [shape for word, shape in cuda.log if word == 'download'] == [(64, 96)] * 3
+    assert np.array_equal(output.anomaly, steeper.anomaly(output.score))
+    assert len(np.unique(output.anomaly)) > 50
 
 
 def test_log_says_where_pictures_are_shrunk(
@@ -238,3 +243,19 @@ def test_log_says_where_pictures_are_shrunk(
     Engine.load(tiny_bundle, backend='openvino').close()
     ways = [r.message.rpartition('; ')[2] for r in caplog.records if 'engine tiny' in r.message]
     assert ways == ['pictures are shrunk on cuda:0', 'pictures are shrunk on cpu']
+
+
+@pytest.mark.parametrize(
+    'knots',
+    [
+        [(-0.3, 0.0), (0.0, 128.0), (0.6, 255.0)],
+        [(-40.0, 3.5), (-1e-3, 128.0), (2e-3, 128.0), (40.0, 250.2)],
+    ],
+)
+def test_steps_of_a_calibration_are_its_anomaly(knots: list[tuple[float, float]]) -> None:
+    made = Calibration(knots=knots, operating_point=0.0, rule='', dataset='')
+    steps = made.steps()
+    real = steps[np.isfinite(steps)]
+    near = [np.nextafter(real, np.float32(end)) for end in (-np.inf, np.inf)]
+    scores = np.concatenate([real, *near, np.linspace(-50, 50, 999, dtype=np.float32)])
+    assert np.array_equal(np.searchsorted(steps, scores, side='right'), made.anomaly(scores))

@@ -48,7 +48,7 @@ def test_equals_opencv(shape: tuple[int, int, int], size: tuple[int, int], devic
 
 def some_sizes() -> Iterator[tuple[tuple[int, int, int], tuple[int, int]]]:
     rng = np.random.default_rng(1)
-    for _ in range(120):
+    for _ in range(60):
         height, width = (int(side) for side in rng.integers(8, 40, 2))
         down, across = rng.uniform(0.2, 6, 2)
         yield (
