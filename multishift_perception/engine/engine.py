@@ -42,6 +42,8 @@ class Engine:
         backend: name of the backend that runs.
         device: where it runs, as PyTorch writes it: ``cpu``, ``cuda:0``.
         batches: how many frames a call may have, ascending.
+        takes_pictures: whether pictures are shrunk and outputs enlarged where the network runs, on
+            a GPU.
         around_call: makes the context that every call runs in, for who measures them.
     """
 
@@ -56,6 +58,7 @@ class Engine:
         self.device = choice.device
         self.batches = tuple(running)
         self.around_call: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.takes_pictures = all(takes_pictures(backend) for backend in running.values())
         self._running = running
 
     @classmethod
@@ -134,11 +137,6 @@ class Engine:
             )
         with self.around_call():
             return running.run(frames)
-
-    @property
-    def takes_pictures(self) -> bool:
-        """Whether pictures are shrunk and outputs enlarged where the network runs, on a GPU."""
-        return all(takes_pictures(running) for running in self._running.values())
 
     @property
     def shrinks_on(self) -> str:

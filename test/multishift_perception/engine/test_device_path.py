@@ -235,6 +235,15 @@ def test_calibration_that_was_set_later_is_heeded(
     assert len(np.unique(output.anomaly)) > 50
 
 
+def test_node_captures_what_a_camera_needs_before_it_comes(faked: Engine, cuda: Any) -> None:
+    loaded_engine = pytest.importorskip('multishift_perception.node.loaded_engine')
+    runner = Pipeline(faked)
+    loaded_engine._warm_up(faked, runner)
+    cuda.log.clear()
+    runner.run([np.zeros((1080, 1920, 3), np.uint8)])
+    assert cuda.count('capture') == 0
+
+
 def test_log_says_where_pictures_are_shrunk(
     load_on_gpu: Callable[[Path], Engine], tiny_bundle: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
