@@ -6,20 +6,21 @@ What is measured is what drives: nobody else resizes, batches or thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes, as_bytes
-from multishift_perception.engine import EngineOutput
+from multishift_perception.engine import ALL_PARTS, EngineOutput, Part, Parts, PictureCall
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import fit, given, resize_labels, resize_scores
 
 OutputSize = Literal['camera', 'engine']
+_Number = TypeVar('_Number', np.uint8, np.float32)
 
 # Anomaly 128 is the operating point and must read 0.5; 255 must read 1.
 _LEVELS, _UNITS = (0, 128, 255), (0.0, 0.5, 1.0)
@@ -29,44 +30,58 @@ _UNIT = np.interp(np.arange(256), _LEVELS, _UNITS).astype(np.float32)
 class FrameOutput:
     """What the engine says of one frame, at camera or engine size (height h, width w).
 
-    What nobody asks for is not enlarged; what somebody does is once.
+    What nobody asks for is not enlarged; what somebody does is once. A part that was not asked of
+    the pipeline is not there: to read it raises AttributeError.
     """
 
     def __init__(
         self,
-        labels: Bytes,
-        anomaly: Bytes,
-        score: NDArray[np.float32],
+        labels: Bytes | None,
+        anomaly: Bytes | None,
+        score: NDArray[np.float32] | None,
         size: tuple[int, ...] | None = None,
+        *,
+        engine_labels: Bytes | None = None,
     ) -> None:
         """Hold what an engine said.
 
         Args:
-            labels: as the engine gives them, ``uint8 [H,W]``.
+            labels: ``uint8 [H,W]``, of the engine's size or that of the attributes.
             anomaly: likewise, ``uint8 [H,W]``.
-            score: likewise, ``float32 [H,W]``.
-            size: height and width of the attributes; None: those of the engine.
+            score: as the engine gives them, ``float32 [H,W]``.
+            size: height and width of the attributes; None: those of the labels.
+            engine_labels: as the engine gives them, where ``labels`` are larger.
         """
-        self.engine_labels = labels
+        self._labels = labels
         self._anomaly = anomaly
         self._score = score
-        height, width = labels.shape if size is None else size
+        self._engine_labels = labels if engine_labels is None else engine_labels
+        height, width = _there(labels).shape if size is None else size
         self.size: tuple[int, int] = height, width
+
+    @property
+    def engine_labels(self) -> Bytes:
+        """``uint8 [H,W]``, labels of the engine's size, or the smallest that there are."""
+        return _there(self._engine_labels)
 
     @cached_property
     def labels(self) -> Bytes:
         """``uint8 [h,w]``, index of the most likely known class."""
-        return resize_labels(self.engine_labels, self.size)
+        return self.write_labels(None)
+
+    def write_labels(self, out: Bytes | None) -> Bytes:
+        """Return the labels, written to ``out`` where that is given."""
+        return resize_labels(_there(self._labels), self.size, out=out)
 
     @cached_property
     def anomaly(self) -> Bytes:
         """``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point."""
-        return resize_scores(self._anomaly, self.size)
+        return resize_scores(_there(self._anomaly), self.size)
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """``float32 [h,w]``, raw uncertainty, larger is more anomalous."""
-        return resize_scores(self._score, self.size)
+        return resize_scores(_there(self._score), self.size)
 
 
 class FrameEngine(Protocol):
@@ -82,6 +97,13 @@ class FrameEngine(Protocol):
     def infer(self, frames: Bytes) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]`` of the engine's size, N as ``call_size`` says."""
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it shrinks pictures itself; if not, ``run_pictures`` is not called."""
+
+    def run_pictures(self, calls: Sequence[PictureCall], batch: int) -> Sequence[Parts]:
+        """Run pictures of any size in a call of so many frames; see `Engine.run_pictures`."""
+
 
 class Pipeline:
     """Runs frames of any size through an engine of fixed size; for one thread at a time."""
@@ -96,16 +118,31 @@ class Pipeline:
         """
         self._engine = engine
         self._output_size = output_size
+        shape = (0, 0, 0) if engine.takes_pictures else engine.input_shape
         # Slots without a frame hold an earlier one; what the engine says of them is not read.
-        self._input = np.zeros((*engine.input_shape, 3), np.uint8)
+        self._input = np.zeros((*shape, 3), np.uint8)
 
-    def run(self, frames: Sequence[Bytes | Picture]) -> list[FrameOutput]:
-        """Run frames, RGB ``uint8 [h,w,3]`` or pictures, each of its own size, in few calls."""
+    def run(
+        self,
+        frames: Sequence[Bytes | Picture],
+        wanted: Sequence[frozenset[Part]] | None = None,
+    ) -> list[FrameOutput]:
+        """Run frames, RGB ``uint8 [h,w,3]`` or pictures, each of its own size, in few calls.
+
+        Args:
+            frames: the frames.
+            wanted: which parts of each frame's output will be read: a GPU does not send the
+                others; None: all may be.
+        """
         _, height, width = self._engine.input_shape
         outputs: list[FrameOutput] = []
         while len(outputs) < len(frames):
             batch = self._engine.call_size(len(frames) - len(outputs))
             group = frames[len(outputs) : len(outputs) + batch]
+            if self._engine.takes_pictures:
+                parts = wanted and wanted[len(outputs) : len(outputs) + batch]
+                outputs += self._run_pictures(group, parts or [ALL_PARTS] * len(group), batch)
+                continue
             for slot, frame in zip(self._input, group, strict=False):
                 _fit_into(slot, frame, (height, width))
             said = self._engine.infer(self._input[:batch])
@@ -113,6 +150,32 @@ class Pipeline:
                 size = frame.shape[:2] if self._output_size == 'camera' else None
                 outputs.append(FrameOutput(said.label[i], said.anomaly[i], said.score[i], size))
         return outputs
+
+    def _run_pictures(
+        self,
+        frames: Sequence[Bytes | Picture],
+        wanted: Sequence[frozenset[Part]],
+        batch: int,
+    ) -> Iterator[FrameOutput]:
+        """Let the engine shrink and enlarge, where it runs."""
+        _, height, width = self._engine.input_shape
+        calls = [
+            PictureCall(
+                frame if isinstance(frame, Picture) else Picture(frame),
+                frame.shape[:2] if self._output_size == 'camera' else (height, width),
+                parts,
+            )
+            for frame, parts in zip(frames, wanted, strict=True)
+        ]
+        found = self._engine.run_pictures(calls, batch)
+        for call, parts in zip(calls, found, strict=True):
+            yield FrameOutput(
+                parts.get('labels'),
+                parts.get('anomaly'),
+                parts.get('score'),
+                call.size,
+                engine_labels=parts.get('engine_labels'),
+            )
 
 
 def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -155,6 +218,12 @@ def anomaly_mask(
         keep[0] = False  # region 0 is the background
         mask[...] = np.where(keep, 255, 0).astype(np.uint8)[regions]
     return as_bytes(mask)
+
+
+def _there(part: NDArray[_Number] | None) -> NDArray[_Number]:
+    if part is None:
+        raise AttributeError('this part of the output was not asked of the pipeline')
+    return part
 
 
 def _fit_into(slot: Bytes, frame: Bytes | Picture, size: tuple[int, int]) -> None:

@@ -17,6 +17,7 @@ from multishift_perception.cli.verbosity import notice
 from multishift_perception.engine import EMBEDDED_BUNDLE, Manifest, read_manifest
 from multishift_perception.engine.gpu import find_gpu
 from multishift_perception.engine.selection import all_sizes, choose
+from multishift_perception.engine.stages import CAMERA_SIZE
 from multishift_perception.engine.timing import Candidate, Timing, measure
 from multishift_perception.errors import MultishiftError
 from multishift_perception.report.text import align_columns
@@ -59,7 +60,8 @@ def command(
     the machine slows all of them. "times torch" compares with the same bundle's `torch` backend,
     round by round: median, and least and most of the rounds. A bundle of several batch sizes has
     a row for each. "CPU ms" is what all threads compute for a frame, and MB the most memory of
-    the process.
+    the process. Below the table: what the stages of a call take, from pictures of a camera to
+    labels and anomaly of its size, and the arithmetic of a call.
     """
     chosen = [e for b in bundles or (EMBEDDED_BUNDLE,) for e in _engines(b, backends, device)]
     timings = measure(chosen, seconds=seconds, device=device)
@@ -69,6 +71,7 @@ def command(
         return
     for line in (
         *align_columns([_TITLES, *map(_cells, rows)]),
+        *(_stages_line(row) for row in rows),
         *(_roofline_line(row) for row in rows),
     ):
         click.echo(line)
@@ -113,6 +116,8 @@ def _facts(timing: Timing, timings: Sequence[Timing], device: int) -> dict[str, 
         'gpu_memory_bytes': timing.gpu_memory,
         'times_torch': float(np.median(ratios)) if ratios else None,
         'times_torch_range': [min(ratios), max(ratios)] if ratios else None,
+        'shrinks_on': timing.shrinks_on,
+        'stages_ms': {stage: 1e3 * seconds for stage, seconds in timing.stages.items()},
         'roofline': _roofline(timing, device),
     }
 
@@ -160,6 +165,15 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _name(row: dict[str, Any]) -> str:
     name = Path(row['bundle']).name
     return f'{name} {row["backend"]} {row["precision"]} {row["device"]}'
+
+
+def _stages_line(row: dict[str, Any]) -> str:
+    height, width = CAMERA_SIZE
+    pictures = f'a picture of {width} x {height}'
+    if row['batch'] > 1:
+        pictures = f'{row["batch"]} pictures of {width} x {height}'
+    stages = ', '.join(f'{stage} {ms:.2f} ms' for stage, ms in row['stages_ms'].items())
+    return f'{_name(row)}: {pictures}, shrunk on {row["shrinks_on"]}: {stages}'
 
 
 def _roofline_line(row: dict[str, Any]) -> str:

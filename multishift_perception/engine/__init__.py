@@ -22,9 +22,18 @@ from multishift_perception.engine.manifest import (
     write_manifest,
 )
 from multishift_perception.engine.probe import ProbeSet
-from multishift_perception.engine.types import Backend, EngineOutput
+from multishift_perception.engine.types import (
+    ALL_PARTS,
+    Backend,
+    EngineOutput,
+    Part,
+    Parts,
+    PictureBackend,
+    PictureCall,
+)
 
 __all__ = [
+    'ALL_PARTS',
     'BACKENDS',
     'EMBEDDED_BUNDLE',
     'MANIFEST',
@@ -37,6 +46,10 @@ __all__ = [
     'InputShape',
     'Manifest',
     'Parity',
+    'Part',
+    'Parts',
+    'PictureBackend',
+    'PictureCall',
     'Probe',
     'ProbeSet',
     'TensorRtNeeds',

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a network on a GPU: one stream, page-locked memory, the calls captured as a graph."""
+"""Runs a network on a GPU: one stream, page-locked memory, the calls captured as graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,12 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
-from multishift_perception.engine.types import EngineOutput
+from multishift_perception.engine.cuda_graph import Recorded
+from multishift_perception.engine.cuda_slot import FrameTensors, Slot
+from multishift_perception.engine.page_locked import pinned, read_back
+from multishift_perception.engine.stage_clock import StageClock
+from multishift_perception.engine.types import EngineOutput, Parts, PictureCall
 from multishift_perception.errors import MultishiftError, one_line
-
-logger = logging.getLogger(__name__)
-
-# Libraries choose algorithms and allocate in their first calls, which must not be captured.
-_CALLS_BEFORE_CAPTURE = 3
 
 # Words of the driver, which loads kernels, and of the libraries: their errors have no own type.
 _SHORTAGE = ('out of memory', 'ALLOC_FAILED')
@@ -30,61 +28,87 @@ Network = Callable[[Tensor], tuple[Tensor, ...]]
 class CudaRunner:
     """A network with its input and output memory, ready to run frames of one shape."""
 
-    def __init__(self, network: Network, shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        network: Network,
+        shape: tuple[int, ...],
+        device: torch.device,
+        steps: NDArray[np.float32] | None = None,
+    ) -> None:
         """Warm the network up and capture its CUDA graph.
 
         Args:
             network: takes frames ``uint8 [N,H,W,3]`` on the GPU, returns label, score, anomaly.
             shape: of the frames.
             device: the GPU.
+            steps: of a `Calibration` that the anomaly is made by anew; None: it stays.
         """
-        self._network = network
         self._stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pinned = pinned(torch.Size(shape), torch.uint8)
         self._frames = torch.zeros(shape, dtype=torch.uint8, device=device)
-        self._graph: torch.cuda.CUDAGraph | None = None
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             # The zeros above are written on another stream.
             torch.cuda.synchronize(device)
-            for _ in range(_CALLS_BEFORE_CAPTURE):
-                self._outputs = network(self._frames)
-            self._stream.synchronize()
-            self._capture()
+            if steps is not None:
+                network = _recalibrated(network, torch.from_numpy(steps).to(device))
+            self._network = Recorded(
+                lambda: tuple(network(self._frames)), 'the network', self._stream
+            )
+            pool = torch.cuda.graph_pool_handle()
+            self._slots = [
+                Slot(frame, FrameTensors(*said), self._stream, pool)
+                for frame, *said in zip(self._frames, *self._network.results, strict=True)
+            ]
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run frames; the outputs are the caller's own arrays."""
         np.copyto(self._pinned.numpy(), frames)
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        with self._call():
             self._frames.copy_(self._pinned, non_blocking=True)
-            if self._graph is None:
-                self._outputs = self._network(self._frames)
-            else:
-                self._graph.replay()
-            # PyTorch keeps page-locked memory and hands it out again once its array is gone: the
-            # caller gets memory of its own, and none of it is allocated or copied once more.
-            results = [pinned(o.shape, o.dtype) for o in self._outputs]
-            for result, output in zip(results, self._outputs, strict=True):
-                result.copy_(output, non_blocking=True)
-        self._stream.synchronize()
+            results = [read_back(output) for output in self._network.run()]
         return EngineOutput(*(result.numpy() for result in results))
 
-    def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=self._stream):
-                self._outputs = self._network(self._frames)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # an operator that waits for the GPU, or copies to it
-            reason = one_line(error)[:200]
-            logger.warning('the network runs without CUDA graph, slower: %s', reason)
-        else:
-            self._graph = graph
+    def run_pictures(
+        self, calls: Sequence[PictureCall], stages: dict[str, float] | None = None
+    ) -> list[Parts]:
+        """Run pictures, as `PictureBackend` does.
+
+        Nothing waits for the GPU before the end, unless a picture or an output has a size that
+        is new: then the work for it is captured first.
+        """
+        with self._call():
+            clock = StageClock(stages)
+            used = list(zip(self._slots, calls, strict=False))
+            for slot, call in used:
+                slot.take(call.picture, clock)
+            self._network.run()
+            clock.mark('engine')
+            found = [slot.give(call.size, call.wanted, clock) for slot, call in used]
+        clock.read()
+        return [{part: there.numpy() for part, there in parts.items()} for parts in found]
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Have a block's work done on the stream when it ends, also where it fails.
+
+        What is still copied would meet the next call's frames in the same memory.
+        """
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            try:
+                yield
+            finally:
+                self._stream.synchronize()
 
 
-def pinned(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return page-locked host memory, which the GPU copies to and from by itself."""
-    return torch.empty(shape, dtype=dtype, pin_memory=True)
+def _recalibrated(network: Network, steps: Tensor) -> Network:
+    """Return a network whose anomaly is made of its score anew."""
+
+    def run(frames: Tensor) -> tuple[Tensor, ...]:
+        label, score, _ = network(frames)
+        anomaly = torch.bucketize(score, steps, out_int32=True, right=True)
+        return label, score, anomaly.to(torch.uint8)
+
+    return run
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 import logging
 from pathlib import Path
@@ -17,7 +17,13 @@ from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manif
 from multishift_perception.engine.probe import ProbeSet, Proof
 from multishift_perception.engine.recalibrated import Recalibrated
 from multishift_perception.engine.selection import Choice, all_sizes, choose
-from multishift_perception.engine.types import Backend, EngineOutput
+from multishift_perception.engine.types import (
+    Backend,
+    EngineOutput,
+    Parts,
+    PictureCall,
+    takes_pictures,
+)
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 
@@ -36,6 +42,8 @@ class Engine:
         backend: name of the backend that runs.
         device: where it runs, as PyTorch writes it: ``cpu``, ``cuda:0``.
         batches: how many frames a call may have, ascending.
+        takes_pictures: whether pictures are shrunk and outputs enlarged where the network runs, on
+            a GPU.
         around_call: makes the context that every call runs in, for who measures them.
     """
 
@@ -50,6 +58,7 @@ class Engine:
         self.device = choice.device
         self.batches = tuple(running)
         self.around_call: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.takes_pictures = all(takes_pictures(backend) for backend in running.values())
         self._running = running
 
     @classmethod
@@ -92,8 +101,11 @@ class Engine:
             for backend_of_file in opened.values():
                 backend_of_file.close()
             raise
-        logger.info('engine %s: %s', bundle.name, choice)
-        return cls(bundle, manifest, choice, running)
+        engine = cls(bundle, manifest, choice, running)
+        logger.info(
+            'engine %s: %s; pictures are shrunk on %s', bundle.name, choice, engine.shrinks_on
+        )
+        return engine
 
     @property
     def classes(self) -> tuple[SemanticClass, ...]:
@@ -125,6 +137,33 @@ class Engine:
             )
         with self.around_call():
             return running.run(frames)
+
+    @property
+    def shrinks_on(self) -> str:
+        """Where pictures are shrunk and outputs enlarged, as PyTorch writes it."""
+        return self.device if self.takes_pictures else 'cpu'
+
+    def run_pictures(
+        self,
+        calls: Sequence[PictureCall],
+        batch: int,
+        stages: dict[str, float] | None = None,
+    ) -> list[Parts]:
+        """Run pictures of any size, where the engine ``takes_pictures``.
+
+        Args:
+            calls: the pictures, at most ``batch``, and what is wanted of each.
+            batch: frames of the call, any of ``batches``.
+            stages: gets the seconds of each stage of the call.
+
+        Returns:
+            Of each picture what is wanted: see `PictureBackend`.
+        """
+        running = self._running[batch]
+        assert takes_pictures(running)
+        _, height, width = self.input_shape
+        with self.around_call():
+            return running.run_pictures(calls, (batch, height, width), stages)
 
     def close(self) -> None:
         """Free what the artifact holds on its device, once; the engine cannot run afterwards."""
@@ -162,6 +201,9 @@ def open_artifact(bundle: Path, manifest: Manifest, choice: Choice) -> Backend:
     """
     running = load(choice.artifact.backend, bundle / choice.artifact.file, choice.device)
     if manifest.compiled_calibration is None:
+        return running
+    if takes_pictures(running):
+        running.recalibrate(manifest.calibration.steps())
         return running
     return Recalibrated(running, manifest.calibration)
 

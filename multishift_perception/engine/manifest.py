@@ -84,6 +84,41 @@ class Calibration(_Strict):
         # The sum is as there: float sums may end a hair below the integer that they stand for.
         return np.asarray(np.interp(score, scores, anomalies) + 1e-3).astype(np.uint8)
 
+    def steps(self) -> NDArray[np.float32]:
+        """Return the least score of each anomaly from 1 to 255, ``[255]``, infinite if of none.
+
+        So many of them as a score reaches are its anomaly: what is cheap where `anomaly` is not.
+        """
+        levels = np.arange(1, 256)
+        ends = np.array([self.knots[0][0], self.knots[-1][0]], np.float32)
+        # Beyond its ends the map is flat. Between them, by halves, over the floats in order.
+        below: NDArray[np.int64]
+        reached: NDArray[np.int64]
+        below, reached = (
+            np.full(255, end, np.int64)
+            for end in _rank(np.nextafter(ends, np.array([-np.inf, np.inf], np.float32)))
+        )
+        first, last = self.anomaly(_float(below[:1])), self.anomaly(_float(reached[:1]))
+        while (reached - below > 1).any():
+            middle = (below + reached) // 2
+            is_reached = self.anomaly(_float(middle)) >= levels
+            reached = np.where(is_reached, middle, reached)
+            below = np.where(is_reached, below, middle)
+        steps = _float(reached)
+        steps[levels <= first], steps[levels > last] = -np.inf, np.inf
+        return steps
+
+
+def _rank(values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return integers in the order of the floats, next to each other where these are."""
+    bits = values.view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+
+
+def _float(ranks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the floats of `_rank`."""
+    return np.where(ranks < 0, -ranks | 0x80000000, ranks).astype(np.uint32).view(np.float32)
+
 
 class Parity(_Strict):
     """Largest difference of an artifact from the eager model on the probe frames.

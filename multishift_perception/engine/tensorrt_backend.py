@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import inspect
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 import torch
 
 from multishift_perception.engine.cuda_runner import CudaRunner, Network, gpu_faults
-from multishift_perception.engine.types import EngineOutput
+from multishift_perception.engine.types import EngineOutput, Parts, PictureCall
 
 INPUT_NAME = 'frames'
 OUTPUT_NAMES = EngineOutput._fields
@@ -30,15 +31,37 @@ class TensorRtBackend:
         self._file = file
         self._device = torch.device(device)
         self._runner: CudaRunner | None = None
+        self._steps: NDArray[np.float32] | None = None
         with gpu_faults(file, self._device), torch.cuda.device(self._device):
             self._network: Network = _module(file.read_bytes(), self._device)
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the first call captures the CUDA graph."""
+        return self._captured(frames.shape[:3]).run(frames)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it shrinks pictures and enlarges outputs itself: always."""
+        return True
+
+    def run_pictures(
+        self,
+        calls: Sequence[PictureCall],
+        shape: tuple[int, int, int],
+        stages: dict[str, float] | None = None,
+    ) -> list[Parts]:
+        """Run pictures; see `PictureBackend`."""
+        return self._captured(shape).run_pictures(calls, stages)
+
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the score anew; see `PictureBackend`."""
+        self._steps = steps
+
+    def _captured(self, shape: tuple[int, ...]) -> CudaRunner:
         if self._runner is None:
             with gpu_faults(self._file, self._device):
-                self._runner = CudaRunner(self._network, frames.shape, self._device)
-        return self._runner.run(frames)
+                self._runner = CudaRunner(self._network, (*shape, 3), self._device, self._steps)
+        return self._runner
 
     def close(self) -> None:
         """Free the engine and its memory."""

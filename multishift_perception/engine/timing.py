@@ -19,6 +19,7 @@ from multishift_perception.engine.engine import Engine
 from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.selection import Choice, choose
+from multishift_perception.engine.stages import measure_stages
 from multishift_perception.errors import MultishiftError
 from multishift_perception.process.workers import WorkerProcess
 from multishift_perception.progress import track
@@ -45,6 +46,8 @@ class Timing:
         batch: frames per call.
         memory: most memory its process ever had, in bytes.
         gpu_memory: memory it takes on the GPU, without what CUDA itself does; None on the CPU.
+        shrinks_on: where it shrinks pictures, as PyTorch writes it.
+        stages: seconds of the stages of a call with pictures of a camera; see `measure_stages`.
         rounds: seconds of every call, by round.
         cpu: seconds that all threads of its process computed, by round.
     """
@@ -54,6 +57,8 @@ class Timing:
     batch: int
     memory: int = 0
     gpu_memory: int | None = None
+    shrinks_on: str = 'cpu'
+    stages: dict[str, float] = field(default_factory=dict)
     rounds: list[list[float]] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
@@ -107,7 +112,7 @@ def measure(engines: Sequence[Candidate], *, seconds: float, device: int = 0) ->
                 timing.rounds.append(seconds_of_calls)
                 timing.cpu.append(cpu)
         for connection, timing in running:
-            timing.memory = _ask(connection, 0)
+            timing.memory, timing.stages = _ask(connection, 0)
     return timings
 
 
@@ -153,7 +158,8 @@ def _worker(candidate: Candidate, device: int) -> Iterator[tuple[Connection, Tim
 def _serve(connection: Connection, candidate: Candidate, device: int) -> None:
     """Load an engine, then answer every number of calls.
 
-    The answer is the seconds of each and the CPU's of all; to 0 it is the process's memory.
+    The answer is the seconds of each and the CPU's of all; to 0 it is the process's memory, and
+    what the stages of a call take.
     """
     bundle, backend, batch = candidate
     try:
@@ -167,13 +173,14 @@ def _serve(connection: Connection, candidate: Candidate, device: int) -> None:
     after = _free_gpu_memory(choice.device)
     taken = None if before is None or after is None else before - after
     batch = batch or engine.batches[0]
-    connection.send(Timing(bundle, choice, batch, gpu_memory=taken))
+    connection.send(Timing(bundle, choice, batch, gpu_memory=taken, shrinks_on=engine.shrinks_on))
     frames = ProbeSet.load(bundle / manifest.probe.file).in_calls_of(batch).frames[0]
     with engine:
         # The other side closes the connection when it is done.
         while (count := _next(connection)) is not None:
             if count == 0:
-                connection.send(_peak_memory())
+                memory = _peak_memory()
+                connection.send((memory, measure_stages(engine, batch)))
                 continue
             seconds = []
             cpu = process_time()

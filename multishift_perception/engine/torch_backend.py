@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import io
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
-from multishift_perception.engine.types import EngineOutput
+from multishift_perception.engine.types import EngineOutput, Parts, PictureCall
 from multishift_perception.errors import MultishiftError, one_line
 
 _OWN_THREADS = torch.get_num_threads()
@@ -30,6 +31,7 @@ class TorchBackend:
         self._file = file
         self._device = torch.device(device)
         self._runners: dict[int, CudaRunner] = {}
+        self._steps: NDArray[np.float32] | None = None
         program = load_program(file)
         if self._device.type == 'cuda':
             with gpu_faults(file, self._device):
@@ -49,11 +51,35 @@ class TorchBackend:
             with torch.inference_mode():
                 outputs = self._run(torch.from_numpy(frames))
             return EngineOutput(*(output.numpy() for output in outputs))
-        if len(frames) not in self._runners:
+        return self._runner(frames.shape[:3]).run(frames)
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it shrinks pictures and enlarges outputs itself: on a GPU."""
+        return self._device.type == 'cuda'
+
+    def run_pictures(
+        self,
+        calls: Sequence[PictureCall],
+        shape: tuple[int, int, int],
+        stages: dict[str, float] | None = None,
+    ) -> list[Parts]:
+        """Run pictures on a GPU; see `PictureBackend`."""
+        return self._runner(shape).run_pictures(calls, stages)
+
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the score anew; see `PictureBackend`."""
+        self._steps = steps
+
+    def _runner(self, shape: tuple[int, ...]) -> CudaRunner:
+        """Return what runs calls of N frames of a height and width; new ones are captured."""
+        batch = shape[0]
+        if batch not in self._runners:
             with gpu_faults(self._file, self._device):
-                runner = CudaRunner(self._run, frames.shape, self._device)
-            self._runners[len(frames)] = runner
-        return self._runners[len(frames)].run(frames)
+                self._runners[batch] = CudaRunner(
+                    self._run, (*shape, 3), self._device, self._steps
+                )
+        return self._runners[batch]
 
     def _run(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Run the program, whose shapes are fixed, on a multiple of the frames it takes."""

@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
+
+from multishift_perception.images.picture import Picture
+
+# What may be asked of a frame's outputs, as `FrameOutput` names it.
+Part = Literal['labels', 'anomaly', 'score', 'engine_labels']
+ALL_PARTS: frozenset[Part] = frozenset({'labels', 'anomaly', 'score', 'engine_labels'})
+Parts = Mapping[Part, NDArray[Any]]
 
 
 class EngineOutput(NamedTuple):
@@ -35,3 +43,57 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the memory the artifact holds on its device."""
+
+
+class PictureCall(NamedTuple):
+    """A picture for a call, and what is to come back of it.
+
+    Attributes:
+        picture: of any size.
+        size: height and width of ``labels`` and ``anomaly``.
+        wanted: what is to come back.
+    """
+
+    picture: Picture
+    size: tuple[int, ...]
+    wanted: frozenset[Part]
+
+
+class PictureBackend(Backend, Protocol):
+    """A backend that may shrink pictures and enlarge outputs itself, where it runs."""
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether it does; if not, the methods below are not called."""
+
+    def run_pictures(
+        self,
+        calls: Sequence[PictureCall],
+        shape: tuple[int, int, int],
+        stages: dict[str, float] | None = None,
+    ) -> list[Parts]:
+        """Run the deploy graph on pictures, each shrunk as `fit` does.
+
+        Args:
+            calls: at most N pictures.
+            shape: of the call: N as for ``run``, height, width.
+            stages: gets the seconds of each stage of the call, which it slows a little.
+
+        Returns:
+            Of each picture what is wanted, the caller's own arrays: ``labels uint8 [h,w]`` and
+            ``anomaly uint8 [h,w]`` as ``resize_labels`` and ``resize_scores`` make them of the
+            engine's, or ``anomaly`` at the engine's size; ``engine_labels uint8 [H,W]`` and
+            ``score float32 [H,W]`` as the engine gives them.
+        """
+
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the raw score from now on, where the network runs.
+
+        Args:
+            steps: ascending, ``[255]``: so many as a score reaches are its anomaly.
+        """
+
+
+def takes_pictures(backend: Backend) -> TypeGuard[PictureBackend]:
+    """Return whether a backend shrinks pictures itself."""
+    return bool(getattr(backend, 'takes_pictures', False))

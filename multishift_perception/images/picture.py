@@ -10,6 +10,9 @@ import cv2
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.images.resizing import given
 
+# Conversions that only put channels in order: which of them are red, green and blue.
+_ORDERS: dict[int | None, tuple[int, int, int]] = {None: (0, 1, 2), cv2.COLOR_BGR2RGB: (2, 1, 0)}
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -26,9 +29,15 @@ class Picture:
     conversion: int | None = None
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         """Shape of the RGB image."""
-        return (*self.pixels.shape[:2], 3)
+        height, width = self.pixels.shape[:2]
+        return height, width, 3
+
+    @property
+    def order(self) -> tuple[int, int, int] | None:
+        """Which channels of the pixels are red, green and blue; None where they are computed."""
+        return _ORDERS.get(self.conversion)
 
     def like(self, pixels: Bytes) -> Picture:
         """Return a picture of other pixels in the same order of colours."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -30,19 +30,41 @@ def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
         size: height and width in pixels.
         out: where to write the result, ``uint8 [height,width,c]``.
     """
-    height, width = size
-    while _halves(frame.shape[0], height) and _halves(frame.shape[1], width):
-        half = (frame.shape[1] // 2, frame.shape[0] // 2)
-        frame = as_bytes(cv2.resize(frame, half, interpolation=cv2.INTER_AREA))
-    if frame.shape[:2] == size:
-        return given(frame, out)
+    steps = fit_steps(frame.shape[:2], size)
+    for step in steps:
+        dst = out if step is steps[-1] else None
+        wide = step.size[::-1]
+        frame = as_bytes(cv2.resize(frame, wide, dst=dst, interpolation=step.method))
+    return frame if steps else given(frame, out)
+
+
+class FitStep(NamedTuple):
+    """A step of `fit`.
+
+    Attributes:
+        size: height and width that it gives.
+        method: OpenCV's code of the interpolation: ``INTER_LINEAR`` or ``INTER_AREA``.
+    """
+
+    size: tuple[int, int]
+    method: int
+
+
+def fit_steps(shape: tuple[int, ...], size: tuple[int, int]) -> list[FitStep]:
+    """Return how `fit` brings frames of a shape to a size (both height and width); maybe none."""
+    (h, w), (height, width) = shape, size
+    steps = []
+    while _halves(h, height) and _halves(w, width):
+        h, w = h // 2, w // 2
+        steps.append(FitStep((h, w), cv2.INTER_AREA))
+    if (h, w) == size:
+        return steps
     # Interpolation leaves pixels out when shrinking; averaging is no better when growing.
-    method = cv2.INTER_LINEAR
-    if frame.shape[0] > height and frame.shape[1] > width:
-        if frame.shape[0] <= 2 * height and frame.shape[1] <= 2 * width:
-            frame = as_bytes(cv2.resize(frame, (2 * width, 2 * height)))
-        method = cv2.INTER_AREA
-    return as_bytes(cv2.resize(frame, (width, height), dst=out, interpolation=method))
+    if h <= height or w <= width:
+        return [*steps, FitStep(size, cv2.INTER_LINEAR)]
+    if h <= 2 * height and w <= 2 * width:
+        steps.append(FitStep((2 * height, 2 * width), cv2.INTER_LINEAR))
+    return [*steps, FitStep(size, cv2.INTER_AREA)]
 
 
 def _halves(side: int, wanted: int) -> bool:

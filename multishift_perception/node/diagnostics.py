@@ -226,6 +226,8 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
             'bundle': state.engine.name,
             'sha256': state.engine.digest,
             'backend': state.engine.backend,
+            'device': state.engine.device,
+            'pictures are shrunk on': state.engine.shrinks_on,
             'model': manifest.model,
             'method': manifest.method,
             'input': f'{batches} x {height} x {width}',

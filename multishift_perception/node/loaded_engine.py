@@ -84,8 +84,8 @@ def work_aside(work: Callable[[], Any], wake: Callable[[], None]) -> Future:
 
 def _warm_up(engine: Engine, pipeline: Pipeline) -> float:
     """Have the slow first calls behind us before a frame waits for them."""
-    _, height, width = engine.input_shape
-    frame = np.zeros((height, width, 3), np.uint8)
+    # Of a camera's size: what shrinks frames, and enlarges outputs, has slow first calls too.
+    frame = np.zeros((1080, 1920, 3), np.uint8)
     slowest = 0.0
     for batch in engine.batches:
         for _ in range(_WARM_UP_CALLS):

@@ -21,6 +21,7 @@ from multishift_perception.node.frame_age import Age, is_late, judge
 from multishift_perception.node.frame_slots import Arrival
 from multishift_perception.node.messages import calibrated_size
 from multishift_perception.node.parameters import Settings
+from multishift_perception.node.publishers import parts_of
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput, Pipeline
 from multishift_perception.stamps import stamp_ns
@@ -164,7 +165,10 @@ class Processor:
             if self._pipeline is None:
                 raise MultishiftError('there is no engine: it could not be loaded anew')
             with self.activity.during(Stage.ENGINE) as seconds:
-                outputs = self._pipeline.run([frame.image for frame in frames])
+                outputs = self._pipeline.run(
+                    [frame.image for frame in frames],
+                    [parts_of(frame.wanted) for frame in frames],
+                )
         except Exception as error:  # whatever a backend throws: the node lives on
             for frame in frames:
                 frame.camera.statistics.drop(Drop.ENGINE)

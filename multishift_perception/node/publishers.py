@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 import logging
 from typing import Any
@@ -18,8 +18,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.engine import Part
 from multishift_perception.images.picture import Picture
-from multishift_perception.images.resizing import fit, resize_labels
+from multishift_perception.images.resizing import fit
 from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from multishift_perception.node.messages import ReusedImage, jpeg_message, scaled_camera_info
 from multishift_perception.node.parameters import Settings
@@ -76,7 +77,7 @@ class _Frame:
 
     def labels(self) -> Bytes:
         place = self._place(Output.LABELS, self.output.size)
-        return resize_labels(self.output.engine_labels, self.output.size, out=place)
+        return self.output.write_labels(place)
 
     def score(self) -> NDArray[np.float32]:
         place = self._place(Output.ANOMALY_SCORE, self.output.size)
@@ -115,6 +116,19 @@ _PIXELS: Mapping[Output, Callable[[_Frame], NDArray[Any]]] = {
     Output.OVERLAY: lambda frame: frame.overlay,
     Output.OVERLAY_JPEG: lambda frame: frame.overlay,
 }
+# What of the engine's output each of them is made of.
+_PARTS: Mapping[Output, frozenset[Part]] = {
+    Output.LABELS: frozenset({'labels'}),
+    Output.ANOMALY_SCORE: frozenset({'anomaly'}),
+    Output.ANOMALY_MASK: frozenset({'anomaly'}),
+    Output.OVERLAY: frozenset({'engine_labels', 'anomaly'}),
+    Output.OVERLAY_JPEG: frozenset({'engine_labels', 'anomaly'}),
+}
+
+
+def parts_of(wanted: Iterable[Output]) -> frozenset[Part]:
+    """Return what of the engine's output is read for some outputs of a camera."""
+    return frozenset().union(*(_PARTS[output] for output in wanted if output.is_image))
 
 
 class CameraOutputs:

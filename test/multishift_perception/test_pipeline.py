@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 
 from multishift_perception import pipeline
 from multishift_perception.arrays import Bytes
-from multishift_perception.engine import Engine, EngineOutput
+from multishift_perception.engine import Engine, EngineOutput, Parts, PictureCall
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import resize_labels, resize_scores
 from multishift_perception.pipeline import (
@@ -49,6 +50,7 @@ def test_outputs_are_aligned_with_the_camera(engine: Engine, size: tuple[int, in
 def test_label_is_that_at_the_centre_of_the_camera_pixel() -> None:
     class Fixed:
         input_shape = (1, 5, 7)
+        takes_pictures = False
 
         def call_size(self, waiting: int) -> int:
             return 1
@@ -57,6 +59,9 @@ def test_label_is_that_at_the_centre_of_the_camera_pixel() -> None:
 
         def infer(self, frames: Bytes) -> EngineOutput:
             return EngineOutput(self.labels, self.labels.astype(np.float32), self.labels)
+
+        def run_pictures(self, calls: Sequence[PictureCall], batch: int) -> list[Parts]:
+            raise NotImplementedError
 
     frame = np.zeros((12, 16, 3), np.uint8)
     (output,) = Pipeline(Fixed()).run([frame])

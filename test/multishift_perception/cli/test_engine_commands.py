@@ -147,14 +147,18 @@ class TestBench:
             assert row['roofline']['flops'] == 0
             assert row['roofline']['bytes'] >= row['batch'] * 64 * 96 * 9
             assert row['roofline']['share_of_peak'] is None
+            assert row['shrinks_on'] == 'cpu'
+            assert list(row['stages_ms']) == ['shrink', 'engine', 'enlarge']
+            assert min(row['stages_ms'].values()) > 0
         assert rows[1]['times_torch_range'] == [1, 1]
 
     @pytest.mark.slow
     def test_table(self, tiny_bundle: Path) -> None:
         done = run('bench', tiny_bundle, '--backend', 'openvino', '--seconds', '0.05')
-        header, row, roofline = done.stdout.splitlines()
+        header, row, stages, roofline = done.stdout.splitlines()
         assert header.split()[:2] == ['engine', 'batch']
         assert row.startswith('tiny openvino fp32 cpu')
+        assert ': a picture of 1920 x 1080, shrunk on cpu: shrink ' in stages
         assert 'on CPU: its peak is not known' in roofline
 
     def test_backend_the_bundle_lacks(self, tiny_bundle: Path) -> None:

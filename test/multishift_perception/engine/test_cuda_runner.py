@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
 import logging
 from pathlib import Path
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from multishift_perception.engine import Engine, cuda_runner, selection, torch_backend
+from multishift_perception.engine import Engine, selection, torch_backend
 from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
 from multishift_perception.engine.gpu import Gpu
 from multishift_perception.engine.tensorrt_backend import TensorRtBackend
@@ -22,105 +22,45 @@ from multishift_perception.errors import MultishiftError
 CPU = torch.device('cpu')
 
 
-class FakeCuda:
-    """Stands for `torch.cuda`; a captured graph writes into the outputs it was captured with."""
-
-    def __init__(self) -> None:
-        self.capturing = False
-        self.replays = 0
-        self.emptied = 0
-        self.capture_error: Exception | None = None
-        self.network = None
-
-    def Stream(self, device):
-        return SimpleNamespace(synchronize=lambda: None)
-
-    def stream(self, stream):
-        return nullcontext()
-
-    def device(self, device):
-        return nullcontext()
-
-    def synchronize(self, device):
-        pass
-
-    def empty_cache(self):
-        self.emptied += 1
-
-    def CUDAGraph(self):
-        return SimpleNamespace(replay=self.replay)
-
-    @contextmanager
-    def graph(self, graph, stream):
-        if self.capture_error:
-            raise self.capture_error
-        self.capturing = True
-        yield
-        self.capturing = False
-
-    def replay(self):
-        self.replays += 1
-        for output, fresh in zip(self.outputs, compute(self.frames), strict=True):
-            output.copy_(fresh)
-
-    def run(self, frames):
-        """Be a network."""
-        outputs = compute(frames)
-        if self.capturing:
-            self.frames, self.outputs = frames, outputs
-        return outputs
-
-
 def compute(frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return frames[..., 0] + 0, frames.float().mean(-1), frames[..., 2] + 0
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    fake = FakeCuda()
-    for name in ('Stream', 'stream', 'device', 'synchronize', 'empty_cache', 'CUDAGraph', 'graph'):
-        monkeypatch.setattr(torch.cuda, name, getattr(fake, name))
-    monkeypatch.setattr(
-        cuda_runner, 'pinned', lambda shape, dtype: torch.empty(shape, dtype=dtype)
-    )
-    return fake
 
 
 def frames(value: int) -> np.ndarray:
     return np.full((1, 4, 6, 3), (value, 2 * value, 3 * value), np.uint8)
 
 
-def test_replays_what_it_captured(cuda: FakeCuda) -> None:
-    runner = CudaRunner(cuda.run, (1, 4, 6, 3), CPU)
+def test_replays_what_it_captured(cuda: Any) -> None:
+    runner = CudaRunner(compute, (1, 4, 6, 3), CPU)
     for count, value in enumerate((10, 20), start=1):
         output = runner.run(frames(value))
-        assert cuda.replays == count
+        assert cuda.count('replay') == count
         assert np.all(output.label == value)
         assert np.all(output.score == 2 * value)
         assert np.all(output.anomaly == 3 * value)
         assert output.label.dtype == np.uint8
 
 
-def test_outputs_belong_to_the_caller(cuda: FakeCuda) -> None:
-    runner = CudaRunner(cuda.run, (1, 4, 6, 3), CPU)
+def test_outputs_belong_to_the_caller(cuda: Any) -> None:
+    runner = CudaRunner(compute, (1, 4, 6, 3), CPU)
     first = runner.run(frames(10))
     runner.run(frames(20))
     assert np.all(first.label == 10)
 
 
 def test_network_that_cannot_be_captured_runs_and_says_so(
-    cuda: FakeCuda, caplog: pytest.LogCaptureFixture
+    cuda: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     cuda.capture_error = RuntimeError('operation not permitted\nwhen stream is capturing')
-    runner = CudaRunner(cuda.run, (1, 4, 6, 3), CPU)
+    runner = CudaRunner(compute, (1, 4, 6, 3), CPU)
     assert np.all(runner.run(frames(10)).label == 10)
-    assert cuda.replays == 0
+    assert cuda.count('replay') == 0
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert 'without CUDA graph, slower: operation not permitted when' in record.message
 
 
-def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: FakeCuda) -> None:
+def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: Any) -> None:
     with (
         pytest.raises(MultishiftError, match=r'cuda:0 has too little free memory for a\.pt2 \(20'),
         gpu_faults(Path('a.pt2'), torch.device('cuda:0')),
@@ -132,7 +72,7 @@ def test_too_little_memory_is_said_and_freed_for_another_trial(cuda: FakeCuda) -
 @pytest.mark.parametrize(
     'words', ['CUDA error: out of memory', 'cuDNN error: CUDNN_STATUS_ALLOC_FAILED']
 )
-def test_too_little_memory_for_kernels_and_libraries(cuda: FakeCuda, words: str) -> None:
+def test_too_little_memory_for_kernels_and_libraries(cuda: Any, words: str) -> None:
     with (
         pytest.raises(MultishiftError, match=rf'too little free memory for a\.pt2 \({words}\)'),
         gpu_faults(Path('a.pt2'), torch.device('cuda:0')),
@@ -144,7 +84,7 @@ def test_too_little_memory_for_kernels_and_libraries(cuda: FakeCuda, words: str)
 @pytest.mark.slow
 @pytest.mark.parametrize('step', ['load', 'first call'])
 def test_engine_loads_once_the_gpu_has_memory(
-    cuda: FakeCuda, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    cuda: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """What a node does that is configured again after it failed."""
     shortage = torch.OutOfMemoryError('Tried to allocate 20 GiB')
@@ -155,10 +95,10 @@ def test_engine_loads_once_the_gpu_has_memory(
             raise shortage
         return program
 
-    def runner(network, shape, device):
+    def runner(network, shape, device, steps):
         if 'first call' in fails:
             raise shortage
-        return CudaRunner(network, shape, CPU)
+        return CudaRunner(network, shape, CPU, steps)
 
     monkeypatch.setattr(selection, 'find_gpu', lambda index: Gpu('NVIDIA L4', '8.9'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
@@ -177,7 +117,7 @@ def test_engine_loads_once_the_gpu_has_memory(
 class TestTensorRt:
     @pytest.fixture(autouse=True, params=['2.12', '2.14'])
     def library(
-        self, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+        self, cuda: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> None:
         """The names of torch_tensorrt that we use, in both versions."""
 
@@ -201,7 +141,7 @@ class TestTensorRt:
             assert settings == 0
             if engine != b'whole':
                 raise RuntimeError('Unable to\ndeserialize the TensorRT engine')
-            return cuda.run
+            return compute
 
         modules: dict[str, dict[str, object]] = {
             'torch_tensorrt': {'Device': lambda gpu_id: gpu_id, 'dynamo': dynamo},
@@ -213,7 +153,7 @@ class TestTensorRt:
             monkeypatch.setitem(sys.modules, name, fake)
         monkeypatch.setattr(
             'multishift_perception.engine.tensorrt_backend.CudaRunner',
-            lambda network, shape, device: CudaRunner(network, shape, CPU),
+            lambda network, shape, device, steps: CudaRunner(network, shape, CPU),
         )
 
     def test_runs_an_engine(self, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 
+from multishift_perception.engine import Engine
 from multishift_perception.node.activity import Stage, Stuck
 from multishift_perception.node.diagnostics import (
     CameraState,
@@ -166,6 +167,15 @@ def test_values_of_the_engine():
     assert values['frames per call'] == '1.50'
     assert values['call time p95 (ms)'] == '1.5'
     assert values['frames per second that fit'] == '28.0'
+
+
+def test_the_engine_s_status_says_where_pictures_are_shrunk():
+    with Engine.load(None) as engine:
+        values = {
+            pair.key: pair.value
+            for pair in engine_status('node', replace(ACTIVE, engine=engine)).values
+        }
+    assert (values['device'], values['pictures are shrunk on']) == ('cpu', 'cpu')
 
 
 def test_a_level_rises_at_once_and_falls_late():

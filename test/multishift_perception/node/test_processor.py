@@ -56,8 +56,9 @@ class FakePipeline:
             self.fault = None
         return self
 
-    def run(self, frames):
+    def run(self, frames, wanted):
         self.batches.append(len(frames))
+        self.wanted = wanted
         if self.fault:
             raise self.fault
         blank = np.zeros(frames[0].shape[:2], np.uint8)
@@ -131,15 +132,16 @@ def test_one_call_serves_all_cameras(processor, pipeline, cameras, statistics, f
     processor.process(batch(filled, 'front', 'left'))
     assert pipeline.batches == [2]
     assert all(len(cameras[name].outputs.published) == 1 for name in ('front', 'left'))
+    assert pipeline.wanted == [{'labels'}, {'labels'}]
 
 
 def test_outputs_leave_when_their_own_call_ends(processor, pipeline, cameras, filled):
     published = []
     run = pipeline.run
 
-    def note(frames):
+    def note(frames, wanted):
         published.append([len(cameras[n].outputs.published) for n in ('front', 'left', 'rear')])
-        return run(frames)
+        return run(frames, wanted)
 
     pipeline.run = note
     processor.process(batch(filled, 'front', 'left', 'rear'))
@@ -152,9 +154,9 @@ def test_a_frame_that_is_too_old_after_its_call_is_dropped_and_counted(
 ):
     run = pipeline.run
 
-    def slow(frames):
+    def slow(frames, wanted):
         clock['ns'] += 201_000_000
-        return run(frames)
+        return run(frames, wanted)
 
     pipeline.run = slow
     processor.process(batch(filled, 'front'))
@@ -176,9 +178,9 @@ def test_each_kind_of_stamp_fault_is_named_once(processor, cameras, filled, capl
 def test_what_is_done_at_present_can_be_asked_for(processor, pipeline, filled):
     run, seen = pipeline.run, []
 
-    def note(frames):
+    def note(frames, wanted):
         seen.append(processor.activity.present())
-        return run(frames)
+        return run(frames, wanted)
 
     pipeline.run = note
     processor.process(batch(filled, 'front'))

@@ -111,6 +111,35 @@ def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, monkeypatch, l
     }
 
 
+@pytest.mark.parametrize('output', [output for output in Output if output.is_image])
+def test_an_output_is_made_of_what_is_asked_of_the_engine_for_it(output):
+    labels, anomaly = np.random.default_rng(0).integers(0, 256, (2, 4, 6), np.uint8)
+    settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
+    whole = FrameOutput(labels, anomaly, anomaly.astype(np.float32), (8, 12))
+    parts = {part: getattr(whole, part) for part in publishers.parts_of([output])}
+    asked = FrameOutput(
+        parts.get('labels'),
+        parts.get('anomaly'),
+        parts.get('score'),
+        (8, 12),
+        engine_labels=parts.get('engine_labels'),
+    )
+    picture = Picture(np.zeros((8, 12, 3), np.uint8))
+    colors = np.arange(768, dtype=np.uint8).reshape(256, 3)
+    found, wanted = (
+        publishers._PIXELS[output](
+            publishers._Frame(picture, said, settings, colors, lambda *_: None)
+        )
+        for said in (asked, whole)
+    )
+    assert np.array_equal(found, wanted)
+
+
+def test_the_calibration_asks_nothing_of_the_engine():
+    assert publishers.parts_of([Output.CALIBRATION]) == frozenset()
+    assert publishers.parts_of([Output.CALIBRATION, Output.LABELS]) == {'labels'}
+
+
 def test_nothing_is_sent_by_a_publisher_that_is_not_active(node, monkeypatch):
     node.is_active = False
     assert publish_all(node, monkeypatch, frozenset({Output.LABELS, Output.OVERLAY})) == {}

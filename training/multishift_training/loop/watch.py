@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from multishift_perception.engine.cuda_runner import pinned
+from multishift_perception.engine.page_locked import pinned
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets.batch import Batch
 from multishift_training.loop.run_folder import Epoch

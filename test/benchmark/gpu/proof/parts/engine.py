@@ -29,7 +29,7 @@ def run(settings: Settings, note: Note) -> None:
         note('runs on', engine.device)
         running: Any = engine._running[engine.batches[-1]]
         runner = running._runners.get(engine.batches[-1])
-        captured = runner is not None and runner._graph is not None
+        captured = runner is not None and runner._network.is_captured
         assert captured or not settings.on_gpu, 'the CUDA graph was not captured'
         note('CUDA graph', 'captured' if captured else 'no GPU')
         frames = probe.frames[0]
