@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.metrics import (
-    AnomalyMetrics,
     AnomalyResult,
     Grouped,
-    OperatingPoint,
     OperatingResult,
-    SegmentationMetrics,
     SegmentationResult,
 )
+from multishift_perception.metrics.bravo import BravoResult
+from multishift_perception.metrics.objects import Ground, ObjectResult
+from multishift_perception.metrics.streaming import StreamingResult
+from multishift_perception.metrics.temporal import TemporalResult
+from multishift_perception.report.drive_counts import CameraHistory, DriveCounts
 from multishift_perception.report.gallery import Gallery, Picture
 
-_Key = tuple[str, str]  # camera, condition
+Key = tuple[str, str]  # camera, condition
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class JudgedFrame:
         mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
         score: larger is more anomalous, ``uint8`` or float ``[h,w]``.
         truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+        anomaly: calibrated score, as in ``FrameOutput``, ``uint8 [h,w]``; None where it is not
+            known, and nothing says how sure the engine is.
+        latency_ms: from the stamp to the outputs; None where it is not known, and nothing says
+            what is the newest output at a moment.
     """
 
     camera: str
@@ -45,6 +52,8 @@ class JudgedFrame:
     mask: NDArray[np.uint8]
     score: NDArray[np.uint8] | NDArray[np.float32]
     truth: NDArray[np.uint8] | None
+    anomaly: NDArray[np.uint8] | None = None
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,35 @@ class Scores:
     segmentation: SegmentationResult
     anomaly: AnomalyResult
     operating: OperatingResult
+    bravo: BravoResult
+    temporal: TemporalResult
+    streaming: StreamingResult
+    objects: ObjectResult
 
 
 class Evaluation:
     """Collects metrics and the pictures of a report, frame by frame, in bounded memory."""
 
-    def __init__(self, num_classes: int, gallery: Gallery) -> None:
-        """Start empty; the gallery chooses which frames are shown."""
-        self._groups: Grouped[_Key, _Counts] = Grouped(lambda: _Counts(num_classes))
+    def __init__(
+        self, num_classes: int, gallery: Gallery, grounds: Mapping[str, Ground] | None = None
+    ) -> None:
+        """Start empty.
+
+        Args:
+            num_classes: known classes.
+            gallery: chooses which frames are shown.
+            grounds: how cameras stand over flat ground; those that are not named tell no
+                distances.
+        """
+        self._groups: Grouped[Key, DriveCounts] = Grouped(lambda: DriveCounts(num_classes))
         self._gallery = gallery
+        self._grounds = grounds or {}
+        self._histories: dict[str, CameraHistory] = {}
+
+    @property
+    def groups(self) -> Mapping[Key, DriveCounts]:
+        """What is counted so far by camera and condition."""
+        return self._groups.groups
 
     def add(self, frame: JudgedFrame) -> None:
         """Count a frame.
@@ -79,7 +108,18 @@ class Evaluation:
         Raises:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
-        self._groups[frame.camera, frame.condition].add(frame)
+        counts = self._groups[frame.camera, frame.condition]
+        counts.add(frame.labels, frame.mask, frame.score, frame.truth, frame.anomaly)
+        if frame.camera not in self._histories:
+            self._histories[frame.camera] = CameraHistory(self._grounds.get(frame.camera))
+        self._histories[frame.camera].add(
+            counts,
+            time=round(frame.time * 1e9),
+            labels=frame.labels,
+            mask=frame.mask,
+            truth=frame.truth,
+            latency_ms=frame.latency_ms,
+        )
         self._gallery.offer(
             camera=frame.camera,
             condition=frame.condition,
@@ -92,11 +132,11 @@ class Evaluation:
 
     def overall(self) -> Scores:
         """Return the metrics over all frames."""
-        return self._groups.merged().scores('all')
+        return scores('all', self._groups.merged())
 
     def by_condition(self) -> tuple[Scores, ...]:
         """Return the metrics per known condition, in the order of their first frames."""
-        return tuple(scores for scores in self._by(1) if scores.name)
+        return tuple(found for found in self._by(1) if found.name)
 
     def by_camera(self) -> tuple[Scores, ...]:
         """Return the metrics per camera, in the order of their first frames."""
@@ -107,44 +147,29 @@ class Evaluation:
         return self._gallery.pictures()
 
     def _by(self, part: int) -> tuple[Scores, ...]:
-        names: dict[str, list[_Key]] = {}
-        for key in self._groups.groups:
-            names.setdefault(key[part], []).append(key)
-        return tuple(self._groups.merged(keys).scores(name) for name, keys in names.items())
+        return scores_by(self._groups, part)
 
 
-class _Counts:
-    """All metrics of one group."""
+def scores_by(groups: Grouped[Key, DriveCounts], part: int) -> tuple[Scores, ...]:
+    """Return the metrics by camera (0) or condition (1), in the order of their first frames."""
+    names: dict[str, list[Key]] = {}
+    for key in groups.groups:
+        names.setdefault(key[part], []).append(key)
+    return tuple(scores(name, groups.merged(keys)) for name, keys in names.items())
 
-    def __init__(self, num_classes: int) -> None:
-        self.frames = 0
-        self.frames_with_truth = 0
-        self.segmentation = SegmentationMetrics(num_classes)
-        self.anomaly = AnomalyMetrics()
-        self.operating = OperatingPoint()
 
-    def add(self, frame: JudgedFrame) -> None:
-        self.frames += 1
-        if frame.truth is None:
-            return
-        self.frames_with_truth += 1
-        self.segmentation.update(frame.labels, frame.truth)
-        self.anomaly.update(frame.score, frame.truth)
-        self.operating.update(frame.mask, frame.truth)
-
-    def merge(self, other: _Counts) -> None:
-        self.frames += other.frames
-        self.frames_with_truth += other.frames_with_truth
-        self.segmentation.merge(other.segmentation)
-        self.anomaly.merge(other.anomaly)
-        self.operating.merge(other.operating)
-
-    def scores(self, name: str) -> Scores:
-        return Scores(
-            name,
-            self.frames,
-            self.frames_with_truth,
-            self.segmentation.result(),
-            self.anomaly.result(),
-            self.operating.result(),
-        )
+def scores(name: str, counts: DriveCounts) -> Scores:
+    """Return the metrics of a group."""
+    segmentation = counts.segmentation.result()
+    return Scores(
+        name=name,
+        frames=counts.frames.all,
+        frames_with_truth=counts.frames.with_truth,
+        segmentation=segmentation,
+        anomaly=counts.anomaly.result(),
+        operating=counts.operating.result(),
+        bravo=counts.bravo.result(segmentation.miou),
+        temporal=counts.temporal.result(),
+        streaming=counts.streaming.result(),
+        objects=counts.objects.result(),
+    )
