@@ -90,8 +90,8 @@ class BravoMetrics:
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""
-        kind, level = np.nonzero(self._counts)
-        arrays = {'kind': kind, 'level': level, 'pixels': self._counts[kind, level]}
+        row, level = np.nonzero(self._counts)
+        arrays = {'row': row, 'level': level, 'pixels': self._counts[row, level]}
         return metric_state.pack('BravoMetrics', arrays)
 
     @classmethod
@@ -103,7 +103,7 @@ class BravoMetrics:
         """
         arrays = metric_state.unpack('BravoMetrics', state)
         metrics = cls()
-        metrics._counts[arrays['kind'], arrays['level']] = arrays['pixels']
+        metrics._counts[arrays['row'], arrays['level']] = arrays['pixels']
         return metrics
 
     def result(self, miou: float | None) -> BravoResult:
