@@ -175,17 +175,17 @@ def command(
     if is_one:
         with BagReader(Path(sources[0])) as reader:
             topics = tuple(choose_topics(reader, cameras=cameras, topics=topics))
-        reads = (Path(sources[0]), bundle, old)
-        check_folder(out, report_of(REPLAY), option='--out', force=force, reads=reads)
+        read = [Path(sources[0]), bundle, old]
+        check_folder(out, report_of(REPLAY), option='--out', force=force, reads=read)
         if record is not None:
             BagWriter(record)
-            check_file(record, BAG, force=force, reads=reads)
+            check_file(record, BAG, force=force, reads=read)
     elif record is not None and (record.suffix == '.mcap' or record.is_file()):
         raise MultishiftError(f'{record}: of several bags, --record takes a folder')
     bags = find_bags(sources)
     if not is_one:
-        reads = (*(bag.path for bag in bags), bundle, old)
-        check_folder(out, report_of(REPLAY_MANY), option='--out', force=True, reads=reads)
+        read = [*(bag.path for bag in bags), bundle, old]
+        check_folder(out, report_of(REPLAY_MANY), option='--out', force=True, reads=read)
         _check_apart(record, sources)
     from multishift_perception.fleet.folder import Kept
     from multishift_perception.fleet.run import Task

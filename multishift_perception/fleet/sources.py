@@ -32,13 +32,13 @@ class Source(NamedTuple):
 def is_one_bag(source: str) -> bool:
     """Return whether what a person calls a source is one bag, and no folder or pattern of some.
 
-    A folder of files without ``metadata.yaml`` is one bag where there is one file, or where all
-    are numbered parts of one recording, as rosbag2 names them.
+    A folder without ``metadata.yaml`` is one bag where it holds one file and no folder, or
+    numbered parts of one recording, as rosbag2 names them.
     """
     path = Path(source)
     if not path.is_dir():
         return os.path.lexists(path) or not glob.has_magic(source)
-    return _is_bag_folder(path)
+    return _is_single(path, given=True)
 
 
 def find_bags(sources: Sequence[str]) -> list[Source]:
@@ -60,10 +60,14 @@ def find_bags(sources: Sequence[str]) -> list[Source]:
             raise MultishiftError(
                 f'{source}: cannot be read ({error.strerror}): mend its permissions'
             ) from error
-    once = list({bag.path.resolve(): bag for bag in reversed(found)}.values())[::-1]
-    count = Counter(bag.name for bag in once)
+    once: dict[Path, Source] = {}
+    for bag in found:
+        once.setdefault(bag.path.resolve(), bag)
+    count = Counter(bag.name for bag in once.values())
     # Of those with one name, each is called as it was given.
-    return [Source(str(b.path), b.path) if count[b.name] > 1 else b for b in once]
+    return [
+        Source(str(bag.path), bag.path) if count[bag.name] > 1 else bag for bag in once.values()
+    ]
 
 
 def fingerprint(path: Path) -> str:
@@ -80,7 +84,7 @@ def fingerprint(path: Path) -> str:
 def _of(source: str) -> list[Source]:
     path = Path(source)
     if os.path.lexists(path):
-        return _inside(path, path.parent if _is_single(path) else path)
+        return _inside(path)
     if not glob.has_magic(source):
         raise MultishiftError(f'{source}: no such bag; check the path')
     matches = [Path(match) for match in sorted(glob.glob(source, recursive=True), key=_natural)]
@@ -91,34 +95,39 @@ def _of(source: str) -> list[Source]:
     return bags
 
 
-def _inside(path: Path, root: Path) -> list[Source]:
+def _inside(path: Path) -> list[Source]:
     """Return the bag that a path is, or the bags in it; what is neither is said by name."""
-    if _is_single(path):
+    if _is_single(path, given=True):
         if not is_bag(path):
             locate(path)  # says what it is instead
         return [Source(path.name or str(path), path)]
-    if bags := list(_walk(path, root)):
+    if bags := list(_walk(path, path)):
         return bags
     locate(path)
     return []
 
 
-def _is_single(path: Path) -> bool:
-    return not path.is_dir() or _is_bag_folder(path)
+def _is_single(path: Path, *, given: bool) -> bool:
+    """Return whether a path is no folder, or a folder that is one bag.
 
-
-def _is_bag_folder(folder: Path) -> bool:
-    if (folder / METADATA).exists():
+    A folder of one file without ``metadata.yaml`` is so if it is what was given: one within is a
+    folder of bags, to which more may come.
+    """
+    if not path.is_dir() or (path / METADATA).exists():
         return True
-    files = [p for p in folder.iterdir() if p.is_file() and is_bag(p)]
-    parts = {re.sub(r'_\d+$', '', file.name.partition('.')[0]) for file in files}
-    numbered = all(re.search(r'_\d+$', file.name.partition('.')[0]) for file in files)
-    return len(files) == 1 or (len(parts) == 1 and numbered)
+    inner = list(path.iterdir())
+    files = [path for path in inner if path.is_file() and is_bag(path)]
+    if any(path.is_dir() and not path.name.startswith('.') for path in inner):
+        return False
+    stems = [file.name.partition('.')[0] for file in files]
+    recordings = {re.sub(r'_\d+$', '', stem) for stem in stems}
+    numbered = all(re.search(r'_\d+$', stem) for stem in stems)
+    return (len(files) == 1 and given) or (len(files) > 1 and len(recordings) == 1 and numbered)
 
 
 def _walk(path: Path, root: Path) -> Iterator[Source]:
     """Yield bags in natural order; hidden folders and links to folders are left out."""
-    if _is_single(path):
+    if _is_single(path, given=False):
         if is_bag(path):
             yield Source(path.relative_to(root).as_posix(), path)
         return
