@@ -308,8 +308,8 @@ def _grounds(
     if camera_height is None or not infos:
         return found
     for topic, info, _ in reader.messages(infos):
-        if spaces[topic] not in found and info.k[0] > 0:
-            found[spaces[topic]] = Ground(float(info.k[0]), float(info.k[5]), camera_height)
+        if spaces[topic] not in found and info.k[4] > 0:
+            found[spaces[topic]] = Ground(float(info.k[4]), float(info.k[5]), camera_height)
         if len(found) == len(infos):
             break
     return found

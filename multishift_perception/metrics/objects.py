@@ -21,8 +21,7 @@ from multishift_perception.metrics.temporal import GAP_NS, per_minute
 SHARE = 0.25
 _UNKNOWN = -1
 
-# Of an object: its number, whether it is found, and in which frame it is seen: of those that
-# are linked, a box each.
+# Left, top, width and height.
 _Box = tuple[int, int, int, int]
 
 
@@ -123,7 +122,7 @@ class Ground:
     """A level camera above flat ground.
 
     Attributes:
-        focal: focal length of the columns, in pixels of the image.
+        focal: vertical focal length, in pixels of the image.
         horizon: row of the horizon: the principal point's.
         height: metres above the ground.
     """
