@@ -28,6 +28,7 @@ from multishift_perception.files import WRITTEN_BY
 # The numbers of every report, which say what command they are of.
 METRICS = 'metrics.json'
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
+REPLAY_MANY = 'multishift replay BAG...'
 CALIBRATE, PREDICT = 'multishift engine calibrate', 'multishift predict'
 
 _SHOWN = 3

@@ -44,6 +44,25 @@ def file_lock(path: Path) -> FileLock:
 
 
 @contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Yield whether a lock is this process's for the block; it is not waited for.
+
+    Processes that share out work, on one machine or on several that share a folder, do so by one
+    lock for each piece of it.
+
+    Args:
+        path: the lock's file, made where there is none.
+    """
+    try:
+        held = file_lock(path).acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    with held:
+        yield True
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block succeeds.
 

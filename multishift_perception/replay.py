@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 import logging
 from pathlib import Path
@@ -21,15 +21,24 @@ from multishift_perception.destinations import REPLAY
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import FrameError, decode
+from multishift_perception.metrics.objects import Ground
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
+from multishift_perception.process.overlap import Follower, following, read_ahead
 from multishift_perception.progress import track
-from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
+from multishift_perception.recording import Recording
+from multishift_perception.report.drive_counts import DriveCounts
+from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame, Key
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
+from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
 from multishift_perception.rerun_file import Observation, RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
+
+# Frames that wait decoded, and engine calls whose outputs wait to be judged: enough that none
+# waits for the other, and little memory.
+_AHEAD, _BEHIND = 4, 2
 
 
 @dataclass(frozen=True)
@@ -51,29 +60,71 @@ class _Stages:
     total: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a replay judges and what it writes.
+
+    Attributes:
+        threshold: of the anomaly mask, 0..1 on the calibrated scale.
+        latency_ms: from a frame's stamp to its outputs, for the streaming metrics; None takes
+            what each frame takes here, from its decoding to its mask.
+        camera_height: metres of the cameras, taken for level, above flat ground: tells, with the
+            bag's calibrations, how far objects are; None where it is not known.
+    """
+
+    threshold: float = 0.5
+    latency_ms: float | None = None
+    camera_height: float | None = None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of a replay.
+
+    Attributes:
+        report: of the bag.
+        groups: what is counted, by camera and condition.
+        total_ms: from decoding to mask, of every frame.
+        minutes: length of the bag.
+    """
+
+    report: Report
+    groups: dict[Key, DriveCounts]
+    total_ms: tuple[float, ...]
+    minutes: float
+
+
 class Replay:
-    """One run of an engine over a bag."""
+    """One run of an engine over a bag.
+
+    The bag is read and decoded by one thread, and outputs are judged and recorded by another,
+    while the engine runs in the one that calls.
+    """
 
     def __init__(
         self,
         reader: BagReader,
         engine: Engine,
+        settings: Settings,
         *,
-        threshold: float = 0.5,
-        recording: RerunFile | None = None,
+        record: Path | None = None,
+        rerun: Path | None = None,
     ) -> None:
         """Prepare a run.
 
         Args:
             reader: opened bag.
             engine: loaded engine.
-            threshold: of the anomaly mask, 0..1 on the calibrated scale.
-            recording: takes every frame and what is said of it, for the Rerun viewer.
+            settings: how to judge.
+            record: bag to write the outputs to; None for none.
+            rerun: recording for the Rerun viewer to write; None for none.
         """
-        self._recording = recording
         self._reader = reader
         self._engine = engine
-        self._threshold = threshold
+        self._settings = settings
+        self._record, self._rerun = record, rerun
+        self._recording: Recording | None = None
+        self._rerun_file: RerunFile | None = None
         self._pipeline = Pipeline(engine)
         self._stages = _Stages()
         self._read: Counter[str] = Counter()
@@ -81,8 +132,8 @@ class Replay:
         self._dropped: dict[str, Counter[str]] = {}
         self._start_ns: int | None = None
 
-    def run(self, topics: Sequence[str] = ()) -> Report:
-        """Run over the image topics named (default: all) and return the report.
+    def run(self, topics: Sequence[str] = ()) -> Replayed:
+        """Run over the image topics named (default: all) and return what came of it.
 
         Frames that cannot be decoded are counted and skipped, as the node does.
 
@@ -91,28 +142,57 @@ class Replay:
         """
         chosen = list(bags.choose_topics(self._reader, topics=topics))
         self._dropped = {topic: Counter() for topic in chosen}
-        batch: list[_Ready] = []
+        grounds = _grounds(self._reader, chosen, self._settings.camera_height)
+        classes, count = self._engine.classes, self._reader.count(chosen)
+        self._evaluation = Evaluation(len(classes), Gallery(classes, frames=count), grounds)
         join = TruthJoin(self._reader, chosen)
-        count = self._reader.count(chosen)
-        classes = self._engine.classes
-        self._evaluation = Evaluation(len(classes), Gallery(classes, frames=count))
-        for frame in track(join.frames(), 'replay', count, unit='frame'):
-            self._read[frame.topic] += 1
-            if (ready := self._decode(frame)) is None:
+        with ExitStack() as stack:
+            if self._record is not None:
+                self._recording = stack.enter_context(
+                    Recording(
+                        self._record, self._reader.path, chosen, classes, self._settings.threshold
+                    )
+                )
+            if self._rerun is not None:
+                self._rerun_file = stack.enter_context(writing_rerun(self._rerun, classes))
+            follower = stack.enter_context(following(_BEHIND))
+            frames = read_ahead(map(self._decode, join.frames()), _AHEAD)
+            stack.enter_context(closing(frames))
+            for batch in self._batches(track(frames, 'replay', count, unit='frame'), follower):
+                start = perf_counter()
+                outputs = self._pipeline.run([ready.image for ready in batch])
+                call_ms = (perf_counter() - start) * 1e3
+                follower.call(self._take, batch, outputs, call_ms)
+        report = self._report(chosen, join.warnings, grounds)
+        return Replayed(
+            report,
+            dict(self._evaluation.groups),
+            tuple(self._stages.total),
+            self._reader.duration / 60,
+        )
+
+    def _batches(
+        self, frames: Iterator[_Ready | FrameRecord], follower: Follower
+    ) -> Iterator[list[_Ready]]:
+        """Yield what goes into one engine call; as in the node, frames of different cameras."""
+        batch: list[_Ready] = []
+        for ready in frames:
+            if isinstance(ready, FrameRecord):
+                follower.call(self._evaluation.frames.add, ready)
                 continue
-            # As in the node, one engine call takes frames of different cameras together.
             if batch and (
                 len(batch) == self._engine.input_shape[0]
-                or frame.topic in [b.source.topic for b in batch]
+                or ready.source.topic in [b.source.topic for b in batch]
             ):
-                self._process(batch)
+                yield batch
                 batch = []
             batch.append(ready)
         if batch:
-            self._process(batch)
-        return self._report(chosen, join.warnings)
+            yield batch
 
-    def _decode(self, frame: BagFrame) -> _Ready | None:
+    def _decode(self, frame: BagFrame) -> _Ready | FrameRecord:
+        """Return a decoded frame, or what is recorded of one that is dropped."""
+        self._read[frame.topic] += 1
         if self._start_ns is None:
             self._start_ns = frame.time_ns
         start = perf_counter()
@@ -122,39 +202,38 @@ class Replay:
             if not self._dropped[frame.topic]:
                 logger.warning('%s: frame dropped: %s', frame.topic, error)
             self._dropped[frame.topic][error.cause] += 1
-            self._evaluation.drop(
-                camera=bags.camera_of(frame.topic),
-                condition=frame.condition,
-                time=self._seconds(frame),
-                stamp_ns=bags.stamp_ns(frame.message),
-                cause=error.cause,
+            return FrameRecord(
+                bags.stamp_ns(frame.message),
+                self._seconds(frame),
+                bags.camera_of(frame.topic),
+                frame.condition,
+                dropped=error.cause,
             )
-            return None
         return _Ready(frame, image, (perf_counter() - start) * 1e3)
 
-    def _process(self, batch: list[_Ready]) -> None:
-        start = perf_counter()
-        outputs = self._pipeline.run([ready.image for ready in batch])
-        call_ms = (perf_counter() - start) * 1e3
+    def _take(self, batch: list[_Ready], outputs: list[FrameOutput], call_ms: float) -> None:
+        """Threshold, judge and record the outputs of an engine call."""
         self._stages.call.append(call_ms)
         for ready, output in zip(batch, outputs, strict=True):
             start = perf_counter()
-            mask = anomaly_mask(output.anomaly, self._threshold)
+            mask = anomaly_mask(output.anomaly, self._settings.threshold)
             mask_ms = (perf_counter() - start) * 1e3
+            total_ms = ready.decode_ms + call_ms + mask_ms
             self._stages.decode.append(ready.decode_ms)
             self._stages.threshold.append(mask_ms)
-            total_ms = ready.decode_ms + call_ms + mask_ms
             self._stages.total.append(total_ms)
             self._received[ready.source.topic] += 1
             self._judge(ready, output, mask, total_ms)
+            if self._recording is not None:
+                self._recording.add(ready.source, ready.image, output, mask)
 
     def _seconds(self, frame: BagFrame) -> float:
         return (frame.time_ns - (self._start_ns or 0)) / 1e9
 
     def _judge(
-        self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8], latency_ms: float
+        self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8], total_ms: float
     ) -> None:
-        source = ready.source
+        source, given_ms = ready.source, self._settings.latency_ms
         truth_topic = bags.namespace_of(source.topic) + bags.TRUTH_LABELS
         seconds = self._seconds(source)
         frame = JudgedFrame(
@@ -162,13 +241,13 @@ class Replay:
             condition=source.condition,
             time=seconds,
             stamp_ns=bags.stamp_ns(source.message),
-            latency_ms=latency_ms,
             image=ready.image,
             labels=output.labels,
             mask=mask,
             score=output.score,
             anomaly=output.anomaly,
             truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
+            latency_ms=total_ms if given_ms is None else given_ms,
         )
         try:
             self._evaluation.add(frame)
@@ -177,8 +256,8 @@ class Replay:
                 f'{truth_topic} at {seconds:.3f} s: {error}; '
                 'the bag and the engine must use the same classes'
             ) from error
-        if self._recording is not None:
-            self._recording.add(
+        if self._rerun_file is not None:
+            self._rerun_file.add(
                 Observation(
                     camera=frame.camera,
                     stamp_ns=frame.stamp_ns,
@@ -191,7 +270,9 @@ class Replay:
                 )
             )
 
-    def _report(self, topics: list[str], warnings: Sequence[str]) -> Report:
+    def _report(
+        self, topics: list[str], warnings: Sequence[str], grounds: dict[str, Ground]
+    ) -> Report:
         if not self._received:
             causes = sorted({cause for topic in topics for cause in self._count(topic).dropped})
             raise MultishiftError(
@@ -204,7 +285,7 @@ class Replay:
             title='Replay report',
             subtitle=f'{engine.name} ({engine.backend}) over {path.name}',
             classes=engine.classes,
-            threshold=self._threshold,
+            threshold=self._settings.threshold,
             overall=self._evaluation.overall(),
             conditions=self._evaluation.by_condition(),
             cameras=self._evaluation.by_camera(),
@@ -221,8 +302,17 @@ class Replay:
                 'bag': f'{path.name}, {self._reader.duration:.1f} s',
                 **provenance(engine),
             },
-            warnings=(*self._reader.warnings, *warnings),
+            warnings=(*self._reader.warnings, *warnings, *self._unmeasured(topics, grounds)),
         )
+
+    def _unmeasured(self, topics: list[str], grounds: dict[str, Ground]) -> Iterator[str]:
+        if self._settings.camera_height is not None:
+            for camera in dict.fromkeys(map(bags.camera_of, topics)):
+                if camera not in grounds:
+                    yield (
+                        f'{self._reader.name}: no distances of camera {camera}: the bag has no '
+                        'CameraInfo of it with a focal length'
+                    )
 
     def _count(self, topic: str) -> FrameCount:
         """Return where a topic's frames went; each that was recorded is somewhere."""
@@ -233,23 +323,25 @@ class Replay:
 
 
 def replay(
-    bag: Path,
-    engine: Engine,
-    *,
-    topics: Sequence[str] = (),
-    threshold: float = 0.5,
-    rerun: Path | None = None,
+    bag: Path, engine: Engine, *, topics: Sequence[str] = (), threshold: float = 0.5
 ) -> Report:
-    """Run an engine over a bag; see ``Replay``.
+    """Run an engine over a bag; see ``Replay``."""
+    with BagReader(bag) as reader:
+        return Replay(reader, engine, Settings(threshold)).run(topics).report
 
-    Args:
-        bag: the bag.
-        engine: loaded engine.
-        topics: see ``Replay.run``.
-        threshold: see ``Replay``.
-        rerun: where to write a recording for the Rerun viewer; None for none.
-    """
-    with ExitStack() as stack:
-        reader = stack.enter_context(BagReader(bag))
-        recording = stack.enter_context(writing_rerun(rerun, engine.classes)) if rerun else None
-        return Replay(reader, engine, threshold=threshold, recording=recording).run(topics)
+
+def _grounds(
+    reader: BagReader, topics: Sequence[str], camera_height: float | None
+) -> dict[str, Ground]:
+    """Return how the cameras stand that a bag has a calibration of, by name."""
+    spaces = {bags.namespace_of(topic) + '/camera_info': bags.camera_of(topic) for topic in topics}
+    infos = [topic for topic in spaces if reader.topics.get(topic) == bags.CAMERA_INFO]
+    found: dict[str, Ground] = {}
+    if camera_height is None or not infos:
+        return found
+    for topic, info, _ in reader.messages(infos):
+        if spaces[topic] not in found and info.k[4] > 0:
+            found[spaces[topic]] = Ground(float(info.k[4]), float(info.k[5]), camera_height)
+        if len(found) == len(infos):
+            break
+    return found

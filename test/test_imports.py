@@ -31,9 +31,10 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('files', 'images'),
         ('bags', 'engine', 'metrics', 'overlay'),
         ('destinations', 'footage', 'pipeline'),
-        ('regions',),
+        ('recording', 'regions'),
         ('node', 'report', 'rerun_file'),
         ('calibration', 'demo', 'prediction', 'replay', 'view'),
+        ('fleet',),
         ('cli',),
     ),
     'multishift_perception.sample_drive': (

@@ -25,7 +25,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         """Open the file and count its messages."""
         address = _address(path)
-        self._db = sqlite3.connect(address, uri=True)
+        self._db = sqlite3.connect(address, uri=True, check_same_thread=False)
         self.counts: Counter[str] = Counter()
         self.first: int | None = None
         self.last: int | None = None
@@ -84,7 +84,7 @@ class SqliteFile:
     def _recover(self, path: Path, address: str) -> None:
         """Note the rows in the order in which they were written, up to the first that is lost."""
         self._db.close()
-        self._db = sqlite3.connect(address, uri=True)
+        self._db = sqlite3.connect(address, uri=True, check_same_thread=False)
         # SQLite opens a file that is shorter than its first page says only in this mode.
         self._db.execute('PRAGMA writable_schema=ON')
         self._read_topics()

@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from multishift_perception.message_types import LABEL_INFO
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
+
+# Not among those of a bare ROS 2.
+_VISION_CLASS = 'vision_msgs/msg/VisionClass'
+TYPES.register(get_types_from_msg('uint16 class_id\nstring class_name', _VISION_CLASS))
+TYPES.register(
+    get_types_from_msg(
+        'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold',
+        LABEL_INFO,
+    )
+)
 
 _CDR = 'cdr'
 

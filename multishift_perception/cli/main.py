@@ -187,7 +187,7 @@ multishift = LazyGroup(
         'make-bag': 'Turn a folder of images into a bag.',
         'predict': 'See what an engine says of images, videos, cameras, streams or bags.',
         'view': 'Show in a browser what an engine, or a running node, says of cameras.',
-        'replay': 'Run an engine over a bag: metrics, overlays, report.',
+        'replay': 'Run an engine over bags: metrics, overlays, report.',
         'engine': 'Build, inspect, verify, measure and calibrate engine bundles.',
         'augment': 'Generate partners of labelled images, with novel objects and new domains.',
         'train': 'Train a network from a configuration file.',
@@ -202,6 +202,7 @@ multishift = LazyGroup(
         'compare': 'start it again, and it goes on after the last step that it saved',
         'evaluate': 'start it again, and it goes on after the last images that it saved',
         'predict': 'what it wrote is whole; start it again, with --force if it had begun to write',
+        'replay': 'start it again: of several bags, it goes on after the last that is done',
         'train': 'start it again, and it goes on after the last step that it saved',
     },
 )

@@ -28,6 +28,7 @@ from multishift_perception.pipeline import anomaly_levels
 from multishift_perception.progress import track
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
+from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
 
@@ -70,12 +71,14 @@ class Judge:
                 if outputs is not None:
                     self._add(camera, frame, outputs, seconds)
                 else:
-                    self._evaluation.drop(
-                        camera=camera,
-                        condition=frame.condition,
-                        time=seconds,
-                        stamp_ns=bags.stamp_ns(frame.message),
-                        cause='without outputs',
+                    self._evaluation.frames.add(
+                        FrameRecord(
+                            bags.stamp_ns(frame.message),
+                            seconds,
+                            camera,
+                            frame.condition,
+                            dropped='without outputs',
+                        )
                     )
             status = last_status(results)
         counts = [self._count(camera, status) for camera in self._run.sources]

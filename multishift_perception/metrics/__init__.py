@@ -9,6 +9,7 @@ Metrics of parts of a data set add up: ``merge`` takes another object, and ``to_
 """
 
 from multishift_perception.metrics.anomaly import AnomalyMetrics, AnomalyResult
+from multishift_perception.metrics.bravo import BravoMetrics, BravoResult
 from multishift_perception.metrics.components import (
     ANOMALY_TRACK,
     OBSTACLE_TRACK,
@@ -18,22 +19,36 @@ from multishift_perception.metrics.components import (
 )
 from multishift_perception.metrics.curve import Curve
 from multishift_perception.metrics.grouped import Grouped, Mergeable
+from multishift_perception.metrics.objects import ObjectLog, ObjectMetrics, ObjectResult
 from multishift_perception.metrics.operating_point import OperatingPoint, OperatingResult
 from multishift_perception.metrics.segmentation import SegmentationMetrics, SegmentationResult
+from multishift_perception.metrics.streaming import Stream, StreamingMetrics, StreamingResult
+from multishift_perception.metrics.temporal import Steadiness, TemporalCounts, TemporalResult
 
 __all__ = [
     'ANOMALY_TRACK',
     'OBSTACLE_TRACK',
     'AnomalyMetrics',
     'AnomalyResult',
+    'BravoMetrics',
+    'BravoResult',
     'ComponentMetrics',
     'ComponentResult',
     'Curve',
     'Grouped',
     'Mergeable',
+    'ObjectLog',
+    'ObjectMetrics',
+    'ObjectResult',
     'OperatingPoint',
     'OperatingResult',
     'SegmentationMetrics',
     'SegmentationResult',
     'Sizes',
+    'Steadiness',
+    'Stream',
+    'StreamingMetrics',
+    'StreamingResult',
+    'TemporalCounts',
+    'TemporalResult',
 ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.curve import Curve, curve_of
-from multishift_perception.metrics.histogram import ScoreHistogram
+from multishift_perception.metrics.histogram import Bins, ScoreHistogram
 from multishift_perception.metrics.ranking import RankMetrics
 from multishift_perception.metrics.score_keys import Score, common_kind, kind_of, pieces
 
@@ -102,6 +102,10 @@ class AnomalyMetrics:
         metrics._kind = str(arrays['score'])
         metrics._histogram.from_arrays(arrays)
         return metrics
+
+    def bins(self) -> Bins:
+        """Return the counts by score so far."""
+        return self._histogram.bins()
 
     def result(self) -> AnomalyResult:
         """Return the metrics of all images so far."""

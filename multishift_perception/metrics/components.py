@@ -93,8 +93,8 @@ class ComponentMetrics:
             ValueError: the shapes differ.
         """
         check_shapes(mask, truth)
-        objects, small = _components(truth == NOVEL, self.sizes.truth)
-        found, _ = _components((mask != 0) & (truth != VOID), self.sizes.prediction)
+        objects, small = number_components(truth == NOVEL, self.sizes.truth)
+        found, _ = number_components((mask != 0) & (truth != VOID), self.sizes.prediction)
         found[small] = 0
         siou, ppv = _siou_and_ppv(objects, found)
         thresholds = np.array(THRESHOLDS)[:, None]
@@ -160,7 +160,7 @@ class ComponentMetrics:
         )
 
 
-def _components(
+def number_components(
     mask: NDArray[np.bool_], least: int
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Number the components of a mask from 1; return those too small as a mask of their own."""

@@ -56,6 +56,11 @@ class OperatingPoint:
         point._counts += metric_state.unpack('OperatingPoint', state)['counts']
         return point
 
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """Pixels counted: known and novel (rows), without and with mask, ``int64 [2,2]``."""
+        return self._counts
+
     def result(self) -> OperatingResult:
         """Return the rates over all images so far."""
         (_, false), (missed, found) = self._counts.tolist()

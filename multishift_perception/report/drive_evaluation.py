@@ -3,25 +3,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.metrics import (
-    AnomalyMetrics,
     AnomalyResult,
     Grouped,
-    OperatingPoint,
     OperatingResult,
     SegmentationMetrics,
     SegmentationResult,
 )
+from multishift_perception.metrics.bravo import BravoResult
+from multishift_perception.metrics.objects import Ground, ObjectResult
+from multishift_perception.metrics.streaming import StreamingResult
+from multishift_perception.metrics.temporal import TemporalResult
+from multishift_perception.report.drive_counts import CameraHistory, DriveCounts
 from multishift_perception.report.frame_table import FrameRecord, FrameTable, count_pixels
 from multishift_perception.report.gallery import Gallery, Pictures
 from multishift_perception.report.pictures import Pixels
 
-_Key = tuple[str, str]  # camera, condition
+Key = tuple[str, str]  # camera, condition
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,10 @@ class Scores:
     segmentation: SegmentationResult
     anomaly: AnomalyResult
     operating: OperatingResult
+    bravo: BravoResult
+    temporal: TemporalResult
+    streaming: StreamingResult
+    objects: ObjectResult
 
 
 class Evaluation:
@@ -83,12 +91,27 @@ class Evaluation:
         frames: what became of each frame.
     """
 
-    def __init__(self, num_classes: int, gallery: Gallery) -> None:
-        """Start empty; the gallery chooses which frames are shown."""
-        self._num_classes = num_classes
-        self._groups: Grouped[_Key, _Counts] = Grouped(lambda: _Counts(num_classes))
+    def __init__(
+        self, num_classes: int, gallery: Gallery, grounds: Mapping[str, Ground] | None = None
+    ) -> None:
+        """Start empty.
+
+        Args:
+            num_classes: known classes.
+            gallery: chooses which frames are shown.
+            grounds: how cameras stand over flat ground; those that are not named tell no
+                distances.
+        """
+        self._groups: Grouped[Key, DriveCounts] = Grouped(lambda: DriveCounts(num_classes))
         self._gallery = gallery
         self.frames = FrameTable()
+        self._grounds = grounds or {}
+        self._histories: dict[str, CameraHistory] = {}
+
+    @property
+    def groups(self) -> Mapping[Key, DriveCounts]:
+        """What is counted so far by camera and condition."""
+        return self._groups.groups
 
     def add(self, frame: JudgedFrame) -> None:
         """Count a frame.
@@ -96,27 +119,33 @@ class Evaluation:
         Raises:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
-        segmentation = SegmentationMetrics(self._num_classes)
-        if frame.truth is not None:
-            segmentation.update(frame.labels, frame.truth)
-        self._groups[frame.camera, frame.condition].add(frame, segmentation)
+        counts = self._groups[frame.camera, frame.condition]
+        segmentation = counts.add(
+            frame.labels, frame.mask, frame.score, frame.truth, frame.anomaly
+        )
+        if frame.camera not in self._histories:
+            self._histories[frame.camera] = CameraHistory(self._grounds.get(frame.camera))
+        self._histories[frame.camera].add(
+            counts,
+            time=round(frame.time * 1e9),
+            labels=frame.labels,
+            mask=frame.mask,
+            truth=frame.truth,
+            latency_ms=frame.latency_ms,
+        )
         record = _record(frame, segmentation)
         self.frames.add(record)
         self._gallery.offer(
             record, Pixels(frame.image, frame.labels, frame.mask, frame.anomaly, frame.truth)
         )
 
-    def drop(self, *, camera: str, condition: str, time: float, stamp_ns: int, cause: str) -> None:
-        """Note a frame without outputs; the arguments are as in ``FrameRecord``."""
-        self.frames.add(FrameRecord(stamp_ns, time, camera, condition, dropped=cause))
-
     def overall(self) -> Scores:
         """Return the metrics over all frames."""
-        return self._groups.merged().scores('all')
+        return scores('all', self._groups.merged())
 
     def by_condition(self) -> tuple[Scores, ...]:
         """Return the metrics per known condition, in the order of their first frames."""
-        return tuple(scores for scores in self._by(1) if scores.name)
+        return tuple(found for found in self._by(1) if found.name)
 
     def by_camera(self) -> tuple[Scores, ...]:
         """Return the metrics per camera, in the order of their first frames."""
@@ -127,10 +156,7 @@ class Evaluation:
         return self._gallery.pictures()
 
     def _by(self, part: int) -> tuple[Scores, ...]:
-        names: dict[str, list[_Key]] = {}
-        for key in self._groups.groups:
-            names.setdefault(key[part], []).append(key)
-        return tuple(self._groups.merged(keys).scores(name) for name, keys in names.items())
+        return scores_by(self._groups, part)
 
 
 def _record(frame: JudgedFrame, segmentation: SegmentationMetrics) -> FrameRecord:
@@ -147,38 +173,26 @@ def _record(frame: JudgedFrame, segmentation: SegmentationMetrics) -> FrameRecor
     )
 
 
-class _Counts:
-    """All metrics of one group."""
+def scores_by(groups: Grouped[Key, DriveCounts], part: int) -> tuple[Scores, ...]:
+    """Return the metrics by camera (0) or condition (1), in the order of their first frames."""
+    names: dict[str, list[Key]] = {}
+    for key in groups.groups:
+        names.setdefault(key[part], []).append(key)
+    return tuple(scores(name, groups.merged(keys)) for name, keys in names.items())
 
-    def __init__(self, num_classes: int) -> None:
-        self.frames = 0
-        self.frames_with_truth = 0
-        self.segmentation = SegmentationMetrics(num_classes)
-        self.anomaly = AnomalyMetrics()
-        self.operating = OperatingPoint()
 
-    def add(self, frame: JudgedFrame, segmentation: SegmentationMetrics) -> None:
-        self.frames += 1
-        if frame.truth is None:
-            return
-        self.frames_with_truth += 1
-        self.segmentation.merge(segmentation)
-        self.anomaly.update(frame.score, frame.truth)
-        self.operating.update(frame.mask, frame.truth)
-
-    def merge(self, other: _Counts) -> None:
-        self.frames += other.frames
-        self.frames_with_truth += other.frames_with_truth
-        self.segmentation.merge(other.segmentation)
-        self.anomaly.merge(other.anomaly)
-        self.operating.merge(other.operating)
-
-    def scores(self, name: str) -> Scores:
-        return Scores(
-            name,
-            self.frames,
-            self.frames_with_truth,
-            self.segmentation.result(),
-            self.anomaly.result(),
-            self.operating.result(),
-        )
+def scores(name: str, counts: DriveCounts) -> Scores:
+    """Return the metrics of a group."""
+    segmentation = counts.segmentation.result()
+    return Scores(
+        name=name,
+        frames=counts.frames.all,
+        frames_with_truth=counts.frames.with_truth,
+        segmentation=segmentation,
+        anomaly=counts.anomaly.result(),
+        operating=counts.operating.result(),
+        bravo=counts.bravo.result(segmentation.miou),
+        temporal=counts.temporal.result(),
+        streaming=counts.streaming.result(),
+        objects=counts.objects.result(),
+    )

@@ -9,11 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from multishift_perception.destinations import METRICS, check_folder, report_of
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import file_lock, write_text
+from multishift_perception.files import claimed, write_text
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.comparison.config import Experiment, folder_name
 from multishift_training.comparison.jobs import Job
@@ -135,13 +133,8 @@ class ComparisonFolder:
     def claimed(self, job: Job | None) -> Iterator[bool]:
         """Yield whether a job, or the generation of partners, is this process's for the block."""
         name = 'generated' if job is None else f'{job.seed}_{folder_name(job.way)}'
-        try:
-            held = file_lock(self._locks / name).acquire(blocking=False)
-        except Timeout:
-            yield False
-            return
-        with held:
-            yield True
+        with claimed(self._locks / name) as own:
+            yield own
 
     @property
     def _generated_mark(self) -> Path:

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What got better or worse since an earlier report over the same bags.
+
+Differences are of merged metrics. Their intervals come of the bootstrap over bags (Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13): bags are drawn anew with
+replacement, the same for both reports, and the metrics are taken of what is merged of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.errors import MultishiftError
+from multishift_perception.fleet.folder import Kept
+from multishift_perception.fleet.result import BagResult
+from multishift_perception.metrics.score_bins import count_in_bins, rank_edges
+from multishift_perception.report.drive_counts import DriveCounts
+from multishift_perception.report.text import align_columns
+
+Floats = NDArray[np.float64]
+
+_DRAWS = 1000
+_SEED = 0
+_CONFIDENCE = 0.95
+# Bins of the scores, for intervals only: metrics themselves are as exact as in the report.
+_BINS = 512
+ALL = 'all'
+
+
+class _Metric(NamedTuple):
+    """A figure, and how it comes of whole numbers that add up over bags.
+
+    Attributes:
+        name: of the figure.
+        sign: 1 where more is better, else -1.
+        figure: of merged counts, as the report has it.
+        counts: what kind of numbers it comes of.
+        value: what comes of sums ``[R,K]`` of such numbers, ``[R]``; NaN where undefined.
+    """
+
+    name: str
+    sign: int
+    figure: Callable[[DriveCounts], float | None]
+    counts: str
+    value: Callable[[Floats], Floats]
+
+
+def _mean_iou(sums: Floats) -> Floats:
+    hits, truth, predicted = np.split(sums, 3, axis=1)
+    whole = truth + predicted - hits
+    iou = np.divide(hits, whole, out=np.full_like(hits, np.nan), where=whole > 0)
+    known = (whole > 0).sum(1)
+    return _share(np.nansum(iou, axis=1), known)
+
+
+def _share(part: Floats, whole: NDArray[Any]) -> Floats:
+    found = np.full(len(part), np.nan)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
+
+
+def _rates(sums: Floats) -> tuple[Floats, Floats]:
+    """Return true- and false-positive counts, running from the highest score."""
+    known, novel = np.split(sums, 2, axis=1)
+    return np.cumsum(novel[:, ::-1], axis=1), np.cumsum(known[:, ::-1], axis=1)
+
+
+def _auroc(sums: Floats) -> Floats:
+    true, false = _rates(sums)
+    before = np.pad(true, ((0, 0), (1, 0)))[:, :-1]
+    steps = np.diff(false, axis=1, prepend=0)
+    return _share((steps * (true + before) / 2).sum(1), true[:, -1] * false[:, -1])
+
+
+def _ap(sums: Floats) -> Floats:
+    true, false = _rates(sums)
+    precision = true / np.maximum(true + false, 1)
+    return _share((np.diff(true, axis=1, prepend=0) * precision).sum(1), true[:, -1])
+
+
+def _fpr95(sums: Floats) -> Floats:
+    true, false = _rates(sums)
+    first = np.argmax(true >= 0.95 * true[:, -1:], axis=1)
+    share = _share(false[np.arange(len(false)), first], false[:, -1])
+    return np.where(true[:, -1] > 0, share, np.nan)
+
+
+def _first_of_second(sums: Floats) -> Floats:
+    return _share(sums[:, 0], sums[:, 1])
+
+
+METRICS: tuple[_Metric, ...] = (
+    _Metric('mIoU', 1, lambda c: c.segmentation.result().miou, 'classes', _mean_iou),
+    _Metric('AUROC', 1, lambda c: c.anomaly.result().auroc, 'scores', _auroc),
+    _Metric('AP', 1, lambda c: c.anomaly.result().ap, 'scores', _ap),
+    _Metric('FPR95', -1, lambda c: c.anomaly.result().fpr95, 'scores', _fpr95),
+    _Metric('found', 1, lambda c: c.operating.result().tpr, 'novel', _first_of_second),
+    _Metric('false alarms', -1, lambda c: c.operating.result().fpr, 'known', _first_of_second),
+    _Metric('streaming mIoU', 1, lambda c: c.streaming.result().miou, 'newest classes', _mean_iou),
+    _Metric(
+        'objects found', 1, lambda c: c.objects.result().found_share, 'objects', _first_of_second
+    ),
+    _Metric(
+        'label flicker',
+        -1,
+        lambda c: c.temporal.result().label_flicker,
+        'flicker',
+        _first_of_second,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a figure changed, as fractions; None where it is undefined.
+
+    Attributes:
+        metric: its name.
+        old: in the earlier report.
+        new: in this one.
+        low: of the interval that holds the difference with 95 % confidence; None with one bag.
+        high: likewise.
+        gain: the difference, positive where it is better now.
+    """
+
+    metric: str
+    old: float | None
+    new: float | None
+    low: float | None
+    high: float | None
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed.
+
+    Attributes:
+        bags: how many both reports have.
+        left_out: names of bags that one of them lacks.
+        changes: by group: ``all``, and each condition that both have.
+    """
+
+    bags: int
+    left_out: tuple[str, ...]
+    changes: Mapping[str, tuple[Change, ...]]
+
+    def content(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            'bags': self.bags,
+            'left_out': list(self.left_out),
+            'changes': {g: [asdict(change) for change in c] for g, c in self.changes.items()},
+        }
+
+    def losses(self, allowed: Mapping[str, float]) -> list[str]:
+        """Return the losses over all bags that are larger than allowed, a line each.
+
+        Args:
+            allowed: percentage points by name of the metric; under the empty name, of all others.
+        """
+        lines = []
+        for change in self.changes[ALL]:
+            most = allowed.get(change.metric, allowed.get(''))
+            if most is None:
+                continue
+            if change.new is None and change.old is not None:
+                lines.append(f'{change.metric} is undefined, and was {100 * change.old:.2f} %')
+            elif change.gain is not None and -100 * change.gain > most:
+                lines.append(
+                    f'{change.metric} is worse by {-100 * change.gain:.2f} points; {most:g} are '
+                    'allowed'
+                )
+        return lines
+
+    def lines(self) -> list[str]:
+        """Return tables for a terminal."""
+        rows: list[tuple[str, ...]] = [('', 'old', 'new', 'change', '95 % interval', '')]
+        for group, changes in self.changes.items():
+            rows += [_row(group, change) for change in changes if change.gain is not None]
+        lines = align_columns(rows)
+        if self.bags == 1:
+            lines.append('One bag: no interval, which takes several.')
+        if self.left_out:
+            names = ', '.join(self.left_out[:3]) + (', ...' if len(self.left_out) > 3 else '')
+            lines.append(f'Left out are bags that one of the reports lacks: {names}')
+        return lines
+
+
+def _row(group: str, change: Change) -> tuple[str, ...]:
+    assert change.old is not None and change.new is not None and change.gain is not None
+    interval, verdict = '–', ''
+    if change.low is not None and change.high is not None:
+        interval = f'{100 * change.low:+.2f} to {100 * change.high:+.2f}'
+        if change.low > 0 or change.high < 0:
+            verdict = 'better' if change.gain > 0 else 'worse'
+    return (
+        f'{group}: {change.metric}',
+        f'{100 * change.old:.2f} %',
+        f'{100 * change.new:.2f} %',
+        f'{100 * (change.new - change.old):+.2f}',
+        interval,
+        verdict,
+    )
+
+
+def compare(old: Kept, new: Kept) -> Comparison:
+    """Return what changed over the bags that both reports have.
+
+    Args:
+        old: the bags of the earlier report.
+        new: those of this one.
+
+    Raises:
+        MultishiftError: no bag is in both, they are of different classes, or one is damaged.
+    """
+    shared = [name for name in new.names if name in old.names]
+    if not shared:
+        raise MultishiftError(
+            f'{old.report} and {new.report} have no bag in common, by name: compare reports of '
+            'the same bags'
+        )
+    before, after = _Side(old, shared), _Side(new, shared)
+    if before.num_classes != after.num_classes:
+        raise MultishiftError(
+            f'{old.report} has {before.num_classes} classes, {new.report} {after.num_classes}: '
+            'compare engines of the same classes'
+        )
+    groups = [ALL, *(group for group in after.totals if group != ALL and group in before.totals)]
+    chances = np.full(len(shared), 1 / len(shared))
+    drawn = np.random.default_rng(_SEED).multinomial(len(shared), chances, size=_DRAWS)
+    changes = {g: tuple(_changes((before, after), g, drawn.astype(float))) for g in groups}
+    return Comparison(len(shared), tuple(sorted({*old.names} ^ {*new.names})), changes)
+
+
+def _changes(sides: tuple[_Side, _Side], group: str, weights: Floats) -> Iterator[Change]:
+    tables = [side.tables[group] for side in sides]
+    for metric in METRICS:
+        old, new = (metric.figure(side.totals[group]) for side in sides)
+        low = high = gain = None
+        if old is not None and new is not None:
+            gain = metric.sign * (new - old)
+            if weights.shape[1] > 1:
+                low, high = _interval(metric, tables, weights, new - old)
+        yield Change(metric.name, old, new, low, high, gain)
+
+
+def _interval(
+    metric: _Metric, tables: Sequence[Mapping[str, Floats]], weights: Floats, difference: float
+) -> tuple[float | None, float | None]:
+    everything = np.ones((1, weights.shape[1]))
+    drawn, whole = (
+        np.subtract(*(metric.value(w @ table[metric.counts]) for table in reversed(tables)))
+        for w in (weights, everything)
+    )
+    drawn = drawn[~np.isnan(drawn)]
+    if not drawn.size:
+        return None, None
+    tail = (1 - _CONFIDENCE) / 2
+    # Binned figures stand for the spread alone.
+    low, high = np.quantile(drawn, [tail, 1 - tail]) + (difference - whole[0])
+    return float(low), float(high)
+
+
+class _Side:
+    """The bags of one report: totals by group, and what the bootstrap draws from.
+
+    Attributes:
+        totals: merged counts of ``all`` and of each condition.
+        tables: by group and kind of counts, a row for each bag, ``[B,K]``.
+        num_classes: known classes.
+    """
+
+    def __init__(self, kept: Kept, names: Sequence[str]) -> None:
+        """Read the bags twice, one after the other: there may be thousands."""
+        self.totals: dict[str, DriveCounts] = {}
+        for name in names:
+            for group, counts in _by_group(kept.result(name)).items():
+                if group not in self.totals:
+                    self.totals[group] = DriveCounts(counts.segmentation.num_classes)
+                self.totals[group].merge(counts)
+        self.num_classes = self.totals[ALL].segmentation.num_classes
+        edges = {g: rank_edges(c.anomaly.bins(), _BINS) for g, c in self.totals.items()}
+        rows: dict[str, list[dict[str, NDArray[np.int64]]]] = {group: [] for group in self.totals}
+        empty = DriveCounts(self.num_classes)
+        for name in names:
+            found = _by_group(kept.result(name))
+            for group in self.totals:
+                rows[group].append(_numbers(found.get(group, empty), edges[group]))
+        self.tables = {
+            group: {key: np.array([row[key] for row in found], float) for key in found[0]}
+            for group, found in rows.items()
+        }
+
+
+def _by_group(result: BagResult) -> dict[str, DriveCounts]:
+    found: dict[str, DriveCounts] = {}
+    for (_, condition), counts in result.groups.items():
+        for group in dict.fromkeys((ALL, condition or ALL)):
+            if group not in found:
+                found[group] = DriveCounts(counts.segmentation.num_classes)
+            found[group].merge(counts)
+    return found
+
+
+def _numbers(counts: DriveCounts, edges: NDArray[np.uint32]) -> dict[str, NDArray[np.int64]]:
+    """Return what the figures of a bag are made of, as whole numbers that add up."""
+    (known, false), (missed, found) = counts.operating.pixels.tolist()
+    objects, flicker = counts.objects, counts.temporal
+    return {
+        'classes': _hits(counts.segmentation.confusion),
+        'scores': count_in_bins(counts.anomaly.bins(), edges).reshape(-1),
+        'novel': np.array([found, found + missed]),
+        'known': np.array([false, false + known]),
+        'newest classes': _hits(counts.streaming.segmentation.confusion),
+        'objects': np.array([len(objects.delays), objects.objects]),
+        'flicker': np.array([flicker.known_labels, flicker.known]),
+    }
+
+
+def _hits(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.diag(confusion), confusion.sum(1), confusion.sum(0)])

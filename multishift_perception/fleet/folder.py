@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a report over many bags: which are done, by what settings, and what came of them.
+
+``bags/NAME/`` has a bag's own report and its ``state.npz``; ``bag.json``, written last, says that
+it is done, or why it cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+import hashlib
+import json
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from urllib.parse import quote
+
+from multishift_perception.destinations import (
+    METRICS,
+    REPLAY,
+    REPLAY_MANY,
+    check_folder,
+    report_of,
+)
+from multishift_perception.errors import MultishiftError
+from multishift_perception.files import claimed, remove_leftovers, write_bytes, write_text
+from multishift_perception.fleet.result import STATE, BagResult
+from multishift_perception.fleet.sources import Source, fingerprint
+
+_BAGS = 'bags'
+_BAG = 'bag.json'
+_RECORDED = 'recorded.json'
+# How long the other processes of `torchrun` wait for the first one to say what is done.
+_PATIENCE_S = 300.0
+
+
+class FleetFolder:
+    """What any number of processes, on this machine or others that share the folder, fill.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Take a folder; nothing of it is touched yet.
+
+        Args:
+            path: the folder.
+            settings: all that decides what comes of a bag, for JSON.
+        """
+        self.path = path
+        self._settings = json.loads(json.dumps(settings))
+        self._done: set[str] = set()
+
+    def begin(self, *, option: str, force: bool, reads: Sequence[Path]) -> None:
+        """Open the folder, new or to be gone on with; bags that failed before are tried again.
+
+        Args:
+            option: that names the folder.
+            force: whether what was done by other settings, or by the same, is done anew.
+            reads: what is read.
+
+        Raises:
+            MultishiftError: something else is in it, it was made by other settings, or it cannot
+                be written.
+        """
+        check_folder(self.path, report_of(REPLAY_MANY), option=option, force=True, reads=reads)
+        kept = self._kept_settings()
+        if kept is not None and kept != self._settings and not force:
+            names = sorted(
+                k for k in kept.keys() | self._settings if _differs(kept, self._settings, k)
+            )
+            raise MultishiftError(
+                f'{self.path} holds bags that were replayed otherwise ({", ".join(names)} '
+                f'changed): give another folder with {option}, or --force to replay all anew'
+            )
+        if force:
+            # No bag may count as done by what is written next.
+            for note in (self.path / _BAGS).glob(f'*/{_BAG}'):
+                note.unlink()
+        for note in (self.path / _BAGS).glob(f'*/{_BAG}'):
+            if _read(note).get('failure') is not None:
+                note.unlink()
+        self.write_numbers({'command': REPLAY_MANY, 'finished': False, 'settings': self._settings})
+
+    def join(self) -> None:
+        """Wait until another process has opened the folder for the same settings.
+
+        Raises:
+            MultishiftError: none has within some minutes.
+        """
+        end = monotonic() + _PATIENCE_S
+        while self._kept_settings() != self._settings:
+            if monotonic() > end:
+                raise MultishiftError(
+                    f'{self.path}: the first process has not begun a replay by the same settings: '
+                    'start all on one shared folder, with the same arguments'
+                )
+            sleep(0.5)
+
+    def write_numbers(self, content: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        write_text(self.path / METRICS, json.dumps(content, indent=2) + '\n')
+
+    def place(self, source: Source) -> Path:
+        """Return the folder of a bag."""
+        return self.path / _BAGS / place_of(source.name)
+
+    def is_done(self, source: Source) -> bool:
+        """Return whether a bag, as it is now, is done or has failed; kept once it is so."""
+        if source.name not in self._done:
+            found = self._note(source)
+            if found.get('fingerprint') == _fingerprint(source.path):
+                self._done.add(source.name)
+        return source.name in self._done
+
+    def failure(self, source: Source) -> str | None:
+        """Return why a bag that is done has no result; None where it has one."""
+        found: str | None = self._note(source).get('failure')
+        return found
+
+    def result(self, source: Source) -> BagResult:
+        """Return what came of a bag.
+
+        Raises:
+            MultishiftError: it is damaged.
+        """
+        return read_result(self.place(source) / STATE)
+
+    @contextmanager
+    def claimed(self, source: Source) -> Iterator[bool]:
+        """Yield whether a bag is this process's for the block."""
+        locks = self.path / '.locks'
+        locks.mkdir(parents=True, exist_ok=True)
+        with claimed(locks / place_of(source.name)) as own:
+            yield own
+
+    def start(self, source: Source) -> str:
+        """Clear up after a process that was killed over a bag; return the bag's fingerprint."""
+        place = self.place(source)
+        if place.is_dir():
+            for name in (STATE, _BAG):
+                remove_leftovers(place / name)
+        return _fingerprint(source.path)
+
+    def owns(self, source: Source, recording: Path) -> bool:
+        """Return whether a recording was begun for a bag of this folder."""
+        found = _read(self.place(source) / _RECORDED).get('recording')
+        return found == str(recording.resolve())
+
+    def mark(self, source: Source, recording: Path) -> None:
+        """Note that a recording is begun: what is found there later is this folder's."""
+        content = {'recording': str(recording.resolve())}
+        write_text(self.place(source) / _RECORDED, json.dumps(content) + '\n')
+
+    def save(self, source: Source, result: BagResult, mark: str) -> None:
+        """Keep what came of a bag that had a fingerprint when it was begun."""
+        write_bytes(self.place(source) / STATE, result.to_bytes())
+        self._write_note(source, mark, None)
+
+    def fail(self, source: Source, reason: str, mark: str) -> None:
+        """Keep why nothing came of a bag."""
+        self._write_note(source, mark, reason)
+
+    def _write_note(self, source: Source, mark: str, failure: str | None) -> None:
+        content = {'name': source.name, 'fingerprint': mark, 'failure': failure}
+        write_text(self.place(source) / _BAG, json.dumps(content, indent=2) + '\n')
+        # Even if it grows meanwhile, as one that is being recorded does.
+        self._done.add(source.name)
+
+    def _note(self, source: Source) -> dict[str, Any]:
+        return _read(self.place(source) / _BAG)
+
+    def _kept_settings(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = _read(self.path / METRICS).get('settings')
+        return found
+
+
+def place_of(name: str) -> str:
+    """Return the file name that stands for a bag's name, a different one for each."""
+    quoted = quote(name, safe=' +,=@()', errors='surrogateescape')
+    if len(quoted) <= 150 and not quoted.startswith('.'):
+        return quoted
+    digest = hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:16]
+    return f'{quoted[:100].lstrip(".")}~{digest}'
+
+
+def read_result(path: Path) -> BagResult:
+    """Return what came of a bag.
+
+    Raises:
+        MultishiftError: the file is missing or damaged.
+    """
+    try:
+        return BagResult.from_bytes(path.read_bytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise MultishiftError(
+            f'{path} is damaged or missing ({type(error).__name__}): delete its folder to have '
+            'the bag replayed again'
+        ) from error
+
+
+class Kept:
+    """What a finished report keeps of its bags, of one or of many.
+
+    Attributes:
+        report: its folder.
+        names: of the bags, in order.
+    """
+
+    def __init__(self, report: Path) -> None:
+        """Look what is there.
+
+        Raises:
+            MultishiftError: it is no such report.
+        """
+        self.report = report
+        content = _read(report / METRICS)
+        if content.get('command') == REPLAY_MANY and content.get('finished'):
+            self._places = {name: report / _BAGS / place_of(name) for name in content['bags']}
+        elif content.get('command') == REPLAY and (report / STATE).exists():
+            self._places = {read_result(report / STATE).name: report}
+        else:
+            raise MultishiftError(
+                f'{report}: no finished report of `multishift replay`: give the folder of one '
+                'that this version made'
+            )
+        self.names = tuple(self._places)
+
+    def result(self, name: str) -> BagResult:
+        """Return what came of a bag.
+
+        Raises:
+            MultishiftError: it is damaged.
+        """
+        return read_result(self._places[name] / STATE)
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return fingerprint(path)
+    except OSError:
+        return 'missing'
+
+
+def _differs(first: Mapping[str, Any], second: Mapping[str, Any], key: str) -> bool:
+    return bool(first.get(key) != second.get(key))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

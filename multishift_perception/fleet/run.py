@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replays many bags beside whoever else is at it, and sums up what came of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+import logging
+import os
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+from multishift_perception import __version__
+from multishift_perception.bags import BagReader, choose_topics
+from multishift_perception.destinations import BAG, REPLAY_MANY, check_file
+from multishift_perception.disk import FullDiskError, reporting_full_disk
+from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
+from multishift_perception.fleet.folder import FleetFolder, place_of
+from multishift_perception.fleet.result import BagResult
+from multishift_perception.fleet.sources import Source
+from multishift_perception.fleet.totals import Totals
+from multishift_perception.process.workers import WorkerProcess
+from multishift_perception.progress import set_quiet
+from multishift_perception.replay import Replay, Replayed, Settings
+from multishift_perception.report.drive_report import write_report
+from multishift_perception.report.fleet_report import FleetReport, write_fleet_report
+from multishift_perception.report.provenance import provenance
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.5  # between two looks at what others have done
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be done; all processes get the same.
+
+    Attributes:
+        sources: the bags.
+        out: folder of the report.
+        settings: how outputs are judged.
+        bundle: engine bundle; None for the embedded one.
+        backend: ``auto`` or one of the bundle's.
+        device: index of the GPU, where one is used.
+        cameras: to take of each bag; all for none.
+        topics: likewise, in place of cameras.
+        record: folder that each bag's outputs are written to; None for none.
+        force: whether what is done is done anew, and recordings are replaced.
+    """
+
+    sources: tuple[Source, ...]
+    out: Path
+    settings: Settings = field(default_factory=Settings)
+    bundle: Path | None = None
+    backend: str = 'auto'
+    device: int = 0
+    cameras: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    record: Path | None = None
+    force: bool = False
+
+    def recording(self, source: Source) -> Path | None:
+        """Return where the outputs of a bag are written to."""
+        return self.record and self.record / f'{place_of(source.name).removesuffix(".mcap")}.mcap'
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process of how many this is, as `torchrun` says in the environment."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+    @classmethod
+    def of_environment(cls) -> Place:
+        """Return this process's place.
+
+        Raises:
+            MultishiftError: the environment says something that is no number.
+        """
+        names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE')
+        defaults = (0, 1, 0, 1)
+        try:
+            return cls(*(int(os.environ.get(n, d)) for n, d in zip(names, defaults, strict=True)))
+        except ValueError as error:
+            raise MultishiftError(f'{", ".join(names)}: {error}: give numbers, or none') from error
+
+
+def replay_fleet(task: Task, *, jobs: int = 1, option: str = '--out') -> FleetReport | None:
+    """Replay bags that are not done yet, and write a report over all.
+
+    Any number of processes may be at work in one folder, those of `torchrun` among them: each
+    takes bags that no other has, and returns when all bags are done. A bag at fault is left out.
+
+    Args:
+        task: what to do.
+        jobs: processes on this machine, this one among them.
+        option: that names the folder of the report, for errors.
+
+    Returns:
+        The report; None in all processes of `torchrun` but the first, which writes none.
+
+    Raises:
+        MultishiftError: the folder holds something else, or bags that were replayed otherwise;
+            the engine is at fault; no bag came to anything; or the disk is full.
+    """
+    place = Place.of_environment()
+    if task.force and place.count > 1:
+        raise MultishiftError(
+            '--force does not go with several hosts or processes of `torchrun`, of which each '
+            "would begin anew: delete the report's folder instead"
+        )
+    threads = _threads(jobs * place.local_count)
+    with reporting_full_disk(task.out, resumes=True):
+        device = task.device + place.local_rank
+        engine = Engine.load(task.bundle, backend=task.backend, device=device, threads=threads)
+        with engine:
+            folder = FleetFolder(task.out, described(task, engine))
+            if place.rank == 0:
+                reads = [source.path for source in task.sources]
+                folder.begin(option=option, force=task.force, reads=reads)
+                _check_recordings(task, folder)
+            else:
+                folder.join()
+            with _helpers(task, jobs - 1, threads, device):
+                _Work(task, folder, engine).do()
+            if place.rank != 0:
+                return None
+            report = _sum_up(task, folder, engine)
+            if not report.bags:
+                name, reason = next(iter(report.failed.items()))
+                raise MultishiftError(
+                    f'none of {len(report.failed)} bags can be judged; {name}: {reason}'
+                )
+            write_fleet_report(report, task.out)
+    return report
+
+
+def described(task: Task, engine: Engine) -> dict[str, Any]:
+    """Return all that decides what comes of a bag."""
+    return {
+        'engine': engine.digest,
+        'backend': engine.backend,
+        **asdict(task.settings),
+        'cameras': sorted(task.cameras),
+        'topics': sorted(task.topics),
+        'record': task.record and str(task.record.resolve()),
+        'version': __version__,
+    }
+
+
+def _threads(processes: int) -> int:
+    """Return how many threads each of so many processes computes with; 0: as it likes."""
+    return 0 if processes == 1 else max(1, len(os.sched_getaffinity(0)) // processes)
+
+
+def _check_recordings(task: Task, folder: FleetFolder) -> None:
+    for source in task.sources:
+        path = task.recording(source)
+        if path is not None and not folder.is_done(source):
+            own = task.force or folder.owns(source, path)
+            check_file(path, BAG, force=own, reads=[s.path for s in task.sources])
+
+
+@contextmanager
+def _helpers(task: Task, count: int, threads: int, device: int) -> Iterator[None]:
+    """Have further processes do their part while the block does its own."""
+    of_helper = replace(task, force=False, device=device)
+    helpers = [
+        WorkerProcess(target=_help, args=(of_helper, threads, task.force)) for _ in range(count)
+    ]
+    for helper in helpers:
+        helper.start()
+    try:
+        yield
+    except BaseException:
+        for helper in helpers:
+            helper.kill()
+        raise
+    finally:
+        for helper in helpers:
+            helper.join()
+
+
+def _help(task: Task, threads: int, replaces: bool) -> None:
+    set_quiet(True)
+    engine = Engine.load(task.bundle, backend=task.backend, device=task.device, threads=threads)
+    with engine:
+        folder = FleetFolder(task.out, described(task, engine))
+        _Work(replace(task, force=replaces), folder, engine).do()
+
+
+class _Work:
+    """What one process does."""
+
+    def __init__(self, task: Task, folder: FleetFolder, engine: Engine) -> None:
+        self._task = task
+        self._folder = folder
+        self._engine = engine
+
+    def do(self) -> None:
+        """Take one bag after the other until all are done, by whomever."""
+        while left := [s for s in self._task.sources if not self._folder.is_done(s)]:
+            if not any(self._try(source, len(left)) for source in left):
+                sleep(_POLL_S)
+
+    def _try(self, source: Source, left: int) -> bool:
+        """Do a bag unless another process does; return whether it did."""
+        with self._folder.claimed(source) as own:
+            if not own or self._folder.is_done(source):
+                return own
+            logger.info('%s (%d of %d are left)', source.name, left, len(self._task.sources))
+            mark = self._folder.start(source)
+            try:
+                replayed = self._replay(source)
+            except FullDiskError:
+                raise
+            except MultishiftError as error:
+                logger.warning('%s is left out: %s', source.name, error)
+                self._folder.fail(source, str(error), mark)
+                return True
+            write_report(replayed.report, self._folder.place(source))
+            self._folder.save(source, BagResult.of(source.name, replayed), mark)
+        return True
+
+    def _replay(self, source: Source) -> Replayed:
+        task, record = self._task, self._task.recording(source)
+        if record is not None:
+            own = task.force or self._folder.owns(source, record)
+            check_file(record, BAG, force=own, reads=[source.path])
+            self._folder.mark(source, record)
+        with BagReader(source.path) as reader:
+            chosen = list(choose_topics(reader, cameras=task.cameras, topics=task.topics))
+            return Replay(reader, self._engine, task.settings, record=record).run(chosen)
+
+
+def _sum_up(task: Task, folder: FleetFolder, engine: Engine) -> FleetReport:
+    totals = Totals(len(engine.classes))
+    failed = {}
+    for source in task.sources:
+        if (reason := folder.failure(source)) is not None:
+            failed[source.name] = reason
+            continue
+        place = folder.place(source).relative_to(task.out)
+        totals.add(folder.result(source), place.as_posix())
+    return FleetReport(
+        command=REPLAY_MANY,
+        classes=engine.classes,
+        threshold=task.settings.threshold,
+        settings=described(task, engine),
+        overall=totals.overall(),
+        conditions=totals.by_condition(),
+        cameras=totals.by_camera(),
+        latency=totals.latency(),
+        bags=tuple(totals.rows),
+        failed=failed,
+        provenance=provenance(engine),
+    )

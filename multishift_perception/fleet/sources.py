@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the bags that paths, folders and patterns stand for, and names them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+import glob
+import hashlib
+import os
+from pathlib import Path
+import re
+from typing import NamedTuple
+
+from multishift_perception.bags.location import METADATA, is_bag, locate
+from multishift_perception.errors import MultishiftError
+
+
+class Source(NamedTuple):
+    """A bag among others.
+
+    Attributes:
+        name: of the bag, different from those of the others; the same in every run over the same
+            folder, wherever it lies.
+        path: where it is.
+    """
+
+    name: str
+    path: Path
+
+
+def is_one_bag(source: str) -> bool:
+    """Return whether what a person calls a source is one bag, and no folder or pattern of some.
+
+    A folder without ``metadata.yaml`` is one bag where it holds one file and no folder, or
+    numbered parts of one recording, as rosbag2 names them.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return os.path.lexists(path) or not glob.has_magic(source)
+    return _is_single(path, given=True)
+
+
+def find_bags(sources: Sequence[str]) -> list[Source]:
+    """Return the bags of some sources, each once, in order.
+
+    Args:
+        sources: bags, folders that hold some at any depth, or patterns such as ``drives/*.mcap``.
+
+    Raises:
+        MultishiftError: a source does not exist, matches nothing or holds no bag.
+    """
+    found: list[Source] = []
+    for source in sources:
+        if not source:
+            raise MultishiftError('a bag is empty: name a bag, a folder of bags or a pattern')
+        try:
+            found += _of(source)
+        except PermissionError as error:
+            raise MultishiftError(
+                f'{source}: cannot be read ({error.strerror}): mend its permissions'
+            ) from error
+    once: dict[Path, Source] = {}
+    for bag in found:
+        once.setdefault(bag.path.resolve(), bag)
+    count = Counter(bag.name for bag in once.values())
+    # Of those with one name, each is called as it was given.
+    return [
+        Source(str(bag.path), bag.path) if count[bag.name] > 1 else bag for bag in once.values()
+    ]
+
+
+def fingerprint(path: Path) -> str:
+    """Return what changes when a bag does: names, sizes and times of its files, hashed.
+
+    Raises:
+        OSError: a file cannot be looked at.
+    """
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    looks = [f'{f.name} {(s := f.stat()).st_size} {s.st_mtime_ns}' for f in files]
+    return hashlib.sha256('\n'.join(looks).encode(errors='surrogateescape')).hexdigest()[:16]
+
+
+def _of(source: str) -> list[Source]:
+    path = Path(source)
+    if os.path.lexists(path):
+        return _inside(path)
+    if not glob.has_magic(source):
+        raise MultishiftError(f'{source}: no such bag; check the path')
+    matches = [Path(match) for match in sorted(glob.glob(source, recursive=True), key=_natural)]
+    root = Path(*_plain_parts(Path(source)))
+    bags = [bag for match in matches for bag in _walk(match, root)]
+    if not bags:
+        raise MultishiftError(f'{source}: matches no bag (.mcap, .db3 or a rosbag2 folder)')
+    return bags
+
+
+def _inside(path: Path) -> list[Source]:
+    """Return the bag that a path is, or the bags in it; what is neither is said by name."""
+    if _is_single(path, given=True):
+        if not is_bag(path):
+            locate(path)  # says what it is instead
+        return [Source(path.name or str(path), path)]
+    if bags := list(_walk(path, path)):
+        return bags
+    locate(path)
+    return []
+
+
+def _is_single(path: Path, *, given: bool) -> bool:
+    """Return whether a path is no folder, or a folder that is one bag.
+
+    A folder of one file without ``metadata.yaml`` is so if it is what was given: one within is a
+    folder of bags, to which more may come.
+    """
+    if not path.is_dir() or (path / METADATA).exists():
+        return True
+    inner = list(path.iterdir())
+    files = [path for path in inner if path.is_file() and is_bag(path)]
+    if any(path.is_dir() and not path.name.startswith('.') for path in inner):
+        return False
+    stems = [file.name.partition('.')[0] for file in files]
+    recordings = {re.sub(r'_\d+$', '', stem) for stem in stems}
+    numbered = all(re.search(r'_\d+$', stem) for stem in stems)
+    return (len(files) == 1 and given) or (len(files) > 1 and len(recordings) == 1 and numbered)
+
+
+def _walk(path: Path, root: Path) -> Iterator[Source]:
+    """Yield bags in natural order; hidden folders and links to folders are left out."""
+    if _is_single(path, given=False):
+        if is_bag(path):
+            yield Source(path.relative_to(root).as_posix(), path)
+        return
+    for inner in sorted(path.iterdir(), key=lambda p: _natural(p.name)):
+        is_hidden = inner.name.startswith('.') or (inner.is_dir() and inner.is_symlink())
+        if not is_hidden:
+            yield from _walk(inner, root)
+
+
+def _plain_parts(pattern: Path) -> Iterator[str]:
+    """Yield the first parts of a pattern, up to the one that is no plain name."""
+    for part in pattern.parent.parts:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(p), '') if p.isdigit() else (-1, p) for p in re.split(r'(\d+)', text) if p]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sums up what came of bags: merged metrics, never means of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from multishift_perception.fleet.result import BagResult
+from multishift_perception.metrics import Grouped
+from multishift_perception.report.drive_counts import DriveCounts
+from multishift_perception.report.drive_evaluation import Key, Scores, scores, scores_by
+from multishift_perception.report.drive_report import Latency
+from multishift_perception.report.fleet_report import BagRow
+
+
+class Totals:
+    """Metrics over bags that are added one after the other; the order decides the last digit."""
+
+    def __init__(self, num_classes: int) -> None:
+        """Start empty."""
+        self.rows: list[BagRow] = []
+        self._num_classes = num_classes
+        self._groups: Grouped[Key, DriveCounts] = Grouped(lambda: DriveCounts(num_classes))
+        self._total_ms: list[float] = []
+
+    def add(self, result: BagResult, folder: str) -> None:
+        """Add a bag, whose own report is in a folder of that name."""
+        whole = DriveCounts(self._num_classes)
+        for key, counts in result.groups.items():
+            self._groups[key].merge(counts)
+            whole.merge(counts)
+        self._total_ms += result.total_ms.tolist()
+        self.rows.append(
+            BagRow(
+                scores=scores(result.name, whole),
+                folder=folder,
+                minutes=result.minutes,
+                latency=_latency(result.total_ms.tolist()),
+                sent=sum(count.sent for count in result.counts),
+                received=sum(count.received for count in result.counts),
+                warnings=result.warnings,
+            )
+        )
+
+    def overall(self) -> Scores:
+        """Return the metrics over all bags."""
+        return scores('all', self._groups.merged())
+
+    def by_condition(self) -> tuple[Scores, ...]:
+        """Return the metrics per known condition, in the order of their first frames."""
+        return tuple(found for found in scores_by(self._groups, 1) if found.name)
+
+    def by_camera(self) -> tuple[Scores, ...]:
+        """Return the metrics per camera, in the order of their first frames."""
+        return scores_by(self._groups, 0)
+
+    def latency(self) -> Latency:
+        """Return the durations from decoding to mask of all frames."""
+        return _latency(self._total_ms)
+
+
+def _latency(total_ms: Iterable[float]) -> Latency:
+    return Latency('decode to mask', tuple(np.asarray(list(total_ms)).tolist()))

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Novel objects and false alarms of a drive, each counted once however many frames show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.arrays import Bytes
+from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.metrics import state as metric_state
+from multishift_perception.metrics.checks import ratio
+from multishift_perception.metrics.components import Sizes, number_components
+from multishift_perception.metrics.temporal import GAP_NS, per_minute
+
+# An object is found, and a region no false alarm, where it overlaps the other's by so much: the
+# least threshold at which SegmentMeIfYouCan looks for objects.
+SHARE = 0.25
+_UNKNOWN = -1
+
+# Left, top, width and height.
+_Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """Objects of a drive; None where nothing defines it.
+
+    Attributes:
+        objects: of the ground truth.
+        found: of them, in one frame at least.
+        found_share: the share.
+        found_per_minute: found objects a minute of frames with ground truth.
+        false_per_minute: false alarms, each counted once, a minute of frames with ground truth.
+        false_objects: how many.
+        delay_median: seconds from an object's first frame to the first in which it is found,
+            median of those found; 0 is at once.
+        delay_mean: their mean.
+        distance_median: metres from the camera to the object when it is found first, median of
+            those of which it is known.
+        distances: how many those are.
+    """
+
+    objects: int
+    found: int
+    found_share: float | None
+    found_per_minute: float | None
+    false_per_minute: float | None
+    false_objects: int
+    delay_median: float | None
+    delay_mean: float | None
+    distance_median: float | None
+    distances: int
+
+
+class ObjectMetrics:
+    """What the objects of drives count together."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.objects = 0
+        self.false_objects = 0
+        self.span = 0  # nanoseconds between frames with ground truth
+        self.delays: list[int] = []  # nanoseconds, of each that is found
+        self.distances: list[int] = []  # millimetres, of each of which it is known
+
+    def merge(self, other: Self) -> None:
+        """Add what another object has counted."""
+        self.objects += other.objects
+        self.false_objects += other.false_objects
+        self.span += other.span
+        self.delays += other.delays
+        self.distances += other.distances
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted."""
+        counts = np.array([self.objects, self.false_objects, self.span], np.int64)
+        arrays = {
+            'counts': counts,
+            'delays': np.array(self.delays, np.int64),
+            'distances': np.array(self.distances, np.int64),
+        }
+        return metric_state.pack('ObjectMetrics', arrays)
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the metrics that ``to_bytes`` described.
+
+        Raises:
+            ValueError: it describes no object metrics.
+        """
+        arrays = metric_state.unpack('ObjectMetrics', state)
+        metrics = cls()
+        metrics.objects, metrics.false_objects, metrics.span = arrays['counts'].tolist()
+        metrics.delays = arrays['delays'].tolist()
+        metrics.distances = arrays['distances'].tolist()
+        return metrics
+
+    def result(self) -> ObjectResult:
+        """Return the metrics of all drives so far."""
+        found = len(self.delays)
+        delays, distances = np.array(self.delays) / 1e9, np.array(self.distances) / 1e3
+        return ObjectResult(
+            objects=self.objects,
+            found=found,
+            found_share=ratio(found, self.objects),
+            found_per_minute=per_minute(found, self.span),
+            false_per_minute=per_minute(self.false_objects, self.span),
+            false_objects=self.false_objects,
+            delay_median=float(np.median(delays)) if found else None,
+            delay_mean=ratio(sum(self.delays), found * 1_000_000_000),
+            distance_median=float(np.median(distances)) if self.distances else None,
+            distances=len(self.distances),
+        )
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A level camera above flat ground.
+
+    Attributes:
+        focal: vertical focal length, in pixels of the image.
+        horizon: row of the horizon: the principal point's.
+        height: metres above the ground.
+    """
+
+    focal: float
+    horizon: float
+    height: float
+
+    def distance(self, row: int) -> int:
+        """Return the millimetres ahead of what stands on a row of pixels; negative: unknown."""
+        below = row + 0.5 - self.horizon
+        return round(1e3 * self.focal * self.height / below) if below > 0 else _UNKNOWN
+
+
+@dataclass
+class _Track:
+    """An object over frames."""
+
+    metrics: ObjectMetrics  # of the group in which it came
+    first: int
+    last: int
+    box: _Box
+    found: bool = False
+
+
+@dataclass
+class _Tracks:
+    open: list[_Track] = field(default_factory=list)
+
+    def link(self, boxes: list[_Box], time: int) -> list[_Track | None]:
+        """Return for each box the track that goes on there: the nearest, within one box's size."""
+        self.open = [track for track in self.open if 0 < time - track.last <= GAP_NS]
+        pairs = sorted(
+            (distance, t, b)
+            for t, track in enumerate(self.open)
+            for b, box in enumerate(boxes)
+            if (distance := _distance(track.box, box)) is not None
+        )
+        found: dict[int, int] = {}
+        for _, t, b in pairs:
+            if t not in found.values() and b not in found:
+                found[b] = t
+        return [self.open[found[b]] if b in found else None for b in range(len(boxes))]
+
+
+def _distance(first: _Box, second: _Box) -> float | None:
+    """Return the squared distance of two boxes' centres; None where they are no neighbours.
+
+    Neighbours are boxes that touch when each grows by its own size on every side.
+    """
+    square = 0.0
+    for axis in (0, 1):
+        a, b = first[axis], second[axis]
+        size_a, size_b = first[axis + 2], second[axis + 2]
+        gap = max(a, b) - min(a + size_a, b + size_b)
+        if gap > size_a + size_b:
+            return None
+        square += (a + size_a / 2 - b - size_b / 2) ** 2
+    return square
+
+
+class ObjectLog:
+    """Follows the objects of one camera from frame to frame.
+
+    Objects are the 8-connected regions of novel truth, and alarms those of the mask, without
+    void. An object is found in a frame where the mask covers ``SHARE`` of it, and a region is no
+    false alarm where ``SHARE`` of it is novel. Regions of frames that follow each other within a
+    second are one object where they are neighbours, the nearest first: that is what a ground
+    truth without numbered objects allows.
+    """
+
+    def __init__(self, sizes: Sizes, ground: Ground | None = None) -> None:
+        """Start before the first frame; regions below the least sizes do not count."""
+        self._sizes = sizes
+        self._ground = ground
+        self._objects, self._alarms = _Tracks(), _Tracks()
+        self._last: int | None = None
+
+    def add(self, metrics: ObjectMetrics, time: int, mask: Bytes, truth: Bytes) -> None:
+        """Count a frame with ground truth.
+
+        Args:
+            metrics: where to count what comes with it.
+            time: of the frame in nanoseconds.
+            mask: ``uint8 [h,w]``, not zero where an anomaly is reported.
+            truth: ground truth, ``uint8 [h,w]``.
+        """
+        if self._last is not None and 0 < time - self._last <= GAP_NS:
+            metrics.span += time - self._last
+        self._last = time
+        marked, novel = (mask != 0) & (truth != VOID), truth == NOVEL
+        boxes, covered = _regions(novel, marked, self._sizes.truth)
+        self._follow(metrics, time, boxes, covered >= SHARE)
+        boxes, right = _regions(marked, novel, self._sizes.prediction)
+        false = [box for box, share in zip(boxes, right, strict=True) if share < SHARE]
+        for box, track in zip(false, self._alarms.link(false, time), strict=True):
+            if track is None:
+                metrics.false_objects += 1
+                self._alarms.open.append(_Track(metrics, time, time, box))
+            else:
+                track.last, track.box = time, box
+
+    def _follow(
+        self, metrics: ObjectMetrics, time: int, boxes: list[_Box], covered: NDArray[np.bool_]
+    ) -> None:
+        tracks = self._objects.link(boxes, time)
+        for box, known, is_found in zip(boxes, tracks, covered.tolist(), strict=True):
+            track = known
+            if track is None:
+                track = _Track(metrics, time, time, box)
+                metrics.objects += 1
+                self._objects.open.append(track)
+            track.last, track.box = time, box
+            if is_found and not track.found:
+                track.found = True
+                # Where the object came, not where it is by now: both counts are of one group.
+                track.metrics.delays.append(time - track.first)
+                distance = _UNKNOWN
+                if self._ground is not None:
+                    distance = self._ground.distance(box[1] + box[3] - 1)
+                if distance != _UNKNOWN:
+                    track.metrics.distances.append(distance)
+
+
+def _regions(
+    regions: NDArray[np.bool_], other: NDArray[np.bool_], least: int
+) -> tuple[list[_Box], NDArray[np.float64]]:
+    """Return the boxes of the regions of a mask, and the share of each that is of another."""
+    numbers, _ = number_components(regions, least)
+    rows, columns = np.nonzero(numbers)
+    if not rows.size:
+        return [], np.zeros(0)
+    number = numbers[rows, columns] - 1
+    count = int(number.max()) + 1
+    sizes = np.bincount(number, minlength=count)
+    shared = np.bincount(number, other[rows, columns], count)
+    low, high = np.full((2, count), np.iinfo(np.int64).max), np.full((2, count), -1)
+    for axis, places in enumerate((columns, rows)):
+        np.minimum.at(low[axis], number, places)
+        np.maximum.at(high[axis], number, places)
+    boxes = np.concatenate([low, high - low + 1]).T.tolist()
+    return [(left, top, width, height) for left, top, width, height in boxes], shared / sizes

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is counted of a group of a drive's frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multishift_perception.arrays import Bytes
+from multishift_perception.metrics import AnomalyMetrics, OperatingPoint, SegmentationMetrics
+from multishift_perception.metrics import state as metric_state
+from multishift_perception.metrics.bravo import BravoMetrics
+from multishift_perception.metrics.components import Sizes
+from multishift_perception.metrics.counts import Counts
+from multishift_perception.metrics.objects import Ground, ObjectLog, ObjectMetrics
+from multishift_perception.metrics.streaming import Stream, StreamingMetrics
+from multishift_perception.metrics.temporal import Steadiness, TemporalCounts
+from multishift_perception.pipeline import score_unit
+
+# Regions of fewer pixels are neither objects nor false alarms: the obstacle track's least sizes,
+# for pictures of 0.2 megapixels and more.
+SIZES = Sizes(truth=10, prediction=50)
+# Of the scores of one group of one bag, of which there may be thousands: a state has some 0.5 MB.
+_BINS_OF_STATE = 1 << 16
+_LEVELS = 65535
+# Calibrated score to confidence: the less anomalous, the surer.
+_CONFIDENCE = np.rint(
+    (1 - score_unit(np.arange(256, dtype=np.uint8)).reshape(-1).astype(np.float64)) * _LEVELS
+).astype(np.uint16)
+
+
+@dataclass
+class FrameCounts(Counts):
+    """Frames of a group, and those of them with ground truth."""
+
+    all: int = 0
+    with_truth: int = 0
+
+
+class DriveCounts:
+    """All metrics of one group."""
+
+    def __init__(self, num_classes: int, max_bins: int | None = None) -> None:
+        """Start empty; ``max_bins`` is that of the anomaly metrics, if another than theirs."""
+        self.frames = FrameCounts()
+        self.segmentation = SegmentationMetrics(num_classes)
+        self.anomaly = AnomalyMetrics() if max_bins is None else AnomalyMetrics(max_bins)
+        self.operating = OperatingPoint()
+        self.bravo = BravoMetrics()
+        self.temporal = TemporalCounts()
+        self.streaming = StreamingMetrics(num_classes)
+        self.objects = ObjectMetrics()
+
+    def add(
+        self,
+        labels: Bytes,
+        mask: Bytes,
+        score: NDArray[np.uint8] | NDArray[np.float32],
+        truth: Bytes | None,
+        anomaly: Bytes,
+    ) -> SegmentationMetrics:
+        """Count a frame by itself; see ``JudgedFrame``.
+
+        Returns:
+            The frame's own; of no pixel where there is no ground truth.
+
+        Raises:
+            ValueError: outputs and ground truth differ in shape, or a label is out of range.
+        """
+        own = SegmentationMetrics(self.segmentation.num_classes)
+        self.frames.all += 1
+        if truth is None:
+            return own
+        own.update(labels, truth)
+        self.frames.with_truth += 1
+        self.segmentation.merge(own)
+        self.anomaly.update(score, truth)
+        self.operating.update(mask, truth)
+        self.bravo.update(labels, _CONFIDENCE[anomaly], truth)
+        return own
+
+    def merge(self, other: Self) -> None:
+        """Add what another object has counted."""
+        self.frames.merge(other.frames)
+        self.segmentation.merge(other.segmentation)
+        self.anomaly.merge(other.anomaly)
+        self.operating.merge(other.operating)
+        self.bravo.merge(other.bravo)
+        self.temporal.merge(other.temporal)
+        self.streaming.merge(other.streaming)
+        self.objects.merge(other.objects)
+
+    def to_bytes(self) -> bytes:
+        """Return what has been counted; the scores in fewer bins than they had."""
+        anomaly = AnomalyMetrics(_BINS_OF_STATE)
+        anomaly.merge(self.anomaly)
+        parts = {
+            'frames': self.frames.to_bytes(),
+            'segmentation': self.segmentation.to_bytes(),
+            'anomaly': anomaly.to_bytes(),
+            'operating': self.operating.to_bytes(),
+            'bravo': self.bravo.to_bytes(),
+            'temporal': self.temporal.to_bytes(),
+            'streaming': self.streaming.to_bytes(),
+            'objects': self.objects.to_bytes(),
+        }
+        arrays = {name: metric_state.to_array(part) for name, part in parts.items()}
+        return metric_state.pack('DriveCounts', arrays, compressed=False)
+
+    @classmethod
+    def from_bytes(cls, state: bytes) -> Self:
+        """Return the counts that ``to_bytes`` described.
+
+        Raises:
+            ValueError: it describes none.
+        """
+        parts = {
+            name: array.tobytes()
+            for name, array in metric_state.unpack('DriveCounts', state).items()
+        }
+        segmentation = SegmentationMetrics.from_bytes(parts['segmentation'])
+        counts = cls(segmentation.num_classes)
+        counts.frames = FrameCounts.from_bytes(parts['frames'])
+        counts.segmentation = segmentation
+        counts.anomaly = AnomalyMetrics.from_bytes(parts['anomaly'])
+        counts.operating = OperatingPoint.from_bytes(parts['operating'])
+        counts.bravo = BravoMetrics.from_bytes(parts['bravo'])
+        counts.temporal = TemporalCounts.from_bytes(parts['temporal'])
+        counts.streaming = StreamingMetrics.from_bytes(parts['streaming'])
+        counts.objects = ObjectMetrics.from_bytes(parts['objects'])
+        return counts
+
+
+class CameraHistory:
+    """What earlier frames of a camera have to do with the next one."""
+
+    def __init__(self, ground: Ground | None = None) -> None:
+        """Start before the first frame."""
+        self._ground = ground
+        self._begin()
+        self._last: int | None = None
+
+    def _begin(self) -> None:
+        self._steadiness, self._stream = Steadiness(SIZES), Stream()
+        self._log = ObjectLog(SIZES, self._ground)
+
+    def add(
+        self,
+        counts: DriveCounts,
+        *,
+        time: int,
+        labels: Bytes,
+        mask: Bytes,
+        truth: Bytes | None,
+        latency_ms: float,
+    ) -> None:
+        """Count a frame by those before it; a time before theirs begins anew.
+
+        Args:
+            counts: of the frame's group.
+            time: of the frame, in nanoseconds.
+            labels: see ``JudgedFrame``, as for the others.
+            mask: likewise.
+            truth: likewise.
+            latency_ms: likewise.
+        """
+        if self._last is not None and time < self._last:
+            self._begin()
+        self._last = time
+        self._steadiness.add(counts.temporal, time, labels, mask, truth)
+        if truth is not None:
+            self._log.add(counts.objects, time, mask, truth)
+        latency = round(latency_ms * 1e6)
+        self._stream.add(counts.streaming, time, latency, labels, mask, truth)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report over many bags: a page of tables, and ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from multishift_perception.classes import NOVEL_COLOR, SemanticClass
+from multishift_perception.report.drive_evaluation import Scores
+from multishift_perception.report.drive_report import Latency
+from multishift_perception.report.page import HTML, environment, write_report_files
+from multishift_perception.report.text import align_columns, percent
+
+
+@dataclass(frozen=True)
+class BagRow:
+    """A bag among others.
+
+    Attributes:
+        scores: over all its frames, by its name.
+        folder: of its own report, below that of all.
+        minutes: length of the bag.
+        latency: from decoding to mask.
+        sent: frames in the bag.
+        received: frames with outputs.
+        warnings: what was not read or not judged, a line each.
+    """
+
+    scores: Scores
+    folder: str
+    minutes: float
+    latency: Latency
+    sent: int
+    received: int
+    warnings: tuple[str, ...]
+
+    @property
+    def link(self) -> str:
+        """Where its own report is, for a page beside its folder."""
+        return f'{quote(self.folder)}/{HTML}'
+
+
+@dataclass(frozen=True)
+class FleetReport:
+    """All that a report over many bags shows.
+
+    Attributes:
+        command: that made it, by which a later one knows it for its own.
+        classes: known classes, in order of their label values.
+        threshold: operating threshold of the anomaly mask, 0..1 on the calibrated scale.
+        settings: all that decides what comes of a bag.
+        overall: metrics over all bags.
+        conditions: metrics per condition; empty where unknown.
+        cameras: metrics per camera.
+        latency: of all frames.
+        bags: a row for each that came of something.
+        failed: why nothing came of the others, by name.
+        provenance: what is needed to repeat the run: names, hashes, versions.
+    """
+
+    command: str
+    classes: tuple[SemanticClass, ...]
+    threshold: float
+    settings: Mapping[str, Any]
+    overall: Scores
+    conditions: tuple[Scores, ...]
+    cameras: tuple[Scores, ...]
+    latency: Latency
+    bags: tuple[BagRow, ...]
+    failed: Mapping[str, str]
+    provenance: Mapping[str, str]
+
+    @property
+    def minutes(self) -> float:
+        """Length of all bags."""
+        return sum(row.minutes for row in self.bags)
+
+
+def write_fleet_report(report: FleetReport, folder: Path) -> Path:
+    """Write ``report.html`` and ``metrics.json``; other files in the folder stay.
+
+    Returns:
+        Path of the HTML file.
+    """
+    numbers = json.dumps(fleet_metrics(report), indent=2) + '\n'
+    page = (
+        environment()
+        .get_template('fleet_report.html.j2')
+        .render(report=report, provenance=report.provenance, novel_color=NOVEL_COLOR)
+    )
+    return write_report_files(folder, numbers=numbers, page=page)
+
+
+def fleet_metrics(report: FleetReport) -> dict[str, Any]:
+    """Return the report's numbers for machines, JSON-ready; fractions 0..1, undefined is None."""
+    return {
+        'command': report.command,
+        'finished': True,
+        'settings': dict(report.settings),
+        'threshold': report.threshold,
+        'classes': [c.name for c in report.classes],
+        'overall': asdict(report.overall),
+        'conditions': {scores.name: asdict(scores) for scores in report.conditions},
+        'cameras': {scores.name: asdict(scores) for scores in report.cameras},
+        'latency_ms': {report.latency.stage: report.latency.summary()},
+        'bags': {
+            row.scores.name: {
+                **asdict(row.scores),
+                'minutes': row.minutes,
+                'sent': row.sent,
+                'received': row.received,
+                'latency_ms': row.latency.summary(),
+                'warnings': list(row.warnings),
+            }
+            for row in report.bags
+        },
+        'failed': dict(report.failed),
+        'provenance': dict(report.provenance),
+    }
+
+
+def fleet_summary(report: FleetReport) -> str:
+    """Return the report's numbers as tables for a terminal."""
+    rows = (*report.conditions, *report.cameras, report.overall)
+    bags = tuple(row.scores for row in report.bags)
+    drive: list[tuple[str, ...]] = [
+        (
+            '',
+            'streaming mIoU',
+            'flicker',
+            'objects',
+            'found',
+            'false a min',
+            'first found',
+            'BRAVO',
+        )
+    ]
+    drive += [(s.name, *_drive_figures(s)) for s in rows]
+    tables = [_score_table(bags), _score_table(rows), align_columns(drive)]
+    return '\n\n'.join('\n'.join(table) for table in tables)
+
+
+def _score_table(rows: tuple[Scores, ...]) -> list[str]:
+    table: list[tuple[str, ...]] = [
+        ('', 'frames', 'mIoU', 'AUROC', 'AP', 'FPR95', 'found', 'false alarms')
+    ]
+    for s in rows:
+        shares = (s.segmentation.miou, s.anomaly.auroc, s.anomaly.ap, s.anomaly.fpr95)
+        rates = (percent(s.operating.tpr), percent(s.operating.fpr, 2))
+        table.append((s.name, str(s.frames), *map(percent, shares), *rates))
+    return align_columns(table)
+
+
+def _drive_figures(s: Scores) -> tuple[str, ...]:
+    objects = s.objects
+    false = '–' if objects.false_per_minute is None else f'{objects.false_per_minute:.1f}'
+    delay = '–' if objects.delay_median is None else f'{objects.delay_median:.2f} s'
+    return (
+        percent(s.streaming.miou),
+        percent(s.temporal.label_flicker, 2),
+        str(objects.objects),
+        percent(objects.found_share),
+        false,
+        delay,
+        percent(s.bravo.index),
+    )

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What got better or worse: figures against direct computation, and an interval that covers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+import numpy as np
+import pytest
+
+from multishift_perception.classes import NOVEL
+from multishift_perception.cli import replay as command
+from multishift_perception.cli.main import multishift
+from multishift_perception.errors import MultishiftError
+from multishift_perception.fleet.comparison import ALL, METRICS, Comparison, compare
+from multishift_perception.fleet.result import STATE, BagResult
+from multishift_perception.metrics import AnomalyMetrics
+from multishift_perception.metrics.score_bins import count_in_bins, rank_edges
+from multishift_perception.report.drive_counts import DriveCounts
+
+
+@dataclass
+class Reports:
+    """Stands for the bags of a report."""
+
+    results: dict[str, BagResult]
+    report: Path = Path('report')
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.results)
+
+    def result(self, name: str) -> BagResult:
+        return self.results[name]
+
+
+def bag(name: str, seed: int, right: float) -> BagResult:
+    """Return a bag whose labels and scores are right so often."""
+    rng = np.random.default_rng(seed)
+    groups = {}
+    for condition in ('day', 'fog'):
+        truth = rng.choice([0, 1, NOVEL], (20, 30), p=[0.5, 0.4, 0.1]).astype(np.uint8)
+        hit = np.random.default_rng(seed + 100).random(truth.shape) < right
+        labels = np.where(hit & (truth < 2), truth, 1).astype(np.uint8)
+        score = (rng.random(truth.shape) + (hit & (truth == NOVEL))).astype(np.float32)
+        counts = DriveCounts(2)
+        mask = (score > 0.9).astype(np.uint8)
+        counts.add(labels, mask, score, truth, np.clip(score * 100, 0, 255).astype(np.uint8))
+        groups['front', condition] = counts
+    return BagResult(name, groups, (), np.zeros(1), 1.0, ())
+
+
+def fleet(right: float, *, count: int = 5, spread: float = 0.0) -> Any:
+    return Reports(
+        {
+            f'{i}.mcap': bag(f'{i}.mcap', i, right + spread * (i / count - 0.5))
+            for i in range(count)
+        }
+    )
+
+
+def change(found: Comparison, metric: str, group: str = ALL) -> Any:
+    return next(c for c in found.changes[group] if c.metric == metric)
+
+
+def test_figures_are_of_merged_counts_and_their_intervals_hold_them() -> None:
+    old, new = fleet(0.7, spread=0.2), fleet(0.75, spread=0.1)
+    found = compare(old, new)
+    assert list(found.changes) == [ALL, 'day', 'fog'] and found.bags == 5
+    total = AnomalyMetrics()
+    for name in new.names:
+        for counts in new.result(name).groups.values():
+            total.merge(counts.anomaly)
+    for metric, value in (('AP', total.result().ap), ('FPR95', total.result().fpr95)):
+        assert change(found, metric).new == pytest.approx(value, abs=1e-9)
+    for metric in ('mIoU', 'AUROC', 'AP', 'found'):
+        one = change(found, metric)
+        assert one.gain == one.new - one.old > 0
+        assert one.low < one.gain < one.high
+    assert change(found, 'false alarms').gain == -(
+        change(found, 'false alarms').new - change(found, 'false alarms').old
+    )
+
+
+def test_the_interval_is_that_of_bags_drawn_anew() -> None:
+    old, new = fleet(0.7, spread=0.3), fleet(0.8)
+    found = change(compare(old, new), 'mIoU')
+    rng, drawn = np.random.default_rng(1), []
+    for _ in range(200):
+        names = rng.choice(old.names, len(old.names))
+        means = []
+        for side in (old, new):
+            total = DriveCounts(2)
+            for name in names:
+                for counts in side.result(name).groups.values():
+                    total.segmentation.merge(counts.segmentation)
+            means.append(total.segmentation.result().miou)
+        drawn.append(means[1] - means[0])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
+
+
+def test_what_did_not_change_has_no_interval_but_zero() -> None:
+    same = compare(fleet(0.7, count=2), fleet(0.7, count=2))
+    assert compare(fleet(0.7, count=2), fleet(0.7, count=2)) == same
+    for one in same.changes[ALL]:
+        assert one.gain in (0.0, None)
+        assert one.gain is None or (one.low, one.high) == (0.0, 0.0)
+    assert same.losses({'': 0.0}) == []
+
+
+def test_losses_are_those_over_all_bags_above_what_is_allowed() -> None:
+    found = compare(fleet(0.8), fleet(0.7))
+    lost = -100 * change(found, 'mIoU').gain
+    assert lost > 1
+    assert found.losses({'mIoU': lost + 0.01, 'AP': 100.0}) == []
+    [line] = found.losses({'mIoU': lost - 0.01})
+    assert line.startswith('mIoU is worse by')
+    assert len(found.losses({'': 0.5, 'mIoU': 100.0})) >= 2
+    assert not any('mIoU is' in line for line in found.losses({'': 0.5, 'mIoU': 100.0}))
+    assert 'worse' in '\n'.join(found.lines())
+
+
+def test_only_bags_of_both_are_compared() -> None:
+    found = compare(fleet(0.7, count=3), fleet(0.8, count=1))
+    assert (found.bags, found.left_out) == (1, ('1.mcap', '2.mcap'))
+    assert change(found, 'mIoU').low is None
+    text = '\n'.join(found.lines())
+    assert 'One bag: no interval' in text and 'Left out are bags' in text
+    other: Any = Reports({'x.mcap': bag('x.mcap', 1, 0.5)})
+    with pytest.raises(MultishiftError, match='no bag in common'):
+        compare(fleet(0.7, count=2), other)
+
+
+def test_bins_keep_every_pixel_and_narrow_towards_the_top() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.random((50, 60)).astype(np.float32)
+    truth = np.where(rng.random(score.shape) < 0.1, NOVEL, 0).astype(np.uint8)
+    metrics = AnomalyMetrics()
+    metrics.update(score, truth)
+    edges = rank_edges(metrics.bins(), 16)
+    counts = count_in_bins(metrics.bins(), edges)
+    assert counts.sum(1).tolist() == [(truth == 0).sum(), (truth == NOVEL).sum()]
+    assert counts.sum(0)[-1] < 10 < counts.sum(0)[: len(edges) // 4].mean()
+
+
+def test_the_command_knows_the_metrics() -> None:
+    assert tuple(metric.name for metric in METRICS) == command._METRICS
+
+
+@pytest.mark.usefixtures('plain')
+def test_a_nightly_job_ends_with_three_where_too_much_is_lost(
+    drives: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    def run(*arguments: object) -> Any:
+        words = ['replay', str(drives / '2.mcap'), '--engine', str(tiny_bundle), '--json']
+        words += ['--backend', 'openvino', *map(str, arguments)]
+        return CliRunner().invoke(multishift, words, catch_exceptions=False)
+
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    assert run('--out', old).exit_code == 0
+    assert (old / STATE).exists()
+    arguments = ['--out', new, '--force', '--compare', old, '--threshold', '1']
+    found = run(*arguments, '--max-loss', 'mIoU=0')
+    assert found.exit_code == 0
+    changes = json.loads(found.stdout)['comparison']['changes']['all']
+    assert next(c for c in changes if c['metric'] == 'found')['gain'] < 0
+    assert json.loads((new / 'comparison.json').read_text())['bags'] == 1
+    worse = run(*arguments, '--max-loss', '1')
+    assert worse.exit_code == 3 and 'loss: found is worse by' in worse.stderr
+    for wrong, words in (('x=1', 'is none of'), ('mIoU=x', 'neither POINTS'), ('-1', 'or more')):
+        found = CliRunner().invoke(multishift, ['replay', 'x', '--out', 'y', '--max-loss', wrong])
+        assert words in str(found.output) + str(found.exception)
