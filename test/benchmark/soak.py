@@ -4,10 +4,10 @@
     python test/benchmark/soak.py --minutes 60 --json soak.json
 
 The node, its cameras and a subscriber that comes and goes run in processes of their own. While the
-node warms up it is stopped for moments, so that as many frames pile up as ever will, and all
-buffers are there that it can need: what comes later is a leak. Growth is what the later half has
-more than the earlier one, once the node is warm. Exits with 1 where it is more than is right, or
-the node did not live to the end.
+node warms up, all of its outputs are watched and it is stopped for moments, so that as many frames
+pile up as ever will, and all buffers are there that it can need: what comes later is a leak.
+Growth is what the later half has more than the earlier one, once the node is warm. Exits with 1
+where it is more than is right, or the node did not live to the end.
 """
 
 from __future__ import annotations
@@ -129,6 +129,11 @@ class Watcher:
         self._spin_once = rclpy.spin_once
         self._node = rclpy.create_node('watcher')
         self._process = process
+        self._outputs = [
+            (Image, f'{NODE}/camera{i}/{output}', lambda _: None, qos_profile_sensor_data)
+            for i in range(cameras)
+            for output in OUTPUTS
+        ]
         self._ages_ms: list[float] = []
         self._level = 0
         for i in range(cameras):
@@ -145,7 +150,12 @@ class Watcher:
         self._cpu_s = cpu_s(process.pid)
 
     def sample(self, seconds: float, *, shake: bool) -> Sample:
-        """Receive for a while, and return what was seen; may stop the node again and again."""
+        """Receive for a while, and return what was seen.
+
+        Args:
+            seconds: how long.
+            shake: whether to watch all outputs meanwhile, and to stop the node again and again.
+        """
         self._ages_ms.clear()
         self._level = 0
         if shake:
@@ -176,6 +186,7 @@ class Watcher:
             self._spin_once(self._node, timeout_sec=left)
 
     def _shake(self, seconds: float) -> None:
+        watched = [self._node.create_subscription(*output, raw=True) for output in self._outputs]
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._process.suspend()
@@ -184,6 +195,8 @@ class Watcher:
             finally:
                 self._process.resume()
             self._spin(random.uniform(*STOP_S))
+        for subscription in watched:
+            self._node.destroy_subscription(subscription)
 
     def _segments(self) -> set[str]:
         maps = Path(f'/proc/{self._process.pid}/maps').read_text().splitlines()
