@@ -91,6 +91,11 @@ def resize_labels(labels: Bytes, size: tuple[int, ...], out: Bytes | None = None
 
 def widen(labels: Bytes, width: int) -> Bytes:
     """Return labels ``uint8 [h,w,...]`` at another width, as `resize_labels` does it."""
+    if labels.ndim == 2 and width > labels.shape[1]:
+        # Columns that repeat are copied as rows: to turn them there and back costs less.
+        columns = nearest_rows(labels.shape[1], width)
+        repeated = cv2.transpose(labels).take(columns, axis=0, mode='clip')
+        return as_bytes(cv2.transpose(repeated))
     # By pixel centres, as scores are; plain INTER_NEAREST is off by up to half a pixel.
     size = (width, labels.shape[0])
     return as_bytes(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT))

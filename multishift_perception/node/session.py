@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 import logging
 import time
-from typing import Any
 
 import cv2
 import rclpy
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 
 from multishift_perception.errors import MultishiftError
@@ -27,6 +25,7 @@ from multishift_perception.node.frame_slots import Arrival, FrameSlots
 from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
 from multishift_perception.node.load import Load
 from multishift_perception.node.loaded_engine import LoadedEngine, load_engine
+from multishift_perception.node.lookout import Lookout
 from multishift_perception.node.parameters import CameraSettings, Settings
 from multishift_perception.node.processor import Processor
 from multishift_perception.node.publishers import CameraOutputs
@@ -67,16 +66,15 @@ class Session:
         self._worker: Worker | None = None
         self._cameras: dict[str, Camera] = {}
         self._wanted: dict[str, frozenset[Output]] = {}
-        self._look_timer: Any = None
+        self._lookout: Lookout | None = None
+        # Topics are created and destroyed by the executor's thread alone.
+        self._on_change = node.create_guard_condition(self.update)
         try:
             for camera in chosen.cameras:
                 self._cameras[camera.name] = self._create(camera)
         except BaseException:
             self.close()
             raise
-        # On steady time: simulated time may stand still.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._look_timer = node.create_timer(_LOOK_EVERY_S, self._look, clock=steady)
         self._engine_statistics = EngineStatistics(time.monotonic, loaded.usual_s)
         self.engine.around_call = self._engine_statistics.call
         self._restart = EngineRestart(time.monotonic)
@@ -93,6 +91,7 @@ class Session:
             self._restart,
             self._load_anew,
         )
+        self._lookout = Lookout(_LOOK_EVERY_S, self._look)
 
     @property
     def worker_alive(self) -> bool | None:
@@ -137,8 +136,9 @@ class Session:
         Returns:
             Whether all of it is gone.
         """
-        if self._look_timer is not None:
-            self._node.destroy_timer(self._look_timer)
+        if self._lookout is not None:
+            self._lookout.close()
+        self._node.destroy_guard_condition(self._on_change)
         stopped = self.deactivate()
         for camera in self._cameras.values():
             camera.outputs.destroy()
@@ -213,9 +213,9 @@ class Session:
         return {name: camera.outputs.wanted(always) for name, camera in self._cameras.items()}
 
     def _look(self) -> None:
-        """See whether somebody began or ceased to watch."""
+        """See whether somebody began or ceased to watch; called by the lookout."""
         if self._wanted_now() != self._wanted:
-            self.update()
+            self._on_change.trigger()
         for camera in self._cameras.values():
             camera.outputs.name_mismatches()
 

@@ -3,9 +3,11 @@
 
     python test/benchmark/soak.py --minutes 60 --json soak.json
 
-The node, its cameras and a subscriber that comes and goes run in processes of their own. Growth is
-what the later half has more than the earlier one, once the node is warm. Exits with 1 where it is
-more than is right, or the node did not live to the end.
+The node, its cameras and a subscriber that comes and goes run in processes of their own. While the
+node warms up, all of its outputs are watched and it is stopped for moments, so that as many frames
+pile up as ever will, and all buffers are there that it can need: what comes later is a leak.
+Growth is what the later half has more than the earlier one, once the node is warm. Exits with 1
+where it is more than is right, or the node did not live to the end.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ GROWTH = 0.5
 WARM_MIN, SAMPLE_S = 5.0, 30.0
 # Of a short run a part is the warm-up, and there are as many samples as tell halves apart.
 WARM_PART, FEWEST_SAMPLES = 0.25, 12
+# Of the warm-up, and seconds, from and to: of a stop, and of the time between two.
+SHAKEN_PART, STOP_S = 0.5, (0.1, 0.6)
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,11 @@ class Watcher:
         self._spin_once = rclpy.spin_once
         self._node = rclpy.create_node('watcher')
         self._process = process
+        self._outputs = [
+            (Image, f'{NODE}/camera{i}/{output}', lambda _: None, qos_profile_sensor_data)
+            for i in range(cameras)
+            for output in OUTPUTS
+        ]
         self._ages_ms: list[float] = []
         self._level = 0
         for i in range(cameras):
@@ -140,11 +149,19 @@ class Watcher:
         self._begin = self._last = time.monotonic()
         self._cpu_s = cpu_s(process.pid)
 
-    def sample(self, seconds: float) -> Sample:
-        """Receive for a while, and return what was seen."""
+    def sample(self, seconds: float, *, shake: bool) -> Sample:
+        """Receive for a while, and return what was seen.
+
+        Args:
+            seconds: how long.
+            shake: whether to watch all outputs meanwhile, and to stop the node again and again.
+        """
         self._ages_ms.clear()
         self._level = 0
-        self._spin(seconds)
+        if shake:
+            self._shake(seconds)
+        else:
+            self._spin(seconds)
         now, spent = time.monotonic(), cpu_s(self._process.pid)
         ages = sorted(self._ages_ms)
         with self._process.oneshot():
@@ -167,6 +184,19 @@ class Watcher:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._spin_once(self._node, timeout_sec=left)
+
+    def _shake(self, seconds: float) -> None:
+        watched = [self._node.create_subscription(*output, raw=True) for output in self._outputs]
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._process.suspend()
+            try:
+                self._spin(random.uniform(*STOP_S))
+            finally:
+                self._process.resume()
+            self._spin(random.uniform(*STOP_S))
+        for subscription in watched:
+            self._node.destroy_subscription(subscription)
 
     def _segments(self) -> set[str]:
         maps = Path(f'/proc/{self._process.pid}/maps').read_text().splitlines()
@@ -245,7 +275,8 @@ def main() -> int:
         watcher = Watcher(chosen.cameras, psutil.Process(node.pid))
         print(f'| {" | ".join(columns)} |\n|{"---|" * len(columns)}', flush=True)
         while not samples or samples[-1].minute < chosen.minutes:
-            sample = watcher.sample(every)
+            is_early = not samples or samples[-1].minute < SHAKEN_PART * warm
+            sample = watcher.sample(every, shake=is_early)
             if node.poll() is not None:
                 print(f'the node ended with code {node.returncode}', file=sys.stderr)
                 return 1
