@@ -139,8 +139,10 @@ setup(
         'multishift.commands': [
             'augment = multishift_training.cli.augment:command',
             'compare = multishift_training.cli.compare:command',
+            'datasets = multishift_training.cli.datasets:command',
             'evaluate = multishift_training.cli.evaluate:command',
             'import-checkpoint = multishift_training.cli.import_checkpoint:command',
+            'models = multishift_training.cli.models:command',
             'train = multishift_training.cli.train:command',
         ],
         'multishift.engine_commands': ['build = multishift_training.cli.build:command'],

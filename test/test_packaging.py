@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from email import message_from_string
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points, metadata, version
 import os
 from pathlib import Path
+import re
 import shutil
 import stat
 import subprocess
@@ -174,3 +175,18 @@ def test_torch_comes_with_extras_alone(wheel_prefix: Path) -> None:
     assert [n for n in needs if 'torch' in n and 'extra ==' not in n] == []
     extras = {n.split('extra == ')[1].strip('"\'') for n in needs if n.startswith('torch;')}
     assert extras == {'torch', 'train', 'augment'}
+
+
+def test_the_container_gets_what_its_steps_read() -> None:
+    folder = ROOT / 'docs/container'
+    steps = (folder / 'Dockerfile').read_text()
+    lines = (folder / 'Dockerfile.dockerignore').read_text().splitlines()
+    kept = {line[1:] for line in lines if line.startswith('!')}
+    assert lines[0] == '*' and all((ROOT / name).exists() for name in kept)
+    # What setup.py reads, and what the first step is pinned by.
+    wanted = {'setup.py', 'setup.cfg', 'MANIFEST.in', 'README.md', 'package.xml', 'resource'}
+    wanted |= {'requirements.txt', 'config', 'launch', NAME, 'training'}
+    assert wanted <= kept
+    [extras] = re.findall(r'^ARG EXTRAS=(.+)$', steps, re.MULTILINE)
+    assert set(extras.split(',')) <= set(metadata(NAME).get_all('Provides-Extra'))
+    assert re.findall(r'^USER (.+)$', steps, re.MULTILINE) == ['1000']

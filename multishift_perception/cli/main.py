@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from multishift_perception import __version__
 from multishift_perception.cli.verbosity import (
@@ -126,6 +127,15 @@ class LazyGroup(click.Group):
                 tell_origin(ctx, error)
             raise
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what may stand for a word that is begun, without importing the subcommands."""
+        names = [
+            CompletionItem(name, help=line)
+            for name, line in self._help_lines.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
         with formatter.section('Commands'):
@@ -194,6 +204,8 @@ multishift = LazyGroup(
         'evaluate': 'Measure an engine or a checkpoint on labelled images.',
         'compare': 'Compare ways of training over seeds, on the same tests.',
         'import-checkpoint': 'Build an engine bundle of published weights.',
+        'models': 'List the networks: size, published weights, licences.',
+        'datasets': 'List the data sets: what each needs on disk, classes, licences.',
     },
     plugins='multishift.commands',
     help='Segment the road, and detect what does not belong there.',

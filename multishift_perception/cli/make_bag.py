@@ -10,6 +10,7 @@ import click
 from multishift_perception.bags.from_images import make_bag
 from multishift_perception.cli.options import force_option
 from multishift_perception.destinations import BAG, check_file
+from multishift_perception.images.class_table import read_class_table
 from multishift_perception.images.label_map import load_label_map, own_labels
 
 _PATH = click.Path(path_type=Path)
@@ -26,6 +27,11 @@ _PATH = click.Path(path_type=Path)
     'are train ids 0..18, 254 novel, 255 void.',
 )
 @click.option(
+    '--classes',
+    type=_PATH,
+    help="YAML file, the class table of a network's own classes, in place of a label map.",
+)
+@click.option(
     '--rate',
     type=click.FloatRange(0, 1000, min_open=True),
     default=10.0,
@@ -38,14 +44,20 @@ def command(
     out: Path,
     labels: Path | None,
     label_map: Path | None,
+    classes: Path | None,
     rate: float,
     topic: str,
     force: bool,
 ) -> None:
     """Turn the JPEGs, PNGs and WebPs in the folder IMAGES into the bag OUT.mcap."""
-    if label_map is not None and labels is None:
-        raise click.UsageError('--label-map needs --labels')
-    check_file(out, BAG, force=force, reads=(images, labels, label_map))
+    for option, given in (('--label-map', label_map), ('--classes', classes)):
+        if given is not None and labels is None:
+            raise click.UsageError(f'{option} needs --labels')
+    if label_map is not None and classes is not None:
+        raise click.UsageError('--label-map and --classes do not go together: give one')
+    check_file(out, BAG, force=force, reads=(images, labels, label_map, classes))
     table = own_labels() if label_map is None else load_label_map(label_map)
+    if classes is not None:
+        table = read_class_table(classes).without_groups()
     count = make_bag(images, out, topic=topic, rate=rate, labels=labels, label_map=table)
     click.echo(f'{out}: {count} frames on {topic}, {count / rate:.1f} s')

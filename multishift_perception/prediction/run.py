@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 import json
 import logging
 from pathlib import Path
@@ -151,6 +151,7 @@ def figures(
         'finished': finished,
         'threshold': options.threshold,
         'min_area': options.min_area,
+        'classes': [asdict(known) for known in engine.classes],
         'sources': [
             {
                 'name': one.name,

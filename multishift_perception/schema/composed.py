@@ -21,11 +21,12 @@ class OneOrList:
         """Return what pydantic validates by."""
         one, several = map(TypeAdapter[Any], get_args(source))
 
-        def validate(given: Any) -> Any:
-            return (several if isinstance(given, list) else one).validate_python(given)
+        def validate(given: Any, info: core_schema.ValidationInfo) -> Any:
+            form = several if isinstance(given, list) else one
+            return form.validate_python(given, context=info.context)
 
         # Written like anything: by what a value is, not by what its field is declared as.
-        return core_schema.no_info_before_validator_function(validate, core_schema.any_schema())
+        return core_schema.with_info_before_validator_function(validate, core_schema.any_schema())
 
 
 @dataclass(frozen=True)

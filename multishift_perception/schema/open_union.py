@@ -37,11 +37,12 @@ class OpenUnion:
     def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
         """Return what pydantic validates by: the members of the moment, looked up each time."""
 
-        def validate(given: Any) -> Any:
-            return _adapter(self.members(), self.tag).validate_python(given)
+        def validate(given: Any, info: core_schema.ValidationInfo) -> Any:
+            adapter = _adapter(self.members(), self.tag)
+            return adapter.validate_python(given, context=info.context)
 
         # Written like anything: by what a value is, not by what its field is declared as.
-        return core_schema.no_info_before_validator_function(validate, core_schema.any_schema())
+        return core_schema.with_info_before_validator_function(validate, core_schema.any_schema())
 
 
 @lru_cache(maxsize=32)

@@ -27,6 +27,7 @@ class Document:
         content: what is to be validated.
         within: keys under which that stands in the file.
         mend: what to do about a fault in it, where mending the file is not the way.
+        folder: of the file; validators find it in their context, as ``folder``.
     """
 
     where: str
@@ -34,6 +35,7 @@ class Document:
     content: Any
     within: tuple[Any, ...] = ()
     mend: str = ''
+    folder: Path = Path()
 
     @classmethod
     def of_json(cls, where: str, text: str, *, mend: str) -> Document:
@@ -63,7 +65,7 @@ class Document:
                 what is accepted.
         """
         try:
-            return TypeAdapter(kind).validate_python(self.content)
+            return TypeAdapter(kind).validate_python(self.content, context={'folder': self.folder})
         except ValidationError as error:
             faults = [fault_line(f, kind, self.source, self.within) for f in error.errors()]
             mend = f': {self.mend}' if self.mend else ''
@@ -116,7 +118,7 @@ def read_document(path: Path, what: str, *, mend: str = '') -> Document:
         raise MultishiftError(
             f'{path} holds {found} at top level, expected lines `key: value`: {ending}'
         )
-    return Document(str(path), Source(content, node), content, mend=mend)
+    return Document(str(path), Source(content, node), content, mend=mend, folder=path.parent)
 
 
 class _Loader(yaml.SafeLoader):

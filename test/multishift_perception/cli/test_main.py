@@ -45,6 +45,41 @@ def test_help_loads_no_heavy_library() -> None:
         assert command in done.stdout
 
 
+def completed(words: str) -> tuple[list[str], str]:
+    """Return what the shell is offered for the last word, and which heavy libraries that took."""
+    script = (
+        'import atexit, sys\n'
+        'heavy = {"torch", "openvino", "rclpy", "transformers"}\n'
+        'atexit.register(lambda: print(*heavy & set(sys.modules), file=sys.stderr))\n'
+        'sys.argv = ["multishift"]\n'
+        'from multishift_perception.cli import run\n'
+        'run()'
+    )
+    asked = {
+        '_MULTISHIFT_COMPLETE': 'bash_complete',
+        'COMP_WORDS': words,
+        'COMP_CWORD': str(len(words.split(' ')) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, env=os.environ | asked
+    )
+    assert done.returncode == 0, done.stderr
+    offered = [line.rpartition(',')[2] for line in done.stdout.splitlines()]
+    return offered, done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ('words', 'offered'),
+    [
+        ('multishift m', ['make-bag', 'models']),
+        ('multishift engine ', ['build', 'inspect', 'verify', 'bench', 'calibrate']),
+        ('multishift train --max', ['--max-minutes']),
+    ],
+)
+def test_shells_complete_words_without_heavy_libraries(words: str, offered: list[str]) -> None:
+    assert completed(words) == (offered, '')
+
+
 @pytest.mark.parametrize(
     'command',
     [

@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from multishift_perception.classes import CITYSCAPES
+from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.images.picture import Picture
 from multishift_perception.node import publishers
 from multishift_perception.node.rcl import OutgoingImage
@@ -66,6 +66,18 @@ def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
     durabilities = {topic: qos.durability for topic, qos in node.qos.items()}
     assert durabilities.pop('~/front/label_info') == DurabilityPolicy.TRANSIENT_LOCAL
     assert set(durabilities.values()) == {DurabilityPolicy.VOLATILE}
+
+
+def test_label_info_names_classes_of_ones_own(node, monkeypatch):
+    monkeypatch.setattr(publishers, 'LabelInfo', LabelInfo)
+    monkeypatch.setattr(publishers, 'VisionClass', SimpleNamespace, raising=False)
+    names = ('ground', 'crop', 'tractor', 'sky')
+    own = tuple(SemanticClass(name, (9, 9, 9)) for name in names)
+    outputs = publishers.CameraOutputs(node, 'front', own)
+    outputs.publish_label_info(cast(Any, SimpleNamespace(anomaly_threshold=0.5)))
+    [message] = node.sent['~/front/label_info']
+    found = [(known.class_id, known.class_name) for known in message.class_map]
+    assert found == list(enumerate(names))
 
 
 def test_without_vision_msgs_there_is_no_label_info(node, monkeypatch):

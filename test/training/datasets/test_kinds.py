@@ -15,9 +15,8 @@ from PIL import Image
 from pydantic import TypeAdapter
 import pytest
 
-from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
+from multishift_perception.classes import CITYSCAPES, VOID
 from multishift_perception.errors import MultishiftError
-from multishift_perception.images.label_map import UNMAPPED
 from multishift_training.datasets import ImageData, LabelledImages, Samples, TrainingData
 from multishift_training.datasets import open_images as opened_images
 from multishift_training.datasets.entries import Entry
@@ -31,7 +30,6 @@ from multishift_training.datasets.groups import (
 )
 from multishift_training.datasets.images import label_table
 from multishift_training.datasets.kinds import (
-    CamvidData,
     IddLiteData,
     ImageSet,
     LumsRoadData,
@@ -256,12 +254,6 @@ def test_groups_by_name_and_number() -> None:
     shown = with_groups(CITYSCAPES, (second,))
     assert len(shown) == 20
     assert shown[19].name == 'non-drivable' and shown[19].color == CITYSCAPES[1].color
-
-
-def test_classes_held_out_keep_their_numbers_among_groups() -> None:
-    camvid = CamvidData(kind='camvid', split='val', held_out=['person'])
-    table = label_table(camvid, Path(), training=False, groups=LumsRoadData.groups)
-    assert table[9] == NOVEL and table[3] == 0 and table[100] == UNMAPPED
 
 
 @pytest.mark.skipif(not (REAL / 'idd_lite').is_dir(), reason='IDD-Lite is not here')

@@ -868,14 +868,14 @@ def test_one_name_for_two_data_sets(data: Path, bundle: Path, tmp_path: Path) ->
 
 
 def test_other_classes(data: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    message = 'street: label 1 is sidewalk in the data set, but sky in the engine'
+    message = 'which the network does not know: its classes are road, sky, car'
     options = ('--engine', tiny_bundle, '--data', data)
     fails(message, data / 'street.yaml', *options, out=tmp_path / 'out')
 
 
 def test_class_that_the_engine_does_not_have(data: Path, bundle: Path, tmp_path: Path) -> None:
     sets = described(tmp_path / 'sets.yaml', {'a': {'kind': 'camvid', 'split': 'val'}})
-    message = '0001TP_1.png: ground truth has the value 11; known classes are 0..2'
+    message = 'which the network does not know: its classes are road, sidewalk, building'
     fails(message, sets, '--engine', bundle, '--data', data, out=tmp_path / 'out')
 
 

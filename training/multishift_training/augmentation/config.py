@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from multishift_perception.classes import CITYSCAPES
+from multishift_perception.images.class_table import differences
 from multishift_perception.schema.overrides import override
 from multishift_perception.schema.yaml_files import read_document
 from multishift_training import models
@@ -260,6 +262,12 @@ class AugmentConfig(Strict):
     def _fitting(self) -> AugmentConfig:
         if self.workers > 1 and isinstance(self.generator, ControlNetGenerator):
             raise ValueError('workers: controlnet runs in one process for each GPU: set 1')
+        others, _ = differences(self.images.known_classes, CITYSCAPES)
+        if others:
+            raise ValueError(
+                f"images: generators know the look and the ground of Cityscapes' classes alone, "
+                f'among which {", ".join(others)} are none: give a label_map in place of classes'
+            )
         if self.images.groups:
             raise ValueError(
                 f'images: labels of {self.images.kind} stand for groups of classes, of which no '

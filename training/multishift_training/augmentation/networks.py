@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import CITYSCAPES
+from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
@@ -65,10 +66,7 @@ class EngineNetwork:
                 f'{CALIBRATED}, or {UNCERTAINTY} for the raw one'
             )
         engine = Engine.load(bundle)
-        if tuple(c.name for c in engine.classes) != tuple(c.name for c in CITYSCAPES):
-            raise MultishiftError(
-                f'{bundle}: its classes are not those of Cityscapes: judge by another engine'
-            )
+        _check_classes(bundle, engine.classes)
         self.version = f'{engine.name} {engine.digest[:12]}'
         self._calibrated = score == CALIBRATED
         self._pipeline = Pipeline(engine)
@@ -102,6 +100,7 @@ class CheckpointNetwork:
                     f'{path} was not written by `multishift train`: name its network with model'
                 )
             opened = open_trained(path, root=root)
+            _check_classes(path, opened.origin.classes)
             network, size = opened.model, opened.origin.run.engine_size
         digests = ' '.join(sha256(part)[:12] for part in weight_files(path))
         self.version = f'{path.name} {digests}'
@@ -112,6 +111,13 @@ class CheckpointNetwork:
         """See ``Network``."""
         [output] = self._runner.run([image])
         return Opinion(output.labels, output.scores[self._score])
+
+
+def _check_classes(path: Path, classes: Sequence[SemanticClass]) -> None:
+    if [c.name for c in classes] != [c.name for c in CITYSCAPES]:
+        raise MultishiftError(
+            f'{path}: its classes are not those of Cityscapes: judge by another network'
+        )
 
 
 def open_network(

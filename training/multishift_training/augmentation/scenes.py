@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
 from multishift_training.augmentation.parts import Bytes, Scene, nearest
@@ -37,7 +38,8 @@ class Scenes:
             MultishiftError: files are missing, or two names are the same as file names.
         """
         # Held-out classes are void, as in training: nothing generated may show them as novel.
-        self._images = open_images(config.images, root, cache, training=True)
+        opened = open_images(config.images, root, cache, training=True)
+        self._images = opened.in_classes(CITYSCAPES)
         self._size = config.size
         by_name: dict[str, str] = {}
         for entry in self._images.entries:

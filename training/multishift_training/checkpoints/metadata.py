@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 from safetensors import SafetensorError, safe_open
 
+from multishift_perception.classes import CITYSCAPES, SemanticClass
+from multishift_perception.engine.manifest import ClassEntry
 from multishift_perception.errors import MultishiftError
+from multishift_perception.images.class_table import differences
 from multishift_perception.schema.open_union import OpenUnion
 from multishift_perception.schema.words import Words, check_name, one_of, tag_of
 from multishift_perception.schema.yaml_files import Document
@@ -107,12 +110,14 @@ class Origin(NamedTuple):
         adapting: the methods that change the network itself, in order.
         configuration: all of it, as it was stored.
         metrics: of the validation.
+        classes: that the network knows, in order of its outputs.
     """
 
     run: Run
     adapting: tuple[Method, ...]
     configuration: dict[str, Any]
     metrics: dict[str, Any]
+    classes: tuple[SemanticClass, ...] = CITYSCAPES
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -156,6 +161,44 @@ def read_origin(path: Path) -> Origin:
         tuple(_adapting(configuration)),
         configuration.content,
         metrics.typed(dict[str, Any]),
+        _classes(path, metadata),
+    )
+
+
+def _classes(path: Path, metadata: Mapping[str, str]) -> tuple[SemanticClass, ...]:
+    """Return the classes of a checkpoint; earlier versions knew Cityscapes' alone."""
+    if 'classes' not in metadata:
+        return CITYSCAPES
+    document = Document.of_json(f'{path}, its classes', metadata['classes'], mend=_MEND)
+    entries = document.typed(list[ClassEntry])
+    return tuple(SemanticClass(entry.name, entry.color) for entry in entries)
+
+
+def check_same_classes(path: Path, classes: Sequence[SemanticClass]) -> None:
+    """See that weights that a run starts from know its classes, where they say which they know.
+
+    Raises:
+        MultishiftError: the file is no whole safetensors file, or its classes are others; the
+            message names those that differ.
+    """
+    if not path.is_file() or path.suffix != '.safetensors':
+        return
+    metadata = read_metadata(path)
+    if not {'config', 'metrics'} <= metadata.keys():
+        return
+    found = _classes(path, metadata)
+    if [c.name for c in found] == [c.name for c in classes]:
+        return
+    theirs, ours = differences(found, classes)
+    parts = [
+        f'{words} {", ".join(names)}'
+        for words, names in (('they alone know', theirs), ('the data alone have', ours))
+        if names
+    ]
+    raise MultishiftError(
+        f'weights: {path} were trained for other classes than those of data.images '
+        f'({"; ".join(parts) or "the order differs"}): start from weights of the same classes, '
+        f'or from {IMAGENET}'
     )
 
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 import safetensors.torch
 
+from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints.metadata import SCHEMA, Network, Origin, read_origin
@@ -26,7 +28,12 @@ class Checkpoint(NamedTuple):
 
 
 def save(
-    path: Path, model: SegmentationModel, configuration: BaseModel, metrics: dict[str, Any]
+    path: Path,
+    model: SegmentationModel,
+    configuration: BaseModel,
+    metrics: dict[str, Any],
+    *,
+    classes: Sequence[SemanticClass] = CITYSCAPES,
 ) -> None:
     """Write a checkpoint atomically, as one safetensors file.
 
@@ -35,11 +42,13 @@ def save(
         model: the network.
         configuration: of the run that trained it, the whole of it.
         metrics: of the validation.
+        classes: that the network knows, in order of its outputs.
     """
     metadata = {
         'schema': str(SCHEMA),
         'config': configuration.model_dump_json(),
         'metrics': json.dumps(metrics),
+        'classes': json.dumps([asdict(known) for known in classes]),
     }
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
@@ -58,7 +67,7 @@ def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
             fault.
     """
     origin = read_origin(path)
-    model = new_model(origin.run, root)
+    model = new_model(origin.run, root, len(origin.classes))
     checkpoints.take_structure(model, keys_of(path))
     model = adapted(model, origin.adapting)
     checkpoints.load(model, path)
@@ -71,16 +80,19 @@ def keys_of(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def new_model(network: Network, root: Path) -> SegmentationModel:
+def new_model(
+    network: Network, root: Path, num_classes: int = len(CITYSCAPES)
+) -> SegmentationModel:
     """Return the network of a configuration, randomly initialised, as no method has adapted it.
 
     Args:
         network: the configuration.
         root: folder that its relative paths start from.
+        num_classes: known classes.
     """
     if network.folder is None:
-        return models.create(network.model)
-    return models.create(network.model, folder=root / network.folder)
+        return models.create(network.model, num_classes)
+    return models.create(network.model, num_classes, folder=root / network.folder)
 
 
 def adapted(model: SegmentationModel, methods: Iterable[Method]) -> SegmentationModel:

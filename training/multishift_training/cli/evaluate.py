@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.cli.options import (
     DEFAULT_THRESHOLD,
     NameOf,
@@ -246,17 +247,20 @@ def _network(
     from multishift_training.inference.runners import NetworkRunner
 
     opened = [open_validation(part, root=root, cache=cache, size=size) for part in to_fit]
+    classes: Sequence[SemanticClass] = CITYSCAPES
     if name is None:
-        model = open_trained(checkpoint, root=root).model
+        model, trained = open_trained(checkpoint, root=root)
+        classes = trained.classes
     else:
         model, _ = open_published(checkpoint, name)
+    opened = [images.in_classes(classes) for images in opened]
     batches = chain.from_iterable(validation_loader(images) for images in opened)
     hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
     # An interrupted evaluation goes on with the very statistics that it began with.
     described = '; '.join(part.model_dump_json(exclude_none=True) for part in to_fit)
     digest = digest_of([hashes, name, size, described], *(part.images for part in opened))
     fitted = fit_scores(model, scores, batches, kept=cache / _FITTED / digest[:16])
-    runner = NetworkRunner(model, scores, size=size, fitted=fitted, device=device)
+    runner = NetworkRunner(model, scores, size=size, fitted=fitted, device=device, classes=classes)
     origin = {
         'checkpoint': checkpoint.resolve().name,
         'SHA-256': hashes,

@@ -32,7 +32,8 @@ def measure(
     """
     model, origin = open_trained(weights, root=root)
     for name, test in tests.items():
-        runner = NetworkRunner(model, scores, size=test.size or origin.run.engine_size)
+        size = test.size or origin.run.engine_size
+        runner = NetworkRunner(model, scores, size=size, classes=origin.classes)
         opened = open_validation(test, root=root, cache=cache)
         [result] = evaluate({name: opened}, runner)
         figures: Figures = {score: {} for score in scores}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Sample(NamedTuple):
         domain: place of its domain among those of the data; the loader sets it.
         others: other originals of the domain, as read, each an RGB image ``uint8 [h,w,3]`` and
             its labels ``uint8 [h,w]``: as many as the method's ``others`` says. No batch has them.
+        num_classes: known classes; labels from there to 253 stand for groups of them.
     """
 
     images: NDArray[np.uint8]
@@ -38,6 +40,7 @@ class Sample(NamedTuple):
     extras: Mapping[str, NDArray[Any]] = _NONE
     domain: int = 0
     others: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = ()
+    num_classes: int = len(CITYSCAPES)
 
 
 def of_domain(sample: Sample, domain: int) -> Sample:
@@ -82,7 +85,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for sample in samples:
         if fault := _fault(sample, samples[0]):
             raise MultishiftError(f'{fault}: mend the `views` of the method')
-    images, labels, extras, domains, _ = zip(*samples, strict=True)
+    images, labels, extras, domains, *_ = zip(*samples, strict=True)
     members = len(images[0])
     return Batch(
         _joined(images),

@@ -46,8 +46,9 @@ def _read(path: Path) -> dict[str, Document]:
 
 def _is_description(content: Mapping[Any, Any]) -> bool:
     """Tell one description from data sets by name: its ``kind`` is a word, not a mapping."""
-    inner = content.get('images', content)
-    return isinstance(inner, dict) and isinstance(inner.get('kind'), str)
+    inner = content.get('images')
+    described = (content, inner) if isinstance(inner, dict) else (content,)
+    return any(isinstance(part.get('kind'), str) for part in described)
 
 
 def _validated(name: str, description: Document) -> ValidationData:

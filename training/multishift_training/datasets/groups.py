@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Groups of classes: what a coarse label stands for, such as ``vehicle`` for car, truck and bus.
 
-In label arrays the g-th group of a table is the value ``len(CITYSCAPES) + g``, beside classes,
-``NOVEL`` and ``VOID``.
+In label arrays the g-th group of a table is the value C + g, beside C classes, ``NOVEL`` and
+``VOID``. Classes are Cityscapes' where nothing else is said.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.classes import CITYSCAPES, SemanticClass, color_table
-from multishift_perception.images.label_map import class_index
 
 
 class Group(NamedTuple):
@@ -28,18 +27,23 @@ class Group(NamedTuple):
     name: str
     classes: tuple[str, ...]
 
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """The train ids of its classes."""
-        return tuple(class_index(name) for name in self.classes)
+    def indices(self, classes: Sequence[SemanticClass] = CITYSCAPES) -> tuple[int, ...]:
+        """Return the label values of its classes, in their order in the group.
+
+        Those that a network does not know have none.
+        """
+        values = {known.name: value for value, known in enumerate(classes)}
+        return tuple(values[name] for name in self.classes if name in values)
 
 
 Groups = tuple[Group, ...]
 
+_GREY = (128, 128, 128)
 
-def group_label(place: int) -> int:
+
+def group_label(place: int, classes: Sequence[SemanticClass] = CITYSCAPES) -> int:
     """Return the label value of a group, by its place in its table."""
-    return len(CITYSCAPES) + place
+    return len(classes) + place
 
 
 def joined(tables: Iterable[Groups]) -> Groups:
@@ -47,26 +51,36 @@ def joined(tables: Iterable[Groups]) -> Groups:
     return tuple(dict.fromkeys(group for table in tables for group in table))
 
 
-def membership(groups: Sequence[Group]) -> NDArray[np.bool_]:
+def membership(
+    groups: Sequence[Group], classes: Sequence[SemanticClass] = CITYSCAPES
+) -> NDArray[np.bool_]:
     """Return which classes a group stands for, ``bool [G,C]``."""
-    table = np.zeros((len(groups), len(CITYSCAPES)), np.bool_)
+    table = np.zeros((len(groups), len(classes)), np.bool_)
     for row, group in zip(table, groups, strict=True):
-        row[list(group.indices)] = True
+        row[list(group.indices(classes))] = True
     return table
 
 
-def members(groups: Sequence[Group]) -> dict[int, tuple[int, ...]]:
-    """Return the train ids that each group's label value stands for."""
-    return {group_label(place): group.indices for place, group in enumerate(groups)}
+def members(
+    groups: Sequence[Group], classes: Sequence[SemanticClass] = CITYSCAPES
+) -> dict[int, tuple[int, ...]]:
+    """Return the classes' label values that each group's label value stands for."""
+    return {
+        group_label(place, classes): group.indices(classes) for place, group in enumerate(groups)
+    }
 
 
 def with_groups(
     classes: Sequence[SemanticClass], groups: Sequence[Group]
 ) -> dict[int, SemanticClass]:
-    """Return name and colour of each label value; a group has the colour of its first class."""
+    """Return name and colour of each label value.
+
+    A group has the colour of the first of its classes, or is grey where none is known.
+    """
     shown = dict(enumerate(classes))
-    for (value, indices), group in zip(members(groups).items(), groups, strict=True):
-        shown[value] = SemanticClass(group.name, CITYSCAPES[indices[0]].color)
+    for (value, indices), group in zip(members(groups, classes).items(), groups, strict=True):
+        color = classes[indices[0]].color if indices else _GREY
+        shown[value] = SemanticClass(group.name, color)
     return shown
 
 

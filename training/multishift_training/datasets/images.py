@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import CITYSCAPES, NOVEL, VOID
+from multishift_perception.classes import CITYSCAPES, NOVEL, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
-from multishift_perception.images.label_map import UNMAPPED
+from multishift_perception.images.label_map import UNMAPPED, look_up
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.groups import Groups, group_label
 from multishift_training.datasets.kinds import ImageData
-from multishift_training.datasets.reading import read_image, read_labels
+from multishift_training.datasets.reading import ForeignLabelsError, read_image, read_labels
 from multishift_training.datasets.tables import Table, spans
 
 Bytes = NDArray[np.uint8]
@@ -31,6 +33,7 @@ class LabelledImages:
         has_classes: whether known pixels are labelled with their class, or with a group of
             classes; if not, they are all 0.
         domain: name of the look that the frames have; empty where it does not matter.
+        classes: what labels stand for, in order.
         groups: what labels above the classes' stand for, in order.
     """
 
@@ -42,6 +45,7 @@ class LabelledImages:
         *,
         has_classes: bool = True,
         domain: str = '',
+        classes: Sequence[SemanticClass] = CITYSCAPES,
         groups: Groups = (),
         mend: Callable[[Bytes, Bytes], Bytes] | None = None,
     ) -> None:
@@ -53,9 +57,46 @@ class LabelledImages:
         self.entries = tuple(entries)
         self.has_classes = has_classes
         self.domain = domain
+        self.classes = tuple(classes)
         self.groups = groups
         self._table = table
         self._mend = mend
+        self._renumbering: _Renumbering | None = None
+
+    def in_classes(
+        self, classes: Sequence[SemanticClass], groups: Groups | None = None
+    ) -> LabelledImages:
+        """Return the same images with the labels of other classes, which are found by name.
+
+        An image that has pixels of any other class cannot be read then.
+
+        Args:
+            classes: in order of the values that labels are to have.
+            groups: what values above theirs stand for, those of the data set among them; if
+                none, those of the data set. Of their classes, others than these are left out.
+
+        Raises:
+            MultishiftError: none of the data set's classes is among them.
+        """
+        found = copy(self)
+        found.classes = tuple(classes)
+        if not self.has_classes:
+            return found
+        names = [known.name for known in classes]
+        found.groups = self.groups if groups is None else groups
+        table = np.arange(256, dtype=np.uint8)
+        for value, known in enumerate(self.classes):
+            table[value] = names.index(known.name) if known.name in names else UNMAPPED
+        for place, group in enumerate(self.groups):
+            own = group_label(place, self.classes)
+            table[own] = group_label(found.groups.index(group), classes)
+        if (table[: len(self.classes)] == UNMAPPED).all():
+            raise MultishiftError(
+                f'data set {self.kind} has the classes {_listed(self.classes)}, none of which '
+                f'the network knows: its classes are {_listed(classes)}'
+            )
+        found._renumbering = _Renumbering(table, self.classes)
+        return found
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -78,14 +119,15 @@ class LabelledImages:
             MultishiftError: a file is unreadable, the two differ in size, or a label value is
                 none of the data set's.
         """
-        image, labels = self.read_image(index), self.read_labels(index)
+        image, labels = self.read_image(index), self._own_labels(index)
         if labels.shape != image.shape[:2]:
             entry = self.entries[index]
             raise MultishiftError(
                 f'{entry.labels} has {labels.shape} pixels, but {entry.image} '
                 f'{image.shape[:2]}: copy both again from the same source'
             )
-        return image, labels if self._mend is None else self._mend(image, labels)
+        labels = labels if self._mend is None else self._mend(image, labels)
+        return image, self._renumbered(labels, index)
 
     def read_image(self, index: int) -> Bytes:
         """Return the RGB image ``uint8 [H,W,3]``, without reading its labels.
@@ -103,7 +145,39 @@ class LabelledImages:
         Raises:
             MultishiftError: the file is unreadable, or a label value is none of the data set's.
         """
+        return self._renumbered(self._own_labels(index), index)
+
+    def _own_labels(self, index: int) -> NDArray[np.uint8]:
         return read_labels(self.entries[index].labels, self._table, kind=self.kind)
+
+    def _renumbered(self, labels: Bytes, index: int) -> Bytes:
+        if self._renumbering is None:
+            return labels
+        found = look_up(self._renumbering.table, labels)
+        foreign = found == UNMAPPED
+        if foreign.any():
+            names = [self._renumbering.own[value].name for value in np.unique(labels[foreign])]
+            raise ForeignLabelsError(
+                f'{self.entries[index].labels} has labels of {", ".join(names)}, which the '
+                f'network does not know: its classes are {_listed(self.classes)}'
+            )
+        return found
+
+
+class _Renumbering(NamedTuple):
+    """From the labels of a data set to those of other classes.
+
+    Attributes:
+        table: ``uint8 [256]``; ``UNMAPPED`` where a class is none of theirs.
+        own: the classes of the data set.
+    """
+
+    table: Table
+    own: Sequence[SemanticClass]
+
+
+def _listed(classes: Sequence[SemanticClass]) -> str:
+    return ', '.join(known.name for known in classes)
 
 
 def open_images(
@@ -112,7 +186,6 @@ def open_images(
     cache: Path,
     *,
     training: bool = False,
-    groups: Groups | None = None,
 ) -> LabelledImages:
     """Open a data set, and see that none of its files is missing.
 
@@ -122,19 +195,18 @@ def open_images(
         cache: where rendered frames are kept for the next run.
         training: make void what no network may learn from: classes held out, and novel objects,
             except in data sets made to learn them from.
-        groups: of all data sets whose images are mixed, its own among them; if none, its own.
 
     Raises:
         MultishiftError: folders or files are missing; one message names all that are.
     """
-    groups = config.groups if groups is None else groups
     return LabelledImages(
         config.kind,
         config.entries(root, cache),
-        label_table(config, root, training=training, groups=groups),
+        label_table(config, root, training=training),
         has_classes=config.has_classes,
         domain=config.domain,
-        groups=groups,
+        classes=config.known_classes,
+        groups=config.groups,
         mend=config.mend,
     )
 
@@ -153,9 +225,7 @@ def check_images(config: ImageData, root: Path) -> None:
     label_table(config, root, training=False)
 
 
-def label_table(
-    config: ImageData, root: Path, *, training: bool, groups: Groups | None = None
-) -> Table:
+def label_table(config: ImageData, root: Path, *, training: bool) -> Table:
     """Return the labels ``uint8 [256]`` of a data set's raw label values.
 
     Args:
@@ -163,31 +233,26 @@ def label_table(
         root: folder that relative data paths start from.
         training: classes held out are void, and so is what is novel, unless the data set is made
             to learn it from; otherwise both are novel (254).
-        groups: as for `open_images`.
 
     Raises:
         MultishiftError: the label map of a folder is missing or wrong, or the table of a data
             set holds what is no label.
     """
-    table = config.table(root)
-    known = group_label(len(config.groups))
+    table, classes = config.table(root), config.known_classes
+    known = group_label(len(config.groups), classes)
     if strange := sorted(set(table.tolist()) - {*range(known), NOVEL, VOID, UNMAPPED}):
         groups_allowed = (
-            f', {spans(range(len(CITYSCAPES), known))} for its {len(config.groups)} groups'
+            f', {spans(range(len(classes), known))} for its {len(config.groups)} groups'
             if config.groups
             else ', none for groups, as it has none'
         )
         raise MultishiftError(
             f'data set {config.kind}: its table holds {spans(strange)}, which is no label: use '
-            f'{spans(range(len(CITYSCAPES)))} for classes{groups_allowed}, {NOVEL} (NOVEL) or '
+            f'{spans(range(len(classes)))} for classes{groups_allowed}, {NOVEL} (NOVEL) or '
             f'{VOID} (VOID)'
         )
     labels = table.copy()
-    for place, group in enumerate(config.groups if groups is None else groups):
-        if group in config.groups:
-            own = group_label(config.groups.index(group))
-            labels[table == own] = group_label(place)
-    held_out = [i for i, c in enumerate(CITYSCAPES) if c.name in config.novel_classes]
+    held_out = [i for i, c in enumerate(classes) if c.name in config.novel_classes]
     labels[np.isin(table, held_out)] = VOID if training else NOVEL
     if training and not config.learns_novel:
         labels[labels == NOVEL] = VOID

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from multishift_perception.classes import SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.process.signals import deaf_to_signals, obey_parent
 from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
@@ -93,6 +94,14 @@ class ValidationSet(Dataset[Labelled]):
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
+
+    def in_classes(self, classes: Sequence[SemanticClass]) -> ValidationSet:
+        """Return the same images with labels of other classes; see `LabelledImages`.
+
+        Raises:
+            MultishiftError: the data set has classes that are none of these.
+        """
+        return ValidationSet(self.images.in_classes(classes), self._size, self._outliers)
 
     @property
     def may_have_novel(self) -> bool:

@@ -65,10 +65,12 @@ def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
     labels = look_up(table, raw)
     unmapped = labels == UNMAPPED
     if unmapped.any():
+        strange = np.unique(raw[unmapped]).tolist()
+        values = f'values {spans(strange)} are' if len(strange) > 1 else f'value {strange[0]} is'
         raise ForeignLabelsError(
-            f'{path}: label value {raw[unmapped][0]} is none of those {kind} uses '
-            f'({spans(np.flatnonzero(table != UNMAPPED).tolist())}): mend the file, or its '
-            'label map if the configuration names one'
+            f'{path}: label {values} none of those {kind} uses '
+            f'({spans(np.flatnonzero(table != UNMAPPED).tolist())}): mend the file, or the '
+            'label map or class table if the configuration names one'
         )
     return labels
 

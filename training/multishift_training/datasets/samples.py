@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.classes import SemanticClass
 from multishift_training.datasets.batch import Sample
 from multishift_training.datasets.entries import some
 from multishift_training.datasets.groups import Groups
@@ -45,6 +47,7 @@ class Samples:
         seed: of everything random.
         members: images of a sample: 1, or 2 for pairs.
         domains: what is drawn from, in order.
+        classes: what labels stand for, in order.
         groups: of classes that labels of originals or partners stand for, in order; one table for
             all domains.
     """
@@ -63,12 +66,14 @@ class Samples:
         """
         self.seed = seed
         self.members = config.members
+        self.classes = config.classes
         self.groups = config.groups
         self.domains = tuple(
             DomainSamples(
                 domain,
                 (seed, place),
                 mixup=config.mixup,
+                classes=self.classes,
                 groups=self.groups,
                 root=root,
                 cache=cache,
@@ -116,7 +121,8 @@ class Samples:
         members = self.domains[domain].members(epoch, place)
         images, labels = (np.stack(parts) for parts in zip(*members, strict=True))
         beside = self.domains[domain].others(epoch, place, others)
-        return Sample(images, labels, domain=domain, others=beside)
+        known = len(self.classes)
+        return Sample(images, labels, domain=domain, others=beside, num_classes=known)
 
     def stream_of_views(self, epoch: int, index: int) -> np.random.Generator:
         """Return what a method draws from that makes its own views of a sample."""
@@ -156,6 +162,7 @@ class DomainSamples:
         seed: tuple[int, int],
         *,
         mixup: float,
+        classes: Sequence[SemanticClass],
         groups: Groups,
         root: Path,
         cache: Path,
@@ -166,6 +173,7 @@ class DomainSamples:
             domain: what to draw.
             seed: of everything random: that of the run, and the domain's place.
             mixup: largest share of an original that is blended into its partner.
+            classes: that labels are to be of.
             groups: table of the groups of all domains.
             root: folder that relative data paths start from.
             cache: where rendered frames are kept for the next run.
@@ -175,10 +183,11 @@ class DomainSamples:
         """
         self._seed = seed
         self._mixup = mixup
-        self.originals = open_images(domain.images, root, cache, training=True, groups=groups)
+        opened = open_images(domain.images, root, cache, training=True)
+        self.originals = opened.in_classes(classes, groups)
         self._outliers = OutlierChoice(domain.outliers, root) if domain.outliers else None
         self._partners = _open_partners(
-            domain.partners, self.originals, self._outliers, groups, root, cache
+            domain.partners, self.originals, self._outliers, root, cache
         )
         every = range(len(self.originals))
         self._indices = tuple(every) if self._partners is None else self._partners.paired
@@ -260,7 +269,6 @@ def _open_partners(
     config: ImageSet | PastedWeatherPartner | RuleAugPartner | None,
     originals: LabelledImages,
     outliers: OutlierChoice | None,
-    groups: Groups,
     root: Path,
     cache: Path,
 ) -> Partners | None:
@@ -272,5 +280,5 @@ def _open_partners(
         case RuleAugPartner():
             return RuleAugPartners(originals)
         case images:
-            opened = open_images(images, root, cache, training=True, groups=groups)
-            return ImagePartners(originals, opened)
+            opened = open_images(images, root, cache, training=True)
+            return ImagePartners(originals, opened.in_classes(originals.classes, originals.groups))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -14,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from multishift_perception.classes import SemanticClass
+from multishift_perception.images.class_table import differences
 from multishift_perception.schema.composed import Flat, OneOrList
 from multishift_perception.schema.open_union import Models, OpenUnion
 from multishift_training.datasets.config import OutlierData, Size, Strict, refuse_renamed
@@ -277,11 +280,43 @@ class TrainingData(Strict):
         """Images of a sample: 1, or 2 for pairs."""
         return 1 if self.domains[0].partners is None else 2
 
+    @model_validator(mode='after')
+    def _fitting_classes(self) -> TrainingData:
+        for part in self._mixed:
+            check_classes(part, self.classes)
+        return self
+
+    @property
+    def _mixed(self) -> list[ImageSet]:
+        mixed = [part for domain in self.domains for part in (domain.images, domain.partners)]
+        return [part for part in mixed if isinstance(part, ImageSet)]
+
+    @property
+    def classes(self) -> tuple[SemanticClass, ...]:
+        """What the network learns: the classes of the originals, those of the first domain."""
+        return tuple(self.domains[0].images.known_classes)
+
     @property
     def groups(self) -> Groups:
         """Groups of classes that labels may stand for: one table for all domains, and partners."""
-        mixed = [part for domain in self.domains for part in (domain.images, domain.partners)]
-        return joined(part.groups for part in mixed if isinstance(part, ImageSet))
+        return joined(part.groups for part in self._mixed)
+
+
+def check_classes(images: ImageSet, classes: Sequence[SemanticClass]) -> None:
+    """See that the classes of a data set are among those that a network learns.
+
+    Raises:
+        ValueError: if not; the message names those that are not.
+    """
+    if not images.has_classes:
+        return
+    foreign, _ = differences(images.known_classes, classes)
+    if foreign:
+        own = ', '.join(c.name for c in classes)
+        raise ValueError(
+            f'{images.kind} has the classes {", ".join(foreign)}, which the network does not '
+            f'learn: its classes, those of the first data set of data.images, are {own}'
+        )
 
 
 class ValidationData(Strict):

@@ -40,7 +40,7 @@ class Counts:
     ) -> None:
         """Start empty; sizes of components are None to count none."""
         num_classes, has_classes = len(runner.classes), images.has_classes
-        groups = members(images.groups)
+        groups = members(images.groups, runner.classes)
         self.tally = Tally(
             num_classes, runner.scores, has_classes=has_classes, groups=groups, sizes=sizes
         )

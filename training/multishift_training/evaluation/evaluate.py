@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from multishift_perception.classes import CITYSCAPES, SemanticClass
+from multishift_perception.classes import SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import Curve, SegmentationMetrics, Sizes
 from multishift_training.datasets import LabelledImages, ValidationSet
@@ -74,19 +74,19 @@ def evaluate(
 
     Args:
         datasets: by name; the images at their own size. Those that cannot be read are left out.
+            Their classes are found among the runner's by name.
         runner: what is evaluated.
         components: which components count; None to count none.
         progress: where an interrupted evaluation left what it had judged, and this one does; None
             to keep nothing.
 
     Raises:
-        MultishiftError: a data set has no readable image, labels are at fault, or the classes do
-            not match; the message names what is.
+        MultishiftError: a data set has no readable image, labels are at fault, or have
+            classes that the runner does not know; the message names what is.
     """
-    for name, dataset in datasets.items():
-        if dataset.images.has_classes:
-            _check_classes(name, runner)
-    return tuple(_one(*item, runner, components, progress) for item in datasets.items())
+    # Before any work is done.
+    named = {name: _in_classes(name, dataset, runner) for name, dataset in datasets.items()}
+    return tuple(_one(*item, runner, components, progress) for item in named.items())
 
 
 def _one(
@@ -167,7 +167,7 @@ def _result(
 
 def _units(runner: Runner, groups: Groups) -> tuple[SemanticClass, ...]:
     shown = with_groups(runner.classes, groups)
-    metrics = SegmentationMetrics(len(runner.classes), members(groups))
+    metrics = SegmentationMetrics(len(runner.classes), members(groups, runner.classes))
     return tuple(shown[value] for value in metrics.units)
 
 
@@ -176,20 +176,13 @@ def _curves(tally: Tally, score: str) -> dict[str, Curve]:
     return {part: curve for part, curve in found.items() if curve is not None}
 
 
-def _check_classes(name: str, runner: Runner) -> None:
-    """See that the known classes are those of the labels.
+def _in_classes(name: str, dataset: ValidationSet, runner: Runner) -> ValidationSet:
+    """Return a data set with the labels of the runner's classes, which are found by name.
 
     Raises:
-        MultishiftError: if not.
+        MultishiftError: it has others.
     """
-    for value, (own, label) in enumerate(zip(runner.classes, CITYSCAPES, strict=False)):
-        if own.name != label.name:
-            raise MultishiftError(
-                f'{name}: label {value} is {label.name} in the data set, but {own.name} in the '
-                "engine: evaluate one whose classes are the data set's"
-            )
-    if len(runner.classes) > len(CITYSCAPES):
-        raise MultishiftError(
-            f'{name}: the engine has {len(runner.classes)} classes, the data set '
-            f"{len(CITYSCAPES)}: evaluate one whose classes are the data set's"
-        )
+    try:
+        return dataset.in_classes(runner.classes)
+    except MultishiftError as error:
+        raise MultishiftError(f'{name}: {error}') from None

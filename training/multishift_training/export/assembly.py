@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.engine import Manifest
+from multishift_perception.classes import CITYSCAPES, SemanticClass
+from multishift_perception.engine import ClassEntry, Manifest
 from multishift_training.datasets import ValidationSet, validation_loader
 from multishift_training.export.bundle import export_bundle
 from multishift_training.export.calibration import fit_calibration
@@ -27,11 +28,12 @@ _SAMPLES = 64
 
 
 class Origin(NamedTuple):
-    """Where a network comes from, for the manifest: see ``export_bundle``."""
+    """What a network is and where it comes from, for the manifest: see ``export_bundle``."""
 
     model: str
     method: str
     provenance: dict[str, Any]
+    classes: tuple[SemanticClass, ...] = CITYSCAPES
 
 
 class Frames(NamedTuple):
@@ -100,7 +102,10 @@ def assemble(
         probes=np.stack(_spread(images, batch, _PROBES * batch)),
         targets=plan,
         samples=_spread(images, batch, samples),
-        **origin._asdict(),
+        model=origin.model,
+        method=origin.method,
+        classes=[ClassEntry(name=c.name, color=c.color) for c in origin.classes],
+        provenance=origin.provenance,
     )
 
 

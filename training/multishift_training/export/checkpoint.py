@@ -13,6 +13,7 @@ from pathlib import Path
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from multishift_perception.classes import CITYSCAPES
 from multishift_perception.destinations import check_bundle, check_file
 from multishift_perception.engine import Manifest
 from multishift_perception.errors import MultishiftError
@@ -89,7 +90,7 @@ def build(
     plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
     _check_places(out, plan, checkpoint, force=force)
-    run, _, configuration, metrics = check_checkpoint(checkpoint, data)
+    run, _, configuration, metrics, classes = check_checkpoint(checkpoint, data)
     size = size or run.engine_size
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
@@ -104,8 +105,10 @@ def build(
 
     model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
-    images = open_validation(run.val, root=data, cache=cache, size=size)
-    fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
+    images, *fit_on = (
+        open_validation(part, root=data, cache=cache, size=size).in_classes(classes)
+        for part in (run.val, *scoring.fit_on)
+    )
     command = f'multishift train CONFIG; multishift engine build {checkpoint.name}'
     return assemble(
         out,
@@ -123,6 +126,7 @@ def build(
                 **scoring.provenance,
                 'command': f'{command}{scoring.options}',
             },
+            classes=classes,
         ),
     )
 
@@ -189,12 +193,14 @@ def build_published(
         loaded(report)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        images = open_validation(source, root=data, cache=cache, size=size)
+        images, *fit_on = (
+            open_validation(part, root=data, cache=cache, size=size).in_classes(CITYSCAPES)
+            for part in (source, *scoring.fit_on)
+        )
         frames = Frames(images, f'{len(images)} frames ({source.model_dump_json()})')
         if calibrate is None:
             words = f'the synthetic sample drive, {frames.words}'
             frames = Frames(images, words, caveat=f'provisional: {CALIBRATE}')
-        fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
         return assemble(
             out,
             rescored(network, score, fit_on, workers=0),

@@ -101,6 +101,7 @@ class NetworkRunner:
         size: tuple[int, int] | None = None,
         fitted: Mapping[str, FittedScore] | None = None,
         device: int = 0,
+        classes: Sequence[SemanticClass] = CITYSCAPES,
     ) -> None:
         """Put a network, in evaluation mode, onto the GPU if there is one.
 
@@ -111,13 +112,14 @@ class NetworkRunner:
                 size as the engines' do. If none, it sees the image as it is.
             fitted: those among them that are fitted, by name.
             device: index of the GPU.
+            classes: that the network knows, in order of its outputs.
 
         Raises:
             MultishiftError: a score is unknown, named twice or not fitted, or no such GPU is
                 there.
         """
         check_scores(scores)
-        self.classes = CITYSCAPES
+        self.classes = tuple(classes)
         self.scores = tuple(scores)
         self.device = _device(device)
         self._size = size

@@ -38,7 +38,7 @@ class Board:
         self._writer = SummaryWriter(str(folder), purge_step=epoch)
         chosen = np.linspace(0, len(validation) - 1, min(_SAMPLES, len(validation)))
         self._samples = Subset(validation, sorted({int(i) for i in chosen}))
-        self._colors = label_colors(CITYSCAPES, validation.images.groups)
+        self._colors = label_colors(validation.images.classes, validation.images.groups)
 
     def add(
         self, epoch: int, values: Mapping[str, float | None], model: SegmentationModel
@@ -62,12 +62,13 @@ class Board:
         """
         seen = TrainingSet(samples, 0, method.views, method.others)
         chosen = np.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples)))
-        groups = torch.from_numpy(membership(samples.groups)) if samples.groups else None
+        classes = samples.classes
+        groups = torch.from_numpy(membership(samples.groups, classes)) if samples.groups else None
         chosen_samples = (seen[i] for i in sorted({int(i) for i in chosen}))
         found = method.selection(model, chosen_samples, groups)
         if found is None:
             return
-        colors = label_colors(CITYSCAPES, samples.groups)
+        colors = label_colors(classes, samples.groups)
         for i, shown in enumerate(zip(*found, strict=True)):
             panels = selection_picture(*shown, colors)
             self._writer.add_image(f'trusted/{i}', panels, epoch, dataformats='HWC')

@@ -15,6 +15,7 @@ from multishift_perception.schema.words import Words
 from multishift_perception.schema.yaml_files import read_document
 from multishift_training.checkpoints.metadata import IMAGENET, ModelName, check_folder
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
+from multishift_training.datasets.training_data import check_classes
 from multishift_training.methods import Method, registered
 
 Weight = Annotated[float, Field(ge=0)]
@@ -133,6 +134,7 @@ class TrainConfig(Strict):
     @model_validator(mode='after')
     def _fitting(self) -> TrainConfig:
         check_folder(self)
+        check_classes(self.val.images, self.data.classes)
         methods = [stage.method for stage in self.stages]
         if self.loss_stride > 1 and any(method.takes_masks for method in methods):
             raise ValueError('loss_stride: mask losses take every pixel: set 1')

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multishift_perception.classes import CITYSCAPES
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.process.memory import keep_large_buffers
@@ -25,7 +24,7 @@ from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.key_matching import untrained
-from multishift_training.checkpoints.metadata import IMAGENET, is_adapted
+from multishift_training.checkpoints.metadata import IMAGENET, check_same_classes, is_adapted
 from multishift_training.datasets import (
     Batch,
     Samples,
@@ -126,7 +125,7 @@ class _Training:
         self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
         self._validation = open_validation(
             config.val, root=root, cache=folder.cache, size=config.engine_size
-        )
+        ).in_classes(config.data.classes)
         check_monitor(config.monitor, self._validation)
         for stage in config.stages:  # reads the labels now, where classes are weighted by rarity
             self._class_weights(stage)
@@ -235,18 +234,19 @@ class _Training:
         groups = self._samples.groups
         if not groups:
             return None
-        return torch.from_numpy(membership(groups)).to(self._fabric.device)
+        table = membership(groups, self._samples.classes)
+        return torch.from_numpy(table).to(self._fabric.device)
 
     @cached_property
     def _rarity(self) -> Tensor:
-        labels = len(CITYSCAPES) + len(self._samples.groups)
+        labels = len(self._samples.classes) + len(self._samples.groups)
         originals = [domain.originals for domain in self._samples.domains]
         weights = class_weights(originals, labels)
         return weights.to(self._fabric.device)
 
     def _no_rarity(self) -> Tensor:
         """Stand for the rarity of classes before there are data."""
-        return torch.ones(len(CITYSCAPES), device=self._fabric.device)
+        return torch.ones(len(self._config.data.classes), device=self._fabric.device)
 
     def _step(
         self,
@@ -321,7 +321,8 @@ class _Training:
         state.history.append(record)
         if self._board is not None:
             if state.best == quality:
-                trained.save(self._folder.best, self._model, config, found)
+                classes = config.data.classes
+                trained.save(self._folder.best, self._model, config, found, classes=classes)
             self._folder.write_log(state.history)
             self._board.add(epoch.number, {**losses, **found}, self._model)
             method = epoch.stage.method
@@ -341,7 +342,7 @@ def _make_model(
         MultishiftError: weights are at fault, or the network is none for the method of a stage.
     """
     torch.manual_seed(config.seed)
-    model = trained.new_model(config, root)
+    model = trained.new_model(config, root, len(config.data.classes))
     for stage in config.stages:
         with _naming(stage):
             stage.method.check_network(model, config.model)
@@ -353,6 +354,8 @@ def _make_model(
             model.load_state_dict(state.model)
         return model
     start = None if config.weights is None else _weights_file(model, config, root)
+    if start is not None:
+        check_same_classes(start, config.data.classes)
     was_adapted = start is not None and is_adapted(start)
     if start is not None and not was_adapted:
         _load(model, start)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from lightning_fabric import Fabric
 import torch
 
-from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.progress import track
@@ -28,7 +27,9 @@ def validate(
 
     Each process takes its share of the images.
     """
-    segmentation = SegmentationMetrics(len(CITYSCAPES), members(validation.images.groups))
+    classes = validation.images.classes
+    groups = members(validation.images.groups, classes)
+    segmentation = SegmentationMetrics(len(classes), groups)
     anomaly, baseline = AnomalyMetrics(), AnomalyMetrics()
     loader = validation_loader(
         validation, workers=workers, rank=fabric.global_rank, ranks=fabric.world_size

@@ -111,10 +111,15 @@ class Dcr(Method):
         }
 
     def check_data(self, data: TrainingData) -> None:
-        """See that images are single, large enough, and without pasted objects."""
+        """See that images are single, large enough, without pasted objects, and have roads."""
         if data.members != 1:
             raise MultishiftError(
                 'method dcr makes two crops of each image itself: leave data.partners out'
+            )
+        if data.classes[0].name != 'road':
+            raise MultishiftError(
+                'method dcr puts patches onto roads: list the class road first in the class '
+                f'table, where {data.classes[0].name} is, or take another method'
             )
         for domain in data.domains:
             if domain.outliers:

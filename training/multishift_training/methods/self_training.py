@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from multishift_perception.classes import CITYSCAPES, NOVEL
+from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.methods.method import Context, Method
@@ -64,7 +64,7 @@ class SelfTraining(Method):
         from multishift_training.datasets.styles import in_strong_colors
 
         plain, images = sample.images, sample.images
-        if is_coarse(sample.labels).any():
+        if is_coarse(sample.labels, sample.num_classes).any():
             streams = zip(plain, rng.spawn(len(plain)), strict=True)
             images = np.stack(
                 [in_strong_colors(x, self.strong_color, stream) for x, stream in streams]
@@ -107,9 +107,11 @@ class SelfTraining(Method):
         from multishift_training.models.input_scale import Normalize
 
         labels, groups = batch.labels, context.groups
-        coarse = is_coarse(labels)
+        if groups is None:
+            return labels, torch.zeros_like(labels, dtype=torch.bool)
+        coarse = is_coarse(labels, groups.shape[1])
         images = coarse.flatten(1).any(1)
-        if groups is None or not images.any():
+        if not images.any():
             return labels, torch.zeros_like(coarse)
         teacher.eval()
         with torch.no_grad():
@@ -161,6 +163,6 @@ def classes_in_groups(logits: Tensor, labels: Tensor, groups: Tensor) -> tuple[T
     return classes, sure
 
 
-def is_coarse(labels: Labels) -> Labels:
+def is_coarse(labels: Labels, num_classes: int) -> Labels:
     """Return where labels stand for a group of classes."""
-    return (labels >= len(CITYSCAPES)) & (labels < NOVEL)
+    return (labels >= num_classes) & (labels < NOVEL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from multishift_perception.classes import CITYSCAPES, NOVEL
+from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
 from multishift_training.methods.masks import (
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from multishift_training.models import Prediction, SegmentationModel
-
-_NEGATIVE = len(CITYSCAPES)  # its place among the classifier's outputs
 
 
 class Uno(SegmentingMethod):
@@ -69,7 +67,8 @@ class Uno(SegmentingMethod):
         if is_mask_network(model):
             _adapt_masks(model, self.negative)
         else:
-            model.classifier = _with_negative(model.classifier)
+            classifier: Any = model.classifier
+            model.classifier = _with_negative(classifier, classifier.out_channels)
             read_classifier(model, uno_score)
         model.register_forward_hook(_keep_known)
         return model
@@ -80,7 +79,8 @@ class Uno(SegmentingMethod):
         The mean is over pixels that are known or outliers, 0 where there are none.
         """
         if self.masks is not None:
-            labels = batch.labels.masked_fill(batch.labels == NOVEL, _NEGATIVE)
+            negative = prediction.logits.shape[1]
+            labels = batch.labels.masked_fill(batch.labels == NOVEL, negative)
             return mask_parts(prediction, labels, self.masks, context.class_weights, ratio=None)
         return self._cross_entropy(prediction, batch, context)
 
@@ -138,10 +138,11 @@ def _adapt_masks(model: Any, negative: float) -> None:
 
     from multishift_training.models.heads import ClassifierHead, MaskScore
 
-    model.classifier = _with_negative(model.classifier)
     weights = model.class_weight
     more = weights.new_full((1,), negative)
-    model.class_weight = torch.cat([weights[:_NEGATIVE], more, weights[_NEGATIVE:]])
+    known = len(weights) - 1  # the last is "no object"
+    model.classifier = _with_negative(model.classifier, known)
+    model.class_weight = torch.cat([weights[:known], more, weights[known:]])
     model.uncertainty = ClassifierHead(model)
     model.score = MaskScore(weigh_queries, _only)
 
@@ -150,8 +151,8 @@ def _only(maps: Tensor) -> Tensor:
     return maps[:, 0]
 
 
-def _with_negative(classifier: Any) -> Any:
-    """Return a classifier with a class more, whose weights start at 0, as released."""
+def _with_negative(classifier: Any, place: int) -> Any:
+    """Return a classifier with a class more at a place, whose weights start at 0, as released."""
     import torch
     from torch import nn
 
@@ -165,12 +166,12 @@ def _with_negative(classifier: Any) -> Any:
     with torch.no_grad():
         for new, old in zip(wider.parameters(), classifier.parameters(), strict=True):
             zero = torch.zeros_like(old[:1])
-            new.copy_(torch.cat([old[:_NEGATIVE], zero, old[_NEGATIVE:]]))
+            new.copy_(torch.cat([old[:place], zero, old[place:]]))
     return wider
 
 
 def _keep_known(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
     """Keep the negative class out of the labels; of pixel networks, losses take its logit."""
     logits = prediction.logits
-    auxiliary = {**(prediction.auxiliary or {}), 'negative': logits[:, _NEGATIVE]}
-    return prediction._replace(logits=logits[:, :_NEGATIVE], auxiliary=auxiliary)
+    auxiliary = {**(prediction.auxiliary or {}), 'negative': logits[:, -1]}
+    return prediction._replace(logits=logits[:, :-1], auxiliary=auxiliary)

@@ -79,6 +79,7 @@ def wide_resnet38() -> Layout:
         source=lambda key: Source(_wide(key)),
         optional=(_UNCERTAINTY, _COUNTERS),
         extra=(r'criterion\..*',),
+        licence='Apache-2.0 (MultiShiftSeg), CC BY-NC-SA 4.0 (NVIDIA)',
     )
 
 
@@ -90,6 +91,7 @@ def robustnet() -> Layout:
         source=lambda key: Source(_bottleneck(key) or _renamed(key, _ROBUSTNET)),
         optional=(_UNCERTAINTY, _COUNTERS),
         extra=(r'dsn\..*',),
+        licence='BSD-3-Clause',
     )
 
 
@@ -101,6 +103,7 @@ def imagenet_resnet() -> Layout:
         source=lambda key: Source(_bottleneck(key) or _renamed(key, _IMAGENET)),
         optional=(_HEADS, _COUNTERS),
         extra=(r'fc\.(weight|bias)',),
+        licence='BSD-3-Clause (torchvision), Apache-2.0 (timm)',
     )
 
 
@@ -112,6 +115,7 @@ def imagenet_resnet_hugging_face() -> Layout:
         source=lambda key: Source(_renamed(key, _HUGGING_FACE)),
         optional=(_HEADS, _COUNTERS),
         extra=(r'classifier\.1\.(weight|bias)',),
+        licence='Apache-2.0',
     )
 
 
@@ -123,6 +127,7 @@ def imagenet_wide_resnet38() -> Layout:
         source=lambda key: Source(_wide(key) if key.startswith('backbone.') else key),
         optional=(_HEADS, _COUNTERS),
         extra=(r'bn_out\..*', r'classifier\.fc\.(weight|bias)'),
+        licence='CC BY-NC-SA 4.0',
     )
 
 

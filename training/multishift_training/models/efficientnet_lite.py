@@ -219,6 +219,7 @@ class EfficientNetLite(Backbone):
                 source=lambda key: Source(_published(key)),
                 optional=(r'(aspp|low|decoder|classifier|uncertainty)\..*',),
                 extra=(r'(_conv_head|_bn1|_fc)\..*',),
+                licence='Apache-2.0',
             ),
             Layout(
                 name='ImageNet classifier of timm, backbone only',
@@ -226,6 +227,7 @@ class EfficientNetLite(Backbone):
                 source=lambda key: Source(self._in_timm(key)),
                 optional=(r'deeplab\..*',),
                 extra=(r'(conv_head|bn2|classifier)\..*',),
+                licence='Apache-2.0',
             ),
         )
 

@@ -37,6 +37,7 @@ class Layout:
             here, such as a loss's constants.
         adapt: changes the network to the structure these files have and returns what undoes
             that; for families that published two structures under one name.
+        licence: of the weights, in words; empty where nothing is known of it.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Layout:
     optional: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     adapt: Callable[[], Callable[[], None]] | None = None
+    licence: str = ''

@@ -120,13 +120,16 @@ def multishiftseg_layout() -> Layout:
             r'sem_seg_head\.predictor\.class_embed2\.(weight|bias)',  # not Mask2Anomaly's
             r'.+\.num_batches_tracked',  # not in files of older detectron2
         ),
+        licence='Apache-2.0 (MultiShiftSeg), none stated (Mask2Anomaly)',
     )
 
 
 def imagenet_layouts() -> tuple[Layout, ...]:
     """Return the layouts of ImageNet classifiers with ResNet-50, of which the backbone is used."""
 
-    def layout(whose: str, signature: str, rename: Callable[[str], str], extra: str) -> Layout:
+    def layout(
+        whose: str, signature: str, rename: Callable[[str], str], extra: str, licence: str
+    ) -> Layout:
         return Layout(
             name=f'ImageNet classifier of {whose}, backbone only',
             signature=signature,
@@ -136,6 +139,7 @@ def imagenet_layouts() -> tuple[Layout, ...]:
                 r'.+\.num_batches_tracked',
             ),
             extra=(extra,),
+            licence=licence,
         )
 
     def detectron2(key: str) -> str:
@@ -147,14 +151,22 @@ def imagenet_layouts() -> tuple[Layout, ...]:
             'conv1.weight',
             lambda key: _renamed(key, _TORCHVISION),
             r'fc\.(weight|bias)',
+            'BSD-3-Clause (torchvision), Apache-2.0 (timm)',
         ),
         layout(
             'Hugging Face',
             'resnet.embedder.embedder.convolution.weight',
             lambda key: _renamed(key, _HUGGING_FACE),
             r'classifier\.1\.(weight|bias)',
+            'Apache-2.0',
         ),
-        layout('detectron2', 'stem.conv1.weight', detectron2, r'stem\.fc\.(weight|bias)'),
+        layout(
+            'detectron2',
+            'stem.conv1.weight',
+            detectron2,
+            r'stem\.fc\.(weight|bias)',
+            'Apache-2.0',
+        ),
     )
 
 
@@ -173,6 +185,7 @@ def folder_layout(pixel_keys: Mapping[str, str]) -> Layout:
         ),
         optional=(r'uncertainty\.classifier\.(weight|bias)',),
         extra=(r'.+\.relative_position_index',),  # a constant, in older files
+        licence='that of its model card',
     )
 
 

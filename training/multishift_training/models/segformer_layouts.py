@@ -107,6 +107,12 @@ _HEAD = r'uncertainty\..*'
 _DECODER = r'decode_head\..*'
 
 
+_NVIDIA_LICENCE = 'NVIDIA Source Code License, non-commercial'
+_MMSEGMENTATION_LICENCE = (
+    'Apache-2.0 for the code; the weights it starts from are under the NVIDIA Source Code License'
+)
+
+
 def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
     """Return the layouts that a SegFormer loads.
 
@@ -134,6 +140,7 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
             source=_hugging_face,
             optional=(_COUNTER, _HEAD),
             adapt=hugging_face,
+            licence=_NVIDIA_LICENCE,
         ),
         Layout(
             name='SegFormer of MMSegmentation',
@@ -142,6 +149,7 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
             optional=(_COUNTER, _HEAD),
             extra=(r'auxiliary_head\..*',),
             adapt=mmsegmentation,
+            licence=_MMSEGMENTATION_LICENCE,
         ),
         Layout(
             name='Mix Transformer of Hugging Face, pre-trained on ImageNet',
@@ -150,6 +158,7 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
             optional=(_DECODER, _HEAD),
             extra=(r'classifier\..*',),
             adapt=hugging_face,
+            licence=_NVIDIA_LICENCE,
         ),
         Layout(
             name='Mix Transformer of NVIDIA, pre-trained on ImageNet',
@@ -158,6 +167,7 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
             optional=(r'(decoder|classifier|uncertainty)\..*',),
             extra=(r'head\.(weight|bias)',),
             adapt=hugging_face,
+            licence=_NVIDIA_LICENCE,
         ),
         Layout(
             name='Mix Transformer of MMSegmentation, pre-trained on ImageNet',
@@ -165,6 +175,7 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
             source=_mmsegmentation_backbone,
             optional=(_DECODER, _HEAD),
             adapt=mmsegmentation,
+            licence=_MMSEGMENTATION_LICENCE,
         ),
     )
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_training.datasets.config import Strict
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.groups import Groups
@@ -24,12 +25,23 @@ class ImageSet(Strict, ABC):
     first, and defines every abstract member below, a constant as a ``ClassVar``. ``register``
     refuses one that lacks any. Where labels are coarser than classes, ``groups`` says what they
     stand for; no class is in two of them, and none that is a label of its own. ``credit`` names
-    author and licence where the licence wants them named by whoever ships what learned from it.
+    author and licence where the licence wants them named by whoever ships what learned from it;
+    ``licence`` says in words what the data may be used for, as far as that is known.
     """
 
     kind: str
-    groups: ClassVar[Groups] = ()
     credit: ClassVar[str] = ''
+    licence: ClassVar[str] = ''
+
+    @property
+    def known_classes(self) -> Sequence[SemanticClass]:
+        """The classes of its labels, in order of their values: Cityscapes' by default."""
+        return CITYSCAPES
+
+    @property
+    def groups(self) -> Groups:
+        """What labels above the classes' stand for, in order: none by default."""
+        return ()
 
     @property
     @abstractmethod

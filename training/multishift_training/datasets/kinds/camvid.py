@@ -37,6 +37,7 @@ class CamvidData(ImageSet):
     held_out: list[ClassName] = []
 
     domain: ClassVar[str] = 'camvid'
+    licence: ClassVar[str] = 'research use'
     has_classes: ClassVar[bool] = True
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = False

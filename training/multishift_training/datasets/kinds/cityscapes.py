@@ -38,6 +38,7 @@ class CityscapesData(ImageSet):
     split: Literal['train', 'val'] = 'train'
 
     domain: ClassVar[str] = 'cityscapes'
+    licence: ClassVar[str] = "Cityscapes' own terms, non-commercial"
     has_classes: ClassVar[bool] = True
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = True
@@ -65,6 +66,7 @@ class MultishiftCityscapesData(ImageSet):
     split: Literal['train', 'val'] = 'train'
 
     domain: ClassVar[str] = 'multishift_cityscapes'
+    licence: ClassVar[str] = "Cityscapes' own terms, non-commercial"
     has_classes: ClassVar[bool] = True
     learns_novel: ClassVar[bool] = True
     may_be_partner: ClassVar[bool] = True

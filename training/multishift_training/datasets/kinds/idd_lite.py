@@ -38,6 +38,7 @@ class IddLiteData(ImageSet):
     patterns: list[str] = Field(default=['*'], min_length=1)
 
     domain: ClassVar[str] = 'idd'
+    licence: ClassVar[str] = 'research use'
     has_classes: ClassVar[bool] = True
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = False

@@ -54,6 +54,7 @@ class LumsRoadData(ImageSet):
 
     domain: ClassVar[str] = 'lums_road'
     credit: ClassVar[str] = 'LUMS Road Dataset, faizanali710 (MIT; by its own note CC BY 4.0)'
+    licence: ClassVar[str] = 'MIT; by its own note CC BY 4.0'
     has_classes: ClassVar[bool] = True
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = False

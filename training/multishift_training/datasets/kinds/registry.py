@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
+from multishift_perception.images.label_map import class_index
 from multishift_perception.registry import Registry
 from multishift_perception.schema.open_union import OpenUnion
 from multishift_training.datasets.config import check_kind
@@ -36,7 +37,8 @@ def register(kind: T) -> T:
             f'data set {kind.__name__} ({name}): may_be_partner is the same for all its '
             'descriptions: make it a ClassVar, true or false'
         )
-    if fault := _group_fault(kind.groups):
+    groups: object = kind.groups  # a property where descriptions of the kind have their own
+    if isinstance(groups, tuple) and (fault := _group_fault(groups)):
         raise TypeError(f'data set {kind.__name__} ({name}): {fault}')
     KINDS.add(name, kind)
     return kind
@@ -62,15 +64,16 @@ ImageData = Annotated[ImageSet, OpenUnion(kinds)]
 
 
 def _group_fault(groups: Groups) -> str:
-    seen: set[int] = set()
+    seen: set[str] = set()
     for group in groups:
         if not group.classes:
             return f'group {group.name} has no class'
-        try:
-            indices = group.indices
-        except ValueError as error:
-            return f'group {group.name}: {error}'
-        if twice := [name for name, i in zip(group.classes, indices, strict=True) if i in seen]:
+        for name in group.classes:
+            try:
+                class_index(name)
+            except ValueError as error:
+                return f'group {group.name}: {error}'
+        if twice := [name for name in group.classes if name in seen]:
             return f'{", ".join(twice)} is in two groups'
-        seen.update(indices)
+        seen.update(group.classes)
     return ''

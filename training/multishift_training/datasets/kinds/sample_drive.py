@@ -47,6 +47,7 @@ class SampleDriveData(ImageSet):
     learn_novel: bool = True
 
     domain: ClassVar[str] = 'sample_drive'
+    licence: ClassVar[str] = 'Apache-2.0, as this program, which renders it'
     has_classes: ClassVar[bool] = True
     may_be_partner: ClassVar[bool] = True
 

@@ -24,6 +24,7 @@ class RoadAnomaly21Data(ImageSet):
     root: Path = Path('dataset_AnomalyTrack')
 
     domain: ClassVar[str] = 'road_anomaly21'
+    licence: ClassVar[str] = 'research use'
     has_classes: ClassVar[bool] = False
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = False
@@ -48,6 +49,7 @@ class RoadObstacle21Data(ImageSet):
     root: Path = Path('dataset_ObstacleTrack')
 
     domain: ClassVar[str] = 'road_obstacle21'
+    licence: ClassVar[str] = 'research use'
     has_classes: ClassVar[bool] = False
     learns_novel: ClassVar[bool] = False
     may_be_partner: ClassVar[bool] = False
