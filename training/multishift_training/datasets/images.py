@@ -44,10 +44,11 @@ class LabelledImages:
         domain: str = '',
         groups: Groups = (),
         mend: Callable[[Bytes, Bytes], Bytes] | None = None,
+        first_channel: bool = False,
     ) -> None:
         """Wrap entries and the table ``uint8 [256]`` from their label values to ours.
 
-        ``mend`` is that of `ImageSet`.
+        ``mend`` is that of `ImageSet`, ``first_channel`` its ``labels_are_first_channel``.
         """
         self.kind = kind
         self.entries = tuple(entries)
@@ -56,6 +57,7 @@ class LabelledImages:
         self.groups = groups
         self._table = table
         self._mend = mend
+        self._first_channel = first_channel
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -103,7 +105,12 @@ class LabelledImages:
         Raises:
             MultishiftError: the file is unreadable, or a label value is none of the data set's.
         """
-        return read_labels(self.entries[index].labels, self._table, kind=self.kind)
+        return read_labels(
+            self.entries[index].labels,
+            self._table,
+            kind=self.kind,
+            first_channel=self._first_channel,
+        )
 
 
 def open_images(
@@ -136,6 +143,7 @@ def open_images(
         domain=config.domain,
         groups=groups,
         mend=config.mend,
+        first_channel=config.labels_are_first_channel,
     )
 
 

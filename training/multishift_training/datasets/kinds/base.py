@@ -25,11 +25,14 @@ class ImageSet(Strict, ABC):
     refuses one that lacks any. Where labels are coarser than classes, ``groups`` says what they
     stand for; no class is in two of them, and none that is a label of its own. ``credit`` names
     author and licence where the licence wants them named by whoever ships what learned from it.
+    Where label images have colours of which the first holds the labels, in 8 or 16 bits,
+    ``labels_are_first_channel``.
     """
 
     kind: str
     groups: ClassVar[Groups] = ()
     credit: ClassVar[str] = ''
+    labels_are_first_channel: ClassVar[bool] = False
 
     @property
     @abstractmethod
