@@ -18,6 +18,7 @@ from multishift_training.methods.ibn import Ibn
 from multishift_training.methods.isw import Isw
 from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.method import Context, Gather, Method, Selection
+from multishift_training.methods.mldg import Mldg
 from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
 from multishift_training.methods.rpl import Rpl
@@ -71,6 +72,7 @@ register(Rpl)
 register(Spc)
 register(Ibn)
 register(Isw)
+register(Mldg)
 
 
 def registered() -> tuple[type[Method], ...]:
