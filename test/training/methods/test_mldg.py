@@ -222,8 +222,8 @@ def test_statistics_are_those_of_the_weights_that_stay() -> None:
     with pytest.raises(MultishiftError) as caught:
         step(method_of(), model, batch.moved(lambda values: values[1:3]), 0)
     assert str(caught.value) == (
-        'method mldg tests on one image, of which a batch norm gets one value per channel: set '
-        'batch_size to 4 or more for each process, or batch_norm to frozen'
+        'method mldg shows the network one image, of which a batch norm gets one value per '
+        'channel: set batch_size to 4 or more for each process, or batch_norm to frozen'
     )
 
 

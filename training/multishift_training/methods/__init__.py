@@ -21,10 +21,12 @@ from multishift_training.methods.method import Context, Gather, Method, Selectio
 from multishift_training.methods.mldg import Mldg
 from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
+from multishift_training.methods.pin_memory import PinMemory
 from multishift_training.methods.rpl import Rpl
 from multishift_training.methods.self_training import SelfTraining
 from multishift_training.methods.spc import Spc
 from multishift_training.methods.uno import Uno
+from multishift_training.methods.wildnet import WildNet
 
 __all__ = [
     'METHODS',
@@ -73,6 +75,8 @@ register(Spc)
 register(Ibn)
 register(Isw)
 register(Mldg)
+register(PinMemory)
+register(WildNet)
 
 
 def registered() -> tuple[type[Method], ...]:

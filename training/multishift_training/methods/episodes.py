@@ -155,7 +155,7 @@ def one_image_in_one_line(method: str, shown: Batch, batch: Batch) -> Iterator[N
             raise
         domains = len(set(batch.domains.tolist()))
         raise MultishiftError(
-            f'method {method} tests on one image, of which a batch norm gets one value per '
-            f'channel: set batch_size to {2 * domains} or more for each process, or batch_norm '
-            'to frozen'
+            f'method {method} shows the network one image, of which a batch norm gets one '
+            f'value per channel: set batch_size to {2 * domains} or more for each process, or '
+            'batch_norm to frozen'
         ) from error
