@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.loop.devices import gathered
+from multishift_training.loop.devices import gathered, make_fabric
 from multishift_training.methods import Context
 from multishift_training.methods.mldg import Mldg
 from multishift_training.models import Prediction, SegmentationModel, create
@@ -197,6 +197,18 @@ def step_with(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, 'randperm', lambda count: order)
         return step(method, model, batch, 0)
+
+
+def test_the_loop_lets_it_differentiate_in_mixed_precision() -> None:
+    model, batch = made([0, 0, 1, 1])
+    fabric = make_fabric('bf16')
+    own = model.float()
+    wrapped, _ = fabric.setup(own, torch.optim.SGD(own.parameters(), 0.1))
+    context = Context(own, None, None, None, lambda values: values)
+    prediction = wrapped(seen_by(own, batch.images))
+    total = total_of(method_of(second_order=True).losses(prediction, batch, context))
+    fabric.backward(total)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in own.parameters())
 
 
 @pytest.mark.parametrize('domains', [[0], [1, 1], [0, 2]])

@@ -76,18 +76,35 @@ def after_step(
     import torch
 
     learning = {n: p for n, p in parameters.items() if p.requires_grad}
-    found = torch.autograd.grad(
-        loss,
-        list(learning.values()),
-        retain_graph=True,
-        create_graph=second_order,
-        allow_unused=True,
-    )
+    with _differentiating():
+        found = torch.autograd.grad(
+            loss,
+            list(learning.values()),
+            retain_graph=True,
+            create_graph=second_order,
+            allow_unused=True,
+        )
     pairs = zip(learning, found, strict=True)
     reached = {name: gradient for name, gradient in pairs if gradient is not None}
     gradients = _mean_of_processes(reached, batch, context)
     moved = {name: learning[name] - size * gradient for name, gradient in gradients.items()}
     return {**parameters, **moved}
+
+
+@contextmanager
+def _differentiating() -> Iterator[None]:
+    """Let gradients pass what Fabric returned: in mixed precision, its own alone may.
+
+    It would scale losses in fp16, which no run here has.
+    """
+    from lightning_fabric import wrappers
+
+    before = wrappers._in_fabric_backward
+    wrappers._in_fabric_backward = True
+    try:
+        yield
+    finally:
+        wrappers._in_fabric_backward = before
 
 
 def _mean_of_processes(
