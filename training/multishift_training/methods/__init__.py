@@ -23,6 +23,7 @@ from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
 from multishift_training.methods.pin_memory import PinMemory
 from multishift_training.methods.rpl import Rpl
+from multishift_training.methods.san_saw import SanSaw
 from multishift_training.methods.self_training import SelfTraining
 from multishift_training.methods.spc import Spc
 from multishift_training.methods.uno import Uno
@@ -77,6 +78,7 @@ register(Isw)
 register(Mldg)
 register(PinMemory)
 register(WildNet)
+register(SanSaw)
 
 
 def registered() -> tuple[type[Method], ...]:
