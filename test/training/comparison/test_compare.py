@@ -19,6 +19,7 @@ from multishift_training.comparison import run
 from multishift_training.comparison.config import Experiment
 from multishift_training.comparison.folder import ComparisonFolder, Figures
 from multishift_training.comparison.jobs import list_jobs
+from multishift_training.datasets import TrainingData
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.devices import leave_torchrun
 
@@ -82,6 +83,7 @@ class Trainings:
         tests: Mapping[str, object],
         scores: Sequence[str],
         *,
+        data: TrainingData,
         root: Path,
         cache: Path,
     ) -> Iterator[tuple[str, Figures]]:

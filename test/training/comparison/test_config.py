@@ -61,8 +61,9 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
             }
         },
         'unknown score': {'ways': {'stage 1': {**ways['stage 1'], 'scores': ['enrgy']}}},
-        'mahalanobis is fitted on images of its own': {
-            'ways': {'stage 1': {**ways['stage 1'], 'scores': ['mahalanobis']}}
+        'ways: there is none: describe a training to compare': {
+            'ways': {},
+            'baseline': 'closed world',
         },
         "'day, dry' is how parts of tests are called": {
             'tests': {'day, dry': whole['tests']['day']},

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from multishift_perception.errors import MultishiftError
 from multishift_training.comparison.config import Experiment
-from multishift_training.comparison.folder import ComparisonFolder, Figures
+from multishift_training.comparison.folder import ComparisonFolder, EngineTime, Figures
 from multishift_training.comparison.jobs import list_jobs
-from multishift_training.comparison.report import write_report
+from multishift_training.comparison.report import to_json, write_report
 from multishift_training.comparison.results import Results, gather_results
 from multishift_training.comparison.table import markdown
 
@@ -88,3 +89,27 @@ def test_report_holds_all_it_shows(
     assert closed['by_seed'] == pytest.approx({'0': 0.1, '1': 0.4})
     assert closed['difference']['seeds'] == 2
     assert (tmp_path / 'table.md').read_text() == markdown(results) + '\n'
+
+
+def test_times_of_engines_stand_beside_figures(
+    results: Results, experiment: Experiment, tmp_path: Path
+) -> None:
+    folder = ComparisonFolder(tmp_path / 'out', experiment)
+    times = {'both stages': {'energy': EngineTime(12.34, 11, 13, 22)}}
+    folder.set_engine_times('fp32', {'closed world': {'energy': EngineTime(5, 5, 5, 5)}})
+    folder.set_engine_times('int8', times)
+    folder.set_engine_times('fp32', times)
+    found = gather_results(experiment, folder, list_jobs(experiment, [0, 1]))
+    head, _, *lines = markdown(found).splitlines()
+    assert '| mIoU | fp32 engine, ms | fp32 engine, CPU ms | int8 engine, ms |' in head
+    assert '| 12.3 (11.0 to 13.0) | 22.0 | 12.3 (11.0 to 13.0) | 22.0 |' in lines[3]
+    assert '| – | – | – | – |' in lines[0]
+    assert 'Engines: of OpenVINO' in lines[-2]
+    content = json.loads(to_json(found, experiment))
+    row = content['results']['day'][3]
+    assert row['engines']['int8'] == {
+        'milliseconds': 12.34, 'least': 11, 'largest': 13, 'cpu_milliseconds': 22,
+    }  # fmt: skip
+    (tmp_path / 'out' / 'engines.json').write_text('[]')
+    with pytest.raises(MultishiftError, match=r'engines\.json is damaged'):
+        _ = folder.engine_times

@@ -155,7 +155,7 @@ def test_a_table_of_groups_that_are_not_declared_is_refused() -> None:
 
 
 def test_all_that_ship_are_whole() -> None:
-    assert len(kinds()) == 14
+    assert len(kinds()) == 19
     assert {kind.__name__ for kind in partner_kinds()} == {
         'CityscapesData',
         'MultishiftCityscapesData',

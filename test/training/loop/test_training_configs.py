@@ -26,7 +26,7 @@ from multishift_training.methods import METHODS
 from multishift_training.methods.multishift import MultiShift
 
 CONFIGS = sorted((Path(__file__).parents[3] / 'config' / 'training').glob('*.yaml'))
-GENERALISING = ('ibn', 'isw', 'spc')
+GENERALISING = ('ibn', 'isw', 'mldg', 'pin_memory', 'san_saw', 'spc', 'wildnet')
 EXPERIMENTS = sorted((Path(__file__).parents[3] / 'config' / 'experiments').glob('*.yaml'))
 
 

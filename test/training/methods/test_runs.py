@@ -44,6 +44,7 @@ RUNS: dict[str, tuple[Content, list[str], str]] = {
     'rpl': ({'corocl': 1, 'embedding': 8}, ['residual'], 'layer'),
     'spc': ({'sources': 1}, ['*'], 'nothing'),
     'isw': ({'warmup_steps': 0, 'trials': 1, 'trial_steps': 1}, ['*'], 'mask_stem'),
+    'pin_memory': ({'episodes': False}, ['*'], 'writing'),
 }
 
 
@@ -245,9 +246,10 @@ def test_outputs_that_are_no_numbers_show(made: tuple[Method, Batch, Context]) -
         'rpl': 'logits',
         'spc': 'embeddings',
         'isw': 'stride_8',
+        'pin_memory': 'recalled_by',
     }[method.kind]
     spoiled = prediction.auxiliary[name].clone()
-    spoiled[-1, 0, 3, 5] = torch.nan
+    spoiled[-1, 0, 3, 3] = torch.nan
     prediction = prediction._replace(auxiliary={**prediction.auxiliary, name: spoiled})
     parts = method.losses(prediction, void, context)
     assert not torch.stack(list(parts.values())).sum().isfinite()

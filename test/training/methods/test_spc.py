@@ -24,6 +24,7 @@ from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.train import train
 from multishift_training.methods import Context
+from multishift_training.methods.rpl import Rpl
 from multishift_training.methods.spc import Spc
 from multishift_training.models import SegmentationModel, create
 from multishift_training.models.spc import Clusters
@@ -129,6 +130,22 @@ def test_parts_can_be_left_out() -> None:
     model = adapted(clustering)
     assert len(step(clustering, model, batch)) == 3
     assert not [name for name, _ in model.named_buffers() if 'tap' in name]
+
+
+def test_rpl_may_follow_in_one_run() -> None:
+    method, batch = method_of(), batch_of([0, 1])
+    alone = step(method, adapted(method), batch)
+    rpl = Rpl(kind='rpl')
+    model = rpl.adapt(adapted(method)).double().eval()
+    for name, value in step(method, model, batch).items():
+        torch.testing.assert_close(value, alone[name])
+    labels = batch.labels.clone()
+    labels[:, :8] = NOVEL
+    context = Context(model, None, None, None, lambda values: values)
+    parts = rpl.losses(model(batch.images), batch._replace(labels=labels), context)
+    total = torch.stack(list(parts.values())).sum()
+    gradients = torch.autograd.grad(total, list(model.get_submodule('residual').parameters()))
+    assert total.isfinite() and any(g.any() for g in gradients)
 
 
 def data_of(*domains: str) -> TrainingData:

@@ -16,6 +16,7 @@ from multishift_training.cli.options import data_option
 from multishift_training.cli.presence import check_augmentation
 from multishift_training.comparison.config import Experiment, read_experiment
 from multishift_training.datasets.presence import check_data
+from multishift_training.export import Precision
 
 
 class SeedsType(click.ParamType[tuple[int, ...]]):
@@ -55,6 +56,18 @@ class SeedsType(click.ParamType[tuple[int, ...]]):
     help='Save the run in progress and leave it after so long; it goes on from there.',
 )
 @click.option('--table', is_flag=True, help='Only show what is done so far.')
+@click.option(
+    '--time-engines',
+    type=click.Choice(('fp32', 'int8')),
+    help='Train nothing: build an OpenVINO engine of this precision for each way and score that '
+    'is done, call them in turn, and put what they take into table and report.',
+)
+@click.option(
+    '--seconds',
+    type=click.FloatRange(min=0, min_open=True),
+    default=10,
+    help='How long --time-engines calls each engine.',
+)
 def command(
     config: Path,
     out: Path | None,
@@ -62,6 +75,8 @@ def command(
     seeds: tuple[int, ...] | None,
     max_minutes: float | None,
     table: bool,
+    time_engines: Precision | None,
+    seconds: float,
 ) -> None:
     """Compare ways of training over seeds, as the YAML file CONFIG says.
 
@@ -83,16 +98,26 @@ def command(
         opened = ComparisonFolder(folder, experiment)
         click.echo(markdown(gather_results(experiment, opened, jobs)))
         return
+    if time_engines is not None and not folder.is_dir():
+        raise MultishiftError(
+            f'{folder} holds no experiment: leave out --time-engines to begin one'
+        )
     _check(experiment, data)
     # What is wrong is said by now: torch takes seconds.
     from multishift_perception.report.page import HTML
-    from multishift_training.comparison.run import compare
+    from multishift_training.comparison.run import add_engine_times, compare
     from multishift_training.comparison.table import markdown
     from multishift_training.loop.devices import is_first_process
 
+    if time_engines is not None:
+        results = add_engine_times(
+            experiment, folder, root=data, seeds=wanted, precision=time_engines, seconds=seconds
+        )
+        click.echo(f'{markdown(results)}\n\n{folder / HTML}')
+        return
     is_first = is_first_process()
-    seconds = math.inf if max_minutes is None else 60 * max_minutes
-    results = compare(experiment, folder, root=data, seeds=wanted, seconds=seconds)
+    limit = math.inf if max_minutes is None else 60 * max_minutes
+    results = compare(experiment, folder, root=data, seeds=wanted, seconds=limit)
     if is_first:
         click.echo(f'{markdown(results)}\n\n{folder / HTML}')
 

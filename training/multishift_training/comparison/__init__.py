@@ -2,6 +2,7 @@
 """Ways of training x seeds, on the same tests: `multishift compare`.
 
 ``config`` says what an experiment is, ``jobs`` what there is to do for it; ``run`` does it,
-while ``folder`` keeps others off, and ``measuring`` takes the figures. ``results`` puts
+while ``folder`` keeps others off, and ``measuring`` takes the figures; ``engines`` builds and
+times what would drive. ``results`` puts
 those of all seeds together by ``statistics``; ``table``, ``charts`` and ``report`` show them.
 """

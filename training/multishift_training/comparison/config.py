@@ -22,7 +22,7 @@ from multishift_training.datasets.training_data import (
     partners,
 )
 from multishift_training.loop.config import TrainConfig
-from multishift_training.scores import UNCERTAINTY, check_scores, fitted_scores
+from multishift_training.scores import UNCERTAINTY, check_scores
 
 CLOSED_WORLD = 'closed world'
 
@@ -39,8 +39,6 @@ def _known(scores: list[str]) -> list[str]:
         check_scores(scores)
     except MultishiftError as error:
         raise ValueError(str(error)) from None
-    if fitted := fitted_scores(scores):
-        raise ValueError(f'{fitted[0]} is fitted on images of its own: choose another score')
     return scores
 
 
@@ -74,7 +72,8 @@ class ClosedWorldTraining(TrainConfig):
     """The training that all ways begin with, once for each seed.
 
     Attributes:
-        scores: what it is measured with; its uncertainty head was never trained.
+        scores: what it is measured with; its uncertainty head was never trained. Those that are
+            fitted are so on the images that it learned from.
     """
 
     scores: Scores = ['max_softmax', 'energy']
@@ -87,7 +86,7 @@ class Way(TrainConfig):
         data: what to train on.
         starts_from: name of a way above this one whose best weights it starts from; if none, those
             of the closed world.
-        scores: what it is measured with.
+        scores: what it is measured with; those that are fitted as of the closed world.
     """
 
     data: WayData
@@ -165,6 +164,8 @@ class Experiment(Strict):
         return self
 
     def _check_ways(self) -> None:
+        if not self.ways:
+            raise ValueError('ways: there is none: describe a training to compare')
         folders = {folder_name(CLOSED_WORLD): CLOSED_WORLD}
         for name, way in self.ways.items():
             if other := folders.get(folder_name(name)):

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 import json
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,32 @@ from multishift_training.comparison.jobs import Job
 from multishift_training.loop.config import TrainConfig, read_config
 
 COMPARE = 'multishift compare'
+_BEST = 'best.safetensors'
 # By score and condition: metrics, fractions 0..1; None where one is undefined.
 Figures = dict[str, dict[str, dict[str, float | None]]]
 
 
+@dataclass(frozen=True)
+class EngineTime:
+    """What a call of an engine takes, of one frame.
+
+    Attributes:
+        milliseconds: median over rounds of the median of each, by the wall's clock.
+        least: of the rounds' medians.
+        largest: of the rounds' medians.
+        cpu_milliseconds: that all threads compute; other processes hardly change it.
+    """
+
+    milliseconds: float
+    least: float
+    largest: float
+    cpu_milliseconds: float
+
+
 class ComparisonFolder:
     """``seed_N/WAY/`` with the runs, ``seed_N/WAY.json`` with their figures, and the report.
+
+    Where engines were timed, ``engines/`` holds them, and ``engines.json`` what they take.
 
     Any number of processes, on this machine or on others that share the folder, may be at work in
     it: each job is whose lock it has.
@@ -44,6 +65,7 @@ class ComparisonFolder:
         self.cache = path / 'cache'
         self.generated = path.resolve() / 'generated'
         self._locks = path / '.locks'
+        self._engine_times = path / 'engines.json'
         self._tests = {
             name: test.model_dump(mode='json') for name, test in experiment.tests.items()
         }
@@ -61,7 +83,15 @@ class ComparisonFolder:
         if job.starts_from is None:
             return None
         beside = self.run(job).with_name(folder_name(job.starts_from))
-        return beside.resolve() / 'best.safetensors'
+        return beside.resolve() / _BEST
+
+    def weights(self, job: Job) -> Path:
+        """Return the best weights of a job."""
+        return self.run(job) / _BEST
+
+    def engine(self, job: Job, score: str, precision: str) -> Path:
+        """Return the engine bundle of a job whose score is the one of that name."""
+        return self.path / 'engines' / folder_name(job.way) / f'{score}_{precision}'
 
     def config(self, job: Job) -> TrainConfig:
         """Return the configuration of a job's training."""
@@ -89,6 +119,37 @@ class ComparisonFolder:
     def is_done(self, job: Job) -> bool:
         """Return whether a job is trained, and measured on every test."""
         return len(self.figures(job)) == len(self._tests)
+
+    @property
+    def engine_times(self) -> dict[str, dict[str, dict[str, EngineTime]]]:
+        """What engines take, by precision, way and score; empty where none was timed."""
+        if not self._engine_times.exists():
+            return {}
+        try:
+            found = json.loads(self._engine_times.read_text())
+            return {
+                precision: {
+                    way: {score: EngineTime(**time) for score, time in by_score.items()}
+                    for way, by_score in by_way.items()
+                }
+                for precision, by_way in found.items()
+            }
+        except (ValueError, TypeError, AttributeError) as error:
+            raise MultishiftError(
+                f'{self._engine_times} is damaged ({type(error).__name__}): delete it and give '
+                '--time-engines again'
+            ) from None
+
+    def set_engine_times(
+        self, precision: str, times: Mapping[str, Mapping[str, EngineTime]]
+    ) -> None:
+        """Record what engines of a precision take, by way and score."""
+        kept = {**self.engine_times, precision: times}
+        content = {
+            name: {way: {s: asdict(t) for s, t in scores.items()} for way, scores in ways.items()}
+            for name, ways in kept.items()
+        }
+        write_text(self._engine_times, json.dumps(content, indent=1) + '\n')
 
     def check(self, jobs: Sequence[Job], augmentation: AugmentConfig | None) -> None:
         """See that what is done of some jobs was done by the same descriptions.

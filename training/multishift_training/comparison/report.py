@@ -19,7 +19,7 @@ from multishift_training.comparison.charts import differences_chart, figures_cha
 from multishift_training.comparison.config import Experiment
 from multishift_training.comparison.folder import COMPARE
 from multishift_training.comparison.results import Results, Row
-from multishift_training.comparison.table import HEADINGS, explanation, markdown, missing, texts
+from multishift_training.comparison.table import explanation, headings, markdown, missing, texts
 
 TABLE = 'table.md'
 
@@ -51,7 +51,8 @@ def to_json(results: Results, experiment: Experiment) -> str:
 
 def _row(row: Row) -> dict[str, Any]:
     metrics = {metric: asdict(cell) for metric, cell in row.cells.items()}
-    return {'way': row.way, 'score': row.score, 'metrics': metrics}
+    engines = {precision: asdict(time) for precision, time in row.engines.items()}
+    return {'way': row.way, 'score': row.score, 'metrics': metrics, 'engines': engines}
 
 
 def render(results: Results) -> str:
@@ -59,19 +60,21 @@ def render(results: Results) -> str:
     template = environment(jinja2.PackageLoader(__package__)).get_template('comparison.html.j2')
     return template.render(
         results=results,
-        headings=HEADINGS,
-        sections=[_section(part, rows) for part, rows in results.parts.items()],
+        headings=headings(results),
+        sections=[
+            _section(part, rows, results.precisions) for part, rows in results.parts.items()
+        ],
         explanation=explanation(results),
         missing=missing(results),
         provenance=software(),
     )
 
 
-def _section(part: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _section(part: str, rows: Sequence[Row], precisions: Sequence[str]) -> dict[str, Any]:
     differ = any(cell.difference for row in rows for cell in row.cells.values())
     return {
         'name': part,
-        'rows': list(map(texts, rows)),
+        'rows': [texts(row, precisions) for row in rows],
         'figures': Markup(figures_chart(rows)),
         'differences': Markup(differences_chart(rows)) if differ else None,
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multishift_training.comparison.config import Experiment
-from multishift_training.comparison.folder import ComparisonFolder, Figures
+from multishift_training.comparison.folder import ComparisonFolder, EngineTime, Figures
 from multishift_training.comparison.jobs import Job
 from multishift_training.comparison.statistics import (
     Difference,
@@ -46,11 +46,13 @@ class Row:
         way: its name.
         score: name of the score.
         cells: by metric.
+        engines: what its engine takes, by precision.
     """
 
     way: str
     score: str
     cells: Mapping[str, Cell]
+    engines: Mapping[str, EngineTime]
 
     @property
     def name(self) -> str:
@@ -73,12 +75,14 @@ class Results:
         parts: rows by part of the tests: ``TEST``, ``TEST, CONDITION`` where it has several, and
             the means.
         missing: jobs that are not done, in words.
+        precisions: those of the engines that were timed.
     """
 
     baseline: tuple[str, str]
     seeds: Sequence[int]
     parts: Mapping[str, Sequence[Row]]
     missing: Sequence[str]
+    precisions: Sequence[str] = ()
 
 
 def gather_results(
@@ -97,12 +101,14 @@ def gather_results(
                         of_row.setdefault(part, {}).setdefault(metric, {})[job.seed] = value
     baseline = experiment.baseline
     score = experiment.baseline_score or experiment.trainings[baseline].scores[0]
+    times = folder.engine_times
     parts = list(dict.fromkeys(part for of_row in values.values() for part in of_row))
     return Results(
         (baseline, score),
         list(dict.fromkeys(job.seed for job in jobs)),
-        {part: _rows(part, values, (baseline, score)) for part in parts},
+        {part: _rows(part, values, (baseline, score), times) for part in parts},
         [str(job) for job in jobs if not folder.is_done(job)],
+        list(times),
     )
 
 
@@ -142,6 +148,7 @@ def _rows(
     part: str,
     values: Mapping[tuple[str, str], Mapping[str, _BySeed]],
     baseline: tuple[str, str],
+    times: Mapping[str, Mapping[str, Mapping[str, EngineTime]]],
 ) -> list[Row]:
     base = values.get(baseline, {}).get(part, {})
     rows = []
@@ -157,5 +164,10 @@ def _rows(
                 else paired_difference(by_seed, base.get(metric, {}))
             )
             cells[metric] = Cell(by_seed, spread(by_seed), difference)
-        rows.append(Row(way, score, cells))
+        engines = {
+            precision: time
+            for precision, by_way in times.items()
+            if (time := by_way.get(way, {}).get(score)) is not None
+        }
+        rows.append(Row(way, score, cells, engines))
     return rows

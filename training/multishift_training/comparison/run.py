@@ -14,11 +14,13 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig, read_config
 from multishift_training.augmentation.run import augment
 from multishift_training.comparison.config import Experiment
+from multishift_training.comparison.engines import time_engines
 from multishift_training.comparison.folder import ComparisonFolder
 from multishift_training.comparison.jobs import Job, list_jobs
 from multishift_training.comparison.measuring import measure
 from multishift_training.comparison.report import write_report
 from multishift_training.comparison.results import Results, gather_results
+from multishift_training.export import Precision
 from multishift_training.loop.devices import leave_torchrun
 from multishift_training.loop.train import train
 
@@ -65,6 +67,42 @@ def compare(
         folder = ComparisonFolder(path, experiment)
         folder.check(jobs, augmentation)
         _Work(experiment, folder, jobs, augmentation, root, monotonic() + seconds).do()
+        results = gather_results(experiment, folder, jobs)
+        write_report(results, experiment, path)
+    return results
+
+
+def add_engine_times(
+    experiment: Experiment,
+    path: Path,
+    *,
+    root: Path,
+    seeds: Sequence[int],
+    precision: Precision,
+    seconds: float,
+) -> Results:
+    """Time engines of what is done of an experiment, and write its report anew.
+
+    Args:
+        experiment: what was compared.
+        path: its folder.
+        root: folder that relative paths of data and weights start from.
+        seeds: those to show; engines are of the first that is done.
+        precision: of the engines, ``fp32`` or ``int8``.
+        seconds: how long each is called.
+
+    Returns:
+        What is found so far.
+
+    Raises:
+        MultishiftError: as for `time_engines`, or what is done of the experiment was done by
+            another configuration.
+    """
+    jobs = list_jobs(experiment, seeds)
+    with reporting_full_disk(path, resumes=True):
+        folder = ComparisonFolder(path, experiment)
+        folder.check(jobs, None)
+        time_engines(folder, jobs, root=root, precision=precision, seconds=seconds)
         results = gather_results(experiment, folder, jobs)
         write_report(results, experiment, path)
     return results
@@ -123,10 +161,10 @@ class _Work:
         return True
 
     def _train_and_measure(self, job: Job) -> None:
-        folder, run = self._folder, self._folder.run(job)
+        folder = self._folder
         if not folder.is_trained(job):
             left = self._end - monotonic()
-            if train(folder.config(job), run, root=self._root, seconds=left) is None:
+            if train(folder.config(job), folder.run(job), root=self._root, seconds=left) is None:
                 return
         tests = {
             name: test
@@ -134,9 +172,10 @@ class _Work:
             if name not in folder.figures(job)
         }
         found = measure(
-            run / 'best.safetensors',
+            folder.weights(job),
             tests,
             job.training.scores,
+            data=job.training.data,
             root=self._root,
             cache=folder.cache,
         )

@@ -5,29 +5,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from multishift_training.comparison.folder import EngineTime
 from multishift_training.comparison.results import METRICS, Results, Row
 from multishift_training.comparison.statistics import Difference, Spread
 
-HEADINGS = ('way', 'score', 'seeds', *METRICS, *(f'{metric}, difference' for metric in METRICS))
 _DASH = '–'
 
 
 def markdown(results: Results) -> str:
     """Return one table over all parts of the tests, what it shows, and which jobs are missing."""
-    lines = [_line(('test', *HEADINGS)), _line(['---'] * (len(HEADINGS) + 1))]
+    head = ('test', *headings(results))
+    lines = [_line(head), _line(['---'] * len(head))]
     for part, rows in results.parts.items():
-        lines += [_line((part, *texts(row))) for row in rows]
+        lines += [_line((part, *texts(row, results.precisions))) for row in rows]
     return '\n'.join([*lines, '', explanation(results), *missing(results)])
 
 
-def texts(row: Row) -> list[str]:
-    """Return the cells of a row, without the part of the tests."""
+def headings(results: Results) -> list[str]:
+    """Return what stands above the cells of `texts`."""
+    engines = [
+        f'{precision} engine, {what}'
+        for precision in results.precisions
+        for what in ('ms', 'CPU ms')
+    ]
+    differences = [f'{metric}, difference' for metric in METRICS]
+    return ['way', 'score', 'seeds', *METRICS, *engines, *differences]
+
+
+def texts(row: Row, precisions: Sequence[str]) -> list[str]:
+    """Return the cells of a row, without the part of the tests.
+
+    Args:
+        row: the row.
+        precisions: of the engines whose times are shown.
+    """
     cells = [row.cells[metric] for metric in METRICS]
     return [
         row.way,
         row.score,
         str(row.seeds),
         *(_spread(cell.spread) for cell in cells),
+        *(text for precision in precisions for text in _engine(row.engines.get(precision))),
         *(_difference(cell.difference) for cell in cells),
     ]
 
@@ -35,9 +53,15 @@ def texts(row: Row) -> list[str]:
 def explanation(results: Results) -> str:
     """Return what the figures are."""
     way, score = results.baseline
-    return (
+    said = (
         'Figures in %: mean over seeds (least to largest). Differences: to '
         f'{way} ({score}), paired by seed, [interval of 95 % by t].'
+    )
+    if not results.precisions:
+        return said
+    return (
+        f'{said} Engines: of OpenVINO, called in turn with one frame; ms is the median of the '
+        'rounds (least to largest), CPU ms what all threads compute.'
     )
 
 
@@ -54,6 +78,13 @@ def _spread(found: Spread | None) -> str:
     if found is None:
         return _DASH
     return f'{100 * found.mean:.1f} ({100 * found.least:.1f} to {100 * found.largest:.1f})'
+
+
+def _engine(found: EngineTime | None) -> tuple[str, str]:
+    if found is None:
+        return _DASH, _DASH
+    milliseconds = f'{found.milliseconds:.1f} ({found.least:.1f} to {found.largest:.1f})'
+    return milliseconds, f'{found.cpu_milliseconds:.1f}'
 
 
 def _difference(found: Difference | None) -> str:

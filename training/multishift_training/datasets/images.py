@@ -48,10 +48,11 @@ class LabelledImages:
         classes: Sequence[SemanticClass] = CITYSCAPES,
         groups: Groups = (),
         mend: Callable[[Bytes, Bytes], Bytes] | None = None,
+        first_channel: bool = False,
     ) -> None:
         """Wrap entries and the table ``uint8 [256]`` from their label values to ours.
 
-        ``mend`` is that of `ImageSet`.
+        ``mend`` is that of `ImageSet`, ``first_channel`` its ``labels_are_first_channel``.
         """
         self.kind = kind
         self.entries = tuple(entries)
@@ -61,6 +62,7 @@ class LabelledImages:
         self.groups = groups
         self._table = table
         self._mend = mend
+        self._first_channel = first_channel
         self._renumbering: _Renumbering | None = None
 
     def in_classes(
@@ -148,7 +150,12 @@ class LabelledImages:
         return self._renumbered(self._own_labels(index), index)
 
     def _own_labels(self, index: int) -> NDArray[np.uint8]:
-        return read_labels(self.entries[index].labels, self._table, kind=self.kind)
+        return read_labels(
+            self.entries[index].labels,
+            self._table,
+            kind=self.kind,
+            first_channel=self._first_channel,
+        )
 
     def _renumbered(self, labels: Bytes, index: int) -> Bytes:
         if self._renumbering is None:
@@ -208,6 +215,7 @@ def open_images(
         classes=config.known_classes,
         groups=config.groups,
         mend=config.mend,
+        first_channel=config.labels_are_first_channel,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import zipfile
 import zlib
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,19 +45,23 @@ def read_image(entry: Entry) -> Bytes:
     return np.clip(base + change.astype(np.int64), 0, 255).astype(np.uint8)
 
 
-def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
+def read_labels(path: Path, table: Table, *, kind: str, first_channel: bool = False) -> Bytes:
     """Return the labels ``uint8 [H,W]`` of a label image: PNG (grey or palette index) or npz.
 
     Args:
         path: the label image.
         table: from raw values to ours.
         kind: name of the data set, for messages.
+        first_channel: labels are the first colour of PNG files, of 8 or 16 bits.
 
     Raises:
         ForeignLabelsError: the file is no label image, or has a value the table lacks.
         MultishiftError: it cannot be read.
     """
-    raw = _array(path) if path.suffix == '.npz' else read_raw_labels(path)
+    if first_channel:
+        raw: NDArray[Any] = _first_channel(path)
+    else:
+        raw = _array(path) if path.suffix == '.npz' else read_raw_labels(path)
     if raw.ndim != 2 or raw.dtype.kind not in 'iub' or raw.size == 0:
         raise ForeignLabelsError(
             f'{path}: a label image must have one channel of integers, this one is '
@@ -73,6 +78,18 @@ def read_labels(path: Path, table: Table, *, kind: str) -> Bytes:
             'label map or class table if the configuration names one'
         )
     return labels
+
+
+def _first_channel(path: Path) -> NDArray[Any]:
+    """Return the first colour of a PNG file, which Pillow would cut to 8 bits."""
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise MultishiftError(f'{path} cannot be read ({error.strerror}): copy it again') from None
+    found = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    if found is None or found.ndim != 3:
+        raise MultishiftError(f'{path} is no PNG image with colours: copy it again')
+    return found[..., 2]  # OpenCV has blue first
 
 
 def _picture(path: Path) -> Bytes:

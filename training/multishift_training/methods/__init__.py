@@ -18,12 +18,16 @@ from multishift_training.methods.ibn import Ibn
 from multishift_training.methods.isw import Isw
 from multishift_training.methods.max_entropy import MaxEntropy
 from multishift_training.methods.method import Context, Gather, Method, Selection
+from multishift_training.methods.mldg import Mldg
 from multishift_training.methods.multishift import MultiShift
 from multishift_training.methods.pebal import Pebal
+from multishift_training.methods.pin_memory import PinMemory
 from multishift_training.methods.rpl import Rpl
+from multishift_training.methods.san_saw import SanSaw
 from multishift_training.methods.self_training import SelfTraining
 from multishift_training.methods.spc import Spc
 from multishift_training.methods.uno import Uno
+from multishift_training.methods.wildnet import WildNet
 
 __all__ = [
     'METHODS',
@@ -71,6 +75,10 @@ register(Rpl)
 register(Spc)
 register(Ibn)
 register(Isw)
+register(Mldg)
+register(PinMemory)
+register(WildNet)
+register(SanSaw)
 
 
 def registered() -> tuple[type[Method], ...]:

@@ -105,7 +105,7 @@ def normalize_ends(backbone: Backbone, *, affine: bool, noted: bool = False) -> 
     stem.put(first)
     norms = [first]
     _keep_input(activation)
-    for block, last in _last_blocks(backbone):
+    for block, last in last_blocks(backbone):
         norm = InstanceNorm(last.num_features, affine=affine, noted=noted).to(old.weight)
         if isinstance(block, MBConv | ResidualBlock):
             block.end_norm = norm
@@ -113,6 +113,18 @@ def normalize_ends(backbone: Backbone, *, affine: bool, noted: bool = False) -> 
             block.activation = nn.Sequential(norm, nn.ReLU())
         norms.append(norm)
     return norms
+
+
+def last_blocks(backbone: Any) -> list[tuple[Any, nn.BatchNorm2d]]:
+    """Return the last blocks of strides 4 and 8, each with its last batch norm."""
+    if isinstance(backbone, ResNet):
+        bottlenecks = [_layers(stage)[-1] for stage in backbone.stages[:2]]
+        return [(block, block.layer[-1].normalization) for block in bottlenecks]
+    if isinstance(backbone, EfficientNetLite):
+        inverted: list[Any] = [backbone.blocks[backbone.ends[stride] - 1] for stride in (4, 8)]
+        return [(block, block.project[1]) for block in inverted]
+    basic: list[Any] = [backbone.stem[2], backbone.trunk[1]]
+    return [(block, block.second[1]) for block in basic]
 
 
 def _first_norms(backbone: Any) -> list[_Place]:
@@ -135,18 +147,6 @@ def _stem_norm(backbone: Any) -> tuple[_Place, _Place]:
     if isinstance(backbone, EfficientNetLite):
         return _Place(backbone.stem, '1'), _Place(backbone.stem, '2')
     return _Place(backbone.stem[1], '1'), _Place(backbone.stem[1], '2')
-
-
-def _last_blocks(backbone: Any) -> list[tuple[Any, nn.BatchNorm2d]]:
-    """Return the last blocks of strides 4 and 8, each with its last batch norm."""
-    if isinstance(backbone, ResNet):
-        bottlenecks = [_layers(stage)[-1] for stage in backbone.stages[:2]]
-        return [(block, block.layer[-1].normalization) for block in bottlenecks]
-    if isinstance(backbone, EfficientNetLite):
-        inverted: list[Any] = [backbone.blocks[backbone.ends[stride] - 1] for stride in (4, 8)]
-        return [(block, block.project[1]) for block in inverted]
-    basic: list[Any] = [backbone.stem[2], backbone.trunk[1]]
-    return [(block, block.second[1]) for block in basic]
 
 
 def _layers(stage: Any) -> list[Any]:

@@ -57,6 +57,8 @@ class ResidualDeepLab(DeepLabV3Plus):
         self.imagenet_package = model.imagenet_package
         for name, part in model.named_children():
             self.add_module(name, part)
+        for hook in model._forward_hooks.values():  # by which other methods have it say more
+            self.register_forward_hook(hook)
         self.residual = ResidualBlock(model)
         self._smooth = smooth
         weights = torch.exp(-torch.linspace(-3, 3, _KERNEL).square() / 2)

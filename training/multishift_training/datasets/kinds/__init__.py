@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from multishift_training.datasets.kinds.acdc_poc import AcdcPocData
 from multishift_training.datasets.kinds.base import ImageSet
+from multishift_training.datasets.kinds.bdd100k import Bdd100kData
 from multishift_training.datasets.kinds.camvid import CamvidData
 from multishift_training.datasets.kinds.cityscapes import CityscapesData, MultishiftCityscapesData
 from multishift_training.datasets.kinds.fishyscapes import (
@@ -16,8 +17,11 @@ from multishift_training.datasets.kinds.fishyscapes import (
     FishyscapesStaticData,
 )
 from multishift_training.datasets.kinds.folder import FolderData
+from multishift_training.datasets.kinds.gtav import GtavData
+from multishift_training.datasets.kinds.idd import IddData
 from multishift_training.datasets.kinds.idd_lite import IddLiteData
 from multishift_training.datasets.kinds.lums_road import LumsRoadData
+from multishift_training.datasets.kinds.mapillary import MapillaryData
 from multishift_training.datasets.kinds.muad import MuadData
 from multishift_training.datasets.kinds.registry import (
     KINDS,
@@ -29,6 +33,7 @@ from multishift_training.datasets.kinds.registry import (
 from multishift_training.datasets.kinds.road_anomaly import RoadAnomalyData
 from multishift_training.datasets.kinds.sample_drive import SampleDriveData
 from multishift_training.datasets.kinds.smiyc import RoadAnomaly21Data, RoadObstacle21Data
+from multishift_training.datasets.kinds.synthia import SynthiaData
 
 register(CityscapesData)
 register(MultishiftCityscapesData)
@@ -42,27 +47,37 @@ register(MuadData)
 register(CamvidData)
 register(IddLiteData)
 register(LumsRoadData)
+register(GtavData)
+register(SynthiaData)
+register(IddData)
+register(Bdd100kData)
+register(MapillaryData)
 register(SampleDriveData)
 register(FolderData)
 
 __all__ = [
     'KINDS',
     'AcdcPocData',
+    'Bdd100kData',
     'CamvidData',
     'CityscapesData',
     'FishyscapesLostFoundData',
     'FishyscapesStaticData',
     'FolderData',
+    'GtavData',
+    'IddData',
     'IddLiteData',
     'ImageData',
     'ImageSet',
     'LumsRoadData',
+    'MapillaryData',
     'MuadData',
     'MultishiftCityscapesData',
     'RoadAnomaly21Data',
     'RoadAnomalyData',
     'RoadObstacle21Data',
     'SampleDriveData',
+    'SynthiaData',
     'kinds',
     'partner_kinds',
     'register',

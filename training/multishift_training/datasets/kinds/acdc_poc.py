@@ -13,18 +13,16 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.datasets.config import Truth
 from multishift_training.datasets.entries import Entry, find, pair
 from multishift_training.datasets.kinds.base import ImageSet
+from multishift_training.datasets.kinds.cityscapes import OF_LABEL_IDS
 from multishift_training.datasets.layouts import UNPACK, bases
 from multishift_training.datasets.tables import Table, table_of
 
 _Condition = Literal['fog', 'rain', 'snow', 'night']
 
-# Cityscapes' label ids of the 19 classes, in the order of their train ids.
-_LABEL_IDS = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
 # Inpainted objects are numbered from 100; the published rule takes all above 33 for them.
 _OBJECTS = dict.fromkeys(range(34, 255), NOVEL)
 _CLASSES = {
-    **dict.fromkeys(range(34), VOID),
-    **{label: train for train, label in enumerate(_LABEL_IDS)},
+    **OF_LABEL_IDS,
     **_OBJECTS,
     VOID: VOID,
 }

@@ -27,11 +27,14 @@ class ImageSet(Strict, ABC):
     stand for; no class is in two of them, and none that is a label of its own. ``credit`` names
     author and licence where the licence wants them named by whoever ships what learned from it;
     ``licence`` says in words what the data may be used for, as far as that is known.
+    ``labels_are_first_channel`` where label images have colours of which the first holds the
+    labels, in 8 or 16 bits.
     """
 
     kind: str
     credit: ClassVar[str] = ''
     licence: ClassVar[str] = ''
+    labels_are_first_channel: ClassVar[bool] = False
 
     @property
     def known_classes(self) -> Sequence[SemanticClass]:

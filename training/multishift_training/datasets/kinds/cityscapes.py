@@ -21,6 +21,11 @@ _TRAIN_IDS = 'create them with cityscapesScripts (csCreateTrainIdLabelImgs)'
 _LABELS = '_gtFine_labelTrainIds.png'
 _LABEL_IDS = '_gtFine_labelIds.png'
 
+# The class of each of Cityscapes' label ids, in the order of train ids; void where it has none.
+OF_LABEL_IDS = {
+    **dict.fromkeys(range(34), VOID),
+    **{own: c for c, own in enumerate((7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33))},
+}
 # All of Cityscapes' label ids as they are; licence plates have none, and are part of their cars.
 LABEL_IDS = np.where(np.arange(256) < 34, np.arange(256), UNMAPPED).astype(np.uint8)
 
