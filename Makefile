@@ -1,12 +1,15 @@
-# `make test` and `make demo` need Python 3.11 or 3.12 (with pip) and make; they set up the rest.
-# `make PYTHON=/path/to/python3.12 test` names the interpreter.
+# `make test` and `make demo` need Python 3.11 to 3.14 (with pip) and make; they set up the rest.
+# `make demo ROS_DISTRO=kilted PYTHON=python3.12` names the distribution, jazzy or kilted, and the
+# interpreter. An environment is kept for each distribution; VENV names another.
 
-VENV := .venv
+# Not from the environment: what a sourced ROS says there says nothing of wheels.
+ROS_DISTRO := jazzy
+VENV := .venv$(patsubst %,-%,$(filter-out jazzy,$(ROS_DISTRO)))
 BIN := $(VENV)/bin
-CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
-SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3)
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 
-.PHONY: help test quick demo docs lint clean gpu gpu-pack gpu-train
+.PHONY: help python test quick demo docs lint clean gpu gpu-pack gpu-train
 
 help:
 	@echo 'make test    check style and types, and run the tests'
@@ -34,20 +37,33 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+requirements-%.txt:
+	@echo 'make: there are no wheels of ROS 2 $*: give ROS_DISTRO=jazzy or ROS_DISTRO=kilted' >&2; exit 1
+
+# An environment of another Python than the one asked for is not what is meant.
+python:
+	@if [ -n '$(PYTHON)' ] && [ -x $(BIN)/python ] \
+	    && [ "$$('$(BIN)/python' -V)" != "$$('$(PYTHON)' -V)" ]; then \
+	    echo 'make: $(VENV) is of another Python than $(PYTHON): name another one' \
+	         'by VENV=, or remove it' >&2; \
+	    exit 1; \
+	fi
+
 # The stamp is written last: an installation that failed or was stopped is done again.
-$(VENV)/.ready: requirements.txt setup.py setup.cfg
+$(VENV)/.ready: requirements.txt requirements-$(ROS_DISTRO).txt setup.py setup.cfg | python
 	@set -e; python=; \
 	for candidate in $(CANDIDATES); do \
 	    if "$$candidate" -c '$(SUITABLE)' 2>/dev/null; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	    echo 'make: no working Python 3.11 or 3.12 among: $(CANDIDATES).' \
+	    echo 'make: no working Python 3.11 to 3.14 among: $(CANDIDATES).' \
 	         'Install one, with its venv module, or name it: make PYTHON=/path/to/python3.12' >&2; \
 	    exit 1; \
 	fi; \
 	echo "Installing into $(VENV) with $$python; the first time takes some minutes."; \
 	"$$python" -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.txt \
+	@$(BIN)/pip install --quiet --disable-pip-version-check \
+	        --requirement requirements.txt --requirement requirements-$(ROS_DISTRO).txt \
 	    && $(BIN)/pip install --quiet --disable-pip-version-check \
 	        --no-deps --no-build-isolation --editable . \
 	    || { echo 'make: the installation failed; its error is above. Mend it and run make again.' >&2; \
@@ -66,4 +82,4 @@ gpu-train:
 	$(or $(PYTHON),python3) test/benchmark/gpu/train.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache demo-report gpu-pack gpu-report
+	rm -rf $(VENV) .venv-kilted build install log *.egg-info .mypy_cache .pytest_cache .ruff_cache demo-report gpu-pack gpu-report

@@ -55,7 +55,9 @@ setup(
         'lz4',
         'matplotlib',
         'mcap',
-        'numpy<2.3',  # the compiled part of cv_bridge is tested against these
+        # The compiled part of cv_bridge is tested against these; Python 3.14 needs newer ones.
+        'numpy<2.3; python_version < "3.14"',
+        'numpy>=2.3.2; python_version >= "3.14"',
         'opencv-python-headless<5',
         'openvino',
         'pillow',

@@ -33,24 +33,68 @@ ARGUMENTS = (
         description="What runs the engine; empty: the parameter file's.",
     ),
     DeclareLaunchArgument(
+        'device',
+        default_value='',
+        description="Index of the GPU, where the backend uses one; empty: the parameter file's.",
+    ),
+    DeclareLaunchArgument(
         'camera_names',
         default_value='',
         description="Cameras, with commas: front,left; empty: the parameter file's.",
     ),
     DeclareLaunchArgument(
+        'image_topics',
+        default_value='',
+        description='Image topics of camera_names, in their order, with commas; empty: the '
+        "parameter file's, or /<name>/image_raw.",
+    ),
+    DeclareLaunchArgument(
+        'transport',
+        default_value='',
+        choices=['', 'raw', 'compressed'],
+        description="Form in which all camera_names send; empty: the parameter file's, or raw.",
+    ),
+    DeclareLaunchArgument(
+        'remaps',
+        default_value='',
+        description='Further remaps of the node, with commas: /diagnostics:=/fleet/diagnostics.',
+    ),
+    DeclareLaunchArgument(
         'autostart',
-        default_value='true',
-        choices=['true', 'false'],
-        description='Configure and activate the node; false leaves it to `ros2 lifecycle set`.',
+        default_value='',
+        choices=['', 'true', 'false'],
+        description='Configure and activate the node; false leaves it to `ros2 lifecycle set` or '
+        "a lifecycle manager; empty: the parameter file's, or true.",
+    ),
+    DeclareLaunchArgument(
+        'node_name',
+        default_value=NAME,
+        description='Name of the node; its outputs are under /<namespace>/<node_name>/.',
     ),
     DeclareLaunchArgument(
         'namespace', default_value='', description='Namespace of the node; empty: the root.'
     ),
     DeclareLaunchArgument(
         'use_sim_time',
+        default_value='',
+        choices=['', 'true', 'false'],
+        description='Follow /clock, as a simulator or `ros2 bag play --clock` publishes it; '
+        "empty: the parameter file's, or false.",
+    ),
+    DeclareLaunchArgument(
+        'respawn',
         default_value='false',
         choices=['true', 'false'],
-        description='Follow /clock, as a simulator or `ros2 bag play --clock` publishes it.',
+        description='Start the node anew when its process ends; false ends the launch with it.',
+    ),
+    DeclareLaunchArgument(
+        'respawn_delay', default_value='2.0', description='Seconds before it starts anew.'
+    ),
+    DeclareLaunchArgument(
+        'enclave',
+        default_value='',
+        description='Security enclave of the node, as /multishift_perception; empty: the '
+        "environment's.",
     ),
     DeclareLaunchArgument(
         'dds_profile',
@@ -93,14 +137,8 @@ ARGUMENTS = (
 
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments, the node, rviz2 and the page."""
-    rviz = Node(
-        package='rviz2',
-        executable='rviz2',
-        arguments=['-d', LaunchConfiguration('rviz_config')],
-        parameters=[{'use_sim_time': LaunchConfiguration('use_sim_time')}],
-        condition=IfCondition(LaunchConfiguration('rviz')),
-    )
     node = OpaqueFunction(function=perception_node)
+    rviz = OpaqueFunction(function=viewer, condition=IfCondition(LaunchConfiguration('rviz')))
     view = OpaqueFunction(function=page, condition=IfCondition(LaunchConfiguration('view')))
     return LaunchDescription([*ARGUMENTS, node, rviz, view])
 
@@ -110,45 +148,112 @@ def perception_node(context: LaunchContext) -> list[LifecycleNode]:
 
     The node walks itself to active, so that it behaves alike under launch, `ros2 run` and a
     supervisor. Where its engine cannot be loaded it says why, in the log and on /diagnostics, and
-    stays unconfigured to be tried again; when its process ends, the launch ends.
+    stays unconfigured to be tried again; when its process ends, it is started anew or the launch
+    ends.
     """
-
-    def argument(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    parameters: dict[str, object] = {
-        name: argument(name) for name in ('engine_bundle', 'backend') if argument(name)
-    }
-    parameters |= {name: argument(name) == 'true' for name in ('autostart', 'use_sim_time')}
-    if argument('camera_names'):
-        parameters['camera_names'] = [c.strip() for c in argument('camera_names').split(',')]
+    respawn = argument(context, 'respawn') == 'true'
+    enclave = argument(context, 'enclave')
     node = LifecycleNode(
         package=NAME,
         executable='perception_node',
-        name=NAME,
-        namespace=argument('namespace'),
-        parameters=[argument('params_file'), parameters],
-        ros_arguments=['--log-level', argument('log_level')],
+        name=argument(context, 'node_name'),
+        namespace=argument(context, 'namespace'),
+        parameters=[argument(context, 'params_file'), parameters(context)],
+        remappings=remaps(context),
+        ros_arguments=['--log-level', argument(context, 'log_level')]
+        + (['--enclave', enclave] if enclave else []),
         additional_env=dds_environment(context),
         output='screen',
-        on_exit=lambda _, context: end(context),
+        respawn=respawn,
+        respawn_delay=float(argument(context, 'respawn_delay')),
+        on_exit=None if respawn else lambda _, context: end(context),
     )
     return [node]
 
 
+def argument(context: LaunchContext, name: str) -> str:
+    """Return the value of an argument."""
+    return LaunchConfiguration(name).perform(context)
+
+
+def words(context: LaunchContext, name: str) -> list[str]:
+    """Return the values of an argument that takes several, with commas."""
+    return [word.strip() for word in argument(context, name).split(',') if word.strip()]
+
+
+def parameters(context: LaunchContext) -> dict[str, object]:
+    """Return the parameters that the arguments give; an empty argument gives none.
+
+    Raises:
+        ValueError: image_topics or transport do not go with camera_names.
+    """
+    given: dict[str, object] = {
+        name: argument(context, name)
+        for name in ('engine_bundle', 'backend')
+        if argument(context, name)
+    }
+    if device := argument(context, 'device'):
+        # What is no number is left to the node, which says so.
+        given['device'] = int(device) if device.isdecimal() else device
+    for name in ('autostart', 'use_sim_time'):
+        if value := argument(context, name):
+            given[name] = value == 'true'
+    cameras, topics = words(context, 'camera_names'), words(context, 'image_topics')
+    transport = argument(context, 'transport')
+    if cameras:
+        given['camera_names'] = cameras
+    if topics and len(topics) != len(cameras):
+        raise ValueError(
+            f'image_topics names {len(topics)} topics and camera_names {len(cameras)} cameras: '
+            'give a topic for each, in the same order'
+        )
+    if transport and not cameras:
+        raise ValueError('transport is that of camera_names: give them, or a parameter file')
+    given |= {f'cameras.{c}.image_topic': t for c, t in zip(cameras, topics, strict=False)}
+    given |= {f'cameras.{camera}.transport': transport for camera in cameras if transport}
+    return given
+
+
+def remaps(context: LaunchContext) -> list[tuple[str, str]]:
+    """Return the remaps that the argument gives.
+
+    Raises:
+        ValueError: one has another form than FROM:=TO.
+    """
+    pairs = []
+    for word in words(context, 'remaps'):
+        former, sign, new = word.partition(':=')
+        if not (former and sign and new):
+            raise ValueError(f'remaps: {word!r} is none: write FROM:=TO')
+        pairs.append((former, new))
+    return pairs
+
+
+def viewer(context: LaunchContext) -> list[Node]:
+    """Return rviz2."""
+    use_sim_time = argument(context, 'use_sim_time') == 'true'
+    return [
+        Node(
+            package='rviz2',
+            executable='rviz2',
+            arguments=['-d', argument(context, 'rviz_config')],
+            parameters=[{'use_sim_time': use_sim_time}],
+        )
+    ]
+
+
 def page(context: LaunchContext) -> list[ExecuteProcess]:
     """Return what serves the page of the node."""
-
-    def argument(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    node = '/'.join(['', *filter(None, [argument('namespace').strip('/')]), NAME])
-    words = ['--node', node, '--host', argument('view_host'), '--port', argument('view_port')]
-    if argument('use_sim_time') == 'true':
-        words.append('--use-sim-time')
+    namespace = argument(context, 'namespace').strip('/')
+    node = '/'.join(['', *filter(None, [namespace]), argument(context, 'node_name')])
+    options = ['--node', node]
+    options += ['--host', argument(context, 'view_host')]
+    options += ['--port', argument(context, 'view_port')]
+    if argument(context, 'use_sim_time') == 'true':
+        options.append('--use-sim-time')
     return [
         ExecuteProcess(
-            cmd=[sys.executable, '-m', f'{NAME}.cli.main', 'view', '--ros', *words],
+            cmd=[sys.executable, '-m', f'{NAME}.cli.main', 'view', '--ros', *options],
             additional_env=dds_environment(context),
             output='screen',
         )
@@ -157,7 +262,7 @@ def page(context: LaunchContext) -> list[ExecuteProcess]:
 
 def dds_environment(context: LaunchContext) -> dict[str, str]:
     """Return what names the profile of Fast DDS."""
-    profile = LaunchConfiguration('dds_profile').perform(context)
+    profile = argument(context, 'dds_profile')
     # The first name is read by ROS 2 up to Jazzy, the second by later ones.
     return {
         'FASTRTPS_DEFAULT_PROFILES_FILE': profile,

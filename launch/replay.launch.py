@@ -40,7 +40,8 @@ def generate_launch_description() -> LaunchDescription:
 def await_node(context: LaunchContext) -> list[ExecuteProcess]:
     """Return the process that waits for the node; the bag follows it."""
     namespace = LaunchConfiguration('namespace').perform(context).strip('/')
-    node = '/'.join(['', *filter(None, [namespace]), 'multishift_perception'])
+    name = LaunchConfiguration('node_name').perform(context)
+    node = '/'.join(['', *filter(None, [namespace]), name])
     module = 'multishift_perception.node.await_active'
     return [
         ExecuteProcess(

@@ -20,6 +20,7 @@ import multishift_perception
 
 ROOT = Path(__file__).parents[1]
 NAME = 'multishift_perception'
+DISTROS = 'jazzy', 'kilted'
 # What git would not track: building must work without it, and copies are quick.
 LOCAL = shutil.ignore_patterns('.*', 'build', 'install', 'log', 'runs', '*.egg-info', '*.mcap')
 
@@ -152,12 +153,60 @@ def test_colcon_puts_the_node_where_ros2_run_looks(sources: Path, tmp_path: Path
         assert (installed / 'share' / NAME / 'config' / viewer).exists()
 
 
-def test_every_requirement_is_pinned() -> None:
-    lines = (ROOT / 'requirements.txt').read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith('#')]
-    assert pins == sorted(pins)
-    assert all('==' in pin and '://' not in pin for pin in pins)
-    assert 'torch==2.13.0' in pins
+def pins(file: str) -> list[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+@pytest.mark.parametrize('file', ['requirements.txt', *(f'requirements-{d}.txt' for d in DISTROS)])
+def test_every_requirement_is_pinned(file: str) -> None:
+    found = pins(file)
+    assert found == sorted(found)
+    assert all('==' in pin and '://' not in pin for pin in found)
+
+
+def test_each_distribution_brings_all_of_ros_and_nothing_else() -> None:
+    assert 'torch==2.13.0' in pins('requirements.txt')
+    assert [pin for pin in pins('requirements.txt') if pin.startswith('ros-')] == []
+    asked = {'rclpy', *(f'{kind}-msgs' for kind in ('diagnostic', 'lifecycle', 'sensor', 'std'))}
+    for distro in DISTROS:
+        names = {pin.partition('==')[0] for pin in pins(f'requirements-{distro}.txt')}
+        assert all(name.startswith('ros-') for name in names)
+        assert {f'ros-{distro}-{name}' for name in asked} <= names
+        assert {'ros-rclpy', 'ros-rmw-fastrtps-cpp'} <= names
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run make as where some ROS is sourced."""
+    environment = {**os.environ, 'ROS_DISTRO': 'of_the_environment'}
+    command = ['make', '--no-print-directory', *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_make_installs_the_distribution_that_is_asked_for() -> None:
+    default = make('--dry-run', 'demo', 'VENV=none').stdout
+    assert '--requirement requirements-jazzy.txt' in default
+    kilted = make('--dry-run', 'demo', 'ROS_DISTRO=kilted').stdout
+    assert '.venv-kilted/bin/multishift demo' in kilted
+    kilted = make('--dry-run', 'demo', 'ROS_DISTRO=kilted', 'VENV=none').stdout
+    assert '--requirement requirements-kilted.txt' in kilted
+    unknown = make('demo', 'ROS_DISTRO=humble')
+    assert unknown.returncode != 0
+    assert 'no wheels of ROS 2 humble' in unknown.stderr
+
+
+def test_make_refuses_an_environment_of_another_python(tmp_path: Path) -> None:
+    (tmp_path / 'bin').mkdir()
+    for program, said in (('bin/python', 'Python 3.11.7'), ('other', 'Python 3.12.1')):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {said}\n')
+        (tmp_path / program).chmod(0o755)
+    same = make('python', f'VENV={tmp_path}', f'PYTHON={tmp_path}/bin/python')
+    assert same.returncode == 0
+    other = make('python', f'VENV={tmp_path}', f'PYTHON={tmp_path}/other')
+    assert other.returncode != 0
+    assert 'is of another Python than' in other.stderr
 
 
 @pytest.mark.slow

@@ -10,8 +10,9 @@ import time
 
 _FOLDER = Path('/dev/shm')
 # A process locks the second of a segment's files as long as it lives; those of ports are shared,
-# and taken over by the next process.
-_SEGMENTS, _LOCK = 'fastrtps_' + '[0-9a-f]' * 16, '_el'
+# and taken over by the next process. The first name is Jazzy's, the other Kilted's.
+_SEGMENTS = tuple(f'{name}_' + '[0-9a-f]' * 16 for name in ('fastrtps', 'fastdds'))
+_LOCK = '_el'
 # One that is just being made is not locked yet.
 _GRACE_S = 2.0
 _MOST_NAMES = 20
@@ -32,7 +33,8 @@ def name_leftovers() -> str:
 
 
 def _segments() -> list[Path]:
-    ages = {path: _modified_at(path) for path in _FOLDER.glob(_SEGMENTS)}
+    paths = (path for pattern in _SEGMENTS for path in _FOLDER.glob(pattern))
+    ages = {path: _modified_at(path) for path in paths}
     oldest = time.time() - _GRACE_S
     return sorted((p for p in ages if ages[p] < oldest), key=lambda p: ages[p], reverse=True)
 

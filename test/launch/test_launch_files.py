@@ -6,15 +6,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import runpy
 import socket
 import sys
+from typing import Any
 
 import pytest
 
 pytest.importorskip('launch_ros', reason='needs launch_ros, of a ROS 2 installation')
 pytest.importorskip('rclpy', reason='needs rclpy, of a ROS 2 installation')
 
-from launch import Action, LaunchDescription, LaunchService
+from launch import Action, LaunchContext, LaunchDescription, LaunchService
 from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
@@ -25,6 +27,7 @@ from launch.actions import (
 from launch.event_handler import EventHandler
 from launch.events import Shutdown as ShutdownEvent
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.utilities import perform_substitutions
 
 ROOT = Path(__file__).parents[2]
 NAME = 'multishift_perception'
@@ -92,14 +95,93 @@ def test_every_argument_is_described(file: str) -> None:
     assert not [a.name for a in arguments if a.description == 'no description given']
 
 
+def given(**arguments: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the parameters and remaps that the arguments of perception.launch.py make."""
+    file = runpy.run_path(str(ROOT / 'launch/perception.launch.py'))
+    context = LaunchContext()
+    context.launch_configurations.update(
+        {
+            argument.name: perform_substitutions(context, argument.default_value)
+            for argument in file['ARGUMENTS']
+        }
+        | arguments
+    )
+    return file['parameters'](context), file['remaps'](context)
+
+
+def test_without_arguments_the_parameter_file_decides() -> None:
+    assert given() == ({}, [])
+
+
+def test_arguments_describe_several_cameras() -> None:
+    parameters, remaps = given(
+        device='1',
+        camera_names='front, left',
+        image_topics='/sensing/front/image, /sensing/left/image',
+        transport='compressed',
+        autostart='false',
+        use_sim_time='true',
+        remaps='/diagnostics:=/fleet/diagnostics, /a:=/b',
+    )
+    assert parameters == {
+        'device': 1,
+        'camera_names': ['front', 'left'],
+        'cameras.front.image_topic': '/sensing/front/image',
+        'cameras.left.image_topic': '/sensing/left/image',
+        'cameras.front.transport': 'compressed',
+        'cameras.left.transport': 'compressed',
+        'autostart': False,
+        'use_sim_time': True,
+    }
+    assert remaps == [('/diagnostics', '/fleet/diagnostics'), ('/a', '/b')]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'fault'),
+    [
+        ({'camera_names': 'front,left', 'image_topics': '/a'}, '1 topics and camera_names 2'),
+        ({'image_topics': '/a'}, '1 topics and camera_names 0'),
+        ({'transport': 'compressed'}, 'transport is that of camera_names'),
+        ({'remaps': '/a=/b'}, "'/a=/b' is none: write FROM:=TO"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, str], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        given(**arguments)
+
+
+def test_a_node_that_ends_is_started_anew(tmp_path: Path) -> None:
+    starts = tmp_path / 'starts'
+    program = (
+        f'import sys\nwith open({str(starts)!r}, "a") as file:\n    print(sys.argv, file=file)\n'
+    )
+    write_program(tmp_path / 'lib' / NAME / 'perception_node', program)
+    include = included('perception.launch.py', respawn='true', respawn_delay='0.05')
+    script = (
+        'import pathlib, sys, time\n'
+        'while len(pathlib.Path(sys.argv[1]).read_text().splitlines()) < 2:\n'
+        '    time.sleep(0.02)\n'
+    )
+    starts.touch()
+    waiting = ExecuteProcess(
+        cmd=[sys.executable, '-c', script, str(starts)],
+        on_exit=lambda event, _: Shutdown(reason=f'exit code {event.returncode}'),
+    )
+    assert run(include, waiting) == ['exit code 0']
+
+
 def test_perception_becomes_active(tiny_bundle: Path) -> None:
     include = included(
         'perception.launch.py',
         engine_bundle=str(tiny_bundle),
+        device='0',
         camera_names='front, left',
+        image_topics='/sensing/front/image, /sensing/left/image',
+        remaps='/diagnostics:=/fleet/diagnostics',
+        node_name='eyes',
         namespace='car',
     )
-    words = [sys.executable, '-m', f'{NAME}.node.await_active', f'/car/{NAME}']
+    words = [sys.executable, '-m', f'{NAME}.node.await_active', '/car/eyes']
     waiting = ExecuteProcess(
         cmd=words, on_exit=lambda event, _: Shutdown(reason=f'exit code {event.returncode}')
     )

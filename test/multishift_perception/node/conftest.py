@@ -74,7 +74,7 @@ class NodeProcess:
         for handle in self.handles():
             with suppress(OSError):  # it was closed meanwhile
                 if lock := re.fullmatch(
-                    '(/dev/shm/fastrtps_[0-9a-f]{16})_el', os.readlink(handle)
+                    '(/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16})_el', os.readlink(handle)
                 ):
                     found.add(Path(lock[1]))
         return found

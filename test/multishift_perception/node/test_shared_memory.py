@@ -17,8 +17,8 @@ def segment(tmp_path, monkeypatch):
     """Return a function that makes a segment as Fast DDS does."""
     monkeypatch.setattr(shared_memory, '_FOLDER', tmp_path)
 
-    def make(name, *, age_s=10.0):
-        path = tmp_path / f'fastrtps_{name:016x}'
+    def make(name, *, age_s=10.0, library='fastrtps'):
+        path = tmp_path / f'{library}_{name:016x}'
         path.write_bytes(bytes(1_500_000))
         os.utime(path, (time.time() - age_s,) * 2)
         lock = path.with_name(f'{path.name}_el')
@@ -29,7 +29,7 @@ def segment(tmp_path, monkeypatch):
 
 
 def test_what_nobody_holds_is_named_newest_first(segment):
-    older, newer = segment(1, age_s=60)[0], segment(2)[0]
+    older, newer = segment(1, age_s=60)[0], segment(2, library='fastdds')[0]
     held, lock = segment(3)
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
