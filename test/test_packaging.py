@@ -122,6 +122,8 @@ def test_installed_command_runs(wheel_prefix: Path, tmp_path: Path) -> None:
         ('multishift.commands', 'train'),
         ('multishift.commands', 'evaluate'),
         ('multishift.commands', 'import-checkpoint'),
+        ('multishift.commands', 'models'),
+        ('multishift.commands', 'datasets'),
         ('multishift.engine_commands', 'build'),
     ],
 )

@@ -35,12 +35,12 @@ def test_no_output_is_kept() -> None:
 def test_commands_are_those_there_are(line: str) -> None:
     name, *words = shlex.split(line)
     assert name == 'multishift'
-    context = click.Context(multishift)
+    context = click.Context(multishift, info_name=name, **multishift.context_settings)
     command: click.Command | None = multishift
     while isinstance(command, click.Group):
         command = command.get_command(context, words.pop(0))
     assert command is not None
-    with command.make_context(name, words):  # a fault of its options is raised
+    with command.make_context(name, words, context):  # a fault of its options is raised
         pass
 
 

@@ -86,3 +86,11 @@ def test_training_without_torch(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert "`train` needs torch, which is not installed: run `pip install '.[train]'`" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_list_of_networks_without_torch() -> None:
+    done = run(COMMAND, 'torch', arguments=('models',))
+    assert done.returncode == 1 and done.stdout == ''
+    (line,) = done.stderr.splitlines()
+    assert "`models` needs torch, which is not installed: run `pip install '.[train]'`" in line

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 import json
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,10 @@ from multishift_perception.cli.options import json_option
 from multishift_perception.progress import track
 from multishift_training import models
 from multishift_training.cli.options import SizeType
+
+if TYPE_CHECKING:
+    from multishift_training.models import SegmentationModel
+    from multishift_training.models.size import ModelSize
 
 _WIDTH = 99
 
@@ -32,8 +36,13 @@ def command(size: tuple[int, int], as_json: bool) -> None:
 
     One multiply-add is two operations. Licences are of the weights: check them at their source.
     """
+    # What is not installed is said before anything is shown.
+    from multishift_training.models.size import measure
+
+    names = track(models.NAMES, 'models', unit='model', leave=False)
     networks = [
-        _described(name, size) for name in track(models.NAMES, 'models', unit='model', leave=False)
+        _described(*measure(name, size), name) if name != models.FROM_FOLDER else _of_a_folder()
+        for name in names
     ]
     if as_json:
         click.echo(json.dumps({'size': size, 'models': networks}, indent=2))
@@ -42,20 +51,20 @@ def command(size: tuple[int, int], as_json: bool) -> None:
         click.echo(line)
 
 
-def _described(name: str, size: tuple[int, int]) -> dict[str, Any]:
-    """Return what is known of a network; nothing of one whose structure is in a folder."""
-    if name == models.FROM_FOLDER:
-        return {'name': name, 'parameters': None, 'flops': None, 'weights': []}
-    from multishift_training.models.layout import Source
-    from multishift_training.models.size import measure
+def _of_a_folder() -> dict[str, Any]:
+    """Return what is known of the network whose structure is in a folder."""
+    return {'name': models.FROM_FOLDER, 'parameters': None, 'flops': None, 'weights': []}
 
-    model, found = measure(name, size)
+
+def _described(model: SegmentationModel, size: ModelSize, name: str) -> dict[str, Any]:
+    from multishift_training.models.layout import Source
+
     weights = [
         {'source': layout.name, 'licence': layout.licence or None}
         for layout in model.layouts()
         if layout.source is not Source  # else they are those of `multishift train`
     ]
-    return {'name': name, **found._asdict(), 'weights': weights}
+    return {'name': name, **size._asdict(), 'weights': weights}
 
 
 def _lines(networks: list[dict[str, Any]], size: tuple[int, int]) -> Iterator[str]:

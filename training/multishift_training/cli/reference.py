@@ -49,9 +49,9 @@ Every key of every YAML file, and the node's parameters. Made from the code that
 not this file.
 
 Paths in a configuration are relative to the data root (`--data`; the working directory when left
-out) unless they are absolute: folders of images, weights, and label maps alike. Paths on the
-command line are relative to the working directory. An unknown key, a key given twice and a value
-out of range are errors.
+out) unless they are absolute: folders of images, weights, and label maps alike; that of a class
+table alone starts from the configuration's own folder. Paths on the command line are relative to
+the working directory. An unknown key, a key given twice and a value out of range are errors.
 """
 _COLUMNS = '| key | accepts | default | meaning |\n|---|---|---|---|'
 
