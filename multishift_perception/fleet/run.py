@@ -189,10 +189,15 @@ def _helpers(task: Task, count: int, threads: int, device: int) -> Iterator[None
 
 def _help(task: Task, threads: int, replaces: bool) -> None:
     set_quiet(True)
-    engine = Engine.load(task.bundle, backend=task.backend, device=task.device, threads=threads)
-    with engine:
-        folder = FleetFolder(task.out, described(task, engine))
-        _Work(replace(task, force=replaces), folder, engine).do()
+    try:
+        with Engine.load(
+            task.bundle, backend=task.backend, device=task.device, threads=threads
+        ) as engine:
+            folder = FleetFolder(task.out, described(task, engine))
+            _Work(replace(task, force=replaces), folder, engine).do()
+    except MultishiftError as error:
+        # Whoever started this one goes on by itself, and ends where it meets the same.
+        logger.error('a process of --jobs ended: %s', error)
 
 
 class _Work:
@@ -221,7 +226,7 @@ class _Work:
             except FullDiskError:
                 raise
             except MultishiftError as error:
-                logger.warning('%s is left out: %s', source.name, error)
+                logger.info('%s is left out: %s', source.name, error)
                 self._folder.fail(source, str(error), mark)
                 return True
             write_report(replayed.report, self._folder.place(source))

@@ -22,7 +22,7 @@ from multishift_perception.metrics.checks import check_shapes
 LEVELS = 1 << 16
 _ECE_BINS = 15
 _RECALL = 0.95
-_RIGHT, _WRONG, _NOVEL = range(3)
+_RIGHT, _WRONG, _NOVEL, _VOID = range(4)
 
 
 @dataclass(frozen=True)
@@ -66,23 +66,39 @@ class BravoMetrics:
         """Start empty."""
         self._counts = np.zeros((3, LEVELS), np.int64)  # right, wrong, novel
 
-    def update(self, labels: Bytes, confidence: NDArray[np.uint16], truth: Bytes) -> None:
+    def update(
+        self,
+        labels: Bytes,
+        confidence: NDArray[np.uint16] | Bytes,
+        truth: Bytes,
+        *,
+        scale: NDArray[np.uint16] | None = None,
+    ) -> None:
         """Add an image.
 
         Args:
             labels: predicted class per pixel, ``uint8 [h,w]``.
-            confidence: in that class, ``uint16 [h,w]``: 0 is none, 65535 certain.
+            confidence: in that class, ``uint16 [h,w]``: 0 is none, 65535 certain; or ``uint8``
+                values that ``scale`` has the confidence of.
             truth: ground truth, ``uint8 [h,w]``.
+            scale: confidence that each value stands for, ``uint16 [256]``; None: itself.
 
         Raises:
             ValueError: the shapes differ.
         """
         check_shapes(labels, truth)
         check_shapes(confidence, truth)
-        kind = (labels != truth).astype(np.uint32)
+        values = LEVELS if scale is None else len(scale)
+        kind = (labels != truth).view(np.uint8)
         kind[truth == NOVEL] = _NOVEL
-        bins = (kind << 16 | confidence)[truth != VOID]
-        self._counts += np.bincount(bins, minlength=3 * LEVELS).reshape(3, LEVELS)
+        kind[truth == VOID] = _VOID
+        bins = kind.astype(np.uint32) * np.uint32(values) + confidence
+        found = np.bincount(bins.reshape(-1), minlength=4 * values).reshape(4, values)[:_VOID]
+        if scale is None:
+            self._counts += found
+        else:
+            for row, pixels in zip(self._counts, found, strict=True):
+                np.add.at(row, scale, pixels)
 
     def merge(self, other: Self) -> None:
         """Add what another object has counted."""

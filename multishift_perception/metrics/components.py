@@ -93,8 +93,8 @@ class ComponentMetrics:
             ValueError: the shapes differ.
         """
         check_shapes(mask, truth)
-        objects, small = number_components(truth == NOVEL, self.sizes.truth)
-        found, _ = number_components((mask != 0) & (truth != VOID), self.sizes.prediction)
+        objects, small = _components(truth == NOVEL, self.sizes.truth)
+        found, _ = _components((mask != 0) & (truth != VOID), self.sizes.prediction)
         found[small] = 0
         siou, ppv = _siou_and_ppv(objects, found)
         thresholds = np.array(THRESHOLDS)[:, None]
@@ -160,7 +160,54 @@ class ComponentMetrics:
         )
 
 
-def number_components(
+@dataclass(frozen=True)
+class Regions:
+    """The 8-connected regions of a mask.
+
+    Attributes:
+        places: pixels of all regions, as indices into the flat image, ``int64 [P]``.
+        numbers: the region of each, from 0, ``int64 [P]``.
+        boxes: left, top, width and height of each region, ``int64 [N,4]``.
+        sizes: pixels of each, ``int64 [N]``.
+    """
+
+    places: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def count(self, pixels: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return how many pixels of each region are set in an image ``bool [h,w]``, ``[N]``."""
+        inside = self.numbers[pixels.reshape(-1)[self.places]]
+        return np.bincount(inside, minlength=self.sizes.size)
+
+
+_NO_PLACES = np.zeros(0, np.int64)
+_NO_REGIONS = Regions(_NO_PLACES, _NO_PLACES, np.zeros((0, 4), np.int64), _NO_PLACES)
+
+
+def regions_of(mask: NDArray[np.bool_], least: int) -> Regions:
+    """Return the regions of a mask ``bool [h,w]`` that have so many pixels at least."""
+    places = np.flatnonzero(mask)
+    if not places.size:
+        return _NO_REGIONS
+    _, found, stats, _ = cv2.connectedComponentsWithStats(
+        mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
+    )
+    numbers = found.reshape(-1)[places]
+    large = stats[:, cv2.CC_STAT_AREA] >= least
+    large[0] = False  # what is not in the mask
+    kept = large[numbers]
+    consecutive = np.cumsum(large) - 1
+    return Regions(
+        places[kept],
+        consecutive[numbers[kept]],
+        stats[large, :4].astype(np.int64),
+        stats[large, cv2.CC_STAT_AREA].astype(np.int64),
+    )
+
+
+def _components(
     mask: NDArray[np.bool_], least: int
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Number the components of a mask from 1; return those too small as a mask of their own."""

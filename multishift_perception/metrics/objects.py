@@ -13,7 +13,7 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import ratio
-from multishift_perception.metrics.components import Sizes, number_components
+from multishift_perception.metrics.components import Regions
 from multishift_perception.metrics.temporal import GAP_NS, per_minute
 
 # An object is found, and a region no false alarm, where it overlaps the other's by so much: the
@@ -187,21 +187,28 @@ def _distance(first: _Box, second: _Box) -> float | None:
 class ObjectLog:
     """Follows the objects of one camera from frame to frame.
 
-    Objects are the 8-connected regions of novel truth, and alarms those of the mask, without
-    void. An object is found in a frame where the mask covers ``SHARE`` of it, and a region is no
-    false alarm where ``SHARE`` of it is novel. Regions of frames that follow each other within a
-    second are one object where they are neighbours, the nearest first: that is what a ground
-    truth without numbered objects allows.
+    Objects are the 8-connected regions of novel truth, and alarms those of the mask. An object is
+    found in a frame where the mask covers ``SHARE`` of it, and a region is no false alarm where
+    ``SHARE`` of it, without void, is novel, or all of it is void. Regions of frames that follow
+    each other within a second are one object where they are neighbours, the nearest first: that
+    is what a ground truth without numbered objects allows.
     """
 
-    def __init__(self, sizes: Sizes, ground: Ground | None = None) -> None:
-        """Start before the first frame; regions below the least sizes do not count."""
-        self._sizes = sizes
+    def __init__(self, ground: Ground | None = None) -> None:
+        """Start before the first frame."""
         self._ground = ground
         self._objects, self._alarms = _Tracks(), _Tracks()
         self._last: int | None = None
 
-    def add(self, metrics: ObjectMetrics, time: int, mask: Bytes, truth: Bytes) -> None:
+    def add(
+        self,
+        metrics: ObjectMetrics,
+        time: int,
+        mask: Bytes,
+        truth: Bytes,
+        regions: Regions,
+        objects: Regions,
+    ) -> None:
         """Count a frame with ground truth.
 
         Args:
@@ -209,15 +216,17 @@ class ObjectLog:
             time: of the frame in nanoseconds.
             mask: ``uint8 [h,w]``, not zero where an anomaly is reported.
             truth: ground truth, ``uint8 [h,w]``.
+            regions: of the mask.
+            objects: regions of novel truth.
         """
         if self._last is not None and 0 < time - self._last <= GAP_NS:
             metrics.span += time - self._last
         self._last = time
-        marked, novel = (mask != 0) & (truth != VOID), truth == NOVEL
-        boxes, covered = _regions(novel, marked, self._sizes.truth)
-        self._follow(metrics, time, boxes, covered >= SHARE)
-        boxes, right = _regions(marked, novel, self._sizes.prediction)
-        false = [box for box, share in zip(boxes, right, strict=True) if share < SHARE]
+        covered = objects.count(mask != 0) >= SHARE * objects.sizes
+        self._follow(metrics, time, _boxes(objects.boxes), covered)
+        judged = regions.sizes - regions.count(truth == VOID)
+        is_false = (regions.count(truth == NOVEL) < SHARE * judged) & (judged > 0)
+        false = _boxes(regions.boxes[is_false])
         for box, track in zip(false, self._alarms.link(false, time), strict=True):
             if track is None:
                 metrics.false_objects += 1
@@ -247,21 +256,5 @@ class ObjectLog:
                     track.metrics.distances.append(distance)
 
 
-def _regions(
-    regions: NDArray[np.bool_], other: NDArray[np.bool_], least: int
-) -> tuple[list[_Box], NDArray[np.float64]]:
-    """Return the boxes of the regions of a mask, and the share of each that is of another."""
-    numbers, _ = number_components(regions, least)
-    rows, columns = np.nonzero(numbers)
-    if not rows.size:
-        return [], np.zeros(0)
-    number = numbers[rows, columns] - 1
-    count = int(number.max()) + 1
-    sizes = np.bincount(number, minlength=count)
-    shared = np.bincount(number, other[rows, columns], count)
-    low, high = np.full((2, count), np.iinfo(np.int64).max), np.full((2, count), -1)
-    for axis, places in enumerate((columns, rows)):
-        np.minimum.at(low[axis], number, places)
-        np.maximum.at(high[axis], number, places)
-    boxes = np.concatenate([low, high - low + 1]).T.tolist()
-    return [(left, top, width, height) for left, top, width, height in boxes], shared / sizes
+def _boxes(boxes: NDArray[np.int64]) -> list[_Box]:
+    return [(left, top, width, height) for left, top, width, height in boxes.tolist()]

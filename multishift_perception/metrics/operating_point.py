@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.classes import NOVEL
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import check_shapes, ratio
 
@@ -33,9 +33,10 @@ class OperatingPoint:
     def update(self, mask: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
         """Add an image: ``mask`` is non-zero where an anomaly is reported."""
         check_shapes(mask, truth)
-        valid = truth != VOID
-        pairs = (truth[valid] == NOVEL) * 2 + (mask[valid] != 0)
-        self._counts += np.bincount(pairs, minlength=4).reshape(2, 2)
+        marked = mask != 0
+        for row, pixels in enumerate((truth < NOVEL, truth == NOVEL)):
+            found = np.count_nonzero(pixels & marked)
+            self._counts[row] += (np.count_nonzero(pixels) - found, found)
 
     def merge(self, other: Self) -> None:
         """Add what another object has counted."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics.checks import ratio
-from multishift_perception.metrics.components import Sizes, number_components
+from multishift_perception.metrics.components import Regions
 from multishift_perception.metrics.counts import Counts
 
 MINUTE_NS = 60_000_000_000
@@ -102,20 +102,26 @@ class _Seen:
     labels: Bytes
     mask: Bytes
     truth: Bytes | None
-    regions: NDArray[np.int32]
-    objects: NDArray[np.int32] | None
+    regions: Regions
+    objects: Regions | None
 
 
 class Steadiness:
     """Compares each frame of one camera with the one before; memory holds one frame."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        """Start before the first frame; regions and objects below the least sizes do not count."""
-        self._sizes = sizes
+    def __init__(self) -> None:
+        """Start before the first frame."""
         self._last: _Seen | None = None
 
     def add(
-        self, counts: TemporalCounts, time: int, labels: Bytes, mask: Bytes, truth: Bytes | None
+        self,
+        counts: TemporalCounts,
+        time: int,
+        labels: Bytes,
+        mask: Bytes,
+        truth: Bytes | None,
+        regions: Regions,
+        objects: Regions | None,
     ) -> None:
         """Count what changed since the frame before.
 
@@ -125,11 +131,9 @@ class Steadiness:
             labels: predicted class per pixel, ``uint8 [h,w]``.
             mask: ``uint8 [h,w]``, not zero where an anomaly is reported.
             truth: ground truth, ``uint8 [h,w]``; None where there is none.
+            regions: of the mask.
+            objects: regions of novel truth; None where there is none.
         """
-        regions, _ = number_components(mask != 0, self._sizes.prediction)
-        objects = None
-        if truth is not None:
-            objects, _ = number_components(truth == NOVEL, self._sizes.truth)
         last, now = self._last, _Seen(time, labels, mask, truth, regions, objects)
         self._last = now
         if last is None or not 0 < time - last.time <= GAP_NS or last.labels.shape != labels.shape:
@@ -159,8 +163,8 @@ def _compare(counts: TemporalCounts, last: _Seen, now: _Seen) -> None:
     counts.true_span += span
 
 
-def _changes(last: NDArray[np.int32], now: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return how many numbered regions appeared, and how many vanished."""
-    both = (last > 0) & (now > 0)
-    stayed = [np.unique(numbers[both]).size for numbers in (now, last)]
-    return np.array([now.max(initial=0) - stayed[0], last.max(initial=0) - stayed[1]], np.int64)
+def _changes(last: Regions, now: Regions) -> NDArray[np.int64]:
+    """Return how many regions appeared, and how many vanished."""
+    appeared = now.sizes.size - np.unique(now.numbers[np.isin(now.places, last.places)]).size
+    vanished = last.sizes.size - np.unique(last.numbers[np.isin(last.places, now.places)]).size
+    return np.array([appeared, vanished], np.int64)

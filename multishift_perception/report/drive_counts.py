@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes
+from multishift_perception.classes import NOVEL
 from multishift_perception.metrics import AnomalyMetrics, OperatingPoint, SegmentationMetrics
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.bravo import BravoMetrics
-from multishift_perception.metrics.components import Sizes
+from multishift_perception.metrics.components import Sizes, regions_of
 from multishift_perception.metrics.counts import Counts
 from multishift_perception.metrics.objects import Ground, ObjectLog, ObjectMetrics
 from multishift_perception.metrics.streaming import Stream, StreamingMetrics
@@ -79,7 +80,7 @@ class DriveCounts:
         self.segmentation.merge(own)
         self.anomaly.update(score, truth)
         self.operating.update(mask, truth)
-        self.bravo.update(labels, _CONFIDENCE[anomaly], truth)
+        self.bravo.update(labels, anomaly, truth, scale=_CONFIDENCE)
         return own
 
     def merge(self, other: Self) -> None:
@@ -144,8 +145,8 @@ class CameraHistory:
         self._last: int | None = None
 
     def _begin(self) -> None:
-        self._steadiness, self._stream = Steadiness(SIZES), Stream()
-        self._log = ObjectLog(SIZES, self._ground)
+        self._steadiness, self._stream = Steadiness(), Stream()
+        self._log = ObjectLog(self._ground)
 
     def add(
         self,
@@ -170,8 +171,10 @@ class CameraHistory:
         if self._last is not None and time < self._last:
             self._begin()
         self._last = time
-        self._steadiness.add(counts.temporal, time, labels, mask, truth)
-        if truth is not None:
-            self._log.add(counts.objects, time, mask, truth)
+        regions = regions_of(mask != 0, SIZES.prediction)
+        objects = None if truth is None else regions_of(truth == NOVEL, SIZES.truth)
+        self._steadiness.add(counts.temporal, time, labels, mask, truth, regions, objects)
+        if truth is not None and objects is not None:
+            self._log.add(counts.objects, time, mask, truth, regions, objects)
         latency = round(latency_ms * 1e6)
         self._stream.add(counts.streaming, time, latency, labels, mask, truth)

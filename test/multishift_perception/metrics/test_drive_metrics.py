@@ -9,13 +9,16 @@ import pytest
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import OperatingPoint, SegmentationMetrics
-from multishift_perception.metrics.components import Sizes
+from multishift_perception.metrics.components import Regions, regions_of
 from multishift_perception.metrics.objects import Ground, ObjectLog, ObjectMetrics
 from multishift_perception.metrics.streaming import Stream, StreamingMetrics
 from multishift_perception.metrics.temporal import Steadiness, TemporalCounts
 
 SECOND = 1_000_000_000
-ANY = Sizes(truth=1, prediction=1)
+
+
+def regions(mask: np.ndarray, truth: np.ndarray | None) -> tuple[Regions, Regions | None]:
+    return regions_of(mask != 0, 1), None if truth is None else regions_of(truth == NOVEL, 1)
 
 
 def drive(seed: int, count: int) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -78,9 +81,9 @@ def components(mask: np.ndarray) -> list[np.ndarray]:
 
 def test_flicker_is_what_changes_where_the_truth_does_not() -> None:
     frames = drive(1, 12)
-    counts, steadiness = TemporalCounts(), Steadiness(ANY)
+    counts, steadiness = TemporalCounts(), Steadiness()
     for frame in frames:
-        steadiness.add(counts, *frame)
+        steadiness.add(counts, *frame, *regions(*frame[2:]))
 
     changed, known, mask_changed, same, appeared, vanished = 0, 0, 0, 0, 0, 0
     span = 0
@@ -112,9 +115,9 @@ def test_flicker_is_what_changes_where_the_truth_does_not() -> None:
 
 
 def test_without_truth_changes_are_still_counted() -> None:
-    counts, steadiness = TemporalCounts(), Steadiness(ANY)
+    counts, steadiness = TemporalCounts(), Steadiness()
     for time, labels, mask, _ in drive(2, 3):
-        steadiness.add(counts, time, labels, mask, None)
+        steadiness.add(counts, time, labels, mask, None, *regions(mask, None))
     found = counts.result()
     assert found.label_change is not None and found.appeared is not None
     assert (found.label_flicker, found.true_appeared) == (None, None)
@@ -127,8 +130,31 @@ def scene(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     return picture
 
 
+def watch(
+    log: ObjectLog, metrics: ObjectMetrics, time: int, mask: np.ndarray, truth: np.ndarray
+) -> None:
+    found, objects = regions(mask, truth)
+    assert objects is not None
+    log.add(metrics, time, mask.astype(np.uint8), truth, found, objects)
+
+
+@pytest.mark.parametrize('least', [1, 3])
+def test_regions_are_the_components_of_a_mask(least: int) -> None:
+    mask = np.random.default_rng(3).random((12, 14)) < 0.3
+    other = np.random.default_rng(4).random(mask.shape) < 0.5
+    expected = [part for part in components(mask) if part.sum() >= least]
+    found = regions_of(mask, least)
+    assert found.sizes.tolist() == [part.sum() for part in expected]
+    assert found.count(other).tolist() == [(part & other).sum() for part in expected]
+    for number, part in enumerate(expected):
+        assert found.places[found.numbers == number].tolist() == np.flatnonzero(part).tolist()
+        rows, columns = np.nonzero(part)
+        size = np.ptp(columns) + 1, np.ptp(rows) + 1
+        assert found.boxes[number].tolist() == [columns.min(), rows.min(), *size]
+
+
 def test_an_object_counts_once_and_is_found_when_it_is_first_covered() -> None:
-    log, metrics = ObjectLog(ANY, Ground(focal=40.0, horizon=10.0, height=1.5)), ObjectMetrics()
+    log, metrics = ObjectLog(Ground(focal=40.0, horizon=10.0, height=1.5)), ObjectMetrics()
     # One object drives by and is covered from its third frame on; another never is. A false
     # alarm stays where it is, a second one comes later.
     for i in range(6):
@@ -137,7 +163,7 @@ def test_an_object_counts_once_and_is_found_when_it_is_first_covered() -> None:
         marked = (
             [(60, 5, 4, 4)] + ([passing] if i >= 2 else []) + ([(2, 35, 3, 3)] if i > 3 else [])
         )
-        log.add(metrics, i * SECOND // 5, scene(*marked).astype(np.uint8), truth)
+        watch(log, metrics, i * SECOND // 5, scene(*marked), truth)
 
     found = metrics.result()
     assert (found.objects, found.found, found.false_objects) == (2, 1, 2)
@@ -151,9 +177,9 @@ def test_an_object_counts_once_and_is_found_when_it_is_first_covered() -> None:
 
 @pytest.mark.parametrize(('covered', 'found'), [(4, 0), (5, 1)])
 def test_an_object_is_found_where_a_quarter_is_covered(covered: int, found: int) -> None:
-    log, metrics = ObjectLog(ANY), ObjectMetrics()
+    log, metrics = ObjectLog(), ObjectMetrics()
     truth = np.where(scene((10, 10, 20, 1)), NOVEL, 0).astype(np.uint8)
-    log.add(metrics, 0, scene((10, 10, covered, 1)).astype(np.uint8), truth)
+    watch(log, metrics, 0, scene((10, 10, covered, 1)), truth)
     assert metrics.result().found == found
     assert metrics.result().false_objects == 0
 
@@ -161,14 +187,15 @@ def test_an_object_is_found_where_a_quarter_is_covered(covered: int, found: int)
 def test_what_comes_back_after_a_second_is_another_object() -> None:
     truth = np.where(scene((10, 10, 5, 5)), NOVEL, 0).astype(np.uint8)
     for pause, objects in ((SECOND, 1), (SECOND + 1, 2)):
-        log, metrics = ObjectLog(ANY), ObjectMetrics()
+        log, metrics = ObjectLog(), ObjectMetrics()
         for time in (0, pause):
-            log.add(metrics, time, np.zeros_like(truth), truth)
+            watch(log, metrics, time, np.zeros_like(truth), truth)
         assert metrics.result().objects == objects
         assert metrics.result().delay_median is None
 
 
 def test_void_is_no_false_alarm() -> None:
-    log, metrics = ObjectLog(ANY), ObjectMetrics()
-    log.add(metrics, 0, np.full((40, 80), 255, np.uint8), np.full((40, 80), VOID, np.uint8))
+    log, metrics = ObjectLog(), ObjectMetrics()
+    everything = np.full((40, 80), VOID, np.uint8)
+    watch(log, metrics, 0, everything, everything)
     assert metrics.result().false_objects == 0
