@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import os
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
 from typing import Any
 
 import pytest
@@ -65,6 +65,7 @@ class Built:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.fitted_on: list[ValidationData] = []
+        self.refused: tuple[str, ...] = ()
 
     def __call__(
         self, weights: Path, out: Path, *, fit: Path | None, score: str, **options: Any
@@ -72,12 +73,17 @@ class Built:
         self.asked.append((weights.parent.name, score, options['precision']))
         assert options['targets'] == ['openvino']
         self.fitted_on += [] if fit is None else read_datasets([fit]).values()
+        if score in self.refused:
+            raise MultishiftError('rounded too much')
         out.mkdir(exist_ok=True)
         copyfile(EMBEDDED_BUNDLE / MANIFEST, out / MANIFEST)
 
 
 def test_engines_of_what_is_done_are_built_once_and_timed_together(
-    experiment: Experiment, folder: ComparisonFolder, monkeypatch: pytest.MonkeyPatch
+    experiment: Experiment,
+    folder: ComparisonFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     jobs = list_jobs(experiment, [0])
     options: dict[str, Any] = {'root': Path(), 'precision': 'fp32', 'seconds': 1.0}
@@ -119,3 +125,11 @@ def test_engines_of_what_is_done_are_built_once_and_timed_together(
     os.utime(folder.weights(jobs[1]), (2**33, 2**33))  # trained again
     engines.time_engines(folder, jobs, **options)
     assert len(built.asked) == 5
+    built.refused = ('uncertainty',)
+    engines.time_engines(folder, jobs, **{**options, 'precision': 'int8'})
+    assert list(folder.engine_times['int8']['stage 1']) == ['mahalanobis']
+    assert 'engine of seed 0: stage 1 (uncertainty): rounded too much' in caplog.text
+    built.refused = ('uncertainty', 'mahalanobis', 'energy')
+    rmtree(folder.path / 'engines')
+    with pytest.raises(MultishiftError, match=r'closed world \(energy\): rounded too much'):
+        engines.time_engines(folder, jobs, **options)

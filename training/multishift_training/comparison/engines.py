@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import logging
 from pathlib import Path
 import tempfile
 
@@ -21,6 +22,8 @@ from multishift_training.comparison.measuring import training_images
 from multishift_training.export import Precision, build
 from multishift_training.scores import find_score, fitted_scores
 
+logger = logging.getLogger(__name__)
+
 _BACKEND = 'openvino'
 
 
@@ -35,7 +38,8 @@ def time_engines(
     """Build OpenVINO engines of what is trained, call them in turn, and record what they take.
 
     There is one for each way and score, of the first seed that is done: what an engine takes goes
-    by the network and not by its weights. Scores that no engine can have are passed over. Engines
+    by the network and not by its weights. Scores that no engine can have are passed over, and
+    engines that cannot be built, such as one that int8 rounds too much, with a warning. Engines
     stay in ``engines/``; those that are newer than their weights are not built again.
 
     Args:
@@ -46,19 +50,28 @@ def time_engines(
         seconds: how long each engine is called, in all.
 
     Raises:
-        MultishiftError: nothing is done yet, or an engine cannot be built or loaded.
+        MultishiftError: nothing is done yet, no engine can be built, or one cannot be loaded.
     """
     wanted = list(_wanted(folder, jobs))
     if not wanted:
         raise MultishiftError(f'{folder.path}: no run is done yet: leave out --time-engines first')
-    bundles = [
-        _build(folder, job, score, root=root, precision=precision)
-        for job, score in track(wanted, 'build', unit='engine', leave=False)
-    ]
-    timings = measure_engines([Candidate(b, _BACKEND) for b in bundles], seconds=seconds)
+    built: dict[tuple[str, str], Path] = {}
+    faults: list[MultishiftError] = []
+    for job, score in track(wanted, 'build', unit='engine', leave=False):
+        try:
+            bundle = _build(folder, job, score, root=root, precision=precision)
+        except MultishiftError as error:
+            faults.append(MultishiftError(f'engine of {job} ({score}): {error}'))
+            logger.warning('left out: %s', faults[-1])
+        else:
+            built[job.way, score] = bundle
+    if not built:
+        raise faults[0]
+    candidates = [Candidate(bundle, _BACKEND) for bundle in built.values()]
+    timings = measure_engines(candidates, seconds=seconds)
     times: dict[str, dict[str, EngineTime]] = {}
-    for (job, score), timing in zip(wanted, timings, strict=True):
-        times.setdefault(job.way, {})[score] = _time(timing)
+    for (way, score), timing in zip(built, timings, strict=True):
+        times.setdefault(way, {})[score] = _time(timing)
     folder.set_engine_times(precision, times)
 
 
@@ -88,18 +101,15 @@ def _build(
             images = training_images(job.training.data)
             parts = {f'part {i}': part.model_dump(mode='json') for i, part in enumerate(images)}
             fit.write_text(yaml.safe_dump(parts))
-        try:
-            build(
-                weights,
-                bundle,
-                targets=[_BACKEND],
-                precision=precision,
-                score=score,
-                fit=fit,
-                data=root,
-            )
-        except MultishiftError as error:
-            raise MultishiftError(f'engine of {job} ({score}): {error}') from error
+        build(
+            weights,
+            bundle,
+            targets=[_BACKEND],
+            precision=precision,
+            score=score,
+            fit=fit,
+            data=root,
+        )
     return bundle
 
 
