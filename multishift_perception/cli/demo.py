@@ -33,7 +33,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@report_option('report.html, metrics.json and the logs', default='demo-report')
+@report_option('report.html, metrics.json, frames.csv and the logs', default='demo-report')
 @engine_option
 @backend_option
 @device_option

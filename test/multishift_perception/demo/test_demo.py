@@ -120,7 +120,8 @@ def test_some_cameras_whose_stamps_no_live_camera_would_set_and_no_bags_left(
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found == json.loads((out / 'metrics.json').read_text())
-    assert {path.name for path in out.iterdir()} == {'log', 'metrics.json', 'report.html'}
+    written = {'frames.csv', 'log', 'metrics.json', 'report.html'}
+    assert {path.name for path in out.iterdir()} == written
     assert found['frames'].keys() == set(chosen)
     for camera in chosen:
         frames = found['frames'][camera]

@@ -131,4 +131,5 @@ def test_outputs_of_cameras_with_different_lags_and_of_one_that_is_silent(
         ('left', 4, 4, {}),
         ('rear', 0, 0, {}),
     ]
+    assert [frame.dropped for frame in report.frames] == [''] * 8
     assert report.warnings == ()
