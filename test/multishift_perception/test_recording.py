@@ -166,7 +166,7 @@ def test_distances_are_of_the_cameras_whose_calibration_there_is(
     replayed = replay(bag, engine, camera_height=1.5)
     by_camera = {s.name: s.objects for s in replayed.report.cameras}
     # The object's lower edge is 55.5 - 32 pixels below the horizon.
-    assert by_camera['front'].distance_median == pytest.approx(50 * 1.5 / 23.5, abs=1e-3)
+    assert by_camera['front'].distance_median == pytest.approx(60 * 1.5 / 23.5, abs=1e-3)
     assert by_camera['front'].distances == by_camera['front'].found == 1
     assert by_camera['rig/left'].distance_median is None
     [warning] = replayed.report.warnings
