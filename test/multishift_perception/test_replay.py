@@ -21,7 +21,7 @@ from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.replay import replay
+from multishift_perception.replay import Replay, Settings, replay
 from multishift_perception.report.drive_report import metrics
 
 SIZE = (64, 96)
@@ -353,7 +353,12 @@ def test_replay_on_a_full_disk(
 
 def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) -> None:
     bag = write_bag(tmp_path / 'a.mcap', labels=truth())
-    first, second = (metrics(replay(bag, engine)) for _ in range(2))
+    reports = []
+    for _ in range(2):
+        with bags.BagReader(bag) as reader:
+            # Of latencies that are measured, no two are alike.
+            reports.append(Replay(reader, engine, Settings(latency_ms=50.0)).run().report)
+    first, second = map(metrics, reports)
     for key in ('overall', 'conditions', 'cameras', 'frames'):
         assert first[key] == second[key]
 
