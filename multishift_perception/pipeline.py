@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes, as_bytes
-from multishift_perception.engine import EngineOutput
+from multishift_perception.engine import EngineOutput, Look
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import fit, given, resize_labels, resize_scores
 
@@ -38,6 +38,8 @@ class FrameOutput:
         anomaly: Bytes,
         score: NDArray[np.float32],
         size: tuple[int, ...] | None = None,
+        look: NDArray[np.float32] | None = None,
+        covariate_shift: float | None = None,
     ) -> None:
         """Hold what an engine said.
 
@@ -46,9 +48,14 @@ class FrameOutput:
             anomaly: likewise, ``uint8 [H,W]``.
             score: likewise, ``float32 [H,W]``.
             size: height and width of the attributes; None: those of the engine.
+            look: likewise, ``float32 [K]``; None of engines that give none.
+            covariate_shift: how far that lies from what the engine knows, see `Look`; None of
+                engines that do not tell.
         """
         self.engine_labels = labels
-        self._anomaly = anomaly
+        self.engine_anomaly = anomaly
+        self.look = look
+        self.covariate_shift = covariate_shift
         self._score = score
         height, width = labels.shape if size is None else size
         self.size: tuple[int, int] = height, width
@@ -61,7 +68,7 @@ class FrameOutput:
     @cached_property
     def anomaly(self) -> Bytes:
         """``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point."""
-        return resize_scores(self._anomaly, self.size)
+        return resize_scores(self.engine_anomaly, self.size)
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
@@ -75,6 +82,10 @@ class FrameEngine(Protocol):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Frames of the largest call, height and width."""
+
+    @property
+    def look(self) -> Look | None:
+        """How the images look that the network knows; None where nothing tells."""
 
     def call_size(self, waiting: int) -> int:
         """Return how many frames the next call has where so many wait."""
@@ -111,8 +122,20 @@ class Pipeline:
             said = self._engine.infer(self._input[:batch])
             for i, frame in enumerate(group):
                 size = frame.shape[:2] if self._output_size == 'camera' else None
-                outputs.append(FrameOutput(said.label[i], said.anomaly[i], said.score[i], size))
+                outputs.append(
+                    FrameOutput(
+                        said.label[i], said.anomaly[i], said.score[i], size, *self._look(said, i)
+                    )
+                )
         return outputs
+
+    def _look(self, said: EngineOutput, i: int) -> tuple[NDArray[np.float32] | None, float | None]:
+        """Return a frame's statistics and their distance, as far as the engine tells them."""
+        if said.look is None:
+            return None, None
+        look = said.look[i]
+        known = self._engine.look
+        return look, None if known is None else float(known.distances(look[None])[0])
 
 
 def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -123,6 +146,20 @@ def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArra
         out: where to write the result.
     """
     return np.asarray(cv2.LUT(anomaly, _UNIT, dst=out), np.float32)
+
+
+def confidence(anomaly: Bytes, out: Bytes | None = None) -> Bytes:
+    """Return how far labels can be believed, ``uint8``, 255 is most.
+
+    It is what the anomaly lacks to 255, 127 at the operating point, and not the softmax of the
+    label's class: networks give things of no known class a label with the highest softmax, just
+    where a planner should not believe it.
+
+    Args:
+        anomaly: ``uint8 [h,w]``, as in ``FrameOutput``.
+        out: where to write the result.
+    """
+    return as_bytes(cv2.bitwise_not(anomaly, dst=out))
 
 
 def anomaly_levels(score: NDArray[np.float32]) -> Bytes:

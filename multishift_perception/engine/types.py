@@ -16,11 +16,14 @@ class EngineOutput(NamedTuple):
         label: ``uint8 [N,H,W]``, index of the most likely known class.
         score: ``float32 [N,H,W]``, raw uncertainty, larger is more anomalous, no fixed range.
         anomaly: ``uint8 [N,H,W]``, calibrated uncertainty; 128 is the operating point.
+        look: ``float32 [N,K]``, statistics of an early feature, see `Look`; None of graphs that
+            were built without.
     """
 
     label: NDArray[np.uint8]
     score: NDArray[np.float32]
     anomaly: NDArray[np.uint8]
+    look: NDArray[np.float32] | None = None
 
 
 class Backend(Protocol):

@@ -8,7 +8,8 @@ are these functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,6 +50,7 @@ def build(
     batches: Sequence[int] = (1,),
     score: str = UNCERTAINTY,
     fit: Path | None = None,
+    look: Path | None = None,
     data: Path = Path(),
 ) -> Manifest:
     """Build an engine bundle from a checkpoint of `multishift train`, as `engine build` does.
@@ -68,6 +70,8 @@ def build(
         batches: how many frames engine calls may have; the node makes the largest it can fill.
         score: name of the score that the engine gives, of ``SCORES``.
         fit: YAML file that describes labelled images to fit the score on, where it is fitted.
+        look: YAML file that describes images that look as the network knows it, each data set a
+            domain of its own; if None, the frames that the score is calibrated on.
         data: folder that relative data paths start from.
 
     Returns:
@@ -88,6 +92,7 @@ def build(
     """
     plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
+    looks = {} if look is None else read_datasets([look])
     _check_places(out, plan, checkpoint, force=force)
     run, _, configuration, metrics = check_checkpoint(checkpoint, data)
     size = size or run.engine_size
@@ -95,6 +100,8 @@ def build(
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
     check_data(run.val, data)
     scoring.check_data(data)
+    for description in looks.values():
+        check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.trained import open_trained
@@ -104,13 +111,19 @@ def build(
 
     model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
-    images = open_validation(run.val, root=data, cache=cache, size=size)
-    fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
+    open_set = partial(open_validation, root=data, cache=cache, size=size)
+    images = open_set(run.val)
+    fit_on = [open_set(description) for description in scoring.fit_on]
     command = f'multishift train CONFIG; multishift engine build {checkpoint.name}'
     return assemble(
         out,
         rescored(model, score, fit_on, workers=run.workers),
-        Frames(images, f'{len(images)} validation frames ({run.val.model_dump_json()})'),
+        Frames(
+            images,
+            f'{len(images)} validation frames ({run.val.model_dump_json()})',
+            domains={n: open_set(d) for n, d in looks.items()},
+            look_words=_words(looks),
+        ),
         workers=run.workers,
         plan=plan,
         origin=Origin(
@@ -142,6 +155,7 @@ def build_published(
     batches: Sequence[int] = (1,),
     score: str = UNCERTAINTY,
     fit: Path | None = None,
+    look: Path | None = None,
     data: Path = Path(),
     loaded: Callable[[LoadReport], None] | None = None,
 ) -> Manifest:
@@ -162,6 +176,7 @@ def build_published(
         batches: see `build`.
         score: see `build`.
         fit: see `build`.
+        look: see `build`.
         data: see `build`.
         loaded: is told what the file gave, before the work that takes minutes.
 
@@ -173,11 +188,14 @@ def build_published(
     """
     plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
+    looks = {} if look is None else read_datasets([look])
     _check_places(out, plan, file, force=force)
     source = _one_data_set(calibrate) if calibrate else _sample_drive(size)
     check_weights(file)
     check_data(source, data)
     scoring.check_data(data)
+    for description in looks.values():
+        check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.published import open_published
@@ -189,12 +207,16 @@ def build_published(
         loaded(report)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        images = open_validation(source, root=data, cache=cache, size=size)
+        open_set = partial(open_validation, root=data, cache=cache, size=size)
+        images = open_set(source)
         frames = Frames(images, f'{len(images)} frames ({source.model_dump_json()})')
         if calibrate is None:
             words = f'the synthetic sample drive, {frames.words}'
             frames = Frames(images, words, caveat=f'provisional: {CALIBRATE}')
-        fit_on = [open_validation(d, root=data, cache=cache, size=size) for d in scoring.fit_on]
+        frames = frames._replace(
+            domains={n: open_set(d) for n, d in looks.items()}, look_words=_words(looks)
+        )
+        fit_on = [open_set(description) for description in scoring.fit_on]
         return assemble(
             out,
             rescored(network, score, fit_on, workers=0),
@@ -269,6 +291,12 @@ def _one_data_set(path: Path) -> ValidationData:
     if len(found) > 1:
         raise MultishiftError(f'{path} describes {len(found)} data sets: leave the one to fit on')
     return next(iter(found.values()))
+
+
+def _words(looks: Mapping[str, ValidationData]) -> str:
+    """Say what data sets are, for the manifest; nothing of none."""
+    said = (f'{name} ({d.model_dump_json(exclude_none=True)})' for name, d in looks.items())
+    return '; '.join(said)
 
 
 def _sample_drive(size: tuple[int, int]) -> ValidationData:
