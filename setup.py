@@ -118,6 +118,7 @@ setup(
             'ros-jazzy-rosgraph-msgs',
             'ros-jazzy-sensor-msgs',
             'ros-jazzy-std-msgs',
+            'ros-jazzy-visualization-msgs',
         ],
         'dev': [
             'colcon-common-extensions',

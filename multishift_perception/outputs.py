@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from enum import Enum
 
-from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, LABEL_INFO
+from multishift_perception.message_types import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    DETECTIONS,
+    DIAGNOSTIC_ARRAY,
+    IMAGE,
+    LABEL_INFO,
+    MARKERS,
+)
 
 NODE_NAME = 'multishift_perception'
 # The node's full name where no namespace is given, as in the demo.
@@ -30,8 +38,12 @@ class Output(Enum):
     LABELS = 'labels', IMAGE, 'mono8', 'stamp to labels'
     ANOMALY_SCORE = 'anomaly_score', IMAGE, '32FC1', 'stamp to anomaly score'
     ANOMALY_MASK = 'anomaly_mask', IMAGE, 'mono8'
+    CONFIDENCE = 'confidence', IMAGE, 'mono8', '', False
     OVERLAY = 'overlay', IMAGE, 'rgb8', '', False
     OVERLAY_JPEG = 'overlay/compressed', COMPRESSED_IMAGE, '', 'stamp to JPEG overlay'
+    DOMAIN_SHIFT = 'domain_shift', DIAGNOSTIC_ARRAY, '', '', False
+    ANOMALIES = 'anomalies', DETECTIONS, '', '', False
+    ANOMALY_MARKERS = 'anomaly_markers', MARKERS, '', '', False
     CALIBRATION = 'camera_info', CAMERA_INFO
     CLASS_NAMES = 'label_info', LABEL_INFO, '', '', False
 
@@ -47,12 +59,21 @@ class Output(Enum):
 
     @property
     def is_image(self) -> bool:
-        """Whether it is computed of a frame; all images need an engine call, and nothing else."""
+        """Whether it is an image that is computed of a frame."""
         return self.kind in (IMAGE, COMPRESSED_IMAGE)
+
+    @property
+    def needs_engine(self) -> bool:
+        """Whether it takes an engine call for each frame."""
+        return self not in (Output.CALIBRATION, Output.CLASS_NAMES)
 
     def topic_of(self, camera: str, node: str = '~') -> str:
         """Return the topic for a camera; ``node`` is the node's full name, or ``~`` within it."""
         return f'{node}/{camera}/{self.topic}'
+
+
+# Those that the camera's calibration is wanted for.
+OBJECTS = frozenset({Output.ANOMALIES, Output.ANOMALY_MARKERS})
 
 
 def camera_status_name(node: str, camera: str) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes, as_bytes
-from multishift_perception.engine import ALL_PARTS, EngineOutput, Part, Parts, PictureCall
+from multishift_perception.engine import ALL_PARTS, EngineOutput, Look, Part, Parts, PictureCall
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import fit, given, resize_labels, resize_scores
 
@@ -42,6 +42,9 @@ class FrameOutput:
         size: tuple[int, ...] | None = None,
         *,
         engine_labels: Bytes | None = None,
+        engine_anomaly: Bytes | None = None,
+        look: NDArray[np.float32] | None = None,
+        covariate_shift: float | None = None,
     ) -> None:
         """Hold what an engine said.
 
@@ -51,11 +54,18 @@ class FrameOutput:
             score: as the engine gives them, ``float32 [H,W]``.
             size: height and width of the attributes; None: those of the labels.
             engine_labels: as the engine gives them, where ``labels`` are larger.
+            engine_anomaly: likewise.
+            look: likewise, ``float32 [K]``; None of engines that give none.
+            covariate_shift: how far that lies from what the engine knows, see `Look`; None of
+                engines that do not tell.
         """
         self._labels = labels
         self._anomaly = anomaly
+        self.look = look
+        self.covariate_shift = covariate_shift
         self._score = score
         self._engine_labels = labels if engine_labels is None else engine_labels
+        self._engine_anomaly = anomaly if engine_anomaly is None else engine_anomaly
         height, width = _there(labels).shape if size is None else size
         self.size: tuple[int, int] = height, width
 
@@ -63,6 +73,11 @@ class FrameOutput:
     def engine_labels(self) -> Bytes:
         """``uint8 [H,W]``, labels of the engine's size, or the smallest that there are."""
         return _there(self._engine_labels)
+
+    @property
+    def engine_anomaly(self) -> Bytes:
+        """``uint8 [H,W]``, the anomaly likewise."""
+        return _there(self._engine_anomaly)
 
     @cached_property
     def labels(self) -> Bytes:
@@ -90,6 +105,10 @@ class FrameEngine(Protocol):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Frames of the largest call, height and width."""
+
+    @property
+    def look(self) -> Look | None:
+        """How the images look that the network knows; None where nothing tells."""
 
     def call_size(self, waiting: int) -> int:
         """Return how many frames the next call has where so many wait."""
@@ -148,7 +167,15 @@ class Pipeline:
             said = self._engine.infer(self._input[:batch])
             for i, frame in enumerate(group):
                 size = frame.shape[:2] if self._output_size == 'camera' else None
-                outputs.append(FrameOutput(said.label[i], said.anomaly[i], said.score[i], size))
+                outputs.append(
+                    FrameOutput(
+                        said.label[i],
+                        said.anomaly[i],
+                        said.score[i],
+                        size,
+                        **self._look(None if said.look is None else said.look[i]),
+                    )
+                )
         return outputs
 
     def _run_pictures(
@@ -175,7 +202,16 @@ class Pipeline:
                 parts.get('score'),
                 call.size,
                 engine_labels=parts.get('engine_labels'),
+                engine_anomaly=parts.get('engine_anomaly'),
+                **self._look(parts.get('look')),
             )
+
+    def _look(self, look: NDArray[np.float32] | None) -> dict[str, Any]:
+        """Return a frame's statistics and their distance, as far as the engine tells them."""
+        known = self._engine.look
+        if look is None or known is None:
+            return {'look': look}
+        return {'look': look, 'covariate_shift': float(known.distances(look[None])[0])}
 
 
 def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -186,6 +222,20 @@ def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArra
         out: where to write the result.
     """
     return np.asarray(cv2.LUT(anomaly, _UNIT, dst=out), np.float32)
+
+
+def confidence(anomaly: Bytes, out: Bytes | None = None) -> Bytes:
+    """Return how far labels can be believed, ``uint8``, 255 is most.
+
+    It is what the anomaly lacks to 255, 127 at the operating point, and not the softmax of the
+    label's class: networks give things of no known class a label with the highest softmax, just
+    where a planner should not believe it.
+
+    Args:
+        anomaly: ``uint8 [h,w]``, as in ``FrameOutput``.
+        out: where to write the result.
+    """
+    return as_bytes(cv2.bitwise_not(anomaly, dst=out))
 
 
 def anomaly_levels(score: NDArray[np.float32]) -> Bytes:

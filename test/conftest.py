@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from multishift_perception.engine import BACKENDS, Calibration, ClassEntry
+from multishift_perception.engine import BACKENDS, Calibration, ClassEntry, Look
 from multishift_perception.registry import Registry
 from multishift_training.datasets.kinds import KINDS
 from multishift_training.export import TARGETS, Plan, export_bundle
@@ -81,6 +81,11 @@ def tiny_calibration() -> Calibration:
     )
 
 
+def tiny_look() -> Look:
+    """Grey images are at its centre; none lies beyond its border."""
+    return Look(np.zeros((1, 6), np.float32), 0.1 * np.eye(6, dtype=np.float32)[None])
+
+
 def write_tiny_bundle(path: Path, *batches: int) -> Path:
     """Write a bundle of the ColorModel for frames of 64 x 96 pixels."""
     rng = np.random.default_rng(0)
@@ -92,6 +97,7 @@ def write_tiny_bundle(path: Path, *batches: int) -> Path:
         calibration=calibration,
         probes=coarse.repeat(8, axis=2).repeat(8, axis=3),
         targets=Plan(batches=batches),
+        look=(tiny_look(), 'no frames'),
         model='color',
         method='none',
         classes=TINY_CLASSES,

@@ -15,11 +15,12 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.calibration.bundle import built_calibration
 from multishift_perception.calibration.knots import move_operating_point
 from multishift_perception.calibration.shares import FrameShares, limit_of
-from multishift_perception.engine import Calibration, Engine
+from multishift_perception.engine import Calibration, Engine, Look
+from multishift_perception.engine.look import LEAST_FRAMES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.footage import Footage
 from multishift_perception.images.frame_errors import FrameError
-from multishift_perception.pipeline import Pipeline
+from multishift_perception.pipeline import FrameOutput, Pipeline
 from multishift_perception.progress import track
 from multishift_perception.report.calibration_report import CalibrationReport, Curve
 from multishift_perception.report.provenance import provenance
@@ -41,8 +42,10 @@ def check_share(false_alarms: float) -> None:
 
 def calibrate(
     engine: Engine, footage: Footage, *, false_alarms: float
-) -> tuple[Calibration, CalibrationReport]:
+) -> tuple[Calibration, CalibrationReport, Look | None]:
     """Find the operating point that a share of ordinary pixels reach, at the camera's size.
+
+    How the frames look is fitted, too, where the engine tells it and there are enough of them.
 
     Frames that cannot be read are counted, and left out.
 
@@ -59,9 +62,12 @@ def calibrate(
     names: list[str] = []
     unreadable: list[str] = []
     shares = FrameShares()
-    for name, score in _scores(engine, footage, unreadable):
+    looks: list[NDArray[np.float32]] = []
+    for name, output in _outputs(engine, footage, unreadable):
         names.append(name)
-        shares.add(score)
+        shares.add(output.score)
+        if output.look is not None:
+            looks.append(output.look)
     if not names:
         raise MultishiftError(
             f'{footage.name}: none of {len(unreadable)} frames can be read; the first: '
@@ -77,7 +83,9 @@ def calibrate(
         dataset=f'{len(names)} frames of {footage.name}, without labels',
     )
     found = shares.of_frames(point)
-    return calibration, CalibrationReport(
+    enough = len(looks) >= LEAST_FRAMES
+    look = Look.fit({footage.name: np.stack(looks)}) if enough else None
+    report = CalibrationReport(
         footage=footage.name,
         frames=len(names) + len(unreadable),
         false_alarms=false_alarms,
@@ -89,6 +97,7 @@ def calibrate(
         unreadable=tuple(unreadable),
         provenance={'footage': f'{footage.name}, {len(names)} frames', **provenance(engine)},
     )
+    return calibration, report, look
 
 
 def origin(report: CalibrationReport, engine: Engine) -> dict[str, str | float]:
@@ -103,17 +112,17 @@ def origin(report: CalibrationReport, engine: Engine) -> dict[str, str | float]:
     }
 
 
-def _scores(
+def _outputs(
     engine: Engine, footage: Footage, unreadable: list[str]
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield name and raw scores of every frame that can be read; note the others."""
+) -> Iterator[tuple[str, FrameOutput]]:
+    """Yield the name and what the engine says of every readable frame; note the others."""
     pipeline = Pipeline(engine)
     batch: list[tuple[str, Bytes]] = []
 
-    def run() -> Iterator[tuple[str, NDArray[np.float32]]]:
+    def run() -> Iterator[tuple[str, FrameOutput]]:
         outputs = pipeline.run([image for _, image in batch])
         for (name, _), output in zip(batch, outputs, strict=True):
-            yield name, output.score
+            yield name, output
         batch.clear()
 
     for frame in track(footage.frames, 'calibrate', footage.count, unit='frame'):

@@ -107,8 +107,8 @@ def command(
         elif images is not None:
             footage = images_footage(images, every=every)
         engine = stack.enter_context(Engine.load(bundle, backend=backend, device=device))
-        calibration, found = calibrate(engine, footage, false_alarms=false_alarms)
-        write_calibrated(bundle, out, calibration, origin(found, engine))
+        calibration, found, look = calibrate(engine, footage, false_alarms=false_alarms)
+        write_calibrated(bundle, out, calibration, origin(found, engine), look)
         for warning in reader.warnings if bag is not None else ():
             notice(f'warning: {warning}')
     if found.unreadable:

@@ -91,6 +91,8 @@ def _rows(manifest: Manifest, facts: dict[str, Any]) -> Iterator[tuple[str, str]
         f'score {calibration.operating_point:.4g} is anomaly 128: {calibration.rule}',
     )
     yield '', _shortened(f'on {calibration.dataset}')
+    if manifest.look is not None:
+        yield 'known look', _shortened(manifest.look.dataset)
     for artifact, entry in zip(manifest.artifacts, facts['artifacts'], strict=True):
         yield from _artifact_rows(artifact, entry)
     for key, value in manifest.provenance.items():

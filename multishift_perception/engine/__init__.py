@@ -8,12 +8,14 @@
 
 from multishift_perception.engine.backends import BACKENDS
 from multishift_perception.engine.engine import EMBEDDED_BUNDLE, Engine
+from multishift_perception.engine.look import Look
 from multishift_perception.engine.manifest import (
     MANIFEST,
     Artifact,
     Calibration,
     ClassEntry,
     InputShape,
+    LookEntry,
     Manifest,
     Parity,
     Probe,
@@ -44,6 +46,8 @@ __all__ = [
     'Engine',
     'EngineOutput',
     'InputShape',
+    'Look',
+    'LookEntry',
     'Manifest',
     'Parity',
     'Part',

@@ -38,7 +38,8 @@ class CudaRunner:
         """Warm the network up and capture its CUDA graph.
 
         Args:
-            network: takes frames ``uint8 [N,H,W,3]`` on the GPU, returns label, score, anomaly.
+            network: takes frames ``uint8 [N,H,W,3]`` on the GPU, returns label, score, anomaly
+                and, of graphs that have it, look.
             shape: of the frames.
             device: the GPU.
             steps: of a `Calibration` that the anomaly is made by anew; None: it stays.
@@ -104,9 +105,9 @@ def _recalibrated(network: Network, steps: Tensor) -> Network:
     """Return a network whose anomaly is made of its score anew."""
 
     def run(frames: Tensor) -> tuple[Tensor, ...]:
-        label, score, _ = network(frames)
+        label, score, _, *look = network(frames)
         anomaly = torch.bucketize(score, steps, out_int32=True, right=True)
-        return label, score, anomaly.to(torch.uint8)
+        return label, score, anomaly.to(torch.uint8), *look
 
     return run
 

@@ -25,6 +25,8 @@ from multishift_perception.images.picture import Picture
 
 # Sizes of pictures, and of outputs, that a slot remembers: cameras of a vehicle have few.
 _MOST_SIZES = 8
+# What is the same as another part, once that is as large as the engine's outputs are.
+_ENLARGED: dict[Part, Part] = {'engine_labels': 'labels', 'engine_anomaly': 'anomaly'}
 
 _Made = TypeVar('_Made')
 _RGB = (0, 1, 2)
@@ -54,11 +56,13 @@ class FrameTensors(NamedTuple):
         label: ``uint8 [H,W]``.
         score: ``float32 [H,W]``.
         anomaly: ``uint8 [H,W]``.
+        look: ``float32 [K]``; None of graphs that were built without.
     """
 
     label: Tensor
     score: Tensor
     anomaly: Tensor
+    look: Tensor | None = None
 
 
 class _WayIn(NamedTuple):
@@ -121,14 +125,18 @@ class Slot:
             'labels': lambda: self._at_size(self._said.label, size, ResizeLabels),
             'anomaly': lambda: self._at_size(self._said.anomaly, size, ResizeScores),
             'engine_labels': lambda: self._said.label,
+            'engine_anomaly': lambda: self._said.anomaly,
             'score': lambda: self._said.score,
         }
+        if (look := self._said.look) is not None:
+            ways['look'] = lambda: look
         found: dict[Part, Tensor] = {}
         for part, make in ways.items():
             if part not in wanted:
                 continue
-            if part == 'engine_labels' and 'labels' in found and size == _size(self._said.label):
-                found[part] = found['labels']
+            whole = _ENLARGED.get(part)
+            if whole in found and size == _size(self._said.label):
+                found[part] = found[whole]
                 continue
             there = make()
             clock.mark('enlarge')

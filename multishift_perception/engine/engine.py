@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from multishift_perception.classes import SemanticClass
 from multishift_perception.engine.backends import load, set_threads
+from multishift_perception.engine.look import Look
 from multishift_perception.engine.manifest import MANIFEST, Manifest, read_manifest
 from multishift_perception.engine.probe import ProbeSet, Proof
 from multishift_perception.engine.recalibrated import Recalibrated
@@ -42,6 +43,7 @@ class Engine:
         backend: name of the backend that runs.
         device: where it runs, as PyTorch writes it: ``cpu``, ``cuda:0``.
         batches: how many frames a call may have, ascending.
+        look: how the images look that the network knows; None where the bundle does not tell.
         takes_pictures: whether pictures are shrunk and outputs enlarged where the network runs, on
             a GPU.
         around_call: makes the context that every call runs in, for who measures them.
@@ -57,6 +59,8 @@ class Engine:
         self.backend = choice.artifact.backend
         self.device = choice.device
         self.batches = tuple(running)
+        entry = manifest.look
+        self.look = None if entry is None else Look.load(bundle / entry.file)
         self.around_call: Callable[[], AbstractContextManager[object]] = nullcontext
         self.takes_pictures = all(takes_pictures(backend) for backend in running.values())
         self._running = running

@@ -196,6 +196,18 @@ class Probe(_Strict):
     sha256: Sha256
 
 
+class LookEntry(_Strict):
+    """Statistics of how images look, see `Look`.
+
+    Attributes:
+        dataset: what they were fitted on, in words.
+    """
+
+    file: FileName
+    sha256: Sha256
+    dataset: str
+
+
 class Manifest(_Strict):
     """All that is known of a bundle without running it.
 
@@ -203,6 +215,7 @@ class Manifest(_Strict):
         calibration: of the anomaly that the engine gives.
         compiled_calibration: that the artifacts hold, where ``calibration`` was set after they
             were built; the engine then computes the anomaly of the raw score, itself.
+        look: how the images look that the network knows; None where nothing tells.
     """
 
     schema_version: Literal[1]
@@ -214,6 +227,7 @@ class Manifest(_Strict):
     compiled_calibration: Calibration | None = None
     artifacts: list[Artifact] = Field(min_length=1)
     probe: Probe
+    look: LookEntry | None = None
     provenance: dict[str, Any]
 
     @property
@@ -232,6 +246,8 @@ class Manifest(_Strict):
         for artifact in self.artifacts:
             hashes[artifact.file] = artifact.sha256
             hashes.update(artifact.companions)
+        if self.look is not None:
+            hashes[self.look.file] = self.look.sha256
         return hashes
 
     def artifact(self, backend: str) -> Artifact | None:

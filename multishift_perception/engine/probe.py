@@ -73,28 +73,35 @@ class ProbeSet:
         frames: RGB ``uint8 [K,N,H,W,3]``: K calls of the engine.
         label: expected labels ``uint8 [K,N,H,W]``.
         score: expected raw scores of every fourth row and column, ``float32 [K,N,H/4,W/4]``.
+        look: expected statistics ``float32 [K,N,D]``; none, D = 0, of graphs without.
     """
 
     frames: NDArray[np.uint8]
     label: NDArray[np.uint8]
     score: NDArray[np.float32]
+    look: NDArray[np.float32]
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], expected: list[EngineOutput]) -> ProbeSet:
         """Make a set of frames and the eager model's K outputs for them."""
         score = np.stack([_sparse(e.score) for e in expected])
-        return cls(frames, np.stack([e.label for e in expected]), score)
+        return cls(frames, np.stack([e.label for e in expected]), score, _looks(expected))
 
     def save(self, path: Path) -> None:
         """Write the set as a compressed NumPy archive."""
-        np.savez_compressed(path, frames=self.frames, label=self.label, score=self.score)
+        np.savez_compressed(
+            path, frames=self.frames, label=self.label, score=self.score, look=self.look
+        )
 
     @classmethod
     def load(cls, path: Path) -> ProbeSet:
         """Read a set; raises MultishiftError where the file is no such archive."""
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return cls(archive['frames'], archive['label'], archive['score'])
+                frames = archive['frames']
+                none = np.zeros((*frames.shape[:2], 0), np.float32)
+                look = archive.get('look', none)
+                return cls(frames, archive['label'], archive['score'], look)
         except (OSError, ValueError, KeyError) as error:
             raise MultishiftError(
                 f'{path} holds no probe frames ({error}): build the bundle again'
@@ -107,9 +114,14 @@ class ProbeSet:
 
         def regrouped(values: NDArray[Any]) -> NDArray[Any]:
             each = values.reshape(count, *values.shape[2:])[chosen]
-            return np.asarray(each.reshape(-1, batch, *values.shape[2:]))
+            return np.asarray(each.reshape(len(chosen) // batch, batch, *values.shape[2:]))
 
-        return ProbeSet(regrouped(self.frames), regrouped(self.label), regrouped(self.score))
+        return ProbeSet(
+            regrouped(self.frames),
+            regrouped(self.label),
+            regrouped(self.score),
+            regrouped(self.look),
+        )
 
     def outputs(self, backend: Backend) -> list[EngineOutput]:
         """Return what a backend makes of the frames, call by call."""
@@ -158,6 +170,7 @@ class ProbeSet:
         score_error = bounds.score_error * self.spread
         _check_parity(parity, bounds.label_agreement, score_error, artifact, mend)
         _check_anomaly(self, outputs, calibration, score_error, artifact)
+        _check_look(self, outputs, bounds.score_error, artifact, mend)
         return Proof(parity, self.anomaly_error(outputs, calibration))
 
     def parity(self, outputs: Sequence[EngineOutput]) -> Parity:
@@ -216,6 +229,31 @@ def _check_anomaly(
             f'{artifact} does not calibrate as its manifest says: {outside.mean():.2%} of the '
             'anomalies of the probe frames are off: build the bundle again'
         )
+
+
+def _check_look(
+    probe: ProbeSet, outputs: Sequence[EngineOutput], bound: float, artifact: Path, mend: str
+) -> None:
+    """Raise MultishiftError where statistics differ by more than a part of their spread."""
+    found = _looks(outputs)
+    if found.shape == probe.look.shape:
+        if not found.size:
+            return
+        error = np.nan_to_num(np.abs(found - probe.look), nan=np.inf).max()
+        if error <= bound * np.ptp(probe.look):
+            return
+        what = f'differ by {error:.3g} (at most {bound * np.ptp(probe.look):.3g})'
+    else:
+        what = f'are {found.shape[2]} and not {probe.look.shape[2]}'
+    raise MultishiftError(
+        f'{artifact} does not compute what was trained: statistics of how the probe frames look '
+        f'{what}: {mend}'
+    )
+
+
+def _looks(outputs: Sequence[EngineOutput]) -> NDArray[np.float32]:
+    none = np.zeros((len(outputs[0].label), 0), np.float32)
+    return np.stack([none if output.look is None else output.look for output in outputs])
 
 
 def _sparse(pixels: NDArray[Any]) -> NDArray[Any]:

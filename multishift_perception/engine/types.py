@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeGuard
+from typing import Any, Literal, NamedTuple, Protocol, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from multishift_perception.images.picture import Picture
 
 # What may be asked of a frame's outputs, as `FrameOutput` names it.
-Part = Literal['labels', 'anomaly', 'score', 'engine_labels']
-ALL_PARTS: frozenset[Part] = frozenset({'labels', 'anomaly', 'score', 'engine_labels'})
+Part = Literal['labels', 'anomaly', 'score', 'engine_labels', 'engine_anomaly', 'look']
+ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
 Parts = Mapping[Part, NDArray[Any]]
 
 
@@ -24,11 +24,14 @@ class EngineOutput(NamedTuple):
         label: ``uint8 [N,H,W]``, index of the most likely known class.
         score: ``float32 [N,H,W]``, raw uncertainty, larger is more anomalous, no fixed range.
         anomaly: ``uint8 [N,H,W]``, calibrated uncertainty; 128 is the operating point.
+        look: ``float32 [N,K]``, statistics of an early feature, see `Look`; None of graphs that
+            were built without.
     """
 
     label: NDArray[np.uint8]
     score: NDArray[np.float32]
     anomaly: NDArray[np.uint8]
+    look: NDArray[np.float32] | None = None
 
 
 class Backend(Protocol):
@@ -82,8 +85,9 @@ class PictureBackend(Backend, Protocol):
         Returns:
             Of each picture what is wanted, the caller's own arrays: ``labels uint8 [h,w]`` and
             ``anomaly uint8 [h,w]`` as ``resize_labels`` and ``resize_scores`` make them of the
-            engine's, or ``anomaly`` at the engine's size; ``engine_labels uint8 [H,W]`` and
-            ``score float32 [H,W]`` as the engine gives them.
+            engine's, or ``anomaly`` at the engine's size; ``engine_labels uint8 [H,W]``,
+            ``engine_anomaly uint8 [H,W]``, ``score float32 [H,W]`` and, of graphs that have it,
+            ``look float32 [K]`` as the engine gives them.
         """
 
     def recalibrate(self, steps: NDArray[np.float32]) -> None:

@@ -152,6 +152,7 @@ def camera_status(node: str, state: CameraState) -> DiagnosticStatus:
             str(report.lost) if state.counts_lost else 'unknown: this middleware does not tell'
         ),
         'stamps': report.stamp_fault or 'plausible',
+        'covariate shift': _number(report.covariate_shift, 2),
     }
     return _status(camera_status_name(node, state.name), level, message, state.topic, values)
 
@@ -189,6 +190,12 @@ def _findings(report: StreamReport) -> list[Finding]:
         )
     if report.stamp_fault:
         found.append((WARN, report.stamp_fault))
+    if report.is_strange:
+        text = (
+            f'frames look as no training image did, at {_number(report.covariate_shift, 1)} where '
+            'those lie below 1: masks may be wrong; see `multishift engine calibrate`'
+        )
+        found.append((WARN, text))
     return found
 
 
@@ -231,6 +238,11 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
             'model': manifest.model,
             'method': manifest.method,
             'input': f'{batches} x {height} x {width}',
+            'known look': (
+                manifest.look.dataset
+                if manifest.look
+                else 'none: the bundle was built without, and domain_shift is not published'
+            ),
         }
     if state.report is not None:
         report = state.report

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.publisher import Publisher
@@ -14,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
 from multishift_perception.node.rcl import OutgoingImage
+from multishift_perception.shift import Shift
 
 _JPEG_QUALITY = 90
 # Type and number of channels of a pixel.
@@ -61,6 +63,23 @@ def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:
     message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
     message.data.frombytes(data.data.cast('B'))
     return message
+
+
+def shift_message(header: Header, camera: str, shift: Shift) -> DiagnosticArray:
+    """Build the status of a frame's shifts; its values are numbers, a missing one is left out."""
+    values = [
+        KeyValue(key=f'{name} shift', value=f'{value:.4f}')
+        for name, value in zip(shift._fields, shift, strict=True)
+        if value is not None
+    ]
+    is_known = shift.covariate is None or shift.covariate <= 1
+    status = DiagnosticStatus(
+        name=f'{camera}: shift',
+        level=DiagnosticStatus.OK if is_known else DiagnosticStatus.WARN,
+        message='' if is_known else 'it looks as no training image did',
+        values=values,
+    )
+    return DiagnosticArray(header=header, status=[status])
 
 
 def calibrated_size(info: Any) -> tuple[int, int] | None:

@@ -159,6 +159,14 @@ NODE_SPECS = (
         Change.ANY_TIME,
         high=2**31 - 1,
     ),
+    Spec(
+        'anomaly_min_hits',
+        3,
+        'Frames that an anomaly has been seen in before it is among the objects.',
+        Change.ANY_TIME,
+        low=1,
+        high=100,
+    ),
     Spec('overlay_alpha', ALPHA, 'Weight of the class colours, 0..1.', Change.ANY_TIME, high=1),
     Spec(
         'max_frame_age_ms',
@@ -201,6 +209,20 @@ CAMERA_SPECS = (
         refuse=_refuse_topic,
     ),
     Spec('transport', 'raw', 'Form of the images.', choices=('raw', 'compressed')),
+    Spec(
+        'mount_height',
+        0.0,
+        'Height of the camera above the ground, by which anomalies are placed on it (metres; 0: '
+        'not known).',
+        high=100,
+    ),
+    Spec(
+        'mount_pitch',
+        0.0,
+        'How far the camera looks below the horizon (radians).',
+        low=-1.57,
+        high=1.57,
+    ),
 )
 
 
@@ -227,7 +249,9 @@ def all_specs(camera_names: Sequence[str]) -> dict[str, Spec]:
     specs = {spec.name: spec for spec in (*NODE_SPECS, CAMERA_NAMES)}
     for camera in camera_names:
         for spec in CAMERA_SPECS:
-            default = spec.default.replace('<name>', camera)
+            default = spec.default
+            if isinstance(default, str):
+                default = default.replace('<name>', camera)
             values = {**vars(spec), 'default': default}
             specs[f'cameras.{camera}.{spec.name}'] = Spec(**values)
     return specs

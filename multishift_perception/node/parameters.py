@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.ground_plane import Mounting
 from multishift_perception.node.parameter_specs import (
     CAMERA_NAMES,
     CAMERA_SPECS,
@@ -41,6 +42,13 @@ class CameraSettings:
     name: str
     image_topic: str
     transport: str
+    mount_height: float = 0.0
+    mount_pitch: float = 0.0
+
+    @property
+    def mounting(self) -> Mounting | None:
+        """How the camera is mounted; None where that is not given."""
+        return Mounting(self.mount_height, self.mount_pitch) if self.mount_height else None
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Settings:
     output_size: OutputSize
     anomaly_threshold: float
     min_anomaly_area: int
+    anomaly_min_hits: int
     overlay_alpha: float
     max_frame_age_ms: int
     max_image_pixels: int

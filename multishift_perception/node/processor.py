@@ -40,8 +40,8 @@ class _Frame:
 
     @property
     def needs_engine(self) -> bool:
-        """Whether an image is wanted; the calibration alone needs no engine call."""
-        return any(output.is_image for output in self.wanted)
+        """Whether an engine call is wanted; the calibration alone needs none."""
+        return any(output.needs_engine for output in self.wanted)
 
 
 class Processor:
@@ -203,9 +203,13 @@ class Processor:
 
     def _publish(self, frame: _Frame, output: FrameOutput | None, settings: Settings) -> None:
         camera, message = frame.camera, frame.arrival.message
-        if output is not None:
-            camera.outputs.publish(frame.wanted, message.header, frame.image, output, settings)
         info = camera.input.camera_info
+        if output is not None:
+            if output.covariate_shift is not None:
+                camera.statistics.note_look(output.covariate_shift)
+            camera.outputs.publish(
+                frame.wanted, message.header, frame.image, output, settings, info
+            )
         if Output.CALIBRATION in frame.wanted and info is not None:
             height, width = frame.image.shape[:2]
             size = self._engine_size if settings.output_size == 'engine' else (height, width)

@@ -8,6 +8,7 @@ from functools import cached_property
 import logging
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.event_handler import PublisherEventCallbacks
@@ -19,15 +20,41 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.engine import Part
+from multishift_perception.ground_plane import Calibration, Mounting
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import fit
-from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
-from multishift_perception.node.messages import ReusedImage, jpeg_message, scaled_camera_info
+from multishift_perception.message_types import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    DETECTIONS,
+    DIAGNOSTIC_ARRAY,
+    IMAGE,
+    MARKERS,
+)
+from multishift_perception.node.messages import (
+    ReusedImage,
+    jpeg_message,
+    scaled_camera_info,
+    shift_message,
+)
+from multishift_perception.node.object_messages import (
+    Detection2DArray,
+    MarkerArray,
+    detections,
+    markers,
+)
 from multishift_perception.node.parameters import Settings
 from multishift_perception.node.rclpy_private import MismatchedReaders
-from multishift_perception.outputs import Output
+from multishift_perception.objects import ObjectFinder
+from multishift_perception.outputs import OBJECTS, Output
 from multishift_perception.overlay import draw_overlay
-from multishift_perception.pipeline import FrameOutput, anomaly_mask, score_unit
+from multishift_perception.pipeline import (
+    FrameOutput,
+    anomaly_mask,
+    confidence,
+    score_unit,
+)
+from multishift_perception.shift import ShiftMeter
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -45,7 +72,14 @@ OVERRIDABLE = QoSOverridingOptions(
     )
 )
 # What is published for frames; the class names are latched instead.
-_TYPES = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, CAMERA_INFO: CameraInfo}
+_TYPES = {
+    IMAGE: Image,
+    COMPRESSED_IMAGE: CompressedImage,
+    CAMERA_INFO: CameraInfo,
+    DIAGNOSTIC_ARRAY: DiagnosticArray,
+    DETECTIONS: Detection2DArray,
+    MARKERS: MarkerArray,
+}
 
 
 class _Frame:
@@ -83,6 +117,10 @@ class _Frame:
         place = self._place(Output.ANOMALY_SCORE, self.output.size)
         return score_unit(self.output.anomaly, out=place)
 
+    def confidence(self) -> Bytes:
+        place = self._place(Output.CONFIDENCE, self.output.size)
+        return confidence(self.output.anomaly, out=place)
+
     @cached_property
     def mask(self) -> Bytes:
         settings = self._settings
@@ -113,6 +151,7 @@ _PIXELS: Mapping[Output, Callable[[_Frame], NDArray[Any]]] = {
     Output.LABELS: lambda frame: frame.labels(),
     Output.ANOMALY_SCORE: lambda frame: frame.score(),
     Output.ANOMALY_MASK: lambda frame: frame.mask,
+    Output.CONFIDENCE: lambda frame: frame.confidence(),
     Output.OVERLAY: lambda frame: frame.overlay,
     Output.OVERLAY_JPEG: lambda frame: frame.overlay,
 }
@@ -123,12 +162,15 @@ _PARTS: Mapping[Output, frozenset[Part]] = {
     Output.ANOMALY_MASK: frozenset({'anomaly'}),
     Output.OVERLAY: frozenset({'engine_labels', 'anomaly'}),
     Output.OVERLAY_JPEG: frozenset({'engine_labels', 'anomaly'}),
+    Output.CONFIDENCE: frozenset({'anomaly'}),
+    Output.DOMAIN_SHIFT: frozenset({'engine_labels', 'engine_anomaly', 'look'}),
+    **dict.fromkeys(OBJECTS, frozenset({'engine_labels', 'engine_anomaly'})),
 }
 
 
 def parts_of(wanted: Iterable[Output]) -> frozenset[Part]:
     """Return what of the engine's output is read for some outputs of a camera."""
-    return frozenset().union(*(_PARTS[output] for output in wanted if output.is_image))
+    return frozenset().union(*(_PARTS[output] for output in wanted if output in _PARTS))
 
 
 class CameraOutputs:
@@ -139,6 +181,9 @@ class CameraOutputs:
         node: LifecycleNode,
         camera: str,
         classes: tuple[SemanticClass, ...],
+        *,
+        tells_looks: bool = False,
+        mounting: Mounting | None = None,
     ) -> None:
         """Create the publishers.
 
@@ -146,8 +191,15 @@ class CameraOutputs:
             node: the node.
             camera: name of the camera.
             classes: the engine's classes.
+            tells_looks: whether the engine tells how frames look, without which no shift is
+                published.
+            mounting: how the camera is mounted; None where that is not known.
         """
         self._node = node
+        self._camera = camera
+        self._meter = ShiftMeter(classes)
+        self._finder = ObjectFinder(classes)
+        self._mounting = mounting
         self._classes = classes
         self._colors = color_table(classes)
         self._publishers: dict[Output, Any] = {}
@@ -156,6 +208,8 @@ class CameraOutputs:
         self._mismatches: list[MismatchedReaders] = []
         try:
             for output in Output:
+                if output is Output.DOMAIN_SHIFT and not tells_looks:
+                    continue
                 if kind := _TYPES.get(output.kind):
                     topic = output.topic_of(camera)
                     self._publishers[output] = self._create(topic, kind)
@@ -180,8 +234,9 @@ class CameraOutputs:
         frame: Picture,
         output: FrameOutput,
         settings: Settings,
+        info: CameraInfo | None = None,
     ) -> None:
-        """Compute and publish the wanted images of one frame.
+        """Compute and publish what is wanted of one frame.
 
         Args:
             wanted: outputs, as ``wanted`` returned them.
@@ -189,6 +244,7 @@ class CameraOutputs:
             frame: the frame.
             output: what the engine said of the frame.
             settings: the node's settings.
+            info: the camera's calibration, as far as it is known.
         """
 
         def place(kind: Output, size: tuple[int, int]) -> NDArray[Any] | None:
@@ -202,6 +258,41 @@ class CameraOutputs:
                     self._send(kind, jpeg_message(header, pixels))
                 elif (publisher := self._publishers[kind]).is_activated:
                     self._images[kind].publish(publisher, header)
+        if Output.DOMAIN_SHIFT in wanted:
+            shift = self._meter.measure(
+                output, settings.anomaly_threshold, settings.min_anomaly_area
+            )
+            self._send(Output.DOMAIN_SHIFT, shift_message(header, self._camera, shift))
+        if wanted & OBJECTS:
+            self._publish_objects(wanted & OBJECTS, header, frame, output, settings, info)
+
+    def _publish_objects(
+        self,
+        wanted: frozenset[Output],
+        header: Any,
+        frame: Picture,
+        output: FrameOutput,
+        settings: Settings,
+        info: CameraInfo | None,
+    ) -> None:
+        calibration = None
+        if info is not None and info.k[0] > 0:
+            height, width = frame.shape[:2]
+            scaled = scaled_camera_info(info, header, (height, width), output.size)
+            k = scaled.k
+            calibration = Calibration((k[0], k[4], k[2], k[5]), tuple(scaled.d))
+        objects = self._finder.find(
+            output,
+            settings.anomaly_threshold,
+            min_area=settings.min_anomaly_area,
+            min_hits=settings.anomaly_min_hits,
+            calibration=calibration,
+            mounting=self._mounting,
+        )
+        if Output.ANOMALIES in wanted:
+            self._send(Output.ANOMALIES, detections(header, objects))
+        if Output.ANOMALY_MARKERS in wanted:
+            self._send(Output.ANOMALY_MARKERS, markers(header, objects, calibration))
 
     def publish_camera_info(
         self, info: Any, header: Any, image_size: tuple[int, int], output_size: tuple[int, int]

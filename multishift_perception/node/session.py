@@ -31,7 +31,7 @@ from multishift_perception.node.processor import Processor
 from multishift_perception.node.publishers import CameraOutputs
 from multishift_perception.node.stream_statistics import StreamStatistics
 from multishift_perception.node.worker import Worker
-from multishift_perception.outputs import Output
+from multishift_perception.outputs import OBJECTS, Output
 from multishift_perception.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,8 @@ class Session:
         for name, camera in self._cameras.items():
             wanted = self._wanted[name] if self._worker else frozenset()
             before = camera.input.is_watched
-            camera.input.watch(images=bool(wanted), infos=Output.CALIBRATION in wanted)
+            infos = bool(wanted & {Output.CALIBRATION, *OBJECTS})
+            camera.input.watch(images=bool(wanted), infos=infos)
             if camera.input.is_watched != before:
                 camera.statistics.watch(camera.input.is_watched)
         watched = (c.name for c in self._cameras.values() if c.input.is_watched)
@@ -226,7 +227,13 @@ class Session:
             return Camera(
                 settings.name,
                 CameraInput(self._node, settings, self._arrivals, on_arrivals, statistics.lose),
-                CameraOutputs(self._node, settings.name, self.engine.classes),
+                CameraOutputs(
+                    self._node,
+                    settings.name,
+                    self.engine.classes,
+                    tells_looks=self.engine.look is not None,
+                    mounting=settings.mounting,
+                ),
                 statistics,
             )
         except RuntimeError as error:  # rclpy's word for a bad value of a QoS override

@@ -10,6 +10,7 @@ from threading import Lock
 
 from multishift_perception.frame_tally import Drop
 from multishift_perception.node.activity import Stage
+from multishift_perception.node.look_watch import LookWatch
 from multishift_perception.node.recent import WINDOW_S, Percentiles, Recent
 
 
@@ -34,6 +35,9 @@ class StreamReport:
         recent_lost: those of them that were lost recently.
         stamp_fault: what is recently wrong with the header stamps, None if nothing is.
         received_since_watched: whether a frame has come since the input was subscribed.
+        covariate_shift: smoothed distance of the frames' look from what the engine knows; None
+            where it does not tell, or no frame has come.
+        is_strange: whether the look has left what the engine knows, and not come back.
     """
 
     watched_s: float | None
@@ -52,6 +56,8 @@ class StreamReport:
     recent_lost: int
     stamp_fault: str | None
     received_since_watched: bool
+    covariate_shift: float | None = None
+    is_strange: bool = False
 
 
 class StreamStatistics:
@@ -75,12 +81,14 @@ class StreamStatistics:
         self._losses: Recent[int] = Recent(clock)
         self._latencies: Recent[tuple[float, float | None, Mapping[Stage, float]]] = Recent(clock)
         self._stamp_faults: Recent[str] = Recent(clock)
+        self._look = LookWatch(clock)
 
     def watch(self, watched: bool) -> None:
         """Note that the input is subscribed, or no longer."""
         with self._lock:
             self._watched_at = self._clock() if watched else None
             self._last_received = None
+            self._look.forget()
 
     def receive(self, count: int = 1) -> None:
         """Count frames that have come now."""
@@ -105,6 +113,11 @@ class StreamStatistics:
         """Note that a frame's stamp cannot be right."""
         with self._lock:
             self._stamp_faults.add(fault)
+
+    def note_look(self, distance: float) -> None:
+        """Note how far a frame's look lies from what the engine knows."""
+        with self._lock:
+            self._look.add(distance)
 
     def process(
         self, received_at: float, from_stamp: float | None, stages: Mapping[Stage, float]
@@ -153,4 +166,6 @@ class StreamStatistics:
                 recent_lost=sum(self._losses.events()),
                 stamp_fault=stamp_faults[-1] if stamp_faults else None,
                 received_since_watched=self._last_received is not None,
+                covariate_shift=self._look.distance,
+                is_strange=self._look.is_strange,
             )

@@ -156,6 +156,8 @@ def _record(name: str, place: PurePath, found: FramePrediction) -> dict[str, Any
         'width': width,
         'height': height,
         'anomalous_share': np.count_nonzero(found.mask) / found.mask.size,
+        'covariate_shift': _rounded(found.shift.covariate),
+        'semantic_shift': _rounded(found.shift.semantic),
         'regions': [
             {
                 'box': region.box,
@@ -167,6 +169,10 @@ def _record(name: str, place: PurePath, found: FramePrediction) -> dict[str, Any
             for region in found.regions
         ],
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def remove_earlier(root: Path) -> None:

@@ -20,6 +20,7 @@ from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.overlay import ALPHA, draw_overlay
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
 from multishift_perception.regions import Region, find_regions
+from multishift_perception.shift import Shift, ShiftMeter
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class FramePrediction:
         labels: ``uint8 [h,w]``, index of the most likely known class in ``classes``.
         mask: ``uint8 [h,w]``, 255 where the image is anomalous, else 0.
         classes: the known classes.
+        shift: how far it is from what the network was trained on.
     """
 
     image: Bytes
     labels: Bytes
     mask: Bytes
     classes: Sequence[SemanticClass]
+    shift: Shift
     _anomaly: Bytes = field(repr=False)
 
     @cached_property
@@ -79,6 +82,7 @@ class Predictor:
             raise MultishiftError(f'the threshold is {threshold}: give 0 to 1')
         self._pipeline = Pipeline(engine)
         self._classes = engine.classes
+        self._meter = ShiftMeter(engine.classes)
         self._threshold = threshold
         self._min_area = min_area
 
@@ -89,7 +93,8 @@ class Predictor:
 
     def _predicted(self, image: Bytes, output: FrameOutput) -> FramePrediction:
         mask = anomaly_mask(output.anomaly, self._threshold, self._min_area)
-        return FramePrediction(image, output.labels, mask, self._classes, output.anomaly)
+        shift = self._meter.measure(output, self._threshold, self._min_area)
+        return FramePrediction(image, output.labels, mask, self._classes, shift, output.anomaly)
 
 
 def predict(

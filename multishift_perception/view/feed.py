@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from multishift_perception.regions import Region
+from multishift_perception.shift import UNKNOWN, Shift
 
 
 class Level(IntEnum):
@@ -42,6 +43,8 @@ class CameraState:
         dropped: frames that were not, by cause.
         size: width and height that the regions are of; None before the first.
         regions: the anomalies of the newest frame, the largest first; None if nobody reads them.
+        shift: how far the newest frame is from what the network was trained on, as far as it is
+            known.
     """
 
     name: str
@@ -53,6 +56,7 @@ class CameraState:
     dropped: Mapping[str, int] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     regions: Sequence[Region] | None = None
+    shift: Shift = UNKNOWN
 
 
 class Feed(Protocol):

@@ -20,6 +20,7 @@ from multishift_perception.frame_tally import Drop
 from multishift_perception.overlay import ALPHA, color_labels, draw_overlay
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
 from multishift_perception.regions import Region, find_regions
+from multishift_perception.shift import UNKNOWN, Shift, ShiftMeter
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
 from multishift_perception.view.pictures import (
@@ -56,6 +57,7 @@ class _Camera:
     failed: int = 0
     fault: str = ''
     regions: list[Region] | None = None
+    shift: Shift = UNKNOWN
     times: deque[float] = field(default_factory=deque)
 
     def note_processed(self, now: float) -> None:
@@ -101,6 +103,7 @@ class FootageFeed:
         self._board = board
         self._pipeline = Pipeline(engine)
         self._colors = color_table(engine.classes)
+        self._meter = ShiftMeter(engine.classes)
         self._threshold = threshold
         self._min_area = min_area
         self._change = Condition()
@@ -187,6 +190,7 @@ class FootageFeed:
             dropped=dropped,
             size=(seen.image.shape[1], seen.image.shape[0]) if seen else None,
             regions=camera.regions if self._board.wants_list(camera.name) else None,
+            shift=camera.shift,
         )
 
     def _note_change(self) -> None:
@@ -231,6 +235,7 @@ class FootageFeed:
         for (camera, image, came), output in zip(frames, outputs, strict=True):
             camera.seen = _Seen(image, output, came)
             camera.fault = ''
+            camera.shift = self._meter.measure(output, self._threshold, self._min_area)
             camera.note_processed(monotonic())
 
     def _draw(self, camera: _Camera) -> None:

@@ -76,6 +76,18 @@ def _metrics(feed: Feed, board: Board) -> Iterator[tuple[str, str, str, Sequence
         [(at, len(camera.regions)) for at, camera in cameras if camera.regions is not None],
     )
     yield (
+        'covariate_shift',
+        'gauge',
+        'Distance of how frames look from the training images; above 1 they look as none did.',
+        [(at, c.shift.covariate) for at, c in cameras if c.shift.covariate is not None],
+    )
+    yield (
+        'semantic_shift',
+        'gauge',
+        'Anomalous share of the ground in the newest frame, of footage.',
+        [(at, c.shift.semantic) for at, c in cameras if c.shift.semantic is not None],
+    )
+    yield (
         'viewers',
         'gauge',
         'Browsers that look at a picture.',

@@ -37,6 +37,7 @@ from multishift_perception.outputs import DIAGNOSTICS, Output, camera_status_nam
 from multishift_perception.overlay import color_labels
 from multishift_perception.pipeline import anomaly_levels, anomaly_mask
 from multishift_perception.regions import Region, find_regions
+from multishift_perception.shift import Shift
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
 from multishift_perception.view.pictures import (
@@ -200,6 +201,7 @@ class RosFeed:
             dropped=dropped,
             size=camera.size,
             regions=camera.regions,
+            shift=Shift(_number(values.get('covariate shift', '')), None),
         )
 
     def _spin(self) -> None:
@@ -341,6 +343,13 @@ def _notice(status: DiagnosticStatus | None) -> Notice:
     if status is None:
         return Notice(Level.STALE, 'nothing is known of it yet')
     return Notice(Level(int.from_bytes(status.level, 'little')), status.message)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # nothing is known
+        return None
 
 
 def _pixels(message: Any, kind: Any) -> Any:

@@ -168,6 +168,10 @@ def _camera(camera: CameraState) -> dict[str, Any]:
         'received': camera.received,
         'processed': camera.processed,
         'dropped': {cause: count for cause, count in camera.dropped.items() if count},
+        'shift': {
+            name: None if value is None else round(value, 3)
+            for name, value in camera.shift._asdict().items()
+        },
         'size': camera.size,
         'region_count': None if camera.regions is None else len(camera.regions),
         'regions': camera.regions

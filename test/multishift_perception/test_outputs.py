@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from multishift_perception.bags import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
+from multishift_perception.message_types import DIAGNOSTIC_ARRAY
 from multishift_perception.outputs import NODE, Output
 
 
@@ -12,8 +13,15 @@ def test_topics_and_types_are_those_that_others_subscribe_to() -> None:
         '/multishift_perception/front/labels': (IMAGE, 'mono8'),
         '/multishift_perception/front/anomaly_mask': (IMAGE, 'mono8'),
         '/multishift_perception/front/anomaly_score': (IMAGE, '32FC1'),
+        '/multishift_perception/front/confidence': (IMAGE, 'mono8'),
         '/multishift_perception/front/overlay': (IMAGE, 'rgb8'),
         '/multishift_perception/front/overlay/compressed': (COMPRESSED_IMAGE, ''),
+        '/multishift_perception/front/domain_shift': (DIAGNOSTIC_ARRAY, ''),
+        '/multishift_perception/front/anomalies': ('vision_msgs/msg/Detection2DArray', ''),
+        '/multishift_perception/front/anomaly_markers': (
+            'visualization_msgs/msg/MarkerArray',
+            '',
+        ),
         '/multishift_perception/front/camera_info': (CAMERA_INFO, ''),
         '/multishift_perception/front/label_info': ('vision_msgs/msg/LabelInfo', ''),
     }

@@ -18,6 +18,7 @@ from multishift_perception.pipeline import (
     Pipeline,
     anomaly_levels,
     anomaly_mask,
+    confidence,
     score_unit,
 )
 
@@ -51,6 +52,7 @@ def test_label_is_that_at_the_centre_of_the_camera_pixel() -> None:
     class Fixed:
         input_shape = (1, 5, 7)
         takes_pictures = False
+        look = None
 
         def call_size(self, waiting: int) -> int:
             return 1
@@ -169,3 +171,10 @@ def test_frames_of_an_earlier_call_do_not_stay(engine: Engine) -> None:
 def test_scores_become_the_levels_that_they_were_made_of() -> None:
     levels = np.arange(256, dtype=np.uint8)
     assert np.array_equal(anomaly_levels(score_unit(levels)).ravel(), levels)
+
+
+def test_confidence_falls_as_the_anomaly_rises() -> None:
+    anomaly = np.array([[0, 127, 128, 255]], np.uint8)
+    place = np.zeros_like(anomaly)
+    assert confidence(anomaly, out=place) is place
+    assert place.tolist() == [[255, 128, 127, 0]]

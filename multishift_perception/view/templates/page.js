@@ -92,7 +92,18 @@ class Tile {
     this.find('.rate').textContent = `${camera.rate.toFixed(1)} Hz`;
     this.find('.processed').textContent = camera.processed.toLocaleString('en');
     this.showDropped(camera.dropped);
+    this.showShift(camera.shift);
     this.showRegions(camera);
+  }
+
+  showShift({ covariate, semantic }) {
+    const look = this.find('.covariate');
+    look.parentElement.hidden = covariate === null;
+    look.classList.toggle('old', covariate > 1);
+    look.textContent = covariate?.toFixed(2) ?? '';
+    const ground = this.find('.semantic');
+    ground.parentElement.hidden = semantic === null;
+    ground.textContent = semantic === null ? '' : `${(100 * semantic).toFixed(1)} %`;
   }
 
   showDropped(dropped) {

@@ -103,6 +103,22 @@ def test_anomalies_on_a_tenth_of_the_frames(
     assert '3.png' in text
 
 
+def test_the_look_is_that_of_the_footage(
+    tiny_bundle: Path, ordinary: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'new'
+    calibrated(tiny_bundle, '--images', ordinary, '--out', out)
+    with Engine.load(out) as engine:
+        pipeline = Pipeline(engine)
+
+        def shift(image: np.ndarray) -> float:
+            return pipeline.run([image])[0].covariate_shift or 0.0
+
+        by_day = [shift(street(i)) for i in range(100, 120)]
+        in_fog = [shift(200 + street(i) // 8) for i in range(100, 120)]
+    assert np.median(by_day) < 1 < min(in_fog)
+
+
 def test_the_new_bundle_is_whole(tiny_bundle: Path, ordinary: Path, tmp_path: Path) -> None:
     out, report = tmp_path / 'new', tmp_path / 'report'
     before = (tiny_bundle / 'manifest.yaml').read_bytes()
@@ -116,6 +132,9 @@ def test_the_new_bundle_is_whole(tiny_bundle: Path, ordinary: Path, tmp_path: Pa
     provenance = new.provenance['calibration']
     assert provenance['footage'] == ordinary.name
     assert (provenance['frames'], provenance['false_alarms']) == (FRAMES, 0.01)
+    assert new.look is not None and old.look is not None
+    assert new.look.dataset == f'{FRAMES} frames of {ordinary.name}, without labels'
+    assert new.look.sha256 != old.look.sha256
     figures = json.loads((report / 'metrics.json').read_text())
     assert figures['after']['ordinary'] == pytest.approx(0.01, rel=0.1)
     assert figures['before']['operating_point'] == old.calibration.operating_point

@@ -127,8 +127,8 @@ class TestTensorRt:
 
         build = build_2_12 if request.param == '2.12' else build_2_14
         outputs = {
-            '2.12': ['output0', 'output1', 'output2'],
-            '2.14': ['label', 'score', 'anomaly'],
+            '2.12': ['output0', 'output1', 'output2', 'output3'],
+            '2.14': ['label', 'score', 'anomaly', 'look'],
         }
         dynamo = SimpleNamespace(
             CompilationSettings=lambda device: device,

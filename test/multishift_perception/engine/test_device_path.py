@@ -56,6 +56,7 @@ class ByCpu:
         self.input_shape = engine.input_shape
         self.call_size = engine.call_size
         self.infer = engine.infer
+        self.look = engine.look
         self.run_pictures = engine.run_pictures
 
 

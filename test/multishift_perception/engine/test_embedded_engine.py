@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.engine import EMBEDDED_BUNDLE, Engine
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.pipeline import Pipeline
-from multishift_perception.sample_drive import Drive
+from multishift_perception.sample_drive import Drive, cutout, random_frame
+from multishift_perception.shift import Shift, ShiftMeter
 
 
 @pytest.fixture(scope='module')
@@ -60,3 +62,40 @@ def test_is_useful_on_the_demo_drive(engine: Engine) -> None:
     assert day.result().miou > 0.3
     assert anomaly.result().ap > 0.15
     assert anomaly.result().auroc > 0.95
+
+
+def with_box(image: Bytes, seed: int) -> Bytes:
+    """Return a frame with a novel object on the road before the camera."""
+    thing = cutout(np.random.default_rng(seed), split='demo', height=64)
+    rows, columns, _ = thing.shape
+    left = (image.shape[1] - columns) // 2
+    part = np.s_[306 - rows : 306, left : left + columns]
+    alpha = thing[..., 3:] / 255
+    result = image.copy()
+    result[part] = alpha * thing[..., :3] + (1 - alpha) * image[part]
+    return result
+
+
+@pytest.mark.slow
+def test_fog_is_another_look_and_a_box_is_none(engine: Engine) -> None:
+    """The same scenes by day, in fog, and by day with something on the road."""
+    if engine.look is None:
+        pytest.skip('the embedded bundle does not know how its training images look')
+    pipeline, meter = Pipeline(engine), ShiftMeter(engine.classes)
+
+    def measure(image: Bytes) -> Shift:
+        return meter.measure(pipeline.run([image])[0], 0.5)
+
+    day, fog, box = [], [], []
+    for seed in range(9_000_000, 9_000_004):
+        frame = random_frame(seed, split='demo', condition='day').image
+        day.append(measure(frame))
+        box.append(measure(with_box(frame, seed)))
+        fog.append(measure(random_frame(seed, split='demo', condition='fog').image))
+    (look, ground), (look_in_fog, ground_in_fog), (look_with_box, ground_with_box) = (
+        np.median(shifts, axis=0) for shifts in (day, fog, box)
+    )
+    assert look_in_fog > 1.5 * look
+    assert look_with_box < 1.2 * look
+    assert ground_with_box > ground + 0.005
+    assert ground_in_fog < ground + 0.005

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 import logging
 from pathlib import Path
 import shutil
@@ -233,7 +234,7 @@ def test_swapped_network_fails_the_probe(bundle: Path, tmp_path: Path) -> None:
     from multishift_perception.files import sha256
 
     probe = ProbeSet.load(bundle / 'probe.npz')
-    ProbeSet(probe.frames, probe.label, probe.score[::-1]).save(bundle / 'probe.npz')
+    replace(probe, score=probe.score[::-1]).save(bundle / 'probe.npz')
     digest = sha256(bundle / 'probe.npz')
     edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
     with pytest.raises(MultishiftError, match='does not compute what was trained'):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 import shutil
 
@@ -137,7 +138,7 @@ def test_wrong_calibration_is_a_fault(bundle: Path) -> None:
 
 def test_swapped_scores_are_a_fault(bundle: Path) -> None:
     probe = ProbeSet.load(bundle / 'probe.npz')
-    ProbeSet(probe.frames, probe.label, np.roll(probe.score, 5)).save(bundle / 'probe.npz')
+    replace(probe, score=np.roll(probe.score, 5)).save(bundle / 'probe.npz')
     digest = sha256(bundle / 'probe.npz')
     edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
     for verdict in verify(bundle):

@@ -74,6 +74,8 @@ def judge(*, active=True, silence=None, counts_lost=True, **changes):
             'every frame.*3 late; zero',
         ),
         ({'recent_lost': 2}, OK, '10.0 Hz'),
+        ({'covariate_shift': 0.8}, OK, '10.0 Hz'),
+        ({'covariate_shift': 2.34, 'is_strange': True}, WARN, 'at 2.3 .*engine calibrate'),
         ({'recent_lost': 5}, WARN, '5 frames were lost on their way.*fastdds_shm'),
         ({'silence': Silence(1, 'QoS')}, ERROR, 'no frame for 0 s on /front/image_raw'),
         (
@@ -96,7 +98,7 @@ def test_levels_of_a_camera(changes, level, said):
 
 
 def test_values_of_a_camera():
-    status = judge(dropped={'stale': 7})
+    status = judge(dropped={'stale': 7}, covariate_shift=0.754)
     values = {pair.key: pair.value for pair in status.values}
     assert status.name == 'car/node: camera front'
     assert values['time of engine p95 (ms)'] == '8.0'
@@ -104,6 +106,7 @@ def test_values_of_a_camera():
     assert values['latency from stamp p50 (ms)'] == '12.3'
     assert values['latency from receipt p99 (ms)'] == ''
     assert values['dropped: stale'] == '7'
+    assert values['covariate shift'] == '0.75'
     assert values['dropped: superseded'] == '0'
 
 

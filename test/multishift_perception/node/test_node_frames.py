@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from builtin_interfaces.msg import Time
 import cv2
-from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -90,6 +90,28 @@ def test_other_encodings_with_padded_rows(peer, filled, encoding, color, label):
     with peer.listen(f'{OUT}/labels', Image) as inbox:
         labels = peer.ask(FRONT, as_encoding(filled(color), encoding), inbox)
     assert (pixels(labels)[4:-4, 4:-4] == label).all()
+
+
+def test_confidence_is_low_where_the_anomaly_is_high(peer, filled):
+    with peer.listen(f'{OUT}/confidence', Image) as inbox:
+        found = peer.ask(FRONT, filled(BLACK), inbox)
+        assert (found.header.frame_id, found.encoding) == ('front_optical', 'mono8')
+        assert (pixels(found) == 255).all()
+        assert (pixels(peer.ask(FRONT, filled(WHITE), inbox)) == 0).all()
+
+
+def test_both_shifts_are_told_of_a_frame(peer, filled):
+    frame = filled(RED)
+    with peer.listen(f'{OUT}/domain_shift', DiagnosticArray) as inbox:
+        found = peer.ask(FRONT, frame, inbox)
+        # It is forgotten once nobody watches.
+        told = peer.status('camera front', lambda _, values: values['covariate shift'])
+    assert 'look as no training image' not in told.message
+    assert found.header.frame_id == 'front_optical'
+    (status,) = found.status
+    values = {pair.key: float(pair.value) for pair in status.values}
+    assert 0 < values['covariate shift'] < 1
+    assert values['semantic shift'] == 0
 
 
 @pytest.mark.parametrize('extension', ['.jpg', '.png'])

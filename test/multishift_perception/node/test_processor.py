@@ -32,7 +32,7 @@ class FakeOutputs:
     def wanted(self, publish_always):
         return self._wanted
 
-    def publish(self, wanted, header, frame, output, settings):
+    def publish(self, wanted, header, frame, output, settings, info=None):
         if self.fault:
             raise self.fault
         self.published.append((header, output))

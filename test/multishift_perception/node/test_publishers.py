@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
 from rclpy.clock import ROSClock
@@ -150,6 +151,34 @@ def test_an_output_is_made_of_what_is_asked_of_the_engine_for_it(output):
 def test_the_calibration_asks_nothing_of_the_engine():
     assert publishers.parts_of([Output.CALIBRATION]) == frozenset()
     assert publishers.parts_of([Output.CALIBRATION, Output.LABELS]) == {'labels'}
+
+
+def test_the_shift_carries_the_header_and_both_numbers(node):
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, tells_looks=True)
+    settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
+    road = np.zeros((4, 6), np.uint8)
+    anomaly = road.copy()
+    anomaly[1:3, 2:5] = 200
+    said = FrameOutput(road, anomaly, road.astype(np.float32), (8, 12), covariate_shift=1.25)
+    header = Header(frame_id='front_optical')
+    header.stamp.sec, header.stamp.nanosec = 12, 34
+    frame = Picture(np.zeros((8, 12, 3), np.uint8))
+    outputs.publish(frozenset({Output.DOMAIN_SHIFT}), header, frame, said, settings)
+    [message] = node.sent['~/front/domain_shift']
+    assert message.header == header
+    [status] = message.status
+    assert status.level == DiagnosticStatus.WARN
+    assert {pair.key: float(pair.value) for pair in status.values} == {
+        'covariate shift': 1.25,
+        'semantic shift': 0.25,
+    }
+    assert [topic for topic, sent in node.sent.items() if sent] == ['~/front/domain_shift']
+
+
+def test_without_a_known_look_there_is_no_shift(node):
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
+    assert '~/front/domain_shift' not in node.sent
+    assert Output.DOMAIN_SHIFT not in outputs.wanted(True)
 
 
 def test_nothing_is_sent_by_a_publisher_that_is_not_active(node, monkeypatch):

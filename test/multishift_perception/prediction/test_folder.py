@@ -13,6 +13,7 @@ from multishift_perception.disk import FullDiskError
 from multishift_perception.footage import Footage
 from multishift_perception.prediction import FramePrediction
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier
+from multishift_perception.shift import Shift
 
 
 def write(path: Path, text: str = '') -> Path:
@@ -78,7 +79,8 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     if not os.path.exists('/dev/full'):
         pytest.skip('there is no /dev/full')
     flat = np.zeros((4, 4), np.uint8)
-    found = FramePrediction(np.zeros((4, 4, 3), np.uint8), flat, flat, CITYSCAPES, flat)
+    image = np.zeros((4, 4, 3), np.uint8)
+    found = FramePrediction(image, flat, flat, CITYSCAPES, Shift(0.5, 0.0), flat)
     (tmp_path / 'regions.jsonl').symlink_to('/dev/full')
     folder = FootageFolder(tmp_path, (), Footage('footage', 1, iter(())))
     with pytest.raises(FullDiskError, match=f'{tmp_path} cannot be written'), folder.writing():

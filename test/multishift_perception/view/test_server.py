@@ -282,6 +282,7 @@ def test_the_state_tells_what_the_page_shows():
                 'received': 12,
                 'processed': 10,
                 'dropped': {'stale': 2},
+                'shift': {'covariate': None, 'semantic': None},
                 'size': [64, 48],
                 'region_count': 1,
                 'regions': [{'box': [1, 2, 3, 4], 'area': 9, 'mean_score': 0.6, 'max_score': 0.8}],

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from multishift_perception.engine import Engine
 from multishift_perception.engine.manifest import Calibration, ClassEntry, read_manifest
 from multishift_perception.engine.probe import ProbeSet
+from multishift_training import models
 from multishift_training.export import export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.inference.fitting import fit_scores
@@ -83,7 +85,7 @@ def test_bytes_are_normalised_as_imagenet_is() -> None:
 def test_outputs_are_the_networks_own(model: TinyModel, size: tuple[int, int]) -> None:
     frames = torch.from_numpy(random_frames(2, *size))
     graph = DeployGraph(model, CALIBRATION)
-    label, score, anomaly = graph(frames)
+    label, score, anomaly, look = graph(frames)
     expected = model(Normalize(IMAGENET)(frames))
     assert not model.training
     assert label.dtype == anomaly.dtype == torch.uint8 and score.dtype == torch.float32
@@ -91,6 +93,22 @@ def test_outputs_are_the_networks_own(model: TinyModel, size: tuple[int, int]) -
     assert torch.equal(score, expected.score)
     assert torch.equal(anomaly >= 128, score >= CALIBRATION.operating_point)
     assert label.unique().numel() > 1
+    image = Normalize(IMAGENET)(frames)
+    moments = torch.cat([image.mean((2, 3)), image.std((2, 3), correction=0)], 1)
+    assert torch.allclose(look, moments, atol=1e-5)
+
+
+def test_the_look_is_of_the_early_feature_whatever_wraps_the_network() -> None:
+    torch.manual_seed(0)
+    network: Any = models.create('deeplabv3plus_efficientnet_lite0', 3).eval()
+    graph = DeployGraph(with_score(network, 'entropy'), CALIBRATION)
+    frames = torch.from_numpy(random_frames(2, 32, 48))
+    with torch.inference_mode():
+        look = graph(frames)[3]
+        low = network.backbone(Normalize(network.input_scale)(frames)).low
+        assert torch.allclose(look[:, : low.shape[1]], low.mean((2, 3)), atol=1e-5)
+        assert torch.allclose(look[:, low.shape[1] :], low.std((2, 3), correction=0), atol=1e-3)
+        assert torch.equal(graph.look(frames), look)
 
 
 def bundle(path: Path, network: SegmentationModel) -> tuple[np.ndarray, DeployGraph]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 import sys
 
@@ -264,7 +265,7 @@ def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: st
 def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(bundle: Path) -> None:
     """And another build of the same would be as coarse."""
     probe = ProbeSet.load(bundle / 'probe.npz')
-    other = ProbeSet(probe.frames, probe.label, probe.score[::-1])
+    other = replace(probe, score=probe.score[::-1])
     file = bundle / 'openvino.xml'
     written = Written('openvino', file, 'int8', {}, 'cpu', (file.with_suffix('.bin'),))
     with pytest.raises(MultishiftError) as fault:

@@ -119,7 +119,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> 
     for name in ('run/best.safetensors', 'papers/a.pdf', 'other.onnx', 'old.onnx'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b'something')
-    (tmp_path / 'old.onnx').write_bytes(network('label', 'score', 'anomaly'))
+    (tmp_path / 'old.onnx').write_bytes(network('label', 'score', 'anomaly', 'look'))
     (tmp_path / 'yours.onnx').write_bytes(network('boxes'))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -70,6 +70,12 @@ _OPTIONS = (
         type=click.Path(path_type=Path),
         help=f'Labelled images to fit the {" or ".join(fitted_scores())} score on, YAML.',
     ),
+    click.option(
+        '--look',
+        type=click.Path(path_type=Path),
+        help='Images that look as the network knows it, YAML, each data set a domain of its own; '
+        'the frames that the score is calibrated on when left out.',
+    ),
     data_option,
 )
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import ClassEntry, Manifest
+from multishift_perception.engine.look import LEAST_FRAMES
 from multishift_training.datasets import ValidationSet, validation_loader
 from multishift_training.export.bundle import export_bundle
 from multishift_training.export.calibration import fit_calibration
 from multishift_training.export.deploy_graph import DeployGraph
+from multishift_training.export.look import fit_look
 from multishift_training.export.plan import Plan
 from multishift_training.inference.batches import pooled_scores
 from multishift_training.inference.fitting import fit_scores
@@ -43,11 +46,16 @@ class Frames(NamedTuple):
         images: labelled frames of the engine's size.
         words: how many of what they are, for the manifest.
         caveat: what else to say of an operating point that is fitted on them.
+        domains: frames whose look the network knows, by name; if none, ``images``, where they
+            are enough.
+        look_words: what those are, for the manifest.
     """
 
     images: ValidationSet
     words: str
     caveat: str = ''
+    domains: Mapping[str, ValidationSet] = MappingProxyType({})
+    look_words: str = ''
 
 
 def rescored(
@@ -95,10 +103,17 @@ def assemble(
         rule = f'{calibration.rule}; {frames.caveat}'
         calibration = calibration.model_copy(update={'rule': rule})
     samples = min(_SAMPLES, len(images)) if plan.precision == 'int8' else 0
+    graph = DeployGraph(model, calibration)
+    look = None
+    if frames.domains:
+        look = fit_look(graph, frames.domains, workers=workers), frames.look_words
+    elif len(images) >= LEAST_FRAMES:
+        look = fit_look(graph, {'validation': images}, workers=workers), frames.words
     return export_bundle(
         out,
-        DeployGraph(model, calibration),
+        graph,
         calibration=calibration,
+        look=look,
         probes=np.stack(_spread(images, batch, _PROBES * batch)),
         targets=plan,
         samples=_spread(images, batch, samples),

@@ -22,6 +22,8 @@ from multishift_perception.engine import (
     ClassEntry,
     EngineOutput,
     InputShape,
+    Look,
+    LookEntry,
     Manifest,
     Parity,
     Probe,
@@ -40,6 +42,7 @@ from multishift_training.export.written import Written
 
 CITYSCAPES_ENTRIES = tuple(ClassEntry(name=c.name, color=c.color) for c in CITYSCAPES)
 _PROBES = 'probe.npz'
+_LOOK = 'look.npz'
 # Of an artifact that does not compute what was trained.
 _ROUNDED = ('int8', 'fp16', 'bf16')
 _TOO_COARSE = 'build it with --precision fp32, which rounds less, or train the network longer'
@@ -54,6 +57,7 @@ def export_bundle(
     probes: NDArray[np.uint8],
     targets: Sequence[str] | Plan,
     samples: Sequence[NDArray[np.uint8]] = (),
+    look: tuple[Look, str] | None = None,
     model: str,
     method: str,
     classes: Sequence[ClassEntry] = CITYSCAPES_ENTRIES,
@@ -71,6 +75,7 @@ def export_bundle(
             frames of a call.
         targets: which artifacts to build, or all there is to say of it.
         samples: frames ``uint8 [N,H,W,3]`` each, to quantise with; for int8.
+        look: how the frames look that the network knows, and what they are, in words.
         model: name of the network.
         method: name of the training method.
         classes: the known classes, in order of their label values.
@@ -90,6 +95,10 @@ def export_bundle(
     with replacing(out) as fresh:
         fresh.mkdir()
         probe.save(fresh / _PROBES)
+        entry = None
+        if look is not None:
+            look[0].save(fresh / _LOOK)
+            entry = LookEntry(file=_LOOK, sha256=sha256(fresh / _LOOK), dataset=look[1])
         written = list(_write(graph, torch.from_numpy(probes[0]), plan, fresh, samples))
         # The program has weights of its own, and reference cycles: free it before artifacts load.
         gc.collect()
@@ -102,6 +111,7 @@ def export_bundle(
             calibration=calibration,
             artifacts=[_proven(artifact, probe, calibration, out) for artifact in written],
             probe=Probe(file=_PROBES, sha256=sha256(fresh / _PROBES)),
+            look=entry,
             provenance={**provenance, 'software': _software()},
         )
         write_manifest(fresh, manifest)

@@ -8,7 +8,7 @@ are these functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,6 +30,7 @@ from multishift_training.scores import UNCERTAINTY, check_fit, find_score
 
 if TYPE_CHECKING:
     from multishift_training.checkpoints import LoadReport
+    from multishift_training.datasets import ValidationSet
 
 # Mend for a network that was calibrated on the sample drive.
 CALIBRATE = 'fit it on frames of your own with --calibrate'
@@ -50,6 +51,7 @@ def build(
     batches: Sequence[int] = (1,),
     score: str = UNCERTAINTY,
     fit: Path | None = None,
+    look: Path | None = None,
     data: Path = Path(),
 ) -> Manifest:
     """Build an engine bundle from a checkpoint of `multishift train`, as `engine build` does.
@@ -69,6 +71,8 @@ def build(
         batches: how many frames engine calls may have; the node makes the largest it can fill.
         score: name of the score that the engine gives, of ``SCORES``.
         fit: YAML file that describes labelled images to fit the score on, where it is fitted.
+        look: YAML file that describes images that look as the network knows it, each data set a
+            domain of its own; if None, the frames that the score is calibrated on.
         data: folder that relative data paths start from.
 
     Returns:
@@ -89,6 +93,7 @@ def build(
     """
     plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
+    looks = {} if look is None else read_datasets([look])
     _check_places(out, plan, checkpoint, force=force)
     run, _, configuration, metrics, classes = check_checkpoint(checkpoint, data)
     size = size or run.engine_size
@@ -96,6 +101,8 @@ def build(
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
     check_data(run.val, data)
     scoring.check_data(data)
+    for description in looks.values():
+        check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.trained import open_trained
@@ -105,15 +112,23 @@ def build(
 
     model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
-    images, *fit_on = (
-        open_validation(part, root=data, cache=cache, size=size).in_classes(classes)
-        for part in (run.val, *scoring.fit_on)
-    )
+
+    def open_set(description: Any) -> ValidationSet:
+        opened = open_validation(description, root=data, cache=cache, size=size)
+        return opened.in_classes(classes)
+
+    images = open_set(run.val)
+    fit_on = [open_set(description) for description in scoring.fit_on]
     command = f'multishift train CONFIG; multishift engine build {checkpoint.name}'
     return assemble(
         out,
         rescored(model, score, fit_on, workers=run.workers),
-        Frames(images, f'{len(images)} validation frames ({run.val.model_dump_json()})'),
+        Frames(
+            images,
+            f'{len(images)} validation frames ({run.val.model_dump_json()})',
+            domains={n: open_set(d) for n, d in looks.items()},
+            look_words=_words(looks),
+        ),
         workers=run.workers,
         plan=plan,
         origin=Origin(
@@ -146,6 +161,7 @@ def build_published(
     batches: Sequence[int] = (1,),
     score: str = UNCERTAINTY,
     fit: Path | None = None,
+    look: Path | None = None,
     data: Path = Path(),
     loaded: Callable[[LoadReport], None] | None = None,
 ) -> Manifest:
@@ -166,6 +182,7 @@ def build_published(
         batches: see `build`.
         score: see `build`.
         fit: see `build`.
+        look: see `build`.
         data: see `build`.
         loaded: is told what the file gave, before the work that takes minutes.
 
@@ -177,11 +194,14 @@ def build_published(
     """
     plan = Plan(targets, precision, capabilities, onnx, batches)
     scoring = _Scoring.checked(score, fit)
+    looks = {} if look is None else read_datasets([look])
     _check_places(out, plan, file, force=force)
     source = _one_data_set(calibrate) if calibrate else _sample_drive(size)
     check_weights(file)
     check_data(source, data)
     scoring.check_data(data)
+    for description in looks.values():
+        check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.published import open_published
@@ -193,14 +213,20 @@ def build_published(
         loaded(report)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        images, *fit_on = (
-            open_validation(part, root=data, cache=cache, size=size).in_classes(CITYSCAPES)
-            for part in (source, *scoring.fit_on)
-        )
+
+        def open_set(description: Any) -> ValidationSet:
+            opened = open_validation(description, root=data, cache=cache, size=size)
+            return opened.in_classes(CITYSCAPES)
+
+        images = open_set(source)
         frames = Frames(images, f'{len(images)} frames ({source.model_dump_json()})')
         if calibrate is None:
             words = f'the synthetic sample drive, {frames.words}'
             frames = Frames(images, words, caveat=f'provisional: {CALIBRATE}')
+        frames = frames._replace(
+            domains={n: open_set(d) for n, d in looks.items()}, look_words=_words(looks)
+        )
+        fit_on = [open_set(description) for description in scoring.fit_on]
         return assemble(
             out,
             rescored(network, score, fit_on, workers=0),
@@ -275,6 +301,12 @@ def _one_data_set(path: Path) -> ValidationData:
     if len(found) > 1:
         raise MultishiftError(f'{path} describes {len(found)} data sets: leave the one to fit on')
     return next(iter(found.values()))
+
+
+def _words(looks: Mapping[str, ValidationData]) -> str:
+    """Say what data sets are, for the manifest; nothing of none."""
+    said = (f'{name} ({d.model_dump_json(exclude_none=True)})' for name, d in looks.items())
+    return '; '.join(said)
 
 
 def _sample_drive(size: tuple[int, int]) -> ValidationData:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,14 +20,21 @@ from multishift_training.models.input_scale import Normalize
 _TOGETHER = 8
 
 
+class _Read(Exception):
+    """The early feature has been read."""
+
+
 class DeployGraph(nn.Module):
-    """Bytes in, bytes out: normalisation, network, argmax, calibration."""
+    """Bytes in, bytes out: normalisation, network, argmax, calibration, statistics of the look."""
 
     def __init__(self, model: SegmentationModel, calibration: Calibration) -> None:
         """Wrap a network, which is put into evaluation mode."""
         super().__init__()
         self.normalize = Normalize(model.input_scale)
         self.model = model.eval()
+        # A wrapper knows none, the network inside may.
+        parts = (part for part in model.modules() if isinstance(part, SegmentationModel))
+        self._early = next((part.early for part in parts if part.early is not None), None)
         scores, anomalies = zip(*calibration.knots, strict=True)
         self._segments = [
             (scores[i], scores[i + 1] - scores[i], anomalies[i + 1] - anomalies[i])
@@ -31,18 +42,50 @@ class DeployGraph(nn.Module):
         ]
         self._floor = anomalies[0]
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Run a batch.
 
         Args:
             frames: RGB ``uint8 [N,H,W,3]``.
 
         Returns:
-            Label ``uint8 [N,H,W]``, raw score ``float32 [N,H,W]``, anomaly ``uint8 [N,H,W]``.
+            Label ``uint8 [N,H,W]``, raw score ``float32 [N,H,W]``, anomaly ``uint8 [N,H,W]``,
+            look ``float32 [N,K]``: mean and standard deviation of each channel of the network's
+            early feature, or of the image where it has none.
         """
-        prediction: Prediction = self.model(self.normalize(frames))
+        image = self.normalize(frames)
+        with self._reading_early() as read:
+            prediction: Prediction = self.model(image)
         score = prediction.score
-        return prediction.logits.argmax(1).to(torch.uint8), score, self._calibrated(score)
+        label = prediction.logits.argmax(1).to(torch.uint8)
+        return label, score, self._calibrated(score), _moments(read[0] if read else image)
+
+    def look(self, frames: Tensor) -> Tensor:
+        """Return the look alone ``float32 [N,K]`` of a batch, without what it does not need."""
+        image = self.normalize(frames)
+        with self._reading_early(ends=True) as read, suppress(_Read):
+            if self._early is not None:
+                self.model(image)
+        return _moments(read[0] if read else image)
+
+    @contextmanager
+    def _reading_early(self, *, ends: bool = False) -> Iterator[list[Tensor]]:
+        """Keep the early feature of each pass through the network; end the first one by it."""
+        read: list[Tensor] = []
+        if self._early is None:
+            yield read
+            return
+
+        def keep(_: nn.Module, given: tuple[Any, ...]) -> None:
+            read.append(given[0])
+            if ends:
+                raise _Read
+
+        hook = self._early.register_forward_pre_hook(keep)
+        try:
+            yield read
+        finally:
+            hook.remove()
 
     def _calibrated(self, score: Tensor) -> Tensor:
         """Piecewise-linear map; rounding down keeps 128 for scores that reach the point."""
@@ -55,3 +98,10 @@ class DeployGraph(nn.Module):
                 anomaly = anomaly + ((view - start) / width).clamp(0, 1) * rise
         # Float sums may end a hair below the integer that the operating point stands for.
         return (anomaly.reshape(score.shape) + 1e-3).floor().clamp(0, 255).to(torch.uint8)
+
+
+def _moments(feature: Tensor) -> Tensor:
+    """Return mean and standard deviation of each channel over the image, ``[N,2D]``."""
+    mean = feature.mean((2, 3), keepdim=True)
+    variance = (feature - mean).square().mean((2, 3))
+    return torch.cat([mean.flatten(1), (variance + 1e-6).sqrt()], 1)

@@ -69,6 +69,11 @@ class DeepLabV3Plus(SegmentationModel):
         for part in (self.aspp, self.low, self.decoder, self.classifier):
             part.apply(initialise)
 
+    @property
+    def early(self) -> nn.Module:
+        """What reads the low-level feature."""
+        return self.backbone.low_tap
+
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Return logits and score at ``size``, and the decoder's feature at its stride."""
         rows, columns = size or image.shape[2:]

@@ -63,6 +63,14 @@ class SegmentationModel(nn.Module):
     input_scale: InputScale
     imagenet_package: str | None = None
 
+    @property
+    def early(self) -> nn.Module | None:
+        """The module that reads an early feature ``[B,D,h,w]`` first, None where none is known.
+
+        Light and weather show in that feature's channels, and little of what is seen.
+        """
+        return None
+
     @abstractmethod
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Run the network.

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two shifts of a frame, told apart.
+
+Covariate shift: the frame looks as no training image did, by light, weather or camera, whatever
+is seen in it. Semantic shift: there are things of no known class, whatever the light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from multishift_perception.arrays import Bytes
+from multishift_perception.classes import SemanticClass
+from multishift_perception.ground import anomalous_share, ground_table
+from multishift_perception.pipeline import FrameOutput, anomaly_mask
+
+
+class Shift(NamedTuple):
+    """How far a frame is from what the network was trained on.
+
+    Attributes:
+        covariate: distance of its look from that of the images that the bundle states, 1 is what
+            99 % of those stay below; None of engines that do not tell.
+        semantic: anomalous share of the ground, 0..1; None where no class is ground.
+    """
+
+    covariate: float | None
+    semantic: float | None
+
+
+UNKNOWN = Shift(None, None)
+
+
+class ShiftMeter:
+    """Measures frames of an engine's classes."""
+
+    def __init__(self, classes: Sequence[SemanticClass]) -> None:
+        """Take the classes, in order of their labels."""
+        self._ground = ground_table(classes)
+
+    def measure(self, output: FrameOutput, threshold: float, min_area: int = 0) -> Shift:
+        """Return the shifts of a frame, at the engine's size.
+
+        Args:
+            output: what the engine said of it.
+            threshold: calibrated score from which a pixel is anomalous, 0..1.
+            min_area: pixels of the frame that an anomalous region has at least.
+        """
+        labels = output.engine_labels
+        # A region's pixels are fewer where the frame is larger than the engine's input.
+        scale = labels.size / (output.size[0] * output.size[1])
+        mask: Bytes = anomaly_mask(output.engine_anomaly, threshold, round(min_area * scale))
+        return Shift(output.covariate_shift, anomalous_share(mask, labels, self._ground))

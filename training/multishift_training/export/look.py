@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits how the images look that a network knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from multishift_perception.engine import Look
+from multishift_perception.progress import track
+from multishift_training.datasets import ValidationSet, validation_loader
+from multishift_training.export.deploy_graph import DeployGraph
+
+
+@torch.inference_mode()
+def fit_look(graph: DeployGraph, domains: Mapping[str, ValidationSet], *, workers: int) -> Look:
+    """Fit the statistics that a deploy graph gives, of each domain.
+
+    Args:
+        graph: the graph.
+        domains: frames of the engine's size, by name.
+        workers: processes that read them.
+
+    Raises:
+        MultishiftError: a domain has too few frames.
+    """
+    statistics = {}
+    for name, frames in domains.items():
+        batches = track(
+            validation_loader(frames, workers=workers),
+            f'look of {name}',
+            unit='batch',
+            leave=False,
+        )
+        statistics[name] = np.concatenate([graph.look(images).numpy() for images, _ in batches])
+    return Look.fit(statistics)
