@@ -231,7 +231,8 @@ def test_calibration_that_was_set_later_is_heeded(
     engine = load_on_gpu(tmp_path / 'new')
     cuda.log.clear()
     (output,) = Pipeline(engine, output_size='engine').run([picture(90, 130)])
-    assert [shape for word, shape in cuda.log if word == 'download'] == [(64, 96)] * 3
+    images = [shape for word, shape in cuda.log if word == 'download' and len(shape) == 2]
+    assert images == [(64, 96)] * 3
     assert np.array_equal(output.anomaly, steeper.anomaly(output.score))
     assert len(np.unique(output.anomaly)) > 50
 

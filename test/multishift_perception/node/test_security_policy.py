@@ -44,10 +44,14 @@ def test_the_node_may_do_what_it_does_and_nothing_else(node, peer):
     assert peer.spin_until(subscribed) == allowed(NODE, 'topics', 'subscribe')
     for inbox in images + infos:
         inbox.close()
-    # The class names go out where vision_msgs is installed.
-    latched = {Output.CLASS_NAMES.topic_of(camera, NODE) for camera in CAMERAS}
+    # These go out where vision_msgs is installed.
+    more = {
+        output.topic_of(camera, NODE)
+        for output in (Output.CLASS_NAMES, Output.ANOMALIES)
+        for camera in CAMERAS
+    }
     published = {topic for topic, _ in graph.get_publisher_names_and_types_by_node(name, '/')}
-    assert published | latched == allowed(NODE, 'topics', 'publish')
+    assert published | more == allowed(NODE, 'topics', 'publish')
     served = {service for service, _ in graph.get_service_names_and_types_by_node(name, '/')}
     assert served == allowed(NODE, 'services', 'reply')
 
