@@ -222,7 +222,7 @@ def fails(arguments: tuple[object, ...], message: str, out: Path) -> None:
         ('a: [', 'is not valid YAML'),
         (
             'images: {kind: folder, images: a, labels: b}',
-            'images.label_map is missing in the block of line 1, expected a path',
+            'images (line 1): neither is given: give label_map for labels of Cityscapes',
         ),
         (
             'images: {kind: sample_drive, split: val, frames: 0, seed: 1}',

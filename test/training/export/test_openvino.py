@@ -240,7 +240,7 @@ class Wrong:
         label.ravel()[: round(self.share * label.size)] += 1
         score = self.probe.score[index].repeat(4, axis=1).repeat(4, axis=2)
         anomaly = np.interp(score, *zip(*CALIBRATION.knots, strict=True)).astype(np.uint8)
-        return EngineOutput(label, score, anomaly)
+        return EngineOutput(label, score, anomaly, self.probe.look[index])
 
     def close(self) -> None:
         pass
