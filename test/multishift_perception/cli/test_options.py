@@ -125,7 +125,7 @@ def test_a_missing_option_is_called_by_its_newest_name() -> None:
         (['evalute'], "Did you mean 'evaluate'?"),  # of another package
         (['engine', 'verfy'], "No such command 'verfy'. Did you mean 'verify'?"),
         (['engine', 'biuld'], "Did you mean 'build'?"),
-        (['replay', '--treshold', '1'], "Did you mean '--threshold'?"),
+        (['replay', '--treshold', '1'], "(Did you mean one of: '--record', '--threshold'?)"),
         (['--quit'], "Did you mean '--quiet'?"),
         (['replay', '--ot', 'x'], "(Did you mean one of: '--json', '--out'?)"),
     ],

@@ -73,8 +73,8 @@ _OPTIONS = (
     click.option(
         '--look',
         type=click.Path(path_type=Path),
-        help='Images that look as the network knows it, YAML, each data set a domain of its own; '
-        'the frames that the score is calibrated on when left out.',
+        show_default='the frames that the score is calibrated on',
+        help='Images that look as the network knows it, YAML, each data set a domain of its own.',
     ),
     data_option,
 )
