@@ -13,6 +13,7 @@ from multishift_perception.message_types import (
     COMPRESSED_IMAGE,
     DETECTIONS,
     DIAGNOSTIC_ARRAY,
+    FLOAT32,
     IMAGE,
     LABEL_INFO,
     MARKERS,
@@ -41,7 +42,8 @@ class Output(Enum):
     CONFIDENCE = 'confidence', IMAGE, 'mono8', '', False
     OVERLAY = 'overlay', IMAGE, 'rgb8', '', False
     OVERLAY_JPEG = 'overlay/compressed', COMPRESSED_IMAGE, '', 'stamp to JPEG overlay'
-    DOMAIN_SHIFT = 'domain_shift', DIAGNOSTIC_ARRAY, '', '', False
+    DOMAIN_SHIFT = 'domain_shift', FLOAT32, '', '', False
+    SHIFTS = 'shifts', DIAGNOSTIC_ARRAY, '', '', False
     ANOMALIES = 'anomalies', DETECTIONS, '', '', False
     ANOMALY_MARKERS = 'anomaly_markers', MARKERS, '', '', False
     CALIBRATION = 'camera_info', CAMERA_INFO

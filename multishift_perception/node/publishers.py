@@ -16,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Float32
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass, color_table
@@ -28,6 +29,7 @@ from multishift_perception.message_types import (
     COMPRESSED_IMAGE,
     DETECTIONS,
     DIAGNOSTIC_ARRAY,
+    FLOAT32,
     IMAGE,
     MARKERS,
 )
@@ -76,6 +78,7 @@ _TYPES = {
     IMAGE: Image,
     COMPRESSED_IMAGE: CompressedImage,
     CAMERA_INFO: CameraInfo,
+    FLOAT32: Float32,
     DIAGNOSTIC_ARRAY: DiagnosticArray,
     DETECTIONS: Detection2DArray,
     MARKERS: MarkerArray,
@@ -163,7 +166,8 @@ _PARTS: Mapping[Output, frozenset[Part]] = {
     Output.OVERLAY: frozenset({'engine_labels', 'anomaly'}),
     Output.OVERLAY_JPEG: frozenset({'engine_labels', 'anomaly'}),
     Output.CONFIDENCE: frozenset({'anomaly'}),
-    Output.DOMAIN_SHIFT: frozenset({'engine_labels', 'engine_anomaly', 'look'}),
+    Output.DOMAIN_SHIFT: frozenset({'look'}),
+    Output.SHIFTS: frozenset({'engine_labels', 'engine_anomaly', 'look'}),
     **dict.fromkeys(OBJECTS, frozenset({'engine_labels', 'engine_anomaly'})),
 }
 
@@ -191,8 +195,8 @@ class CameraOutputs:
             node: the node.
             camera: name of the camera.
             classes: the engine's classes.
-            tells_looks: whether the engine tells how frames look, without which no shift is
-                published.
+            tells_looks: whether the engine tells how frames look, without which no domain shift
+                is published.
             mounting: how the camera is mounted; None where that is not known.
         """
         self._node = node
@@ -258,11 +262,13 @@ class CameraOutputs:
                     self._send(kind, jpeg_message(header, pixels))
                 elif (publisher := self._publishers[kind]).is_activated:
                     self._images[kind].publish(publisher, header)
-        if Output.DOMAIN_SHIFT in wanted:
+        if Output.DOMAIN_SHIFT in wanted and output.covariate_shift is not None:
+            self._send(Output.DOMAIN_SHIFT, Float32(data=output.covariate_shift))
+        if Output.SHIFTS in wanted:
             shift = self._meter.measure(
                 output, settings.anomaly_threshold, settings.min_anomaly_area
             )
-            self._send(Output.DOMAIN_SHIFT, shift_message(header, self._camera, shift))
+            self._send(Output.SHIFTS, shift_message(header, self._camera, shift))
         if wanted & OBJECTS:
             self._publish_objects(wanted & OBJECTS, header, frame, output, settings, info)
 

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import yaml
 
-from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE
+from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE, MARKERS
 from multishift_perception.outputs import DIAGNOSTICS, NODE, NODE_NAME, Output
 
 CONFIG = Path(__file__).parents[2] / 'config'
@@ -22,6 +22,8 @@ DDS = {'': 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'}
 CAMERAS = ('front', 'left')
 # What the node publishes of these cameras, with its types.
 TYPES = {output.topic_of(camera, NODE): output.kind for camera in CAMERAS for output in Output}
+# What rviz's displays show.
+_SHOWN = {'rviz_default_plugins/Image': IMAGE, 'rviz_default_plugins/MarkerArray': MARKERS}
 # A value of a status by its key, as Foxglove's own panel of diagnostics asks for one.
 VALUE = re.compile(
     r'/diagnostics\.status\[:\]\{name=="([^"]+)"\}\.values\[:\]\{key=="([^"]+)"\}\.value'
@@ -32,13 +34,14 @@ def test_rviz_shows_topics_of_the_node() -> None:
     displays = yaml.safe_load((CONFIG / 'multishift.rviz').read_text())['Visualization Manager'][
         'Displays'
     ]
-    topics = [topic_of(display) for display in displays]
-    assert sorted(topics) == sorted(topic for topic, kind in TYPES.items() if kind == IMAGE)
-
-
-def topic_of(display: dict[str, Any]) -> str:
-    assert display['Class'] == 'rviz_default_plugins/Image'  # of sensor_msgs/Image
-    return str(display['Topic']['Value'])
+    shown = {str(display['Topic']['Value']): _SHOWN[display['Class']] for display in displays}
+    assert len(shown) == len(displays)
+    confidence = {Output.CONFIDENCE.topic_of(camera, NODE) for camera in CAMERAS}  # for planners
+    assert shown == {
+        topic: kind
+        for topic, kind in TYPES.items()
+        if kind in _SHOWN.values() and topic not in confidence
+    }
 
 
 def foxglove() -> dict[str, Any]:

@@ -16,7 +16,8 @@ def test_topics_and_types_are_those_that_others_subscribe_to() -> None:
         '/multishift_perception/front/confidence': (IMAGE, 'mono8'),
         '/multishift_perception/front/overlay': (IMAGE, 'rgb8'),
         '/multishift_perception/front/overlay/compressed': (COMPRESSED_IMAGE, ''),
-        '/multishift_perception/front/domain_shift': (DIAGNOSTIC_ARRAY, ''),
+        '/multishift_perception/front/domain_shift': ('std_msgs/msg/Float32', ''),
+        '/multishift_perception/front/shifts': (DIAGNOSTIC_ARRAY, ''),
         '/multishift_perception/front/anomalies': ('vision_msgs/msg/Detection2DArray', ''),
         '/multishift_perception/front/anomaly_markers': (
             'visualization_msgs/msg/MarkerArray',

@@ -102,7 +102,7 @@ def test_confidence_is_low_where_the_anomaly_is_high(peer, filled):
 
 def test_both_shifts_are_told_of_a_frame(peer, filled):
     frame = filled(RED)
-    with peer.listen(f'{OUT}/domain_shift', DiagnosticArray) as inbox:
+    with peer.listen(f'{OUT}/shifts', DiagnosticArray) as inbox:
         found = peer.ask(FRONT, frame, inbox)
         # It is forgotten once nobody watches.
         told = peer.status('camera front', lambda _, values: values['covariate shift'])

@@ -153,7 +153,7 @@ def test_the_calibration_asks_nothing_of_the_engine():
     assert publishers.parts_of([Output.CALIBRATION, Output.LABELS]) == {'labels'}
 
 
-def test_the_shift_carries_the_header_and_both_numbers(node):
+def test_the_shifts_carry_the_header_and_both_numbers(node):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, tells_looks=True)
     settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
     road = np.zeros((4, 6), np.uint8)
@@ -163,8 +163,10 @@ def test_the_shift_carries_the_header_and_both_numbers(node):
     header = Header(frame_id='front_optical')
     header.stamp.sec, header.stamp.nanosec = 12, 34
     frame = Picture(np.zeros((8, 12, 3), np.uint8))
-    outputs.publish(frozenset({Output.DOMAIN_SHIFT}), header, frame, said, settings)
-    [message] = node.sent['~/front/domain_shift']
+    outputs.publish(frozenset({Output.SHIFTS, Output.DOMAIN_SHIFT}), header, frame, said, settings)
+    [number] = node.sent['~/front/domain_shift']
+    assert number.data == 1.25
+    [message] = node.sent['~/front/shifts']
     assert message.header == header
     [status] = message.status
     assert status.level == DiagnosticStatus.WARN
@@ -172,10 +174,13 @@ def test_the_shift_carries_the_header_and_both_numbers(node):
         'covariate shift': 1.25,
         'semantic shift': 0.25,
     }
-    assert [topic for topic, sent in node.sent.items() if sent] == ['~/front/domain_shift']
+    assert {topic for topic, sent in node.sent.items() if sent} == {
+        '~/front/domain_shift',
+        '~/front/shifts',
+    }
 
 
-def test_without_a_known_look_there_is_no_shift(node):
+def test_without_a_known_look_there_is_no_domain_shift(node):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     assert '~/front/domain_shift' not in node.sent
     assert Output.DOMAIN_SHIFT not in outputs.wanted(True)
