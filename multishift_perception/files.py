@@ -170,8 +170,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, as UTF-8."""
-    write_bytes(path, text.encode())
+    """Write ``text`` to ``path`` atomically, as UTF-8; bytes of names that are no text escaped."""
+    write_bytes(path, text.encode(errors='backslashreplace'))
 
 
 def sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import difflib
 import importlib
 from importlib.metadata import EntryPoint, entry_points
+import io
 import logging
 import signal
 import sys
@@ -224,6 +225,9 @@ click.version_option(__version__, prog_name='multishift')(multishift)
 
 def main() -> None:
     """Run the command line; exit code 0 only on success."""
+    # Names of files may hold bytes that are no text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     set_up_logging()
     wait_asleep()
     threading.excepthook = _tell_of_thread

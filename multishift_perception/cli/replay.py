@@ -288,5 +288,6 @@ def _replay_many(task: Task, jobs: int) -> _Said | None:
     said = _Said(fleet_metrics(report), fleet_summary(report))
     if not report.failed:
         return said
-    fault = f'{len(report.failed)} of {len(task.sources)} bags are not judged: mend them'
+    names = ', '.join(list(report.failed)[:3]) + (', ...' if len(report.failed) > 3 else '')
+    fault = f'{len(report.failed)} of {len(task.sources)} bags are not judged ({names}): mend them'
     return _Said(said.content, said.text, f'{fault}, or take them away, and start again')

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,11 +144,13 @@ class Comparison:
     Attributes:
         bags: how many both reports have.
         left_out: names of bags that one of them lacks.
+        thresholds: of the anomaly masks, old and new.
         changes: by group: ``all``, and each condition that both have.
     """
 
     bags: int
     left_out: tuple[str, ...]
+    thresholds: tuple[float, float]
     changes: Mapping[str, tuple[Change, ...]]
 
     def content(self) -> dict[str, Any]:
@@ -155,6 +158,7 @@ class Comparison:
         return {
             'bags': self.bags,
             'left_out': list(self.left_out),
+            'thresholds': list(self.thresholds),
             'changes': {g: [asdict(change) for change in c] for g, c in self.changes.items()},
         }
 
@@ -184,6 +188,12 @@ class Comparison:
         for group, changes in self.changes.items():
             rows += [_row(group, change) for change in changes if change.gain is not None]
         lines = align_columns(rows)
+        old, new = self.thresholds
+        if old != new:
+            lines.append(
+                f'The threshold was {old:g} and is {new:g}: what is found, and false alarms, '
+                'change by that alone.'
+            )
         if self.bags == 1:
             lines.append('One bag: no interval, which takes several.')
         if self.left_out:
@@ -225,17 +235,24 @@ def compare(old: Kept, new: Kept) -> Comparison:
             f'{old.report} and {new.report} have no bag in common, by name: compare reports of '
             'the same bags'
         )
-    before, after = _Side(old, shared), _Side(new, shared)
-    if before.num_classes != after.num_classes:
+    if old.classes != new.classes:
+        pairs = zip_longest(old.classes, new.classes, fillvalue='none')
+        first, second = next((a, b) for a, b in pairs if a != b)
         raise MultishiftError(
-            f'{old.report} has {before.num_classes} classes, {new.report} {after.num_classes}: '
+            f'{old.report} and {new.report} are of other classes ({first} in place of {second}): '
             'compare engines of the same classes'
         )
+    before, after = _Side(old, shared), _Side(new, shared)
     groups = [ALL, *(group for group in after.totals if group != ALL and group in before.totals)]
     chances = np.full(len(shared), 1 / len(shared))
     drawn = np.random.default_rng(_SEED).multinomial(len(shared), chances, size=_DRAWS)
     changes = {g: tuple(_changes((before, after), g, drawn.astype(float))) for g in groups}
-    return Comparison(len(shared), tuple(sorted({*old.names} ^ {*new.names})), changes)
+    return Comparison(
+        bags=len(shared),
+        left_out=tuple(sorted({*old.names} ^ {*new.names})),
+        thresholds=(old.threshold, new.threshold),
+        changes=changes,
+    )
 
 
 def _changes(sides: tuple[_Side, _Side], group: str, weights: Floats) -> Iterator[Change]:

@@ -207,6 +207,8 @@ class Kept:
     Attributes:
         report: its folder.
         names: of the bags, in order.
+        classes: names of the engine's classes.
+        threshold: of the anomaly mask.
     """
 
     def __init__(self, report: Path) -> None:
@@ -217,16 +219,28 @@ class Kept:
         """
         self.report = report
         content = _read(report / METRICS)
-        if content.get('command') == REPLAY_MANY and content.get('finished'):
-            self._places = {name: report / _BAGS / place_of(name) for name in content['bags']}
-        elif content.get('command') == REPLAY and (report / STATE).exists():
-            self._places = {read_result(report / STATE).name: report}
-        else:
+        try:
+            self._places = self._find(content)
+            self.classes = tuple(map(str, content['classes']))
+            self.threshold = float(content['threshold'])
+        except (KeyError, TypeError, ValueError):
             raise MultishiftError(
                 f'{report}: no finished report of `multishift replay`: give the folder of one '
                 'that this version made'
-            )
+            ) from None
         self.names = tuple(self._places)
+
+    def _find(self, content: Mapping[str, Any]) -> dict[str, Path]:
+        """Return the folders of the bags by name.
+
+        Raises:
+            KeyError: the report is none, or not finished.
+        """
+        if content['command'] == REPLAY and (self.report / STATE).exists():
+            return {read_result(self.report / STATE).name: self.report}
+        if content['command'] == REPLAY_MANY and content['finished']:
+            return {name: self.report / _BAGS / place_of(name) for name in content['bags']}
+        raise KeyError
 
     def result(self, name: str) -> BagResult:
         """Return what came of a bag.

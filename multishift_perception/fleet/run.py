@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 import logging
 import os
 from pathlib import Path
@@ -63,8 +64,20 @@ class Task:
     force: bool = False
 
     def recording(self, source: Source) -> Path | None:
-        """Return where the outputs of a bag are written to."""
-        return self.record and self.record / f'{place_of(source.name).removesuffix(".mcap")}.mcap'
+        """Return where the outputs of a bag are written to, for each to another file."""
+        if self.record is None:
+            return None
+        name = place_of(source.name)
+        if not name.endswith('.mcap'):
+            name += '.mcap'
+            # The folder of a recording and its file may lie side by side.
+            while name in self._places:
+                name += '.mcap'
+        return self.record / name
+
+    @cached_property
+    def _places(self) -> frozenset[str]:
+        return frozenset(place_of(source.name) for source in self.sources)
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,17 @@ def find_bags(sources: Sequence[str]) -> list[Source]:
     once: dict[Path, Source] = {}
     for bag in found:
         once.setdefault(bag.path.resolve(), bag)
-    count = Counter(bag.name for bag in once.values())
-    # Of those with one name, each is called as it was given.
-    return [
-        Source(str(bag.path), bag.path) if count[bag.name] > 1 else bag for bag in once.values()
-    ]
+    return _told_apart(list(once.values()))
+
+
+def _told_apart(bags: list[Source]) -> list[Source]:
+    """Call each of those with one name as it was given, which may be how another is called."""
+    while True:
+        count = Counter(bag.name for bag in bags)
+        apart = [Source(str(b.path), b.path) if count[b.name] > 1 else b for b in bags]
+        if apart == bags:
+            return bags
+        bags = apart
 
 
 def fingerprint(path: Path) -> str:

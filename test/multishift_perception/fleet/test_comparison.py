@@ -15,8 +15,10 @@ import pytest
 from multishift_perception.classes import NOVEL
 from multishift_perception.cli import replay as command
 from multishift_perception.cli.main import multishift
+from multishift_perception.destinations import REPLAY_MANY
 from multishift_perception.errors import MultishiftError
 from multishift_perception.fleet.comparison import ALL, METRICS, Comparison, compare
+from multishift_perception.fleet.folder import Kept
 from multishift_perception.fleet.result import STATE, BagResult
 from multishift_perception.metrics import AnomalyMetrics
 from multishift_perception.metrics.score_bins import count_in_bins, rank_edges
@@ -29,6 +31,8 @@ class Reports:
 
     results: dict[str, BagResult]
     report: Path = Path('report')
+    classes: tuple[str, ...] = ('road', 'sky')
+    threshold: float = 0.5
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,6 +138,25 @@ def test_only_bags_of_both_are_compared() -> None:
     other: Any = Reports({'x.mcap': bag('x.mcap', 1, 0.5)})
     with pytest.raises(MultishiftError, match='no bag in common'):
         compare(fleet(0.7, count=2), other)
+
+
+def test_other_classes_are_refused_and_another_threshold_is_told() -> None:
+    old, new = fleet(0.7, count=1), fleet(0.7, count=1)
+    new.threshold = 0.7
+    assert 'was 0.5 and is 0.7' in '\n'.join(compare(old, new).lines())
+    assert compare(old, new).content()['thresholds'] == [0.5, 0.7]
+    new.classes = ('road', 'lawn')
+    with pytest.raises(MultishiftError, match=r'\(sky in place of lawn\)'):
+        compare(old, new)
+
+
+@pytest.mark.parametrize(
+    'content', ['{"finished":', '[]', '{}', '{"command": "X", "finished": true, "bags": null}']
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / 'metrics.json').write_text(content.replace('X', REPLAY_MANY))
+    with pytest.raises(MultishiftError, match='no finished report'):
+        Kept(tmp_path)
 
 
 def test_bins_keep_every_pixel_and_narrow_towards_the_top() -> None:

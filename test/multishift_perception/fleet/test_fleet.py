@@ -17,7 +17,7 @@ from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.fleet.run import Task, replay_fleet
-from multishift_perception.fleet.sources import find_bags
+from multishift_perception.fleet.sources import Source, find_bags
 from multishift_perception.metrics import Grouped
 from multishift_perception.outputs import NODE, Output
 from multishift_perception.replay import Replay, Settings
@@ -175,7 +175,7 @@ def test_a_broken_bag_is_named_and_the_others_go_on(
     bags, out = some(drives, tmp_path / 'bags', '1.mcap', '2.mcap'), tmp_path / 'out'
     (bags / 'broken.mcap').write_bytes(b'no bag')
     arguments = [bags, '--engine', tiny_bundle, '--backend', 'openvino', '--out', out]
-    with pytest.raises(MultishiftError, match='1 of 3 bags are not judged'):
+    with pytest.raises(MultishiftError, match=r'1 of 3 bags are not judged \(broken\.mcap\)'):
         run(*arguments)
     found = json.loads((out / 'metrics.json').read_text())
     assert list(found['bags']) == ['1.mcap', '2.mcap']
@@ -215,6 +215,25 @@ def test_outputs_are_recorded_beside_the_report(
     other = task(bags, tiny_bundle, tmp_path / 'other', record=record)
     with pytest.raises(MultishiftError, match='exists: give --force'):
         replay_fleet(other)
+
+
+def test_each_bag_is_recorded_to_a_file_of_its_own() -> None:
+    names = ('drive', 'drive.mcap', 'a/b.db3')
+    todo = Task(tuple(Source(n, Path(n)) for n in names), Path('out'), record=Path('r'))
+    found = [todo.recording(source) for source in todo.sources]
+    assert found == [Path('r/drive.mcap.mcap'), Path('r/drive.mcap'), Path('r/a%2Fb.db3.mcap')]
+
+
+@pytest.mark.usefixtures('plain')
+def test_names_that_are_no_text_do_not_stop_the_others(
+    drives: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bags = some(drives, tmp_path / 'bags', '1.mcap')
+    (bags / '1.mcap').rename(bags / 'a\udcff.mcap')
+    (bags / 'b\udcff.mcap').write_bytes(b'no bag')
+    report = replay_fleet(task(bags, tiny_bundle, tmp_path / 'out'))
+    assert report is not None and len(report.bags) == len(report.failed) == 1
+    assert r'a\udcff.mcap' in (tmp_path / 'out/report.html').read_text()
 
 
 @pytest.mark.parametrize(

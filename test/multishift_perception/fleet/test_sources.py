@@ -55,6 +55,17 @@ def test_bags_of_one_name_are_called_by_their_paths(drives: Path) -> None:
     assert len({place_of(name) for name in names(*both)}) == 2
 
 
+def test_a_path_that_is_another_bags_name_stands_for_one_bag(
+    drives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(drives)
+    inner = drives / 'archive/week 9/x.mcap'
+    inner.parent.mkdir(parents=True)
+    inner.write_bytes(b'x')
+    found = names('week 9/x.mcap', 'week 10/x.mcap', 'archive')
+    assert len(set(found)) == len(found)
+
+
 def test_what_holds_no_bag_is_named(drives: Path, tmp_path: Path) -> None:
     for source, words in (
         (drives / 'none.mcap', 'no such bag'),
