@@ -159,6 +159,8 @@ METHODS: dict[str, dict[str, object]] = {
         ('deeplabv3plus_compact', 'sampled', 'classifier', False),
         ('deeplabv3plus_compact', 'sampled', 'uncertainty', True),
         ('segformer_b0', 'contrastive', 'backbone', True),
+        ('pidnet_s', 'closed_world', 'backbone', True),
+        ('pidnet_s', 'contrastive', 'decoder', True),
         ('mask2former_resnet50', 'closed_masks', 'uncertainty', False),
         ('mask2former_resnet50', 'masks', 'uncertainty', True),
     ],

@@ -73,6 +73,12 @@ def _mask2former(num_classes: int, *, folder: str) -> SegmentationModel:
     return mask2former_from_folder(num_classes, folder=folder)
 
 
+def _pidnet(variant: str, num_classes: int) -> SegmentationModel:
+    from multishift_training.models.pidnet import VARIANTS, PidNet
+
+    return PidNet(VARIANTS[variant], num_classes)
+
+
 def _segformer(variant: str, num_classes: int) -> SegmentationModel:
     from multishift_training.models.segformer import VARIANTS, SegFormer
 
@@ -109,6 +115,8 @@ for _backbone in _BACKBONES:
     register(f'deeplabv3plus_{_backbone}', partial(_deeplabv3plus, _backbone))
 register('mask2former_resnet50', _mask2former_resnet50)
 register(FROM_FOLDER, _mask2former)
+for _variant in ('pidnet_s', 'pidnet_m', 'pidnet_l'):
+    register(_variant, partial(_pidnet, _variant))
 for _variant in (f'segformer_b{i}' for i in range(6)):
     register(_variant, partial(_segformer, _variant))
 
