@@ -48,6 +48,8 @@ def locate(path: Path) -> Location:
         MultishiftError: there is no bag; the error names what there is, and the way to a bag.
     """
     if not path.exists():
+        if path.is_symlink():
+            raise MultishiftError(f'{path}: a link to {path.readlink()}, which is not there')
         raise MultishiftError(f'{path}: no such bag; check the path')
     if path.is_file():
         if not _is_storage(path):
@@ -63,7 +65,13 @@ def locate(path: Path) -> Location:
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path is a bag, of ROS 1 too, whether or not it can be read."""
+    """Return whether a path is a bag, of ROS 1 too, whether or not it can be read.
+
+    A link to a bag that is gone counts: of a disk that is not mounted, nothing goes missing
+    without a word.
+    """
+    if path.is_symlink() and not path.exists():
+        return path.name.removesuffix(COMPRESSED).endswith(_STORAGES)
     if path.is_dir():
         return (path / METADATA).exists() or any(_is_storage(p) for p in path.iterdir())
     return path.is_file() and (_is_storage(path) or path.suffix == '.bag' or _begins_as_ros1(path))

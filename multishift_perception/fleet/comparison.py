@@ -124,7 +124,8 @@ class Change:
         metric: its name.
         old: in the earlier report.
         new: in this one.
-        low: of the interval that holds the difference with 95 % confidence; None with one bag.
+        low: of the interval that holds the difference with 95 % confidence; None where only one
+            bag has any of what the figure is of.
         high: likewise.
         gain: the difference, positive where it is better now.
     """
@@ -270,6 +271,9 @@ def _changes(sides: tuple[_Side, _Side], group: str, weights: Floats) -> Iterato
 def _interval(
     metric: _Metric, tables: Sequence[Mapping[str, Floats]], weights: Floats, difference: float
 ) -> tuple[float | None, float | None]:
+    told = np.any([table[metric.counts].any(axis=1) for table in tables], axis=0)
+    if told.sum() < 2:  # drawn anew, one bag is always itself
+        return None, None
     everything = np.ones((1, weights.shape[1]))
     drawn, whole = (
         np.subtract(*(metric.value(w @ table[metric.counts]) for table in reversed(tables)))

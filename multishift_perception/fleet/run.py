@@ -19,6 +19,7 @@ from multishift_perception.destinations import BAG, REPLAY_MANY, check_file
 from multishift_perception.disk import FullDiskError, reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import remove_leftovers
 from multishift_perception.fleet.folder import FleetFolder, place_of
 from multishift_perception.fleet.result import BagResult
 from multishift_perception.fleet.sources import Source
@@ -251,6 +252,7 @@ class _Work:
         if record is not None:
             own = task.force or self._folder.owns(source, record)
             check_file(record, BAG, force=own, reads=[source.path])
+            remove_leftovers(record)
             self._folder.mark(source, record)
         with BagReader(source.path) as reader:
             chosen = list(choose_topics(reader, cameras=task.cameras, topics=task.topics))

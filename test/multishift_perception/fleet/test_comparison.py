@@ -140,6 +140,16 @@ def test_only_bags_of_both_are_compared() -> None:
         compare(fleet(0.7, count=2), other)
 
 
+def test_a_condition_of_one_bag_has_no_interval() -> None:
+    old, new = fleet(0.7, count=3), fleet(0.8, count=3)
+    for reports in (old, new):
+        for name in ('0.mcap', '1.mcap'):
+            del reports.results[name].groups['front', 'fog']
+    found = compare(old, new)
+    assert change(found, 'mIoU').low is not None and change(found, 'mIoU', 'day').low is not None
+    assert change(found, 'mIoU', 'fog').gain and change(found, 'mIoU', 'fog').low is None
+
+
 def test_other_classes_are_refused_and_another_threshold_is_told() -> None:
     old, new = fleet(0.7, count=1), fleet(0.7, count=1)
     new.threshold = 0.7

@@ -211,7 +211,10 @@ def test_outputs_are_recorded_beside_the_report(
         assert Output.LABELS.topic_of('left', NODE) in reader.topics
     # A bag that was killed after its recording goes on; what others wrote there stays.
     (todo.out / 'bags/1.mcap/bag.json').unlink()
+    (record / '.1.mcap.killed.part').mkdir()
+    (record / '.1.mcap.killed.part/.replacing').touch()
     replay_fleet(todo)
+    assert sorted(p.name for p in record.iterdir()) == ['1.mcap', '2.mcap']
     other = task(bags, tiny_bundle, tmp_path / 'other', record=record)
     with pytest.raises(MultishiftError, match='exists: give --force'):
         replay_fleet(other)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from multishift_perception.bags.location import locate
 from multishift_perception.errors import MultishiftError
 from multishift_perception.fleet.folder import place_of
 from multishift_perception.fleet.sources import find_bags, fingerprint, is_one_bag
@@ -64,6 +65,14 @@ def test_a_path_that_is_another_bags_name_stands_for_one_bag(
     inner.write_bytes(b'x')
     found = names('week 9/x.mcap', 'week 10/x.mcap', 'archive')
     assert len(set(found)) == len(found)
+
+
+def test_a_link_to_a_bag_that_is_gone_is_no_less_a_bag(drives: Path) -> None:
+    (drives / 'gone.mcap').symlink_to('/nowhere/gone.mcap')
+    (drives / 'gone.txt').symlink_to('/nowhere/gone.txt')
+    assert 'gone.mcap' in names(drives) and 'gone.txt' not in names(drives)
+    with pytest.raises(MultishiftError, match='a link to /nowhere/gone.mcap, which is not there'):
+        locate(drives / 'gone.mcap')
 
 
 def test_what_holds_no_bag_is_named(drives: Path, tmp_path: Path) -> None:
