@@ -38,8 +38,8 @@ def dropout() -> Iterator[None]:
     """Give the network of the runs in this process a layer that is random."""
     new_model = trained.new_model
 
-    def with_dropout(config: TrainConfig, root: Path) -> SegmentationModel:
-        model = new_model(config, root)
+    def with_dropout(config: TrainConfig, root: Path, num_classes: int) -> SegmentationModel:
+        model = new_model(config, root, num_classes)
         model.decoder.append(nn.Dropout(0.2))
         return model
 
@@ -190,7 +190,7 @@ def test_stopped_while_an_epoch_is_recorded(
     }[place]
     calls = 0
 
-    def end(*_: object) -> None:
+    def end(*_: object, **__: object) -> None:
         nonlocal calls
         calls += 1
         raise KilledError

@@ -198,7 +198,7 @@ def test_checkpoint_becomes_an_engine(run: Path, tmp_path: Path) -> None:
     model = trained.open_trained(run / 'best.safetensors').model
     with torch.inference_mode():
         graph = DeployGraph(model, manifest.calibration)
-        label, score, _ = graph(torch.from_numpy(frames))
+        label, score, *_ = graph(torch.from_numpy(frames))
     assert np.mean(outputs[1].label == label.numpy()) > 0.9999
     assert np.allclose(outputs[1].score, score.numpy(), atol=1e-4)
 

@@ -38,13 +38,13 @@ class Deployed(nn.Module):
             if isinstance(module, _WITH_PRODUCTS):
                 module.to(self._dtype)
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return label, score and anomaly of ``frames uint8 [N,H,W,3]``."""
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Return label, score, anomaly and look of ``frames uint8 [N,H,W,3]``."""
         mixed = self._dtype != torch.float32
         # The cache would keep casts of a graph that is being captured.
         with torch.autocast(frames.device.type, self._dtype, enabled=mixed, cache_enabled=False):
-            label, score, anomaly = self.graph(frames)
-        return label, score.float(), anomaly
+            label, score, anomaly, look = self.graph(frames)
+        return label, score.float(), anomaly, look.float()
 
 
 def runner(
