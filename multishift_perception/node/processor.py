@@ -167,7 +167,8 @@ class Processor:
             with self.activity.during(Stage.ENGINE) as seconds:
                 outputs = self._pipeline.run(
                     [frame.image for frame in frames],
-                    [parts_of(frame.wanted) for frame in frames],
+                    # Diagnostics follow the look, whatever is watched: it has 200 bytes.
+                    [parts_of(frame.wanted) | {'look'} for frame in frames],
                 )
         except Exception as error:  # whatever a backend throws: the node lives on
             for frame in frames:

@@ -132,7 +132,7 @@ def test_one_call_serves_all_cameras(processor, pipeline, cameras, statistics, f
     processor.process(batch(filled, 'front', 'left'))
     assert pipeline.batches == [2]
     assert all(len(cameras[name].outputs.published) == 1 for name in ('front', 'left'))
-    assert pipeline.wanted == [{'labels'}, {'labels'}]
+    assert pipeline.wanted == [{'labels', 'look'}, {'labels', 'look'}]
 
 
 def test_outputs_leave_when_their_own_call_ends(processor, pipeline, cameras, filled):
