@@ -16,7 +16,7 @@ from multishift_perception.ground_plane import (
     Mounting,
     find_on_ground,
 )
-from multishift_perception.pipeline import FrameOutput, anomaly_mask
+from multishift_perception.pipeline import FrameOutput, engine_mask
 from multishift_perception.regions import find_regions
 from multishift_perception.tracking import Tracker
 
@@ -64,8 +64,6 @@ class ObjectFinder:
     ) -> list[AnomalousObject]:
         """Return the objects of the next frame, the largest first.
 
-        Regions are found at the engine's size, which costs a fraction of the camera's.
-
         Args:
             output: what the engine said of the frame.
             threshold: calibrated score from which a pixel is anomalous, 0..1.
@@ -76,7 +74,7 @@ class ObjectFinder:
         """
         labels, anomaly = output.engine_labels, output.engine_anomaly
         y, x = (out / size for out, size in zip(output.size, labels.shape, strict=True))
-        mask = anomaly_mask(anomaly, threshold, round(min_area / (x * y)))
+        mask = engine_mask(output, threshold, min_area)
         regions = find_regions(mask, anomaly, _MOST)
         numbers = self._tracker.follow([region.box for region in regions], min_hits)
         if not any(numbers):

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID
@@ -90,6 +91,21 @@ def color_labels(labels: Bytes, colors: Bytes) -> Bytes:
         RGB ``uint8 [h,w,3]``.
     """
     return as_bytes(cv2.LUT(cv2.merge([labels] * 3), colors.reshape(256, 1, 3)))
+
+
+def draw_score(score: NDArray[np.float32]) -> Bytes:
+    """Return calibrated scores as colours from black, 0, to light yellow, 1.
+
+    Args:
+        score: ``float32 [h,w]``, 0..1.
+
+    Returns:
+        RGB ``uint8 [h,w,3]``.
+    """
+    levels = cv2.convertScaleAbs(score, alpha=255.0)
+    return as_bytes(
+        cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    )
 
 
 def draw_truth(

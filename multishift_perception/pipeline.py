@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -166,6 +166,7 @@ class Pipeline:
                 _fit_into(slot, frame, (height, width))
             said = self._engine.infer(self._input[:batch])
             for i, frame in enumerate(group):
+                look = None if said.look is None else said.look[i]
                 size = frame.shape[:2] if self._output_size == 'camera' else None
                 outputs.append(
                     FrameOutput(
@@ -173,7 +174,8 @@ class Pipeline:
                         said.anomaly[i],
                         said.score[i],
                         size,
-                        **self._look(None if said.look is None else said.look[i]),
+                        look=look,
+                        covariate_shift=self._distance(look),
                     )
                 )
         return outputs
@@ -203,15 +205,14 @@ class Pipeline:
                 call.size,
                 engine_labels=parts.get('engine_labels'),
                 engine_anomaly=parts.get('engine_anomaly'),
-                **self._look(parts.get('look')),
+                look=parts.get('look'),
+                covariate_shift=self._distance(parts.get('look')),
             )
 
-    def _look(self, look: NDArray[np.float32] | None) -> dict[str, Any]:
-        """Return a frame's statistics and their distance, as far as the engine tells them."""
+    def _distance(self, look: NDArray[np.float32] | None) -> float | None:
+        """Return how far a look lies from what the engine knows, where there are both."""
         known = self._engine.look
-        if look is None or known is None:
-            return {'look': look}
-        return {'look': look, 'covariate_shift': float(known.distances(look[None])[0])}
+        return None if look is None or known is None else float(known.distances(look[None])[0])
 
 
 def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -268,6 +269,19 @@ def anomaly_mask(
         keep[0] = False  # region 0 is the background
         mask[...] = np.where(keep, 255, 0).astype(np.uint8)[regions]
     return as_bytes(mask)
+
+
+def engine_mask(output: FrameOutput, threshold: float, min_area: int = 0) -> Bytes:
+    """Return `anomaly_mask` of a frame at the engine's size, where it costs a fraction.
+
+    Args:
+        output: what the engine said of the frame.
+        threshold: as there.
+        min_area: pixels of the output, of which a region has fewer where the engine's are larger.
+    """
+    anomaly = output.engine_anomaly
+    scale = anomaly.size / (output.size[0] * output.size[1])
+    return anomaly_mask(anomaly, threshold, round(min_area * scale))
 
 
 def _there(part: NDArray[_Number] | None) -> NDArray[_Number]:

@@ -9,9 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cv2
-import numpy as np
-
 from multishift_perception import bags
 from multishift_perception.arrays import Bytes
 from multishift_perception.bags import BagReader, BagWriter
@@ -20,12 +17,11 @@ from multishift_perception.bags.truth_join import BagFrame
 from multishift_perception.bags.types import TYPES
 from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.errors import MultishiftError
+from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.message_types import COMPRESSED_IMAGE, LABEL_INFO
 from multishift_perception.outputs import NODE, Output
 from multishift_perception.overlay import ALPHA, draw_overlay
 from multishift_perception.pipeline import FrameOutput, score_unit
-
-_QUALITY = 90
 
 
 class Recording:
@@ -126,7 +122,7 @@ class Recording:
             self._writer.image(kind.topic_of(camera, NODE), stamp, frame_id, pixels, time)
         drawn = draw_overlay(image, output.engine_labels, mask, self._colors, ALPHA)
         jpeg = TYPES.types[COMPRESSED_IMAGE](
-            header=header, format='rgb8; jpeg compressed bgr8', data=_jpeg(drawn)
+            header=header, format='rgb8; jpeg compressed bgr8', data=encode_jpeg(drawn)
         )
         self._writer.message(
             Output.OVERLAY_JPEG.topic_of(camera, NODE), COMPRESSED_IMAGE, jpeg, time
@@ -147,9 +143,3 @@ class Recording:
         )
         topic = Output.CLASS_NAMES.topic_of(camera, NODE)
         self._writer.message(topic, LABEL_INFO, message, time, latched=True)
-
-
-def _jpeg(image: Bytes) -> Bytes:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return np.asarray(data, np.uint8).reshape(-1)

@@ -32,7 +32,7 @@ from multishift_perception.report.drive_report import FrameCount, Latency, Repor
 from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
-from multishift_perception.rerun_file import Observation, RerunFile, writing_rerun
+from multishift_perception.rerun_file import RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -257,18 +257,7 @@ class Replay:
                 'the bag and the engine must use the same classes'
             ) from error
         if self._rerun_file is not None:
-            self._rerun_file.add(
-                Observation(
-                    camera=frame.camera,
-                    stamp_ns=frame.stamp_ns,
-                    image=frame.image,
-                    labels=frame.labels,
-                    mask=frame.mask,
-                    anomaly=frame.anomaly,
-                    latency_ms=frame.latency_ms,
-                    truth=frame.truth,
-                )
-            )
+            self._rerun_file.add(frame)
 
     def _report(
         self, topics: list[str], warnings: Sequence[str], grounds: dict[str, Ground]

@@ -5,22 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
-from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError, install_extra
 from multishift_perception.files import WRITTEN_BY, replacing
+from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.regions import find_regions
+
+if TYPE_CHECKING:
+    from multishift_perception.report.drive_evaluation import JudgedFrame
 
 # By this name the viewer knows recordings of one kind, and we our own.
 APPLICATION = WRITTEN_BY[1]
-_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _CLEAR = (0, 0, 0, 0)
 # How often it is seen to that all is written, in frames, and how long that may take.
 _CHECKED, _PATIENCE_S = 16, 60.0
@@ -31,31 +31,6 @@ _VIEWS = {
     'score': ('score',),
 }
 _CURVES = {'anomalous_share': 'anomalous share', 'latency_ms': 'latency (ms)'}
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A frame and what was said of it, all of the same height and width.
-
-    Attributes:
-        camera: name of the camera.
-        stamp_ns: stamp of the frame's header.
-        image: RGB ``uint8 [h,w,3]``.
-        labels: predicted class, ``uint8 [h,w]``.
-        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
-        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
-        latency_ms: from the frame to its mask.
-        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
-    """
-
-    camera: str
-    stamp_ns: int
-    image: Bytes
-    labels: Bytes
-    mask: Bytes
-    anomaly: Bytes
-    latency_ms: float
-    truth: Bytes | None
 
 
 class RerunFile:
@@ -86,13 +61,14 @@ class RerunFile:
         extra = [(NOVEL, 'novel object', NOVEL_COLOR), (VOID, 'void', _CLEAR)]
         self._recording.log('/', rerun.AnnotationContext([*named, *extra]), static=True)
 
-    def add(self, seen: Observation) -> None:
+    def add(self, seen: JudgedFrame) -> None:
         """Add a frame."""
         rerun, camera = self._rerun, seen.camera
         regions = find_regions(seen.mask, seen.anomaly)
+        jpeg = encode_jpeg(seen.image).tobytes()
         outlined = np.where(seen.mask != 0, NOVEL, VOID).astype(np.uint8)
         parts = {
-            'image': rerun.EncodedImage(contents=_jpeg(seen.image), media_type='image/jpeg'),
+            'image': rerun.EncodedImage(contents=jpeg, media_type='image/jpeg'),
             'labels': rerun.SegmentationImage(seen.labels),
             'score': rerun.DepthImage(seen.anomaly, colormap='inferno', depth_range=(0, 255)),
             'mask': rerun.SegmentationImage(outlined),
@@ -196,8 +172,3 @@ def load_rerun() -> Any:
             f'{install_extra("rerun")}'
         ) from error
     return rerun
-
-
-def _jpeg(image: Bytes) -> bytes:
-    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY)
-    return data.tobytes()

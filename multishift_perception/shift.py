@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass
 from multishift_perception.ground import anomalous_share, ground_table
-from multishift_perception.pipeline import FrameOutput, anomaly_mask
+from multishift_perception.pipeline import FrameOutput, engine_mask
 
 
 class Shift(NamedTuple):
@@ -47,8 +46,6 @@ class ShiftMeter:
             threshold: calibrated score from which a pixel is anomalous, 0..1.
             min_area: pixels of the frame that an anomalous region has at least.
         """
-        labels = output.engine_labels
-        # A region's pixels are fewer where the frame is larger than the engine's input.
-        scale = labels.size / (output.size[0] * output.size[1])
-        mask: Bytes = anomaly_mask(output.engine_anomaly, threshold, round(min_area * scale))
-        return Shift(output.covariate_shift, anomalous_share(mask, labels, self._ground))
+        mask = engine_mask(output, threshold, min_area)
+        semantic = anomalous_share(mask, output.engine_labels, self._ground)
+        return Shift(output.covariate_shift, semantic)

@@ -112,6 +112,47 @@ def _recalibrated(network: Network, steps: Tensor) -> Network:
     return run
 
 
+class CudaBackend:
+    """What backends have in common that run a network on a GPU."""
+
+    _network: Network
+
+    def __init__(self, file: Path, device: torch.device) -> None:
+        """Start with nothing captured.
+
+        Args:
+            file: where the network comes from, for errors.
+            device: the GPU.
+        """
+        self._file = file
+        self._device = device
+        self._runners: dict[int, CudaRunner] = {}
+        self._steps: NDArray[np.float32] | None = None
+
+    def run_pictures(
+        self,
+        calls: Sequence[PictureCall],
+        shape: tuple[int, int, int],
+        stages: dict[str, float] | None = None,
+    ) -> list[Parts]:
+        """Run pictures; see `PictureBackend`."""
+        return self._runner(shape).run_pictures(calls, stages)
+
+    def recalibrate(self, steps: NDArray[np.float32]) -> None:
+        """Make the anomaly of the score anew; see `PictureBackend`."""
+        self._steps = steps
+
+    def _runner(self, shape: tuple[int, ...]) -> CudaRunner:
+        """Return what runs calls of N frames of a height and width; new ones are captured."""
+        batch = shape[0]
+        if batch not in self._runners:
+            with gpu_faults(self._file, self._device):
+                self._runners[batch] = CudaRunner(
+                    self._network, (*shape, 3), self._device, self._steps
+                )
+        return self._runners[batch]
+
+
 @contextmanager
 def gpu_faults(file: Path, device: torch.device) -> Iterator[None]:
     """Turn what a GPU may raise while ``file`` is loaded and first run into words."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import inspect
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from multishift_perception.engine.cuda_runner import CudaRunner, Network, gpu_faults
-from multishift_perception.engine.types import EngineOutput, Parts, PictureCall
+from multishift_perception.engine.cuda_runner import CudaBackend, Network, gpu_faults
+from multishift_perception.engine.types import EngineOutput
 
 INPUT_NAME = 'frames'
 OUTPUT_NAMES = EngineOutput._fields
 
 
-class TensorRtBackend:
+class TensorRtBackend(CudaBackend):
     """An engine file of TensorRT or TensorRT for RTX on the GPU it was built for.
 
     Its bindings are named ``frames``, ``label``, ``score`` and ``anomaly``, or as its library
@@ -28,44 +27,22 @@ class TensorRtBackend:
 
     def __init__(self, file: Path, device: str) -> None:
         """Load ``file`` to ``device``; raises MultishiftError where it is broken."""
-        self._file = file
-        self._device = torch.device(device)
-        self._runner: CudaRunner | None = None
-        self._steps: NDArray[np.float32] | None = None
+        super().__init__(file, torch.device(device))
         with gpu_faults(file, self._device), torch.cuda.device(self._device):
-            self._network: Network = _module(file.read_bytes(), self._device)
+            self._network = _module(file.read_bytes(), self._device)
 
     def run(self, frames: NDArray[np.uint8]) -> EngineOutput:
         """Run RGB frames ``uint8 [N,H,W,3]``; the first call captures the CUDA graph."""
-        return self._captured(frames.shape[:3]).run(frames)
+        return self._runner(frames.shape[:3]).run(frames)
 
     @property
     def takes_pictures(self) -> bool:
         """Whether it shrinks pictures and enlarges outputs itself: always."""
         return True
 
-    def run_pictures(
-        self,
-        calls: Sequence[PictureCall],
-        shape: tuple[int, int, int],
-        stages: dict[str, float] | None = None,
-    ) -> list[Parts]:
-        """Run pictures; see `PictureBackend`."""
-        return self._captured(shape).run_pictures(calls, stages)
-
-    def recalibrate(self, steps: NDArray[np.float32]) -> None:
-        """Make the anomaly of the score anew; see `PictureBackend`."""
-        self._steps = steps
-
-    def _captured(self, shape: tuple[int, ...]) -> CudaRunner:
-        if self._runner is None:
-            with gpu_faults(self._file, self._device):
-                self._runner = CudaRunner(self._network, (*shape, 3), self._device, self._steps)
-        return self._runner
-
     def close(self) -> None:
         """Free the engine and its memory."""
-        del self._runner, self._network
+        del self._runners, self._network
         torch.cuda.empty_cache()
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import io
 import json
 from pathlib import Path
@@ -16,22 +15,19 @@ import torch
 from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
-from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
-from multishift_perception.engine.types import EngineOutput, Parts, PictureCall
+from multishift_perception.engine.cuda_runner import CudaBackend, gpu_faults
+from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError, one_line
 
 _OWN_THREADS = torch.get_num_threads()
 
 
-class TorchBackend:
+class TorchBackend(CudaBackend):
     """An exported program (``.pt2``) run operator by operator; on a GPU as one CUDA graph."""
 
     def __init__(self, file: Path, device: str) -> None:
         """Load ``file`` to ``device``; raises MultishiftError where it is broken or unsafe."""
-        self._file = file
-        self._device = torch.device(device)
-        self._runners: dict[int, CudaRunner] = {}
-        self._steps: NDArray[np.float32] | None = None
+        super().__init__(file, torch.device(device))
         program = load_program(file)
         if self._device.type == 'cuda':
             with gpu_faults(file, self._device):
@@ -49,7 +45,7 @@ class TorchBackend:
         """Run RGB frames ``uint8 [N,H,W,3]``; on a GPU the first call captures the graph."""
         if self._device.type != 'cuda':
             with torch.inference_mode():
-                outputs = self._run(torch.from_numpy(frames))
+                outputs = self._network(torch.from_numpy(frames))
             return EngineOutput(*(output.numpy() for output in outputs))
         return self._runner(frames.shape[:3]).run(frames)
 
@@ -58,30 +54,7 @@ class TorchBackend:
         """Whether it shrinks pictures and enlarges outputs itself: on a GPU."""
         return self._device.type == 'cuda'
 
-    def run_pictures(
-        self,
-        calls: Sequence[PictureCall],
-        shape: tuple[int, int, int],
-        stages: dict[str, float] | None = None,
-    ) -> list[Parts]:
-        """Run pictures on a GPU; see `PictureBackend`."""
-        return self._runner(shape).run_pictures(calls, stages)
-
-    def recalibrate(self, steps: NDArray[np.float32]) -> None:
-        """Make the anomaly of the score anew; see `PictureBackend`."""
-        self._steps = steps
-
-    def _runner(self, shape: tuple[int, ...]) -> CudaRunner:
-        """Return what runs calls of N frames of a height and width; new ones are captured."""
-        batch = shape[0]
-        if batch not in self._runners:
-            with gpu_faults(self._file, self._device):
-                self._runners[batch] = CudaRunner(
-                    self._run, (*shape, 3), self._device, self._steps
-                )
-        return self._runners[batch]
-
-    def _run(self, frames: Tensor) -> tuple[Tensor, ...]:
+    def _network(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Run the program, whose shapes are fixed, on a multiple of the frames it takes."""
         if len(frames) == self._batch:
             return tuple(self._module(frames))

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from multishift_perception.fleet.result import BagResult
 from multishift_perception.metrics import Grouped
 from multishift_perception.report.drive_counts import DriveCounts
@@ -62,4 +60,4 @@ class Totals:
 
 
 def _latency(total_ms: Iterable[float]) -> Latency:
-    return Latency('decode to mask', tuple(np.asarray(list(total_ms)).tolist()))
+    return Latency('decode to mask', tuple(total_ms))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Camera bytes to RGB frames: every encoding, step and byte order that the node accepts.
+"""Camera bytes to RGB frames, every encoding, step and byte order that the node accepts; and JPEG.
 
 ROS-free: the functions take messages of any library, or their fields. What cannot
 be decoded is refused with a ``FrameError``, whatever the bytes are.
@@ -52,6 +52,7 @@ _PACKED: dict[str, tuple[int, int | None]] = {
 }
 # Of these each pixel's colour is its own: they may be converted after the picture is resized.
 _BY_PIXEL = {'rgb8', 'bgr8'}
+_JPEG_QUALITY = 90
 _PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
 # Off the fast path, left to cv_bridge: channels of two bytes each.
 _BRIDGED = {
@@ -264,3 +265,16 @@ def _require_even(encoding: str, **sides: int) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
+
+
+def encode_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an RGB image ``uint8 [h,w,3]`` as JPEG, ``uint8 [N]``.
+
+    Raises:
+        RuntimeError: OpenCV cannot encode an image of its size.
+    """
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not encoded:
+        raise RuntimeError(f'OpenCV cannot encode an image of {image.shape} as JPEG')
+    return as_bytes(data).reshape(-1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.ground_plane import Calibration, Mounting, find_on_ground
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import ratio
 from multishift_perception.metrics.components import Regions
@@ -133,8 +134,9 @@ class Ground:
 
     def distance(self, row: int) -> int:
         """Return the millimetres ahead of what stands on a row of pixels; negative: unknown."""
-        below = row + 0.5 - self.horizon
-        return round(1e3 * self.focal * self.height / below) if below > 0 else _UNKNOWN
+        calibration = Calibration((self.focal, self.focal, 0.0, self.horizon))
+        foot = find_on_ground((0.0, row + 0.5), calibration, Mounting(self.height))
+        return _UNKNOWN if foot is None else round(1e3 * foot.distance)
 
 
 @dataclass

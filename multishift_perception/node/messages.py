@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,10 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
+from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.node.rcl import OutgoingImage
 from multishift_perception.shift import Shift
 
-_JPEG_QUALITY = 90
 # Type and number of channels of a pixel.
 _PIXELS: dict[str, tuple[np.dtype[Any], int]] = {
     'mono8': (np.dtype(np.uint8), 1),
@@ -56,12 +55,8 @@ class ReusedImage:
 
 def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:
     """Build a JPEG ``CompressedImage`` of an RGB image ``uint8 [h,w,3]``."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not encoded:
-        raise RuntimeError(f'OpenCV cannot encode an image of {image.shape} as JPEG')
     message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
-    message.data.frombytes(data.data.cast('B'))
+    message.data.frombytes(encode_jpeg(image).data)
     return message
 
 

@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.arrays import Bytes, as_bytes
-from multishift_perception.overlay import ALPHA, draw_overlay, draw_truth
-from multishift_perception.pipeline import score_unit
+from multishift_perception.overlay import (
+    ALPHA,
+    color_labels,
+    draw_overlay,
+    draw_score,
+    draw_truth,
+)
+from multishift_perception.pipeline import anomaly_levels, score_unit
 from multishift_perception.report.frame_table import FrameRecord
 
 _WIDTH = 640
@@ -154,7 +160,7 @@ def color_scores(anomaly: Bytes) -> Bytes:
     Returns:
         RGB ``uint8 [h,w,3]``: the darker, the more ordinary.
     """
-    return as_bytes(cv2.LUT(cv2.merge([anomaly] * 3), _score_colors().reshape(256, 1, 3)))
+    return color_labels(anomaly, _score_colors())
 
 
 @lru_cache(maxsize=1)
@@ -163,15 +169,12 @@ def _score_colors() -> Bytes:
 
     Lightness rises along the scale, so that it reads the same in every kind of colour vision.
     """
-    steps = np.rint(255 * score_unit(np.arange(256, dtype=np.uint8).reshape(1, -1)))
-    bgr = cv2.applyColorMap(steps.astype(np.uint8), cv2.COLORMAP_INFERNO)
-    return as_bytes(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)[0])
+    return as_bytes(draw_score(score_unit(np.arange(256, dtype=np.uint8).reshape(1, -1)))[0])
 
 
 def score_scale(steps: int = 9) -> tuple[tuple[int, int, int], ...]:
     """Return the colours of scores from 0 to 1 in equal steps, for a legend."""
-    levels = np.rint(np.interp(np.linspace(0, 1, steps), (0, 0.5, 1), (0, 128, 255)))
-    colors = _score_colors()[levels.astype(int)].tolist()
+    colors = _score_colors()[anomaly_levels(np.linspace(0, 1, steps))].tolist()
     return tuple((r, g, b) for r, g, b in colors)
 
 

@@ -17,7 +17,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import one_line
 from multishift_perception.footage import distinct_names, open_footage
 from multishift_perception.frame_tally import Drop
-from multishift_perception.overlay import ALPHA, color_labels, draw_overlay
+from multishift_perception.overlay import ALPHA, color_labels, draw_overlay, draw_score
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
 from multishift_perception.regions import Region, find_regions
 from multishift_perception.shift import UNKNOWN, Shift, ShiftMeter
@@ -25,7 +25,6 @@ from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
 from multishift_perception.view.pictures import (
     PictureKind,
-    draw_score,
     encode_picture,
 )
 from multishift_perception.view.player import Player, Playing

@@ -7,7 +7,6 @@ from enum import StrEnum
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 import simplejpeg
 
 from multishift_perception.arrays import Bytes, as_bytes
@@ -24,21 +23,6 @@ class PictureKind(StrEnum):
     LABELS = 'labels'
     SCORE = 'score'
     MASK = 'mask'
-
-
-def draw_score(score: NDArray[np.float32]) -> Bytes:
-    """Return calibrated scores as colours from black, 0, to light yellow, 1.
-
-    Args:
-        score: ``float32 [h,w]``, 0..1.
-
-    Returns:
-        RGB ``uint8 [h,w,3]``.
-    """
-    levels = cv2.convertScaleAbs(score, alpha=255.0)
-    return as_bytes(
-        cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    )
 
 
 def encode_picture(image: Bytes) -> bytes:

@@ -34,7 +34,7 @@ from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.frame_tally import FrameTally
 from multishift_perception.message_types import IMAGE
 from multishift_perception.outputs import DIAGNOSTICS, Output, camera_status_name
-from multishift_perception.overlay import color_labels
+from multishift_perception.overlay import color_labels, draw_score
 from multishift_perception.pipeline import anomaly_levels, anomaly_mask
 from multishift_perception.regions import Region, find_regions
 from multishift_perception.shift import Shift
@@ -42,7 +42,6 @@ from multishift_perception.view.board import Board
 from multishift_perception.view.feed import CameraState, Level, Notice
 from multishift_perception.view.pictures import (
     PictureKind,
-    draw_score,
     encode_picture,
 )
 

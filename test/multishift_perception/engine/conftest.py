@@ -20,7 +20,6 @@ from multishift_perception.engine import (
     cuda_slot,
     page_locked,
     selection,
-    tensorrt_backend,
     torch_backend,
 )
 from multishift_perception.engine.gpu import Gpu
@@ -148,8 +147,7 @@ def load_on_gpu(
     monkeypatch.setattr(selection, 'find_gpu', lambda index: Gpu('NVIDIA L4', '8.9'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch_backend, 'move_to_device_pass', lambda program, device: program)
-    for module in (torch_backend, tensorrt_backend):
-        monkeypatch.setattr(module, 'CudaRunner', on_cpu)
+    monkeypatch.setattr(cuda_runner, 'CudaRunner', on_cpu)
     loaded: list[Engine] = []
 
     def load(bundle: Path) -> Engine:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from multishift_perception.engine import Engine, selection, torch_backend
+from multishift_perception.engine import Engine, cuda_runner, selection, torch_backend
 from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
 from multishift_perception.engine.gpu import Gpu
 from multishift_perception.engine.tensorrt_backend import TensorRtBackend
@@ -103,7 +103,7 @@ def test_engine_loads_once_the_gpu_has_memory(
     monkeypatch.setattr(selection, 'find_gpu', lambda index: Gpu('NVIDIA L4', '8.9'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch_backend, 'move_to_device_pass', move)
-    monkeypatch.setattr(torch_backend, 'CudaRunner', runner)
+    monkeypatch.setattr(cuda_runner, 'CudaRunner', runner)
     with pytest.raises(MultishiftError, match='cuda:0 has too little free memory') as fault:
         Engine.load(tiny_bundle)
     assert '\n' not in str(fault.value)
@@ -152,7 +152,7 @@ class TestTensorRt:
             vars(fake).update(content)
             monkeypatch.setitem(sys.modules, name, fake)
         monkeypatch.setattr(
-            'multishift_perception.engine.tensorrt_backend.CudaRunner',
+            'multishift_perception.engine.cuda_runner.CudaRunner',
             lambda network, shape, device, steps: CudaRunner(network, shape, CPU),
         )
 

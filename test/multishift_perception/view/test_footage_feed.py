@@ -18,10 +18,11 @@ from multishift_perception.bags import BagWriter
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.footage import Footage, distinct_names
+from multishift_perception.overlay import draw_score
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import Level
 from multishift_perception.view.footage_feed import FootageFeed
-from multishift_perception.view.pictures import PictureKind, draw_score, encode_picture
+from multishift_perception.view.pictures import PictureKind, encode_picture
 from multishift_perception.view.player import Playing
 
 TIMEOUT_S = 20
