@@ -248,6 +248,7 @@ class Replay:
             anomaly=output.anomaly,
             truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
             latency_ms=total_ms if given_ms is None else given_ms,
+            shift=output.covariate_shift,
         )
         try:
             self._evaluation.add(frame)

@@ -99,6 +99,12 @@ def test_metrics_of_a_known_engine(tmp_path: Path, engine: Engine, truth_first: 
     assert [p.record.stamp_ns // STEP for p in report.pictures.film] == [i // 2 for i in range(12)]
 
 
+def test_every_frame_has_the_shift_that_the_engine_tells(tmp_path: Path, engine: Engine) -> None:
+    report = replay(write_bag(tmp_path / 'a.mcap', labels=truth()), engine)
+    shifts = report.frames.column('shift')
+    assert len(shifts) == 12 and np.isfinite(shifts).all() and (shifts > 0).all()
+
+
 def test_cameras_share_engine_calls(tmp_path: Path, tiny_bundle_of_two: Path) -> None:
     bag = write_bag(tmp_path / 'a.mcap', labels=truth())
     with Engine.load(tiny_bundle_of_two, backend='openvino') as engine:
