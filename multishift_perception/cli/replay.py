@@ -190,6 +190,8 @@ def command(
             BagWriter(record)
             check_file(record, BAG, force=force, reads=read)
         if rerun is not None:
+            if rerun.suffix != '.rrd':  # as that of a file of the report, or of --record
+                raise MultishiftError(f'{rerun}: the name that --rerun takes must end in .rrd')
             check_file(rerun, RECORDING, force=force, reads=read)
             load_rerun()
     elif rerun is not None:

@@ -392,6 +392,9 @@ def test_replay_writes_a_recording_for_rerun(
     with pytest.raises(MultishiftError, match='only a recording that was made here is replaced'):
         CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
     path.unlink()
+    page = ['--rerun', str(tmp_path / 'report' / 'report.html')]
+    with pytest.raises(MultishiftError, match='must end in .rrd'):
+        CliRunner().invoke(multishift, ['replay', *arguments, *page], catch_exceptions=False)
     monkeypatch.setitem(sys.modules, 'rerun', None)
     with pytest.raises(MultishiftError, match=r"run `pip install '\.\[rerun\]'"):
         CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
