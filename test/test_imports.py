@@ -46,7 +46,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('street', 'novel'),
         ('traffic', 'light'),
         ('cutouts', 'render'),
-        ('drive',),
+        ('drive', 'variety'),
         ('random_frames',),
     ),
     'multishift_training': (

@@ -17,6 +17,15 @@ from multishift_perception.sample_drive.paint.seeding import check_split, genera
 from multishift_perception.sample_drive.render import View, render
 from multishift_perception.sample_drive.street.street import Street, make_street
 from multishift_perception.sample_drive.traffic.scene import LANE, Item, Scene, populate
+from multishift_perception.sample_drive.variety import (
+    bend,
+    check_variety,
+    draw_tints,
+    thin_out,
+    widen_camera,
+    widen_street,
+    widen_weather,
+)
 
 
 def random_frame(
@@ -25,6 +34,7 @@ def random_frame(
     split: str = 'train',
     size: tuple[int, int] = (360, 640),
     condition: str | None = None,
+    variety: str = 'usual',
 ) -> Frame:
     """Return an independent frame: street, place, view, condition and objects from the seed.
 
@@ -33,13 +43,19 @@ def random_frame(
         split: one of ``SPLITS``; decides which novel objects occur.
         size: (height, width), pixels.
         condition: one of ``CONDITIONS``, or none to draw one.
+        variety: one of ``VARIETIES``: ``usual`` for the demo's kind of street and camera, ``wide``
+            for those of any vehicle on any road.
     """
     check_split(split)
+    check_variety(variety)
+    wide = generator('wide', split, seed) if variety == 'wide' else None
     rng = generator('random frame', split, seed)
     drawn = CONDITIONS[rng.integers(len(CONDITIONS))]
     condition = drawn if condition is None else condition
     weather = weather_of(condition)
     street = make_street(seed, split, -32.0, 118.0)
+    if wide is not None:
+        street = widen_street(street, wide)
     near = CONDITIONS[rng.integers(len(CONDITIONS))]
     if rng.random() < 0.3:  # conditions shade into each other
         weather = blend(weather, weather_of(near), float(rng.uniform(0, 0.35)))
@@ -66,13 +82,21 @@ def random_frame(
         z=s,
         yaw=heading + float(yaw),
     )
+    if wide is not None:
+        weather, eye = widen_weather(weather, wide), widen_camera(eye, street, wide)
+        u = eye.x - street.bend_at(s)
     novel = _scattered(rng, split, street, eye)
-    scene = populate(
-        street, split, novel=novel, hazards=(), busy=float(rng.uniform(0.5, 1.5)), still=True
-    )
+    busy = float(rng.uniform(0.5, 1.5) if wide is None else wide.uniform(0.1, 3.0))
+    scene = populate(street, split, novel=novel, hazards=(), busy=busy, still=True)
     scene = _cleared(scene, s, u)
-    view = View(eye, 0.0, random_lens(rng, 1.0), heading)
+    lens, tints = random_lens(rng, 1.0), None
+    if wide is not None:
+        scene = thin_out(scene, novel, wide)
+        lens, tints = random_lens(wide, 2.0), draw_tints(wide)
+    view = View(eye, 0.0, lens, heading, tints)
     image, labels = render(scene, view, Light(weather, street.sun_azimuth), split, rng)
+    if wide is not None:
+        image, labels = bend(image, labels, wide)
     return Frame(image, labels, condition)
 
 

@@ -36,12 +36,22 @@ LOT_DISTANCE = 100.0
 
 @dataclass(frozen=True)
 class View:
-    """Who looks, when: camera, time in seconds, lens, direction of the own headlights."""
+    """Who looks, when, at what materials.
+
+    Attributes:
+        camera: the camera.
+        t: time, seconds.
+        lens: the camera's lens.
+        beam_heading: direction of the own headlights.
+        tints: ``float32 [256, 3]``, factors of the sRGB colours of each surface, in the order in
+            which they are painted; none leaves all as they are.
+    """
 
     camera: Camera
     t: float
     lens: Lens
     beam_heading: float
+    tints: Floats | None = None
 
 
 def render(
@@ -56,6 +66,10 @@ def render(
     base, puddles = _base(scene, camera, light, variant)
     canvas = _canvas(camera.scaled(DETAIL), light, base, shadows)
     _paint(canvas, scene, split, view.t, far)
+    if view.tints is not None:
+        factors = np.where(canvas.glows[:, None] > 0, np.float32(1), view.tints)
+        pixels = canvas.pixels[..., :3] * factors[canvas.pixels[..., 3]]
+        canvas.pixels[..., :3] = np.clip(pixels, 0, 255).astype(np.uint8)
     mirror = None
     if light.weather.wet > 0.2:
         mirror = _mirror(scene, view, light, split, sky, min(far, 70.0))

@@ -22,9 +22,15 @@ from multishift_perception.sample_drive.paint.textures import (
     coarse_ground,
     fine_ground,
 )
-from multishift_perception.sample_drive.street.street import CROSS_HALF_WIDTH, KERB, Street
+from multishift_perception.sample_drive.street.street import (
+    CROSS_HALF_WIDTH,
+    KERB,
+    LANE_WIDTH,
+    Street,
+)
 
 FAR = 400.0
+PARKING_WIDTH = 2.1
 CORNER = 2.2  # radius of the kerb at a crossing, metres
 
 
@@ -124,7 +130,8 @@ def _is_grass(street: Street, u: Floats, s: Floats) -> NDArray[np.bool_]:
     in_verge = (distance < verge) & (distance > 0)
     for junction in street.junctions:
         in_verge &= np.abs(s - np.float32(junction)) > CROSS_HALF_WIDTH + 3.0
-    return np.asarray(in_verge | ((distance > line) & yard))
+    unpaved = not street.paved
+    return np.asarray(in_verge | (distance > line) & yard | unpaved)
 
 
 def _sample(street: Street, u: Floats, s: Floats) -> tuple[Floats, Floats]:
@@ -161,7 +168,7 @@ def _paint_markings(
     camera: Camera,
     worn: Floats,
 ) -> None:
-    """Paint middle line, parking lines, zebra crossings and stop lines onto the road's colours.
+    """Paint lines along the road, parking bays, zebras and stop lines onto the road's colours.
 
     Each is worked out only on the pixels near it. ``worn`` scales coverage where paint has gone.
     """
@@ -175,21 +182,39 @@ def _paint_markings(
         crossing |= one
 
     def lay(spot: NDArray[np.bool_], coverage: Floats) -> None:
-        share = (coverage * np.clip(worn[spot], 0.15, 1))[:, None]
+        left = np.clip(worn[spot], 0.15, 1) * np.float32(street.markings.left)
+        share = (coverage * left)[:, None]
         color[spot] += share * (
             white * np.clip(0.7 + 0.3 * worn[spot], 0.6, 1.2)[:, None] - color[spot]
         )
 
     free = (edge < 0) & ~crossing
-    spot = free & (np.abs(u) < 0.065 + across)
-    dash = _band(_wave(s[spot], street.dashes), street.dashes * 0.18, ahead[spot])
-    lay(spot, _band(u[spot], 0.065, across[spot]) * dash)
+
+    def line(offset: Floats, *, dashed: bool) -> None:
+        spot = free & (np.abs(offset) < 0.065 + across)
+        coverage = _band(offset[spot], 0.065, across[spot])
+        if dashed:
+            coverage *= _band(_wave(s[spot], street.dashes), street.dashes * 0.18, ahead[spot])
+        lay(spot, coverage)
+
+    markings = street.markings
+    if markings.middle == 'double':
+        line(np.abs(u) - np.float32(0.13), dashed=False)
+    elif markings.middle != 'none':
+        line(u, dashed=markings.middle == 'dashed')
+    for side, present in zip((-1, 1), street.parking, strict=True):
+        drivable = street.half_width - (PARKING_WIDTH if present else 0.0)
+        if markings.lanes:
+            for place in np.arange(LANE_WIDTH, drivable - 0.6 * LANE_WIDTH, LANE_WIDTH):
+                line(u - np.float32(side * place), dashed=True)
+        if markings.edges and not present:
+            line(u - np.float32(side * (drivable - 0.3)), dashed=False)
     for side, present in zip((-1, 1), street.parking, strict=True):
         if present:
-            line = u - np.float32(side * (street.half_width - 2.1))
-            spot = free & (np.abs(line) < 0.05 + across)
+            bay = u - np.float32(side * (street.half_width - PARKING_WIDTH))
+            spot = free & (np.abs(bay) < 0.05 + across)
             gaps = _band(_wave(s[spot], 2.0), 0.5, ahead[spot])
-            lay(spot, _band(line[spot], 0.05, across[spot]) * gaps)
+            lay(spot, _band(bay[spot], 0.05, across[spot]) * gaps)
     for junction, close in zip(street.junctions, near, strict=True):
         spot = close & (edge < -0.2)
         if not spot.any():

@@ -20,6 +20,8 @@ KERB = 0.13  # height, metres
 LAMP_SPACING = 26.0
 LAMP_HEIGHT = 6.5
 CROSS_HALF_WIDTH = 3.6
+LANE_WIDTH = 3.5
+MIDDLE_LINES = ('dashed', 'solid', 'double', 'none')
 STEP = 0.5  # of the look-up tables along the street, metres
 
 YARD_SHARES = {
@@ -48,8 +50,28 @@ class Lot:
 
 
 @dataclass(frozen=True)
+class Markings:
+    """What is painted along a road.
+
+    Attributes:
+        middle: line between the directions, one of ``MIDDLE_LINES``.
+        edges: whether a line runs along the edges, where nobody parks.
+        lanes: whether dashes part the lanes of one direction, every ``LANE_WIDTH``.
+        left: how much of the paint is left, 0..1.
+    """
+
+    middle: str = 'dashed'
+    edges: bool = False
+    lanes: bool = False
+    left: float = 1.0
+
+
+@dataclass(frozen=True)
 class Street:
-    """Everything about a street that does not move."""
+    """Everything about a street that does not move.
+
+    ``paved`` tells whether its pavements are; if not, all beside the road is grass or earth.
+    """
 
     seed: int
     bends: tuple[tuple[float, float, float], ...]
@@ -68,6 +90,8 @@ class Street:
     lots: tuple[Lot, ...]
     roofs: Floats
     grass: Floats
+    markings: Markings = Markings()
+    paved: bool = True
 
     def bend(self, s: Floats) -> Floats:
         """World x of the middle line at ``s``."""

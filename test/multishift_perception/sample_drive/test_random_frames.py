@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.classes import NOVEL, VOID, TrainId
 from multishift_perception.sample_drive import CONDITIONS, SPLITS, random_frame
 
 SIZE = (90, 160)
@@ -57,8 +57,34 @@ def test_every_split_renders(split):
     assert random_frame(11, split=split, size=SIZE).image.shape == (*SIZE, 3)
 
 
+def test_wide_frames_range_further_under_the_same_seeds(frames):
+    wide = [random_frame(seed, size=SIZE, variety='wide') for seed in range(12)]
+
+    again = random_frame(5, size=SIZE, variety='wide')
+    np.testing.assert_array_equal(again.image, wide[5].image)
+    np.testing.assert_array_equal(again.labels, wide[5].labels)
+    assert set(np.unique([frame.labels for frame in wide])) <= {*range(19), NOVEL, VOID}
+    for usual, other in zip(frames, wide, strict=False):
+        assert other.condition == usual.condition
+        assert (other.labels != usual.labels).mean() > 0.02
+
+    def spread(some):  # of how much of each picture is road
+        return np.std([(frame.labels == TrainId.ROAD).mean() for frame in some])
+
+    assert spread(wide) > 1.2 * spread(frames[:12])
+
+
+def test_a_wide_scene_in_another_light_shows_the_same_things():
+    day, rain = (
+        random_frame(2, size=SIZE, variety='wide', condition=name) for name in ('day', 'rain')
+    )
+    assert (day.labels == rain.labels).mean() > 0.98
+
+
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'test'.*train.*val.*demo"):
         random_frame(1, split='test')
     with pytest.raises(ValueError, match=r"'snow'.*day.*night"):
         random_frame(1, condition='snow')
+    with pytest.raises(ValueError, match=r"'narrow'.*usual.*wide"):
+        random_frame(1, variety='narrow')

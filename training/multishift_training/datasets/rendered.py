@@ -91,7 +91,7 @@ def _render(config: SampleDriveData, folder: Path) -> None:
     """Write image and labels of every frame."""
     seeds = range(config.seed, config.seed + config.frames)
     jobs: list[Job] = list(product(seeds, config.conditions or (None,)))
-    draw = partial(_render_one, folder, config.split, config.size)
+    draw = partial(_render_one, folder, config)
     if len(jobs) <= _FEW:
         _run(map(draw, jobs), config.split, len(jobs))
         return
@@ -105,9 +105,11 @@ def _run(done: Iterable[None], split: str, total: int) -> None:
         pass
 
 
-def _render_one(folder: Path, split: str, size: tuple[int, int], job: Job) -> None:
+def _render_one(folder: Path, config: SampleDriveData, job: Job) -> None:
     seed, condition = job
-    frame = random_frame(seed, split=split, size=size, condition=condition)
+    frame = random_frame(
+        seed, split=config.split, size=config.size, condition=condition, variety=config.variety
+    )
     stem = folder / f'{seed:08d}_{frame.condition}'
     Image.fromarray(frame.image).save(f'{stem}.image.png', compress_level=1)
     Image.fromarray(frame.labels).save(f'{stem}.labels.png')

@@ -34,6 +34,8 @@ class SampleDriveData(ImageSet):
         size: rows and columns.
         conditions: every scene is rendered in each of these; if empty, each in one of its own.
             The same scene in two conditions shows the same things at the same places.
+        variety: ``usual`` for the demo's kind of street and camera; ``wide`` for vehicles,
+            cameras, roads, materials, skies and traffic of any kind, seen through any lens.
         learn_novel: in training, keep the novel objects that stand in the scenes; if not, they
             are void there.
     """
@@ -44,6 +46,7 @@ class SampleDriveData(ImageSet):
     seed: int = Field(ge=0)
     size: Size = (360, 640)
     conditions: list[_Condition] = []
+    variety: Literal['usual', 'wide'] = 'usual'
     learn_novel: bool = True
 
     domain: ClassVar[str] = 'sample_drive'
