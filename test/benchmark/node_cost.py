@@ -22,14 +22,17 @@ from pathlib import Path
 import statistics
 import subprocess
 import sys
+from tempfile import TemporaryDirectory
 import time
 from typing import Any
 
 import cv2
-from node_processes import cpu_s  # type: ignore[import-not-found]
+from node_processes import cpu_s, without_udp  # type: ignore[import-not-found]
 
 SIZE = (1080, 1920)
 WARM_UP, PATIENCE_S = 10, 10.0
+# One that leaves shrinking and enlarging to the node, which is what is measured.
+BACKEND = 'openvino'
 TWO = ('labels', 'anomaly_mask')
 FOUR = (*TWO, 'anomaly_score', 'overlay')
 # Beside ours: does all four outputs, shrinks by INTER_AREA.
@@ -79,8 +82,8 @@ def run_node(name: str) -> None:
 
         topic = 'cameras.camera.image_topic:=/ours/image_raw'
         # The frame is sent again and again; its stamp is new each time.
-        remap = ['-r', '__node:=ours', '-p', topic, '-p', 'max_frame_age_ms:=0']
-        sys.exit(run(['--ros-args', *remap]))
+        chosen = ['-r', '__node:=ours', '-p', topic, '-p', 'max_frame_age_ms:=0']
+        sys.exit(run(['--ros-args', *chosen, '-p', f'backend:={BACKEND}']))
     keep_large_buffers()
     rclpy.init()
     if name == 'empty':
@@ -89,7 +92,7 @@ def run_node(name: str) -> None:
         from plain_node import PlainNode  # type: ignore[import-not-found]
 
         does_all, area = PLAIN[name]
-        node = PlainNode(name, Engine.load(None), does_all=does_all, area=area)
+        node = PlainNode(name, Engine.load(None, backend=BACKEND), does_all=does_all, area=area)
     rclpy.spin(node)
 
 
@@ -235,6 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--frames', type=int, default=40, help='of a turn')
+    parser.add_argument('--without-udp', action='store_true', help='shared memory alone')
     parser.add_argument('--json', type=Path)
     parser.add_argument('--be', help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -244,7 +248,10 @@ def main() -> None:
     from multishift_perception.demo.environment import graph_environment
 
     os.environ.update(graph_environment())
-    turns = measure(chosen.rounds, chosen.frames)
+    with TemporaryDirectory() as folder:
+        if chosen.without_udp:
+            os.environ.update(without_udp(Path(folder)))
+        turns = measure(chosen.rounds, chosen.frames)
     print(table(turns))
     if chosen.json:
         rows = [vars(turn) for turn in turns]
