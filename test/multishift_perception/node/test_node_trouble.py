@@ -68,7 +68,7 @@ def arrays(inbox, dtype):
 def test_every_output_is_that_of_the_frame_of_its_header(peer, tiny_bundle_of_sizes):
     """Bit by bit, for cameras of several sizes, in bursts, of which some frames are dropped."""
     rng = np.random.default_rng(1)
-    kinds = dict.fromkeys(('labels', 'anomaly_mask', 'overlay'), np.uint8)
+    kinds: dict[str, Any] = dict.fromkeys(('labels', 'anomaly_mask', 'overlay'), np.uint8)
     kinds['anomaly_score'] = np.float32
     inboxes = {
         (camera, kind): peer.listen(OUT.format(camera, kind), Image)
