@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
 import statistics
-import subprocess
 import sys
 from tempfile import TemporaryDirectory
 import time
 from typing import Any
 
 import cv2
-from node_processes import cpu_s, without_udp  # type: ignore[import-not-found]
+from node_processes import cpu_s, running, without_udp  # type: ignore[import-not-found]
 
 SIZE = (1080, 1920)
 WARM_UP, PATIENCE_S = 10, 10.0
@@ -195,14 +194,14 @@ def measure(rounds: int, frames: int) -> list[Turn]:
     turns = [Turn(case, node, []) for case, _, nodes in CASES for node in nodes]
     watched = {case: topics for case, topics, _ in CASES}
     names = dict.fromkeys(turn.node for turn in turns)
-    children: dict[str, Any] = {}
-    try:
-        for name in names:
-            command = [sys.executable, __file__, '--be', name]
-            children[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    with ExitStack() as children:
+        pids = {
+            name: children.enter_context(running([sys.executable, __file__, '--be', name])).pid
+            for name in names
+        }
         for _ in range(rounds):
             for turn in turns:
-                pid = children[turn.node].pid
+                pid = pids[turn.node]
                 with rig.watch(turn.node, watched[turn.case]) as send:
                     for _ in range(WARM_UP):
                         send()
@@ -210,9 +209,6 @@ def measure(rounds: int, frames: int) -> list[Turn]:
                     for _ in range(frames):
                         send()
                     turn.cpu_ms.append((cpu_s(pid) - begin) / frames * 1e3)
-    finally:
-        for child in children.values():
-            child.kill()
     return turns
 
 
