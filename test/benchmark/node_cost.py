@@ -14,22 +14,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
 import statistics
-import subprocess
 import sys
+from tempfile import TemporaryDirectory
 import time
 from typing import Any
 
 import cv2
-from node_processes import cpu_s  # type: ignore[import-not-found]
+from node_processes import cpu_s, running, without_udp  # type: ignore[import-not-found]
 
 SIZE = (1080, 1920)
 WARM_UP, PATIENCE_S = 10, 10.0
+# One that leaves shrinking and enlarging to the node, which is what is measured.
+BACKEND = 'openvino'
 TWO = ('labels', 'anomaly_mask')
 FOUR = (*TWO, 'anomaly_score', 'overlay')
 # Beside ours: does all four outputs, shrinks by INTER_AREA.
@@ -79,8 +81,8 @@ def run_node(name: str) -> None:
 
         topic = 'cameras.camera.image_topic:=/ours/image_raw'
         # The frame is sent again and again; its stamp is new each time.
-        remap = ['-r', '__node:=ours', '-p', topic, '-p', 'max_frame_age_ms:=0']
-        sys.exit(run(['--ros-args', *remap]))
+        chosen = ['-r', '__node:=ours', '-p', topic, '-p', 'max_frame_age_ms:=0']
+        sys.exit(run(['--ros-args', *chosen, '-p', f'backend:={BACKEND}']))
     keep_large_buffers()
     rclpy.init()
     if name == 'empty':
@@ -89,7 +91,7 @@ def run_node(name: str) -> None:
         from plain_node import PlainNode  # type: ignore[import-not-found]
 
         does_all, area = PLAIN[name]
-        node = PlainNode(name, Engine.load(None), does_all=does_all, area=area)
+        node = PlainNode(name, Engine.load(None, backend=BACKEND), does_all=does_all, area=area)
     rclpy.spin(node)
 
 
@@ -192,14 +194,14 @@ def measure(rounds: int, frames: int) -> list[Turn]:
     turns = [Turn(case, node, []) for case, _, nodes in CASES for node in nodes]
     watched = {case: topics for case, topics, _ in CASES}
     names = dict.fromkeys(turn.node for turn in turns)
-    children: dict[str, Any] = {}
-    try:
-        for name in names:
-            command = [sys.executable, __file__, '--be', name]
-            children[name] = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    with ExitStack() as children:
+        pids = {
+            name: children.enter_context(running([sys.executable, __file__, '--be', name])).pid
+            for name in names
+        }
         for _ in range(rounds):
             for turn in turns:
-                pid = children[turn.node].pid
+                pid = pids[turn.node]
                 with rig.watch(turn.node, watched[turn.case]) as send:
                     for _ in range(WARM_UP):
                         send()
@@ -207,9 +209,6 @@ def measure(rounds: int, frames: int) -> list[Turn]:
                     for _ in range(frames):
                         send()
                     turn.cpu_ms.append((cpu_s(pid) - begin) / frames * 1e3)
-    finally:
-        for child in children.values():
-            child.kill()
     return turns
 
 
@@ -235,6 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--frames', type=int, default=40, help='of a turn')
+    parser.add_argument('--without-udp', action='store_true', help='shared memory alone')
     parser.add_argument('--json', type=Path)
     parser.add_argument('--be', help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -244,7 +244,10 @@ def main() -> None:
     from multishift_perception.demo.environment import graph_environment
 
     os.environ.update(graph_environment())
-    turns = measure(chosen.rounds, chosen.frames)
+    with TemporaryDirectory() as folder:
+        if chosen.without_udp:
+            os.environ.update(without_udp(Path(folder)))
+        turns = measure(chosen.rounds, chosen.frames)
     print(table(turns))
     if chosen.json:
         rows = [vars(turn) for turn in turns]

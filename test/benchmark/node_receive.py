@@ -78,7 +78,9 @@ def run_node(name: str) -> None:
         cameras = [f'camera{i}' for i in range(CAMERAS)]
         names = f'camera_names:=[{", ".join(cameras)}]'
         topics = [f'cameras.{c}.image_topic:=/{c}/image_raw' for c in cameras]
-        words = [word for parameter in (names, *topics) for word in ('-p', parameter)]
+        # `Engine.infer` is what it calls; a GPU would be given pictures.
+        chosen = (names, 'backend:=openvino', *topics)
+        words = [word for parameter in chosen for word in ('-p', parameter)]
         sys.exit(main(['--ros-args', '-p', 'autostart:=true', *words]))
     keep_large_buffers()
     rclpy.init()

@@ -16,8 +16,10 @@ import pytest
 import rclpy
 from sensor_msgs.msg import CompressedImage, Image
 
+from multishift_perception.classes import color_table
 from multishift_perception.engine import Engine
 from multishift_perception.frame_tally import Drop
+from multishift_perception.overlay import ALPHA, draw_overlay
 from multishift_perception.pipeline import Pipeline, anomaly_mask, score_unit
 
 RED = (255, 0, 0)
@@ -56,7 +58,7 @@ def image(pixels, stamp):
 def arrays(inbox, dtype):
     return {
         (m.header.stamp.sec, m.header.stamp.nanosec): np.frombuffer(m.data, dtype).reshape(
-            m.height, m.width
+            m.height, m.width, *[3] * (m.encoding == 'rgb8')
         )
         for m in inbox.messages
     }
@@ -66,7 +68,8 @@ def arrays(inbox, dtype):
 def test_every_output_is_that_of_the_frame_of_its_header(peer, tiny_bundle_of_sizes):
     """Bit by bit, for cameras of several sizes, in bursts, of which some frames are dropped."""
     rng = np.random.default_rng(1)
-    kinds = {'labels': np.uint8, 'anomaly_score': np.float32, 'anomaly_mask': np.uint8}
+    kinds: dict[str, Any] = dict.fromkeys(('labels', 'anomaly_mask', 'overlay'), np.uint8)
+    kinds['anomaly_score'] = np.float32
     inboxes = {
         (camera, kind): peer.listen(OUT.format(camera, kind), Image)
         for camera in SIZES
@@ -87,18 +90,21 @@ def test_every_output_is_that_of_the_frame_of_its_header(peer, tiny_bundle_of_si
 
     peer.spin_until(enough)
     with Engine.load(tiny_bundle_of_sizes) as engine:
-        pipeline = Pipeline(engine)
+        pipeline, colors = Pipeline(engine), color_table(engine.classes)
         for camera in SIZES:
             found = {kind: arrays(inboxes[camera, kind], t) for kind, t in kinds.items()}
             assert len(found['labels']) < len(sent[camera])
             for kind, outputs in found.items():
                 assert outputs.keys() <= sent[camera].keys()
                 for stamp, output in outputs.items():
-                    (wanted,) = pipeline.run([sent[camera][stamp]])
+                    pixels = sent[camera][stamp]
+                    (wanted,) = pipeline.run([pixels])
+                    mask = anomaly_mask(wanted.anomaly, 0.5)
                     by_kind = {
                         'labels': wanted.labels,
                         'anomaly_score': score_unit(wanted.anomaly),
-                        'anomaly_mask': anomaly_mask(wanted.anomaly, 0.5),
+                        'anomaly_mask': mask,
+                        'overlay': draw_overlay(pixels, wanted.labels, mask, colors, ALPHA),
                     }
                     np.testing.assert_array_equal(output, by_kind[kind])
     for inbox in inboxes.values():
