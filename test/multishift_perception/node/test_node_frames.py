@@ -92,12 +92,13 @@ def test_other_encodings_with_padded_rows(peer, filled, encoding, color, label):
     assert (pixels(labels)[4:-4, 4:-4] == label).all()
 
 
-def test_confidence_is_low_where_the_anomaly_is_high(peer, filled):
+def test_confidence_is_the_probability_of_the_label(peer, filled):
     with peer.listen(f'{OUT}/confidence', Image) as inbox:
-        found = peer.ask(FRONT, filled(BLACK), inbox)
+        found = peer.ask(FRONT, filled(RED), inbox)
         assert (found.header.frame_id, found.encoding) == ('front_optical', 'mono8')
-        assert (pixels(found) == 255).all()
-        assert (pixels(peer.ask(FRONT, filled(WHITE), inbox)) == 0).all()
+        # Of three classes, whose logits are the colours.
+        assert (pixels(found) == round(255 * np.e / (np.e + 2))).all()
+        assert (pixels(peer.ask(FRONT, filled(WHITE), inbox)) == 85).all()
 
 
 def test_both_shifts_are_told_of_a_frame(peer, filled):
