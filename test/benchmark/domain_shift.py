@@ -77,7 +77,7 @@ def main() -> None:
             return meter.measure(pipeline.run([image])[0], 0.5)
 
         if arguments.camvid:
-            groups = {name: [] for name in ('day', 'box', 'fog')}
+            groups: dict[str, list[Shift]] = {name: [] for name in ('day', 'box', 'fog')}
             for seed, image in enumerate(_camvid(arguments.camvid / 'val', _BY_DAY)):
                 groups['day'].append(measure(image))
                 groups['box'].append(measure(with_box(image, seed)))
