@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from multishift_perception.classes import SemanticClass
-from multishift_perception.ground import find_ground, ground_table, on_ground
+from multishift_perception.ground import ground_table, on_ground
 from multishift_perception.ground_plane import (
     Calibration,
     GroundPoint,
@@ -79,7 +79,7 @@ class ObjectFinder:
         numbers = self._tracker.follow([region.box for region in regions], min_hits)
         if not any(numbers):
             return []
-        standing = on_ground(mask, find_ground(labels, self._ground))
+        standing = on_ground(mask, labels, self._ground)
         found = []
         for region, number in zip(regions, numbers, strict=True):
             if number is None:

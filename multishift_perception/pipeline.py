@@ -44,6 +44,7 @@ class FrameOutput:
         engine_labels: Bytes | None = None,
         engine_anomaly: Bytes | None = None,
         look: NDArray[np.float32] | None = None,
+        confidence: Bytes | None = None,
         covariate_shift: float | None = None,
     ) -> None:
         """Hold what an engine said.
@@ -56,6 +57,7 @@ class FrameOutput:
             engine_labels: as the engine gives them, where ``labels`` are larger.
             engine_anomaly: likewise.
             look: likewise, ``float32 [K]``; None of engines that give none.
+            confidence: as the labels, ``uint8 [H,W]``; None of engines that give none.
             covariate_shift: how far that lies from what the engine knows, see `Look`; None of
                 engines that do not tell.
         """
@@ -64,6 +66,7 @@ class FrameOutput:
         self.look = look
         self.covariate_shift = covariate_shift
         self._score = score
+        self._confidence = confidence
         self._engine_labels = labels if engine_labels is None else engine_labels
         self._engine_anomaly = anomaly if engine_anomaly is None else engine_anomaly
         height, width = _there(labels).shape if size is None else size
@@ -92,6 +95,15 @@ class FrameOutput:
     def anomaly(self) -> Bytes:
         """``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point."""
         return resize_scores(_there(self._anomaly), self.size)
+
+    @cached_property
+    def confidence(self) -> Bytes:
+        """``uint8 [h,w]``, probability of the label, 255 is certain."""
+        return self.write_confidence(None)
+
+    def write_confidence(self, out: Bytes | None) -> Bytes:
+        """Return the confidence, written to ``out`` where that is given."""
+        return resize_scores(_there(self._confidence), self.size, out=out)
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
@@ -175,6 +187,7 @@ class Pipeline:
                         said.score[i],
                         size,
                         look=look,
+                        confidence=None if said.confidence is None else said.confidence[i],
                         covariate_shift=self._distance(look),
                     )
                 )
@@ -206,6 +219,7 @@ class Pipeline:
                 engine_labels=parts.get('engine_labels'),
                 engine_anomaly=parts.get('engine_anomaly'),
                 look=parts.get('look'),
+                confidence=parts.get('confidence'),
                 covariate_shift=self._distance(parts.get('look')),
             )
 
@@ -223,20 +237,6 @@ def score_unit(anomaly: Bytes, out: NDArray[np.float32] | None = None) -> NDArra
         out: where to write the result.
     """
     return np.asarray(cv2.LUT(anomaly, _UNIT, dst=out), np.float32)
-
-
-def confidence(anomaly: Bytes, out: Bytes | None = None) -> Bytes:
-    """Return how far labels can be believed, ``uint8``, 255 is most.
-
-    It is what the anomaly lacks to 255, 127 at the operating point, and not the softmax of the
-    label's class: networks give things of no known class a label with the highest softmax, just
-    where a planner should not believe it.
-
-    Args:
-        anomaly: ``uint8 [h,w]``, as in ``FrameOutput``.
-        out: where to write the result.
-    """
-    return as_bytes(cv2.bitwise_not(anomaly, dst=out))
 
 
 def anomaly_levels(score: NDArray[np.float32]) -> Bytes:

@@ -24,6 +24,10 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.files import sha256
 
 _WIDTH = 99
+_CONFIDENCE = {
+    True: 'probability of each label',
+    False: 'not told: build the bundle again for it',
+}
 
 
 @click.command()
@@ -93,6 +97,7 @@ def _rows(manifest: Manifest, facts: dict[str, Any]) -> Iterator[tuple[str, str]
     yield '', _shortened(f'on {calibration.dataset}')
     if manifest.look is not None:
         yield 'known look', _shortened(manifest.look.dataset)
+    yield 'confidence', _CONFIDENCE[manifest.confidence]
     for artifact, entry in zip(manifest.artifacts, facts['artifacts'], strict=True):
         yield from _artifact_rows(artifact, entry)
     for key, value in manifest.provenance.items():

@@ -39,7 +39,7 @@ class CudaRunner:
 
         Args:
             network: takes frames ``uint8 [N,H,W,3]`` on the GPU, returns label, score, anomaly
-                and, of graphs that have it, look.
+                and, of graphs that have them, look and confidence.
             shape: of the frames.
             device: the GPU.
             steps: of a `Calibration` that the anomaly is made by anew; None: it stays.
@@ -105,9 +105,9 @@ def _recalibrated(network: Network, steps: Tensor) -> Network:
     """Return a network whose anomaly is made of its score anew."""
 
     def run(frames: Tensor) -> tuple[Tensor, ...]:
-        label, score, _, *look = network(frames)
+        label, score, _, *others = network(frames)
         anomaly = torch.bucketize(score, steps, out_int32=True, right=True)
-        return label, score, anomaly.to(torch.uint8), *look
+        return label, score, anomaly.to(torch.uint8), *others
 
     return run
 

@@ -57,12 +57,14 @@ class FrameTensors(NamedTuple):
         score: ``float32 [H,W]``.
         anomaly: ``uint8 [H,W]``.
         look: ``float32 [K]``; None of graphs that were built without.
+        confidence: ``uint8 [H,W]``, likewise.
     """
 
     label: Tensor
     score: Tensor
     anomaly: Tensor
     look: Tensor | None = None
+    confidence: Tensor | None = None
 
 
 class _WayIn(NamedTuple):
@@ -96,7 +98,7 @@ class Slot:
         self._stream = stream
         self._pool = pool
         self._ways_in: _Recent[_WayIn] = _Recent(_MOST_SIZES)
-        self._resized: _Recent[Recorded] = _Recent(2 * _MOST_SIZES)
+        self._resized: _Recent[Recorded] = _Recent(3 * _MOST_SIZES)
 
     def take(self, picture: Picture, clock: StageClock) -> None:
         """Bring a picture to the GPU and shrink it there."""
@@ -117,7 +119,7 @@ class Slot:
         """Bring outputs back; they are there once the stream has come to its end.
 
         Args:
-            size: height and width of labels and anomaly.
+            size: height and width of labels, anomaly and confidence.
             wanted: which.
             clock: of the call.
         """
@@ -130,6 +132,8 @@ class Slot:
         }
         if (look := self._said.look) is not None:
             ways['look'] = lambda: look
+        if (confidence := self._said.confidence) is not None:
+            ways['confidence'] = lambda: self._at_size(confidence, size, ResizeScores)
         found: dict[Part, Tensor] = {}
         for part, make in ways.items():
             if part not in wanted:
@@ -172,7 +176,7 @@ class Slot:
             resize: nn.Module = kind(shape, (height, width)).to(output.device)
             return self._record(lambda: (resize(output),), 'what enlarges outputs')
 
-        (result,) = self._resized.get((size, kind), make).run()
+        (result,) = self._resized.get((size, output.data_ptr()), make).run()
         return result
 
     def _record(self, work: Callable[[], tuple[Tensor, ...]], name: str) -> Recorded:

@@ -216,6 +216,8 @@ class Manifest(_Strict):
         compiled_calibration: that the artifacts hold, where ``calibration`` was set after they
             were built; the engine then computes the anomaly of the raw score, itself.
         look: how the images look that the network knows; None where nothing tells.
+        confidence: whether the artifacts give the probability of each label; those of bundles
+            that were built before they could do not.
     """
 
     schema_version: Literal[1]
@@ -228,6 +230,7 @@ class Manifest(_Strict):
     artifacts: list[Artifact] = Field(min_length=1)
     probe: Probe
     look: LookEntry | None = None
+    confidence: bool = False
     provenance: dict[str, Any]
 
     @property

@@ -74,23 +74,32 @@ class ProbeSet:
         label: expected labels ``uint8 [K,N,H,W]``.
         score: expected raw scores of every fourth row and column, ``float32 [K,N,H/4,W/4]``.
         look: expected statistics ``float32 [K,N,D]``; none, D = 0, of graphs without.
+        confidence: expected confidence of the pixels of ``score``, ``uint8``; none, of 0 rows, of
+            graphs without.
     """
 
     frames: NDArray[np.uint8]
     label: NDArray[np.uint8]
     score: NDArray[np.float32]
     look: NDArray[np.float32]
+    confidence: NDArray[np.uint8]
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], expected: list[EngineOutput]) -> ProbeSet:
         """Make a set of frames and the eager model's K outputs for them."""
         score = np.stack([_sparse(e.score) for e in expected])
-        return cls(frames, np.stack([e.label for e in expected]), score, _looks(expected))
+        label = np.stack([e.label for e in expected])
+        return cls(frames, label, score, _looks(expected), _confidences(expected))
 
     def save(self, path: Path) -> None:
         """Write the set as a compressed NumPy archive."""
         np.savez_compressed(
-            path, frames=self.frames, label=self.label, score=self.score, look=self.look
+            path,
+            frames=self.frames,
+            label=self.label,
+            score=self.score,
+            look=self.look,
+            confidence=self.confidence,
         )
 
     @classmethod
@@ -101,7 +110,10 @@ class ProbeSet:
                 frames = archive['frames']
                 none = np.zeros((*frames.shape[:2], 0), np.float32)
                 look = archive.get('look', none)
-                return cls(frames, archive['label'], archive['score'], look)
+                score = archive['score']
+                less = np.zeros((*frames.shape[:2], 0, score.shape[3]), np.uint8)
+                confidence = archive.get('confidence', less)
+                return cls(frames, archive['label'], score, look, confidence)
         except (OSError, ValueError, KeyError) as error:
             raise MultishiftError(
                 f'{path} holds no probe frames ({error}): build the bundle again'
@@ -121,6 +133,7 @@ class ProbeSet:
             regrouped(self.label),
             regrouped(self.score),
             regrouped(self.look),
+            regrouped(self.confidence),
         )
 
     def outputs(self, backend: Backend) -> list[EngineOutput]:
@@ -171,6 +184,7 @@ class ProbeSet:
         _check_parity(parity, bounds.label_agreement, score_error, artifact, mend)
         _check_anomaly(self, outputs, calibration, score_error, artifact)
         _check_look(self, outputs, bounds.score_error, artifact, mend)
+        _check_confidence(self, outputs, 1 - bounds.label_agreement, artifact, mend)
         return Proof(parity, self.anomaly_error(outputs, calibration))
 
     def parity(self, outputs: Sequence[EngineOutput]) -> Parity:
@@ -249,6 +263,39 @@ def _check_look(
         f'{artifact} does not compute what was trained: statistics of how the probe frames look '
         f'{what}: {mend}'
     )
+
+
+def _check_confidence(
+    probe: ProbeSet, outputs: Sequence[EngineOutput], bound: float, artifact: Path, mend: str
+) -> None:
+    """Raise MultishiftError where confidences differ, on average, by more than labels may.
+
+    A single one may differ by all, where a border moves by a pixel.
+    """
+    found = _confidences(outputs)
+    if found.shape == probe.confidence.shape:
+        if not found.size:
+            return
+        error = np.abs(found.astype(int) - probe.confidence).mean() / 255
+        if error <= bound:
+            return
+        what = f'differs by {error:.3f} on average (at most {bound:.3f})'
+    else:
+        what = 'is missing' if probe.confidence.size else 'was not there'
+    raise MultishiftError(
+        f'{artifact} does not compute what was trained: the confidence on the probe frames '
+        f'{what}: {mend}'
+    )
+
+
+def _confidences(outputs: Sequence[EngineOutput]) -> NDArray[np.uint8]:
+    sparse = (
+        _sparse(output.score)[:, :0].astype(np.uint8)
+        if output.confidence is None
+        else _sparse(output.confidence)
+        for output in outputs
+    )
+    return np.stack(list(sparse))
 
 
 def _looks(outputs: Sequence[EngineOutput]) -> NDArray[np.float32]:

@@ -16,13 +16,15 @@ from multishift_perception.engine.types import EngineOutput
 
 INPUT_NAME = 'frames'
 OUTPUT_NAMES = EngineOutput._fields
+_LEAST_OUTPUTS = 3
 
 
 class TensorRtBackend(CudaBackend):
     """An engine file of TensorRT or TensorRT for RTX on the GPU it was built for.
 
-    Its bindings are named ``frames``, ``label``, ``score`` and ``anomaly``, or as its library
-    names outputs. That GPU and library fit is for the caller to check first: see ``selection``.
+    Its bindings are named ``frames`` and as the fields of `EngineOutput`, of which older engines
+    lack the last, or as its library names outputs. That GPU and library fit is for the caller to
+    check first: see ``selection``.
     """
 
     def __init__(self, file: Path, device: str) -> None:
@@ -50,12 +52,21 @@ def _module(engine: bytes, device: torch.device) -> Network:
     from torch_tensorrt import Device, dynamo
     from torch_tensorrt.runtime import TorchTensorRTModule
 
-    module: Network = TorchTensorRTModule(
-        engine,
-        input_binding_names=[INPUT_NAME],
-        output_binding_names=_output_names(dynamo),
-        settings=dynamo.CompilationSettings(device=Device(gpu_id=device.index)),
-    )
+    names = _output_names(dynamo)
+    settings = dynamo.CompilationSettings(device=Device(gpu_id=device.index))
+    for count in range(len(names), _LEAST_OUTPUTS - 1, -1):
+        try:
+            module: Network = TorchTensorRTModule(
+                engine,
+                input_binding_names=[INPUT_NAME],
+                output_binding_names=names[:count],
+                settings=settings,
+            )
+        except RuntimeError:  # it has fewer, or is broken
+            if count == _LEAST_OUTPUTS:
+                raise
+        else:
+            break
     return module
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from multishift_perception.images.picture import Picture
 
 # What may be asked of a frame's outputs, as `FrameOutput` names it.
-Part = Literal['labels', 'anomaly', 'score', 'engine_labels', 'engine_anomaly', 'look']
+Part = Literal[
+    'labels', 'anomaly', 'score', 'engine_labels', 'engine_anomaly', 'look', 'confidence'
+]
 ALL_PARTS: frozenset[Part] = frozenset(get_args(Part))
 Parts = Mapping[Part, NDArray[Any]]
 
@@ -26,12 +28,14 @@ class EngineOutput(NamedTuple):
         anomaly: ``uint8 [N,H,W]``, calibrated uncertainty; 128 is the operating point.
         look: ``float32 [N,K]``, statistics of an early feature, see `Look`; None of graphs that
             were built without.
+        confidence: ``uint8 [N,H,W]``, probability of the label, 255 is certain; likewise.
     """
 
     label: NDArray[np.uint8]
     score: NDArray[np.float32]
     anomaly: NDArray[np.uint8]
     look: NDArray[np.float32] | None = None
+    confidence: NDArray[np.uint8] | None = None
 
 
 class Backend(Protocol):
@@ -53,7 +57,7 @@ class PictureCall(NamedTuple):
 
     Attributes:
         picture: of any size.
-        size: height and width of ``labels`` and ``anomaly``.
+        size: height and width of ``labels``, ``anomaly`` and ``confidence``.
         wanted: what is to come back.
     """
 
@@ -86,8 +90,9 @@ class PictureBackend(Backend, Protocol):
             Of each picture what is wanted, the caller's own arrays: ``labels uint8 [h,w]`` and
             ``anomaly uint8 [h,w]`` as ``resize_labels`` and ``resize_scores`` make them of the
             engine's, or ``anomaly`` at the engine's size; ``engine_labels uint8 [H,W]``,
-            ``engine_anomaly uint8 [H,W]``, ``score float32 [H,W]`` and, of graphs that have it,
-            ``look float32 [K]`` as the engine gives them.
+            ``engine_anomaly uint8 [H,W]``, ``score float32 [H,W]`` and, of graphs that have them,
+            ``look float32 [K]`` as the engine gives them, ``confidence uint8 [h,w]`` enlarged as
+            anomaly is.
         """
 
     def recalibrate(self, steps: NDArray[np.float32]) -> None:

@@ -192,7 +192,7 @@ def _findings(report: StreamReport) -> list[Finding]:
         found.append((WARN, report.stamp_fault))
     if report.is_strange:
         text = (
-            f'frames look as no training image did, at {_number(report.covariate_shift, 1)} where '
+            f'frames look as no training image did, at {_number(report.covariate_shift, 2)} where '
             'those lie below 1: masks may be wrong; see `multishift engine calibrate`'
         )
         found.append((WARN, text))

@@ -53,7 +53,6 @@ from multishift_perception.overlay import draw_overlay
 from multishift_perception.pipeline import (
     FrameOutput,
     anomaly_mask,
-    confidence,
     score_unit,
 )
 from multishift_perception.shift import ShiftMeter
@@ -122,7 +121,7 @@ class _Frame:
 
     def confidence(self) -> Bytes:
         place = self._place(Output.CONFIDENCE, self.output.size)
-        return confidence(self.output.anomaly, out=place)
+        return self.output.write_confidence(place)
 
     @cached_property
     def mask(self) -> Bytes:
@@ -165,7 +164,7 @@ _PARTS: Mapping[Output, frozenset[Part]] = {
     Output.ANOMALY_MASK: frozenset({'anomaly'}),
     Output.OVERLAY: frozenset({'engine_labels', 'anomaly'}),
     Output.OVERLAY_JPEG: frozenset({'engine_labels', 'anomaly'}),
-    Output.CONFIDENCE: frozenset({'anomaly'}),
+    Output.CONFIDENCE: frozenset({'confidence'}),
     Output.DOMAIN_SHIFT: frozenset({'look'}),
     Output.SHIFTS: frozenset({'engine_labels', 'engine_anomaly', 'look'}),
     **dict.fromkeys(OBJECTS, frozenset({'engine_labels', 'engine_anomaly'})),
@@ -187,6 +186,7 @@ class CameraOutputs:
         classes: tuple[SemanticClass, ...],
         *,
         tells_looks: bool = False,
+        tells_confidence: bool = False,
         mounting: Mounting | None = None,
     ) -> None:
         """Create the publishers.
@@ -197,6 +197,7 @@ class CameraOutputs:
             classes: the engine's classes.
             tells_looks: whether the engine tells how frames look, without which no domain shift
                 is published.
+            tells_confidence: likewise of the probability of labels, and of confidence.
             mounting: how the camera is mounted; None where that is not known.
         """
         self._node = node
@@ -210,9 +211,10 @@ class CameraOutputs:
         self._label_info: Any = None
         self._images = {o: ReusedImage(o.encoding) for o in Output if o.kind == IMAGE}
         self._mismatches: list[MismatchedReaders] = []
+        told = {Output.DOMAIN_SHIFT: tells_looks, Output.CONFIDENCE: tells_confidence}
         try:
             for output in Output:
-                if output is Output.DOMAIN_SHIFT and not tells_looks:
+                if not told.get(output, True):
                     continue
                 if kind := _TYPES.get(output.kind):
                     topic = output.topic_of(camera)

@@ -61,6 +61,12 @@ class Session:
         chosen = settings()
         cv2.setNumThreads(chosen.opencv_threads or -1)  # -1: as many as it takes by itself
         self.engine = loaded.engine
+        if not self.engine.manifest.confidence:
+            logger.warning(
+                'engine %s does not tell the probability of labels, so that there is no '
+                'confidence: build it again with `multishift engine build`',
+                self.engine.name,
+            )
         self._slots = FrameSlots(time.monotonic)
         self._arrivals = Arrivals()
         self._worker: Worker | None = None
@@ -232,6 +238,7 @@ class Session:
                     settings.name,
                     self.engine.classes,
                     tells_looks=self.engine.look is not None,
+                    tells_confidence=self.engine.manifest.confidence,
                     mounting=settings.mounting,
                 ),
                 statistics,

@@ -4,7 +4,9 @@
 python test/benchmark/domain_shift.py BUNDLE [--scenes 24] [--camvid DATA/camvid]
 
 On the sample drive each scene is rendered by day, in other conditions, and by day with something
-put onto the road. On CamVid, BUNDLE is to be calibrated on the train frames by day before.
+put onto the road. On CamVid the frames by day are shown as they are, with something put onto the
+road and with fog drawn over them, beside those at dusk; BUNDLE is to be calibrated on the train
+frames by day before.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from multishift_perception.shift import Shift, ShiftMeter
 
 _SEED = 9_000_000  # far from those of any training run
 _FOOT, _HEIGHT = 0.85, 0.18  # of what is put onto the road, of the frame's height
+# Fog: what is left of contrast at its distance is 5 % (Koschmieder).
+_HORIZON, _CAMERA_M, _SIGHT_M, _GREY = 0.45, 1.3, 60.0, 200
 _BY_DAY, _DUSK = '0016E5', '0001TP'
 
 
@@ -39,6 +43,15 @@ def with_box(image: Bytes, seed: int) -> Bytes:
     result = image.copy()
     result[part] = alpha * thing[..., :3] + (1 - alpha) * image[part]
     return result
+
+
+def with_fog(image: Bytes) -> Bytes:
+    """Return a frame in fog of 60 m, the ground taken for a plane below a middle horizon."""
+    height, width, _ = image.shape
+    rows = np.arange(height) - _HORIZON * height
+    metres = np.where(rows > 0, width * _CAMERA_M / np.maximum(rows, 1), np.inf)
+    seen = np.exp(-3 * np.minimum(metres, 1e3) / _SIGHT_M)[:, None, None]
+    return np.asarray(seen * image + (1 - seen) * _GREY, np.uint8)
 
 
 def auroc(ordinary: list[float], other: list[float]) -> float:
@@ -64,10 +77,13 @@ def main() -> None:
             return meter.measure(pipeline.run([image])[0], 0.5)
 
         if arguments.camvid:
-            groups = {
-                'day': [measure(image) for image in _camvid(arguments.camvid / 'val', _BY_DAY)],
-                'dusk': [measure(image) for image in _camvid(arguments.camvid / 'train', _DUSK)],
-            }
+            groups: dict[str, list[Shift]] = {name: [] for name in ('day', 'box', 'fog')}
+            for seed, image in enumerate(_camvid(arguments.camvid / 'val', _BY_DAY)):
+                groups['day'].append(measure(image))
+                groups['box'].append(measure(with_box(image, seed)))
+                groups['fog'].append(measure(with_fog(image)))
+            dusk = _camvid(arguments.camvid / 'train', _DUSK)
+            groups['dusk'] = [measure(image) for image in dusk]
         else:
             groups = {name: [] for name in ('day', 'box', *CONDITIONS[1:])}
             for seed in range(_SEED, _SEED + arguments.scenes):

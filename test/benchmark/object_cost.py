@@ -15,9 +15,8 @@ import numpy as np
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.engine import Look
 from multishift_perception.ground_plane import Calibration, Mounting
-from multishift_perception.images.resizing import resize_scores
 from multishift_perception.objects import ObjectFinder
-from multishift_perception.pipeline import FrameOutput, confidence
+from multishift_perception.pipeline import FrameOutput
 from multishift_perception.shift import ShiftMeter
 
 _CALLS = 200
@@ -44,7 +43,7 @@ def main() -> None:
     smooth = cv2.resize(coarse, _ENGINE[::-1], interpolation=cv2.INTER_CUBIC)
     anomaly = np.clip(smooth, 0, 255).astype(np.uint8)
     anomaly[180:220, 230:280] = 220
-    output = FrameOutput(labels, anomaly, anomaly.astype(np.float32), _CAMERA)
+    output = FrameOutput(labels, anomaly, anomaly.astype(np.float32), _CAMERA, confidence=anomaly)
     regions = cv2.connectedComponents((anomaly >= 128).astype(np.uint8))[0] - 1
     print(f'{(anomaly >= 128).mean():.1%} anomalous in {regions} regions')
     eye = np.eye(_STATISTICS, dtype=np.float32)
@@ -60,9 +59,7 @@ def main() -> None:
         lambda: finder.find(output, 0.5, min_hits=1, calibration=calibration, mounting=mounting),
     )
     place = np.empty(_CAMERA, np.uint8)
-    measure('anomaly at the size of the camera', lambda: resize_scores(anomaly, _CAMERA))
-    large = output.anomaly
-    measure('confidence, of it', lambda: confidence(large, out=place))
+    measure('confidence, if watched', lambda: output.write_confidence(place))
 
 
 if __name__ == '__main__':

@@ -18,7 +18,6 @@ from multishift_perception.pipeline import (
     Pipeline,
     anomaly_levels,
     anomaly_mask,
-    confidence,
     score_unit,
 )
 
@@ -40,6 +39,7 @@ def halves(height: int, width: int) -> np.ndarray:
 def test_outputs_are_aligned_with_the_camera(engine: Engine, size: tuple[int, int]) -> None:
     (output,) = Pipeline(engine).run([halves(*size)])
     assert output.labels.shape == output.anomaly.shape == output.score.shape == size
+    assert output.confidence.shape == size and output.confidence.dtype == np.uint8
     assert output.score.dtype == np.float32
     mask = anomaly_mask(output.anomaly, 0.5)
     middle = size[1] // 2
@@ -171,10 +171,3 @@ def test_frames_of_an_earlier_call_do_not_stay(engine: Engine) -> None:
 def test_scores_become_the_levels_that_they_were_made_of() -> None:
     levels = np.arange(256, dtype=np.uint8)
     assert np.array_equal(anomaly_levels(score_unit(levels)).ravel(), levels)
-
-
-def test_confidence_falls_as_the_anomaly_rises() -> None:
-    anomaly = np.array([[0, 127, 128, 255]], np.uint8)
-    place = np.zeros_like(anomaly)
-    assert confidence(anomaly, out=place) is place
-    assert place.tolist() == [[255, 128, 127, 0]]

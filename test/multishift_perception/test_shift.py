@@ -46,8 +46,22 @@ def test_a_box_on_the_road_counts_as_ground_that_it_hides() -> None:
 def test_what_rises_above_the_horizon_stands_on_the_road_too() -> None:
     labels = street()
     mask = box(labels, slice(10, 30), slice(30, 31))
-    found = on_ground(mask, np.isin(labels, ROAD))
+    found = on_ground(mask, labels, ground_table(CITYSCAPES))
     assert found.sum() == 20
+
+
+@pytest.mark.parametrize('anomalous', [0.0, 0.1, 0.7, 1.0])
+def test_what_stands_on_the_ground_is_found_by_looking_down_each_column(anomalous: float) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(np.array([ROAD, BUILDING, SKY], np.uint8), (HEIGHT, WIDTH))
+    mask = 255 * (rng.random(labels.shape) < anomalous).astype(np.uint8)
+    expected = np.zeros(labels.shape, bool)
+    for row, column in zip(*mask.nonzero(), strict=True):
+        below = row
+        while below < HEIGHT and mask[below, column] and labels[below, column] != ROAD:
+            below += 1
+        expected[row, column] = below == HEIGHT or labels[below, column] == ROAD
+    assert np.array_equal(on_ground(mask, labels, ground_table(CITYSCAPES)), expected)
 
 
 @pytest.mark.parametrize(

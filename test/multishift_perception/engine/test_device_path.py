@@ -31,7 +31,7 @@ from multishift_perception.images.picture import Picture
 from multishift_perception.pipeline import FrameOutput, OutputSize, Pipeline
 
 BGR = cv2.COLOR_BGR2RGB
-PARTS: tuple[Part, ...] = ('labels', 'anomaly', 'score', 'engine_labels')
+PARTS: tuple[Part, ...] = ('labels', 'anomaly', 'score', 'engine_labels', 'confidence')
 
 
 def only(*parts: Part) -> frozenset[Part]:
@@ -232,7 +232,7 @@ def test_calibration_that_was_set_later_is_heeded(
     cuda.log.clear()
     (output,) = Pipeline(engine, output_size='engine').run([picture(90, 130)])
     images = [shape for word, shape in cuda.log if word == 'download' and len(shape) == 2]
-    assert images == [(64, 96)] * 3
+    assert images == [(64, 96)] * 4  # labels, anomaly, score, confidence
     assert np.array_equal(output.anomaly, steeper.anomaly(output.score))
     assert len(np.unique(output.anomaly)) > 50
 

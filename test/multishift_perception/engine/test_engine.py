@@ -241,6 +241,52 @@ def test_swapped_network_fails_the_probe(bundle: Path, tmp_path: Path) -> None:
         Engine.load(bundle)
 
 
+@pytest.mark.parametrize('backend', ['openvino', 'torch'])
+def test_a_bundle_from_before_there_was_confidence_runs(
+    bundle: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multishift_perception.engine.openvino_backend import OpenVinoBackend
+    from multishift_perception.engine.probe import ProbeSet
+    from multishift_perception.engine.torch_backend import TorchBackend
+    from multishift_perception.files import sha256
+    from multishift_perception.pipeline import Pipeline
+
+    kind: Any = {'openvino': OpenVinoBackend, 'torch': TorchBackend}[backend]
+    run = kind.run
+    monkeypatch.setattr(kind, 'run', lambda self, f: run(self, f)._replace(confidence=None))
+    probe = ProbeSet.load(bundle / 'probe.npz')
+    assert probe.confidence.size
+    with pytest.raises(MultishiftError, match='the confidence on the probe frames is missing'):
+        Engine.load(bundle, backend=backend)
+    np.savez(
+        bundle / 'probe.npz',
+        frames=probe.frames,
+        label=probe.label,
+        score=probe.score,
+        look=probe.look,
+    )
+    digest = sha256(bundle / 'probe.npz')
+    edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
+    edit(bundle, lambda manifest: manifest.pop('confidence'))
+    with Engine.load(bundle, backend=backend) as engine:
+        assert not engine.manifest.confidence
+        (output,) = Pipeline(engine).run([frame((0, 0, 0))[0]])
+        with pytest.raises(AttributeError, match='not asked'):
+            _ = output.confidence
+
+
+def test_a_confidence_that_is_off_fails_the_probe(bundle: Path) -> None:
+    from multishift_perception.engine.probe import ProbeSet
+    from multishift_perception.files import sha256
+
+    probe = ProbeSet.load(bundle / 'probe.npz')
+    replace(probe, confidence=255 - probe.confidence).save(bundle / 'probe.npz')
+    digest = sha256(bundle / 'probe.npz')
+    edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
+    with pytest.raises(MultishiftError, match=r'confidence on the probe frames differs by 0\.\d+'):
+        Engine.load(bundle)
+
+
 def test_pickled_object_in_exported_program_is_refused(bundle: Path) -> None:
     """The archive declares a pickled weight: torch would run whatever it holds."""
     import json

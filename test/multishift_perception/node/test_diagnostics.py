@@ -75,7 +75,7 @@ def judge(*, active=True, silence=None, counts_lost=True, **changes):
         ),
         ({'recent_lost': 2}, OK, '10.0 Hz'),
         ({'covariate_shift': 0.8}, OK, '10.0 Hz'),
-        ({'covariate_shift': 2.34, 'is_strange': True}, WARN, 'at 2.3 .*engine calibrate'),
+        ({'covariate_shift': 2.34, 'is_strange': True}, WARN, 'at 2.34 .*engine calibrate'),
         ({'recent_lost': 5}, WARN, '5 frames were lost on their way.*fastdds_shm'),
         ({'silence': Silence(1, 'QoS')}, ERROR, 'no frame for 0 s on /front/image_raw'),
         (

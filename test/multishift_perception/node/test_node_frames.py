@@ -15,6 +15,7 @@ RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 FRONT = '/front/image_raw'
 OUT = '/multishift_perception/front'
+TAKEN_BY_NAV2 = 'labels', 'confidence'
 
 
 @pytest.fixture(scope='module')
@@ -92,12 +93,28 @@ def test_other_encodings_with_padded_rows(peer, filled, encoding, color, label):
     assert (pixels(labels)[4:-4, 4:-4] == label).all()
 
 
-def test_confidence_is_low_where_the_anomaly_is_high(peer, filled):
+def test_confidence_is_the_probability_of_the_label(peer, filled):
     with peer.listen(f'{OUT}/confidence', Image) as inbox:
-        found = peer.ask(FRONT, filled(BLACK), inbox)
+        found = peer.ask(FRONT, filled(RED), inbox)
         assert (found.header.frame_id, found.encoding) == ('front_optical', 'mono8')
-        assert (pixels(found) == 255).all()
-        assert (pixels(peer.ask(FRONT, filled(WHITE), inbox)) == 0).all()
+        # Of three classes, whose logits are the colours.
+        assert (pixels(found) == round(255 * np.e / (np.e + 2))).all()
+        assert (pixels(peer.ask(FRONT, filled(WHITE), inbox)) == 85).all()
+
+
+def test_labels_and_confidence_are_as_the_segmentation_layer_of_nav2_takes_them(peer, filled):
+    """Subscribed best effort, matched by exact stamps, read as ``data[row * width + column]``."""
+    listen = {name: peer.listen(f'{OUT}/{name}', Image, reliable=False) for name in TAKEN_BY_NAV2}
+    with listen['labels'] as labels, listen['confidence'] as confidence:
+        first = peer.ask(FRONT, filled(RED), labels)
+
+        def beside():
+            return next((m for m in confidence.messages if m.header == first.header), None)
+
+        second = peer.spin_until(beside)
+    for image in (first, second):
+        assert (image.encoding, image.height, image.width, image.step) == ('mono8', 48, 64, 64)
+        assert len(image.data) == 48 * 64
 
 
 def test_both_shifts_are_told_of_a_frame(peer, filled):

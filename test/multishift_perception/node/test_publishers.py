@@ -102,10 +102,11 @@ def publish_all(node, monkeypatch, wanted):
         publisher.publish(Image(header=header, encoding=image.encoding))
 
     monkeypatch.setattr(OutgoingImage, 'publish', publish)
-    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
+    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, tells_confidence=True)
     settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
     anomaly = np.full((4, 6), 255, np.uint8)
-    said = FrameOutput(anomaly * 0, anomaly, anomaly.astype(np.float32), (8, 12))
+    score = anomaly.astype(np.float32)
+    said = FrameOutput(anomaly * 0, anomaly, score, (8, 12), confidence=anomaly)
     frame = np.zeros((8, 12, 3), np.uint8)
     outputs.publish(wanted, Header(frame_id='front'), Picture(frame), said, settings)
     return {
@@ -126,9 +127,10 @@ def test_every_image_that_is_wanted_is_sent_in_its_encoding(node, monkeypatch, l
 
 @pytest.mark.parametrize('output', [output for output in Output if output.is_image])
 def test_an_output_is_made_of_what_is_asked_of_the_engine_for_it(output):
-    labels, anomaly = np.random.default_rng(0).integers(0, 256, (2, 4, 6), np.uint8)
+    labels, anomaly, confidence = np.random.default_rng(0).integers(0, 256, (3, 4, 6), np.uint8)
     settings: Any = SimpleNamespace(anomaly_threshold=0.5, min_anomaly_area=0, overlay_alpha=0.5)
-    whole = FrameOutput(labels, anomaly, anomaly.astype(np.float32), (8, 12))
+    score = anomaly.astype(np.float32)
+    whole = FrameOutput(labels, anomaly, score, (8, 12), confidence=confidence)
     parts = {part: getattr(whole, part) for part in publishers.parts_of([output])}
     asked = FrameOutput(
         parts.get('labels'),
@@ -136,6 +138,7 @@ def test_an_output_is_made_of_what_is_asked_of_the_engine_for_it(output):
         parts.get('score'),
         (8, 12),
         engine_labels=parts.get('engine_labels'),
+        confidence=parts.get('confidence'),
     )
     picture = Picture(np.zeros((8, 12, 3), np.uint8))
     colors = np.arange(768, dtype=np.uint8).reshape(256, 3)
@@ -180,10 +183,17 @@ def test_the_shifts_carry_the_header_and_both_numbers(node):
     }
 
 
-def test_without_a_known_look_there_is_no_domain_shift(node):
+@pytest.mark.parametrize(
+    ('told', 'output'),
+    [('tells_looks', Output.DOMAIN_SHIFT), ('tells_confidence', Output.CONFIDENCE)],
+)
+def test_what_the_engine_does_not_tell_is_not_offered(node, told, output):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
-    assert '~/front/domain_shift' not in node.sent
-    assert Output.DOMAIN_SHIFT not in outputs.wanted(True)
+    assert output.topic_of('front') not in node.sent
+    assert output not in outputs.wanted(True)
+    tells: Any = {told: True}
+    publishers.CameraOutputs(node, 'left', CITYSCAPES, **tells)
+    assert output.topic_of('left') in node.sent
 
 
 def test_nothing_is_sent_by_a_publisher_that_is_not_active(node, monkeypatch):

@@ -85,7 +85,7 @@ def test_bytes_are_normalised_as_imagenet_is() -> None:
 def test_outputs_are_the_networks_own(model: TinyModel, size: tuple[int, int]) -> None:
     frames = torch.from_numpy(random_frames(2, *size))
     graph = DeployGraph(model, CALIBRATION)
-    label, score, anomaly, look = graph(frames)
+    label, score, anomaly, look, confidence = graph(frames)
     expected = model(Normalize(IMAGENET)(frames))
     assert not model.training
     assert label.dtype == anomaly.dtype == torch.uint8 and score.dtype == torch.float32
@@ -96,6 +96,9 @@ def test_outputs_are_the_networks_own(model: TinyModel, size: tuple[int, int]) -
     image = Normalize(IMAGENET)(frames)
     moments = torch.cat([image.mean((2, 3)), image.std((2, 3), correction=0)], 1)
     assert torch.allclose(look, moments, atol=1e-5)
+    probability = expected.logits.softmax(1).amax(1)
+    assert confidence.dtype == torch.uint8 and confidence.shape == label.shape
+    assert (confidence / 255 - probability).abs().max() <= 0.51 / 255
 
 
 def test_the_look_is_of_the_early_feature_whatever_wraps_the_network() -> None:
@@ -109,6 +112,31 @@ def test_the_look_is_of_the_early_feature_whatever_wraps_the_network() -> None:
         assert torch.allclose(look[:, : low.shape[1]], low.mean((2, 3)), atol=1e-5)
         assert torch.allclose(look[:, low.shape[1] :], low.std((2, 3), correction=0), atol=1e-3)
         assert torch.equal(graph.look(frames), look)
+
+
+@pytest.mark.parametrize(
+    'name', ['deeplabv3plus_efficientnet_lite0', 'segformer_b0', 'mask2former_resnet50']
+)
+def test_the_confidence_is_the_probability_that_the_head_gives_the_label(name: str) -> None:
+    torch.manual_seed(0)
+    network: Any = models.create(name, 3).eval()
+    with torch.no_grad():  # random networks are sure of nothing, or claim a pixel by all queries
+        if name.startswith('mask2former'):
+            network.classifier.bias[-1] += 6
+        else:
+            network.classifier.weight *= 30
+    graph = DeployGraph(with_score(network, 'entropy'), CALIBRATION)
+    frames = torch.from_numpy(random_frames(1, 64, 96))
+    with torch.inference_mode():
+        confidence = graph(frames)[4] / 255
+        said = network(Normalize(network.input_scale)(frames))
+        if said.masks is not None:
+            probability = said.logits.amax(1).clamp(0, 1)
+        else:
+            coarse = network.classifier(said.feature).softmax(1).amax(1, keepdim=True)
+            probability = network.enlarge(coarse, (64, 96))[:, 0]
+    assert (confidence - probability).abs().max() <= 0.51 / 255
+    assert confidence.min() < confidence.max() - 0.01
 
 
 def bundle(path: Path, network: SegmentationModel) -> tuple[np.ndarray, DeployGraph]:

@@ -240,7 +240,8 @@ class Wrong:
         label.ravel()[: round(self.share * label.size)] += 1
         score = self.probe.score[index].repeat(4, axis=1).repeat(4, axis=2)
         anomaly = np.interp(score, *zip(*CALIBRATION.knots, strict=True)).astype(np.uint8)
-        return EngineOutput(label, score, anomaly, self.probe.look[index])
+        confidence = self.probe.confidence[index].repeat(4, axis=1).repeat(4, axis=2)
+        return EngineOutput(label, score, anomaly, self.probe.look[index], confidence)
 
     def close(self) -> None:
         pass

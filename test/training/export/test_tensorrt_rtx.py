@@ -187,7 +187,7 @@ def test_onnx_is_whole_and_anonymous(case: Case) -> None:
     shape = [d.dim_value for d in source.type.tensor_type.shape.dim]
     assert (source.name, shape) == ('frames', list(case.frames.shape))
     assert source.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert [output.name for output in model.graph.output] == ['label', 'score', 'anomaly', 'look']
+    assert [output.name for output in model.graph.output] == [*EngineOutput._fields]
     # Bytes are cast before they are transposed: TensorRT takes uint8 at the border only.
     (first,) = [node for node in model.graph.node if 'frames' in node.input]
     assert first.op_type == 'Cast'

@@ -112,6 +112,7 @@ def export_bundle(
             artifacts=[_proven(artifact, probe, calibration, out) for artifact in written],
             probe=Probe(file=_PROBES, sha256=sha256(fresh / _PROBES)),
             look=entry,
+            confidence=True,
             provenance={**provenance, 'software': _software()},
         )
         write_manifest(fresh, manifest)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from multishift_perception.engine.manifest import Calibration
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
+from multishift_training.models.layers import in_full
 
 # Segments of the calibration that are computed at a stretch. OpenVINO fuses what has one shape
 # into one loop and keeps each segment of it in a register: those of a CPU without AVX-512 last for
@@ -25,7 +26,7 @@ class _Read(Exception):
 
 
 class DeployGraph(nn.Module):
-    """Bytes in, bytes out: normalisation, network, argmax, calibration, statistics of the look."""
+    """Bytes in, bytes out: normalisation, network, classes, calibration, looks."""
 
     def __init__(self, model: SegmentationModel, calibration: Calibration) -> None:
         """Wrap a network, which is put into evaluation mode."""
@@ -33,8 +34,9 @@ class DeployGraph(nn.Module):
         self.normalize = Normalize(model.input_scale)
         self.model = model.eval()
         # A wrapper knows none, the network inside may.
-        parts = (part for part in model.modules() if isinstance(part, SegmentationModel))
+        parts = [part for part in model.modules() if isinstance(part, SegmentationModel)]
         self._early = next((part.early for part in parts if part.early is not None), None)
+        self._enlarge = parts[-1].enlarge
         scores, anomalies = zip(*calibration.knots, strict=True)
         self._segments = [
             (scores[i], scores[i + 1] - scores[i], anomalies[i + 1] - anomalies[i])
@@ -42,7 +44,7 @@ class DeployGraph(nn.Module):
         ]
         self._floor = anomalies[0]
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Run a batch.
 
         Args:
@@ -51,14 +53,16 @@ class DeployGraph(nn.Module):
         Returns:
             Label ``uint8 [N,H,W]``, raw score ``float32 [N,H,W]``, anomaly ``uint8 [N,H,W]``,
             look ``float32 [N,K]``: mean and standard deviation of each channel of the network's
-            early feature, or of the image where it has none.
+            early feature, or of the image where it has none; confidence ``uint8 [N,H,W]``: the
+            probability of the label, 255 is certain.
         """
         image = self.normalize(frames)
         with self._reading_early() as read:
             prediction: Prediction = self.model(image)
         score = prediction.score
         label = prediction.logits.argmax(1).to(torch.uint8)
-        return label, score, self._calibrated(score), _moments(read[0] if read else image)
+        look = _moments(read[0] if read else image)
+        return label, score, self._calibrated(score), look, self._confidence(prediction)
 
     def look(self, frames: Tensor) -> Tensor:
         """Return the look alone ``float32 [N,K]`` of a batch, without what it does not need."""
@@ -86,6 +90,22 @@ class DeployGraph(nn.Module):
             yield read
         finally:
             hook.remove()
+
+    def _confidence(self, prediction: Prediction) -> Tensor:
+        """Return the largest probability, of pixel networks before it is enlarged.
+
+        Scores are made so, too: a softmax at the full size costs a tenth of a small network.
+        """
+        if prediction.masks is not None:
+            # Their logits are sums of probabilities.
+            probability = prediction.logits.amax(1)
+        elif prediction.coarse_logits is None:
+            probability = in_full(prediction.logits).softmax(1).amax(1)
+        else:
+            coarse = in_full(prediction.coarse_logits).softmax(1).amax(1, keepdim=True)
+            rows, columns = prediction.logits.shape[2:]
+            probability = self._enlarge(coarse, (rows, columns)).squeeze(1)
+        return (255 * probability + 0.5).floor().clamp(0, 255).to(torch.uint8)
 
     def _calibrated(self, score: Tensor) -> Tensor:
         """Piecewise-linear map; rounding down keeps 128 for scores that reach the point."""

@@ -19,7 +19,7 @@ _REGISTRATION = 'torch.onnx._internal.exporter._registration'
 def to_onnx(program: ExportedProgram) -> bytes:
     """Return the program as an ONNX model, weights inside.
 
-    Input ``frames``, outputs ``label``, ``score`` and ``anomaly``: those of the deploy graph.
+    Input ``frames``, outputs those of the deploy graph, by the names of `EngineOutput`.
 
     Raises:
         MultishiftError: PyTorch cannot turn the program into ONNX.

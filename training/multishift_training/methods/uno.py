@@ -174,4 +174,9 @@ def _keep_known(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
     """Keep the negative class out of the labels; of pixel networks, losses take its logit."""
     logits = prediction.logits
     auxiliary = {**(prediction.auxiliary or {}), 'negative': logits[:, -1]}
-    return prediction._replace(logits=logits[:, :-1], auxiliary=auxiliary)
+    coarse = prediction.coarse_logits
+    return prediction._replace(
+        logits=logits[:, :-1],
+        auxiliary=auxiliary,
+        coarse_logits=None if coarse is None else coarse[:, :-1],
+    )

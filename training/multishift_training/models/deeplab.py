@@ -79,10 +79,12 @@ class DeepLabV3Plus(SegmentationModel):
         rows, columns = size or image.shape[2:]
         feature = self.decoder(self._joined(image))
         score = self.uncertainty(feature).unsqueeze(1)
+        logits = self.classifier(feature)
         return Prediction(
-            upsample(self.classifier(feature), (rows, columns)),
+            upsample(logits, (rows, columns)),
             upsample(score, (rows, columns)).squeeze(1),
             feature,
+            coarse_logits=logits,
         )
 
     def _joined(self, image: Tensor) -> Tensor:

@@ -237,10 +237,12 @@ class PidNet(SegmentationModel):
         rows, columns = size or image.shape[2:]
         feature = self.decoder(self.backbone(image))
         score = self.uncertainty(feature).unsqueeze(1)
+        logits = self.classifier(feature)
         return Prediction(
-            upsample(self.classifier(feature), (rows, columns)),
+            upsample(logits, (rows, columns)),
             upsample(score, (rows, columns)).squeeze(1),
             feature,
+            coarse_logits=logits,
         )
 
     def init_uncertainty_from_classifier(self) -> None:

@@ -41,6 +41,8 @@ class Prediction(NamedTuple):
         masks: of mask networks, the parts that their losses need.
         auxiliary: what else a method's losses take of the network that it adapted, by name; never
             exported.
+        coarse_logits: ``float32 [B,C,h,w]``, the logits before `SegmentationModel.enlarge` made
+            them as large as they are; None where they were not made so.
     """
 
     logits: Tensor
@@ -48,6 +50,7 @@ class Prediction(NamedTuple):
     feature: Tensor
     masks: MaskPrediction | None = None
     auxiliary: dict[str, Tensor] | None = None
+    coarse_logits: Tensor | None = None
 
 
 class SegmentationModel(nn.Module):

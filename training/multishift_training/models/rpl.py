@@ -78,8 +78,14 @@ class ResidualDeepLab(DeepLabV3Plus):
         if self._smooth:
             with exactly(score):  # mixed precision would round scores to 8 bits
                 score = smoothed(score, self.kernel)
-        logits = upsample(self.classifier(feature), size)
-        return Prediction(logits, score, feature, auxiliary={'logits': again, 'context': context})
+        logits = self.classifier(feature)
+        return Prediction(
+            upsample(logits, size),
+            score,
+            feature,
+            auxiliary={'logits': again, 'context': context},
+            coarse_logits=logits,
+        )
 
 
 class Projection(nn.Module):

@@ -163,9 +163,9 @@ class SegFormer(SegmentationModel):
             )
         size = size or (image.shape[2], image.shape[3])
         feature = self.decoder(self._levels(image))
-        logits = _upsample(self.classifier(feature), size)
+        logits = self.classifier(feature)
         score = _upsample(self.uncertainty(feature)[:, None], size)[:, 0]
-        return Prediction(logits, score, feature)
+        return Prediction(_upsample(logits, size), score, feature, coarse_logits=logits)
 
     def init_uncertainty_from_classifier(self) -> None:
         """Copy the classifier's weights and bias into the uncertainty head."""

@@ -39,12 +39,12 @@ class Deployed(nn.Module):
                 module.to(self._dtype)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Return label, score, anomaly and look of ``frames uint8 [N,H,W,3]``."""
+        """Return label, score, anomaly, look and confidence of ``frames uint8 [N,H,W,3]``."""
         mixed = self._dtype != torch.float32
         # The cache would keep casts of a graph that is being captured.
         with torch.autocast(frames.device.type, self._dtype, enabled=mixed, cache_enabled=False):
-            label, score, anomaly, look = self.graph(frames)
-        return label, score.float(), anomaly, look.float()
+            label, score, anomaly, look, confidence = self.graph(frames)
+        return label, score.float(), anomaly, look.float(), confidence
 
 
 def runner(
