@@ -190,6 +190,10 @@ class Comparison:
         for group, changes in self.changes.items():
             rows += [_row(group, change) for change in changes if change.gain is not None]
         lines = align_columns(rows)
+        if len(rows) == 1:
+            lines = [
+                'No figure is in both reports: without ground truth there is none to compare.'
+            ]
         old, new = self.thresholds
         if old != new:
             lines.append(

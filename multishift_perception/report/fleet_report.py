@@ -131,5 +131,7 @@ def fleet_summary(report: FleetReport) -> str:
     """Return the report's numbers as tables for a terminal."""
     rows = (*report.conditions, *report.cameras, report.overall)
     bags = tuple(row.scores for row in report.bags)
-    tables = [score_table(bags), score_table(rows), drive_table(rows)]
+    tables = [score_table(bags)]
+    if report.overall.frames_with_truth:
+        tables += [score_table(rows), drive_table(rows)]
     return '\n\n'.join('\n'.join(table) for table in tables)

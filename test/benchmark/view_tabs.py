@@ -25,7 +25,8 @@ from typing import Any
 from playwright.sync_api import Browser, Playwright, sync_playwright  # type: ignore[import-not-found, unused-ignore]
 
 _KILLED_EVERY = 10
-_SHOWN = 'images => images.length > 0 && images.every(image => image.naturalWidth > 0)'
+_WIDTHS = 'images => images.map(image => image.naturalWidth)'
+_PATIENCE_S = 120
 
 
 def counts(process: int) -> dict[str, float]:
@@ -41,11 +42,15 @@ def counts(process: int) -> dict[str, float]:
 
 def open_browser(started: Playwright) -> tuple[Browser, set[int]]:
     """Return a browser, and its processes."""
-    before = children(os.getpid())
-    browser = started.chromium.launch(
-        executable_path=shutil.which('chromium'), args=['--no-sandbox']
-    )
-    return browser, children(os.getpid()) - before
+    path = shutil.which('chromium')
+    browser = started.chromium.launch(executable_path=path, args=['--no-sandbox'])
+    # Playwright's own process, which started it, is to live.
+    return browser, {p for p in children(os.getpid()) if 'chromium' in name_of(p)}
+
+
+def name_of(process: int) -> str:
+    """Return what a process was called by."""
+    return Path(f'/proc/{process}/cmdline').read_text().partition('\0')[0]
 
 
 def children(process: int) -> set[int]:
@@ -61,7 +66,11 @@ def look(browser: Browser, url: str, *, closed: bool) -> None:
     """Open a tab, wait until it shows frames, and close it or leave it."""
     tab = browser.new_page()
     tab.goto(url)
-    tab.wait_for_function(f'({_SHOWN})([...document.images])', timeout=60_000)
+    end = time.monotonic() + _PATIENCE_S
+    while not all(tab.locator('img').evaluate_all(_WIDTHS) or [0]):
+        if time.monotonic() > end:
+            raise TimeoutError('a tile shows no frame')
+        time.sleep(0.05)
     if closed:
         tab.close()
 

@@ -144,6 +144,12 @@ def test_recordings_are_paired_wherever_they_lie() -> None:
         compare(old, Reports({'a': bag('a', 1, 0.7, 'B')}))  # type: ignore[arg-type]
 
 
+def test_without_ground_truth_nothing_is_compared() -> None:
+    bare: Any = Reports({'a': BagResult('a', {}, (), np.zeros(1), 1.0, (), 'A')})
+    bare.results['a'].groups['front', ''] = DriveCounts(2)
+    assert compare(bare, bare).lines()[0].startswith('No figure is in both reports')
+
+
 def test_only_bags_of_both_are_compared() -> None:
     found = compare(fleet(0.7, count=3), fleet(0.8, count=1))
     assert (found.bags, found.left_out) == (1, ('1.mcap', '2.mcap'))
