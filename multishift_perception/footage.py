@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 
 from multishift_perception.arrays import Bytes, as_bytes
-from multishift_perception.bags import BagReader, camera_name, choose_topics
+from multishift_perception.bags import BagReader, camera_name, choose_topics, stamp_ns
 from multishift_perception.bags.from_images import find_images, natural_order
 from multishift_perception.bags.location import is_bag
 from multishift_perception.errors import MultishiftError
@@ -42,11 +42,13 @@ class Frame(NamedTuple):
         place: what files about it are called, without a suffix, below a folder of their own.
         read: decodes it to RGB ``uint8 [h,w,3]`` or raises FrameError; once, and before the next
             frame is asked for.
+        stamp_ns: of its header; None where there is none.
     """
 
     name: str
     place: PurePath
     read: Read
+    stamp_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -274,6 +276,7 @@ def _of_bag(reader: BagReader, topics: Sequence[str], every: int) -> Iterator[Fr
                 f'{topic} at {(time - start) / 1e9:.2f} s',
                 PurePath(f'{seen[topic]:06d}'),
                 partial(decode, message),
+                stamp_ns(message),
             )
         seen[topic] += 1
 

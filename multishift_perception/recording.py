@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from multishift_perception import bags
 from multishift_perception.arrays import Bytes
@@ -18,14 +18,20 @@ from multishift_perception.bags.types import TYPES
 from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import encode_jpeg
-from multishift_perception.message_types import COMPRESSED_IMAGE, LABEL_INFO
+from multishift_perception.message_types import (
+    COMPRESSED_IMAGE,
+    DIAGNOSTIC_ARRAY,
+    FLOAT32,
+    LABEL_INFO,
+)
 from multishift_perception.outputs import NODE, Output
 from multishift_perception.overlay import ALPHA, draw_overlay
-from multishift_perception.pipeline import FrameOutput, score_unit
+from multishift_perception.pipeline import FrameOutput, confidence, score_unit
+from multishift_perception.shift import Shift, ShiftMeter, status_of
 
 
 class Recording:
-    """A bag of the node's topics and types, but for ``overlay``, whose JPEG is in it.
+    """A bag of the node's topics and types, but for ``overlay``, whose JPEG is in it, and objects.
 
     Each output has the header of its frame, unchanged, and the frame's bag time. Calibrations are
     those of the frames, which the outputs have the size of. The frames themselves are not in it:
@@ -63,6 +69,7 @@ class Recording:
         self._classes = classes
         self._colors = color_table(classes)
         self._threshold = threshold
+        self._meter = ShiftMeter(classes)
 
     def __enter__(self) -> Self:
         """Begin the bag."""
@@ -118,6 +125,7 @@ class Recording:
             (Output.LABELS, output.labels),
             (Output.ANOMALY_SCORE, score_unit(output.anomaly)),
             (Output.ANOMALY_MASK, mask),
+            (Output.CONFIDENCE, confidence(output.anomaly)),
         ):
             self._writer.image(kind.topic_of(camera, NODE), stamp, frame_id, pixels, time)
         drawn = draw_overlay(image, output.engine_labels, mask, self._colors, ALPHA)
@@ -127,6 +135,26 @@ class Recording:
         self._writer.message(
             Output.OVERLAY_JPEG.topic_of(camera, NODE), COMPRESSED_IMAGE, jpeg, time
         )
+
+        self._add_shift(camera, header, time, self._meter.measure(output, self._threshold))
+
+    def _add_shift(self, camera: str, header: Any, time: int, shift: Shift) -> None:
+        if shift.covariate is not None:
+            topic = Output.DOMAIN_SHIFT.topic_of(camera, NODE)
+            number = TYPES.types[FLOAT32](data=shift.covariate)
+            self._writer.message(topic, FLOAT32, number, time)
+        said = status_of(shift)
+        pair: Any = TYPES.types['diagnostic_msgs/msg/KeyValue']
+        kind: Any = TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
+        status = kind(
+            level=kind.OK if said.is_known else kind.WARN,
+            name=f'{camera}: shift',
+            message=said.message,
+            hardware_id='',
+            values=[pair(key=key, value=value) for key, value in said.values.items()],
+        )
+        message = TYPES.types[DIAGNOSTIC_ARRAY](header=header, status=[status])
+        self._writer.message(Output.SHIFTS.topic_of(camera, NODE), DIAGNOSTIC_ARRAY, message, time)
 
     def _copy_calibrations(self, until: int | None) -> None:
         """Copy what the source has up to a bag time; None: all that is left."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+import hashlib
 import logging
 from pathlib import Path
 from time import perf_counter
@@ -32,7 +33,7 @@ from multishift_perception.report.drive_report import FrameCount, Latency, Repor
 from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
-from multishift_perception.rerun_file import RerunFile, writing_rerun
+from multishift_perception.rerun_file import RerunFile, SeenFrame, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,14 @@ class Replayed:
         groups: what is counted, by camera and condition.
         total_ms: from decoding to mask, of every frame.
         minutes: length of the bag.
+        recording: what tells it from other recordings, wherever it lies and whatever it is called.
     """
 
     report: Report
     groups: dict[Key, DriveCounts]
     total_ms: tuple[float, ...]
     minutes: float
+    recording: str
 
 
 class Replay:
@@ -169,6 +172,7 @@ class Replay:
             dict(self._evaluation.groups),
             tuple(self._stages.total),
             self._reader.duration / 60,
+            _recording_of(self._reader),
         )
 
     def _batches(
@@ -244,7 +248,7 @@ class Replay:
             image=ready.image,
             labels=output.labels,
             mask=mask,
-            score=output.score,
+            score=None if source.truth is None else output.score,
             anomaly=output.anomaly,
             truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
             latency_ms=total_ms if given_ms is None else given_ms,
@@ -258,7 +262,18 @@ class Replay:
                 'the bag and the engine must use the same classes'
             ) from error
         if self._rerun_file is not None:
-            self._rerun_file.add(frame)
+            self._rerun_file.add(
+                SeenFrame(
+                    frame.camera,
+                    frame.stamp_ns,
+                    frame.latency_ms,
+                    frame.image,
+                    frame.labels,
+                    frame.mask,
+                    frame.anomaly,
+                    frame.truth,
+                )
+            )
 
     def _report(
         self, topics: list[str], warnings: Sequence[str], grounds: dict[str, Ground]
@@ -318,6 +333,13 @@ def replay(
     """Run an engine over a bag; see ``Replay``."""
     with BagReader(bag) as reader:
         return Replay(reader, engine, Settings(threshold)).run(topics).report
+
+
+def _recording_of(reader: BagReader) -> str:
+    """Return a digest of when a bag was recorded and how many frames it has of which topics."""
+    frames = [f'{topic} {reader.count([topic])}' for topic in bags.choose_topics(reader)]
+    said = '\n'.join([str(reader.start), *sorted(frames)])
+    return hashlib.sha256(said.encode(errors='surrogateescape')).hexdigest()[:16]
 
 
 def _grounds(

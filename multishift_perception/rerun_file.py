@@ -5,19 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
+from multishift_perception.destinations import RECORDING, check_file
 from multishift_perception.errors import MultishiftError, install_extra
 from multishift_perception.files import WRITTEN_BY, replacing
 from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.regions import find_regions
-
-if TYPE_CHECKING:
-    from multishift_perception.report.drive_evaluation import JudgedFrame
 
 # By this name the viewer knows recordings of one kind, and we our own.
 APPLICATION = WRITTEN_BY[1]
@@ -33,12 +33,38 @@ _VIEWS = {
 _CURVES = {'anomalous_share': 'anomalous share', 'latency_ms': 'latency (ms)'}
 
 
+@dataclass(frozen=True)
+class SeenFrame:
+    """A frame and what an engine says of it, all of the same height and width.
+
+    Attributes:
+        camera: name of the camera, below which it is found.
+        stamp_ns: stamp of its header; None of what has none, which goes by numbers.
+        latency_ms: how long it took.
+        image: RGB ``uint8 [h,w,3]``.
+        labels: predicted class, ``uint8 [h,w]``.
+        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
+        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
+        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+    """
+
+    camera: str
+    stamp_ns: int | None
+    latency_ms: float
+    image: Bytes
+    labels: Bytes
+    mask: Bytes
+    anomaly: Bytes
+    truth: Bytes | None = None
+
+
 class RerunFile:
     """A new recording; use it as `writing_rerun` gives it.
 
     Below the name of each camera are ``image``, ``labels``, ``score`` (levels, 128 is the
     operating point), ``mask``, ``anomalies`` (boxes with their mean score), ``truth`` where there
-    is one, and the curves ``anomalous_share`` and ``latency_ms``; all by the timeline ``stamp``.
+    is one, and the curves ``anomalous_share`` and ``latency_ms``; all by the timeline ``stamp``,
+    or ``frame`` where frames have no stamps.
     """
 
     def __init__(self, rerun: Any, path: Path, classes: Sequence[SemanticClass]) -> None:
@@ -52,7 +78,7 @@ class RerunFile:
         self._rerun = rerun
         self._path = path
         self._frames = 0
-        self._cameras: dict[str, None] = {}  # in the order of their first frames
+        self._cameras: dict[str, int] = {}  # frames of each, in the order of their first ones
         self._recording = rerun.RecordingStream(APPLICATION)
         self._recording.set_log_tick_enabled(False)
         self._recording.set_log_time_enabled(False)
@@ -61,7 +87,7 @@ class RerunFile:
         extra = [(NOVEL, 'novel object', NOVEL_COLOR), (VOID, 'void', _CLEAR)]
         self._recording.log('/', rerun.AnnotationContext([*named, *extra]), static=True)
 
-    def add(self, seen: JudgedFrame) -> None:
+    def add(self, seen: SeenFrame) -> None:
         """Add a frame."""
         rerun, camera = self._rerun, seen.camera
         regions = find_regions(seen.mask, seen.anomaly)
@@ -83,10 +109,14 @@ class RerunFile:
         }
         if seen.truth is not None:
             parts['truth'] = rerun.SegmentationImage(seen.truth)
-        self._recording.set_time('stamp', timestamp=np.datetime64(seen.stamp_ns, 'ns'))
+        number = self._cameras.get(camera, 0)
+        if seen.stamp_ns is None:
+            self._recording.set_time('frame', sequence=number)
+        else:
+            self._recording.set_time('stamp', timestamp=np.datetime64(seen.stamp_ns, 'ns'))
         for name, part in parts.items():
             self._recording.log(f'{camera}/{name}', part)
-        self._cameras[camera] = None
+        self._cameras[camera] = number + 1
         self._frames += 1
         if self._frames % _CHECKED == 0:
             self.flush()
@@ -155,6 +185,23 @@ def writing_rerun(path: Path, classes: Sequence[SemanticClass]) -> Iterator[Reru
             recording.flush()
         finally:
             recording.close()
+
+
+def check_rerun(path: Path, *, force: bool, reads: Sequence[Path | None]) -> None:
+    """See that a recording can be written, before anything is done for it.
+
+    Args:
+        path: where.
+        force: whether one that was made here is replaced.
+        reads: what is read, and so not written.
+
+    Raises:
+        MultishiftError: it cannot.
+    """
+    if path.suffix != '.rrd':  # as that of a file of the report, or of --record
+        raise MultishiftError(f'{path}: the name that --rerun takes must end in .rrd')
+    check_file(path, RECORDING, force=force, reads=reads)
+    load_rerun()
 
 
 def load_rerun() -> Any:

@@ -31,6 +31,31 @@ class Shift(NamedTuple):
 UNKNOWN = Shift(None, None)
 
 
+class ShiftStatus(NamedTuple):
+    """What a diagnostic status says of a shift.
+
+    Attributes:
+        is_known: whether the frame looks as training images do; a warning where it does not.
+        message: what is wrong; empty where nothing is.
+        values: the numbers that there are, by their keys.
+    """
+
+    is_known: bool
+    message: str
+    values: dict[str, str]
+
+
+def status_of(shift: Shift) -> ShiftStatus:
+    """Return what is said of a shift."""
+    named = zip(shift._fields, shift, strict=True)
+    is_known = shift.covariate is None or shift.covariate <= 1
+    return ShiftStatus(
+        is_known,
+        '' if is_known else 'it looks as no training image did',
+        {f'{name} shift': f'{value:.4f}' for name, value in named if value is not None},
+    )
+
+
 class ShiftMeter:
     """Measures frames of an engine's classes."""
 

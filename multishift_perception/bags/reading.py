@@ -90,11 +90,17 @@ class BagReader:
         return dict(sorted(dict(kinds).items()))
 
     @property
+    def start(self) -> int:
+        """Bag time of the first message in nanoseconds; 0 for an empty bag."""
+        return min(
+            (f.storage.first for f in self._files if f.storage.first is not None), default=0
+        )
+
+    @property
     def duration(self) -> float:
         """Seconds between the first and the last message; 0 for an empty bag."""
-        firsts = [f.storage.first for f in self._files if f.storage.first is not None]
         lasts = [f.storage.last for f in self._files if f.storage.last is not None]
-        return (max(lasts) - min(firsts)) / 1e9 if firsts else 0.0
+        return (max(lasts) - self.start) / 1e9 if lasts else 0.0
 
     def count(self, topics: Sequence[str] | None = None) -> int:
         """Return the number of messages on ``topics`` (default: all) in the files."""

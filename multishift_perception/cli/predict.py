@@ -26,6 +26,7 @@ from multishift_perception.cli.options import (
 from multishift_perception.destinations import PREDICT, check_folder, report_of
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.rerun_file import check_rerun
 
 if TYPE_CHECKING:
     from multishift_perception.footage import Footage
@@ -66,6 +67,12 @@ def _outputs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
     default='all',
     help='Write images of all frames, or of those with an anomaly.',
 )
+@click.option(
+    '--rerun',
+    type=click.Path(path_type=Path),
+    metavar='OUT.rrd',
+    help='Recording to write for the Rerun viewer, with every frame that images are written of.',
+)
 @force_option
 @json_option('the figures')
 def command(
@@ -79,6 +86,7 @@ def command(
     every: int,
     outputs: tuple[str, ...],
     show_only: str,
+    rerun: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -107,6 +115,8 @@ def command(
     paths = [path for source in sources if source for path in _paths(source)]
     check_folder(out, report_of(PREDICT), option='--out', force=force, reads=[bundle, *paths])
     _check_apart(out, paths)
+    if rerun is not None:
+        check_rerun(rerun, force=force, reads=[bundle, *paths])
     with ExitStack() as stack:
         footage = _open(sources, stack, every)
         # What is wrong with the paths is said by now: engines take a second to load.
@@ -114,7 +124,7 @@ def command(
 
         options = Options(threshold, min_area, outputs, show_only == 'anomalous')
         engine = stack.enter_context(Engine.load(bundle, backend=backend, device=device))
-        found = predict_footage(footage, engine, out, options)
+        found = predict_footage(footage, engine, out, options, rerun=rerun)
         content = figures(found, engine, options, finished=True)
     if not any(one.frames for one in found):
         causes = ', '.join(sorted({cause for one in found for cause in one.dropped}))

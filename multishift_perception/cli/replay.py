@@ -25,7 +25,6 @@ from multishift_perception.cli.options import (
 from multishift_perception.cli.verbosity import notice
 from multishift_perception.destinations import (
     BAG,
-    RECORDING,
     REPLAY,
     REPLAY_MANY,
     check_file,
@@ -37,7 +36,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_bytes, write_text
 from multishift_perception.fleet.sources import find_bags, is_one_bag
-from multishift_perception.rerun_file import load_rerun
+from multishift_perception.rerun_file import check_rerun
 
 if TYPE_CHECKING:
     from multishift_perception.fleet.run import Task
@@ -190,14 +189,15 @@ def command(
             BagWriter(record)
             check_file(record, BAG, force=force, reads=read)
         if rerun is not None:
-            if rerun.suffix != '.rrd':  # as that of a file of the report, or of --record
-                raise MultishiftError(f'{rerun}: the name that --rerun takes must end in .rrd')
-            check_file(rerun, RECORDING, force=force, reads=read)
-            load_rerun()
+            check_rerun(rerun, force=force, reads=read)
     elif rerun is not None:
-        raise MultishiftError(f'{rerun}: --rerun takes one bag, and here are several')
+        raise MultishiftError(
+            f'{rerun}: --rerun takes one bag: name it instead of a folder, or of several'
+        )
     elif record is not None and (record.suffix == '.mcap' or record.is_file()):
-        raise MultishiftError(f'{record}: of several bags, --record takes a folder')
+        raise MultishiftError(
+            f'{record}: of a folder, or of several bags, --record takes a folder'
+        )
     bags = find_bags(sources)
     if not is_one:
         read = [*(bag.path for bag in bags), bundle, old]

@@ -8,6 +8,7 @@ replacement, the same for both reports, and the metrics are taken of what is mer
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
@@ -144,7 +145,7 @@ class Comparison:
 
     Attributes:
         bags: how many both reports have.
-        left_out: names of bags that one of them lacks.
+        left_out: names of bags whose recording one of them lacks.
         thresholds: of the anomaly masks, old and new.
         changes: by group: ``all``, and each condition that both have.
     """
@@ -189,6 +190,10 @@ class Comparison:
         for group, changes in self.changes.items():
             rows += [_row(group, change) for change in changes if change.gain is not None]
         lines = align_columns(rows)
+        if len(rows) == 1:
+            lines = [
+                'No figure is in both reports: without ground truth there is none to compare.'
+            ]
         old, new = self.thresholds
         if old != new:
             lines.append(
@@ -199,7 +204,7 @@ class Comparison:
             lines.append('One bag: no interval, which takes several.')
         if self.left_out:
             names = ', '.join(self.left_out[:3]) + (', ...' if len(self.left_out) > 3 else '')
-            lines.append(f'Left out are bags that one of the reports lacks: {names}')
+            lines.append(f'Left out are recordings that one of the reports lacks: {names}')
         return lines
 
 
@@ -230,30 +235,51 @@ def compare(old: Kept, new: Kept) -> Comparison:
     Raises:
         MultishiftError: no bag is in both, they are of different classes, or one is damaged.
     """
-    shared = [name for name in new.names if name in old.names]
-    if not shared:
+    pairs = _paired(old.recordings, new.recordings)
+    if not pairs:
+        alike = (
+            'bags of one name are other recordings'
+            if {*old.recordings} & {*new.recordings}
+            else 'whatever the names'
+        )
         raise MultishiftError(
-            f'{old.report} and {new.report} have no bag in common, by name: compare reports of '
-            'the same bags'
+            f'{old.report} and {new.report} have no recording in common ({alike}): compare '
+            'reports of the same bags'
         )
     if old.classes != new.classes:
-        pairs = zip_longest(old.classes, new.classes, fillvalue='none')
-        first, second = next((a, b) for a, b in pairs if a != b)
+        both = zip_longest(old.classes, new.classes, fillvalue='none')
+        first, second = next((a, b) for a, b in both if a != b)
         raise MultishiftError(
             f'{old.report} and {new.report} are of other classes ({first} in place of {second}): '
             'compare engines of the same classes'
         )
-    before, after = _Side(old, shared), _Side(new, shared)
+    before, after = _Side(old, [*pairs]), _Side(new, [*pairs.values()])
     groups = [ALL, *(group for group in after.totals if group != ALL and group in before.totals)]
-    chances = np.full(len(shared), 1 / len(shared))
-    drawn = np.random.default_rng(_SEED).multinomial(len(shared), chances, size=_DRAWS)
+    chances = np.full(len(pairs), 1 / len(pairs))
+    drawn = np.random.default_rng(_SEED).multinomial(len(pairs), chances, size=_DRAWS)
     changes = {g: tuple(_changes((before, after), g, drawn.astype(float))) for g in groups}
     return Comparison(
-        bags=len(shared),
-        left_out=tuple(sorted({*old.names} ^ {*new.names})),
+        bags=len(pairs),
+        left_out=tuple(
+            sorted({*old.recordings} - {*pairs} | {*new.recordings} - {*pairs.values()})
+        ),
         thresholds=(old.threshold, new.threshold),
         changes=changes,
     )
+
+
+def _paired(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """Return the names that each recording in both has in the old and in the new report.
+
+    A recording is the same wherever it lies. Where several have one digest, such as copies, they
+    go by their names.
+    """
+    pairs = {name: name for name in new if old.get(name) == new[name]}
+    left_old, left_new = ({n: r for n, r in side.items() if n not in pairs} for side in (old, new))
+    counts = [Counter(side.values()) for side in (left_old, left_new)]
+    single = {r for r in counts[0] if counts[0][r] == counts[1][r] == 1}
+    by_recording = {r: name for name, r in left_new.items() if r in single}
+    return pairs | {name: by_recording[r] for name, r in left_old.items() if r in single}
 
 
 def _changes(sides: tuple[_Side, _Side], group: str, weights: Floats) -> Iterator[Change]:

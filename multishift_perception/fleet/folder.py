@@ -206,7 +206,7 @@ class Kept:
 
     Attributes:
         report: its folder.
-        names: of the bags, in order.
+        recordings: what tells each bag from other recordings, by its name, in order.
         classes: names of the engine's classes.
         threshold: of the anomaly mask.
     """
@@ -219,28 +219,33 @@ class Kept:
         """
         self.report = report
         content = _read(report / METRICS)
+        self.recordings: dict[str, str] = {}
+        self._places: dict[str, Path] = {}
         try:
-            self._places = self._find(content)
+            self._find(content)
             self.classes = tuple(map(str, content['classes']))
             self.threshold = float(content['threshold'])
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise MultishiftError(
                 f'{report}: no finished report of `multishift replay`: give the folder of one '
                 'that this version made'
             ) from None
-        self.names = tuple(self._places)
 
-    def _find(self, content: Mapping[str, Any]) -> dict[str, Path]:
-        """Return the folders of the bags by name.
+    def _find(self, content: Mapping[str, Any]) -> None:
+        """Find the bags and their folders.
 
         Raises:
             KeyError: the report is none, or not finished.
         """
         if content['command'] == REPLAY and (self.report / STATE).exists():
-            return {read_result(self.report / STATE).name: self.report}
-        if content['command'] == REPLAY_MANY and content['finished']:
-            return {name: self.report / _BAGS / place_of(name) for name in content['bags']}
-        raise KeyError
+            found = read_result(self.report / STATE)
+            self.recordings = {found.name: found.recording}
+            self._places = {found.name: self.report}
+        elif content['command'] == REPLAY_MANY and content['finished']:
+            self.recordings = {n: bag['recording'] for n, bag in content['bags'].items()}
+            self._places = {n: self.report / _BAGS / place_of(n) for n in content['bags']}
+        else:
+            raise KeyError
 
     def result(self, name: str) -> BagResult:
         """Return what came of a bag.

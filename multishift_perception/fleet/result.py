@@ -31,6 +31,7 @@ class BagResult:
         total_ms: from decoding to mask, of every frame, ``float64 [F]``.
         minutes: length of the bag.
         warnings: of the bag, a line each.
+        recording: see ``Replayed``.
     """
 
     name: str
@@ -39,6 +40,7 @@ class BagResult:
     total_ms: NDArray[np.float64]
     minutes: float
     warnings: tuple[str, ...]
+    recording: str
 
     @classmethod
     def of(cls, name: str, replayed: Replayed) -> Self:
@@ -51,6 +53,7 @@ class BagResult:
             np.array(replayed.total_ms),
             replayed.minutes,
             report.warnings,
+            replayed.recording,
         )
 
     def to_bytes(self) -> bytes:
@@ -61,6 +64,7 @@ class BagResult:
             'counts': [asdict(count) for count in self.counts],
             'minutes': self.minutes,
             'warnings': self.warnings,
+            'recording': self.recording,
         }
         arrays: dict[str, NDArray[Any]] = {
             'about': metric_state.to_array(json.dumps(about).encode()),
@@ -89,4 +93,5 @@ class BagResult:
             total_ms=arrays['total_ms'],
             minutes=about['minutes'],
             warnings=tuple(about['warnings']),
+            recording=about['recording'],
         )

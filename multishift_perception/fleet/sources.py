@@ -32,13 +32,14 @@ class Source(NamedTuple):
 def is_one_bag(source: str) -> bool:
     """Return whether what a person calls a source is one bag, and no folder or pattern of some.
 
-    A folder without ``metadata.yaml`` is one bag where it holds one file and no folder, or
-    numbered parts of one recording, as rosbag2 names them.
+    However many a folder holds today: a nightly job over it makes the same kind of report when
+    there are more. A folder without ``metadata.yaml`` is one bag where it holds numbered parts of
+    one recording, as rosbag2 names them.
     """
     path = Path(source)
     if not path.is_dir():
         return os.path.lexists(path) or not glob.has_magic(source)
-    return _is_single(path, given=True)
+    return _is_single(path)
 
 
 def find_bags(sources: Sequence[str]) -> list[Source]:
@@ -103,7 +104,7 @@ def _of(source: str) -> list[Source]:
 
 def _inside(path: Path) -> list[Source]:
     """Return the bag that a path is, or the bags in it; what is neither is said by name."""
-    if _is_single(path, given=True):
+    if _is_single(path):
         if not is_bag(path):
             locate(path)  # says what it is instead
         return [Source(path.name or str(path), path)]
@@ -113,27 +114,24 @@ def _inside(path: Path) -> list[Source]:
     return []
 
 
-def _is_single(path: Path, *, given: bool) -> bool:
-    """Return whether a path is no folder, or a folder that is one bag.
-
-    A folder of one file without ``metadata.yaml`` is so if it is what was given: one within is a
-    folder of bags, to which more may come.
-    """
+def _is_single(path: Path) -> bool:
+    """Return whether a path is no folder, or a folder that is one bag."""
     if not path.is_dir() or (path / METADATA).exists():
         return True
     inner = list(path.iterdir())
     files = [path for path in inner if path.is_file() and is_bag(path)]
     if any(path.is_dir() and not path.name.startswith('.') for path in inner):
         return False
-    stems = [file.name.partition('.')[0] for file in files]
-    recordings = {re.sub(r'_\d+$', '', stem) for stem in stems}
-    numbered = all(re.search(r'_\d+$', stem) for stem in stems)
-    return (len(files) == 1 and given) or (len(files) > 1 and len(recordings) == 1 and numbered)
+    parts = [re.fullmatch(r'(.*)_\d+', file.name.partition('.')[0]) for file in files]
+    recordings = {part and part[1] for part in parts}
+    # A single file is a part where it is called as its folder is.
+    is_one = len(recordings) == 1 and None not in recordings
+    return is_one and (len(files) > 1 or recordings == {path.name})
 
 
 def _walk(path: Path, root: Path) -> Iterator[Source]:
     """Yield bags in natural order; hidden folders and links to folders are left out."""
-    if _is_single(path, given=False):
+    if _is_single(path):
         if is_bag(path):
             yield Source(path.relative_to(root).as_posix(), path)
         return

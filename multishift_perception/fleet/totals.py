@@ -39,6 +39,7 @@ class Totals:
                 sent=sum(count.sent for count in result.counts),
                 received=sum(count.received for count in result.counts),
                 warnings=result.warnings,
+                recording=result.recording,
             )
         )
 

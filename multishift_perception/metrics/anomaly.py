@@ -59,10 +59,15 @@ class AnomalyMetrics:
     ``ExactAnomalyMetrics`` has no error.
     """
 
-    def __init__(self, max_bins: int = 9 << 16) -> None:
-        """Start empty; the default takes 55 MB at most, half the bins half of it."""
+    def __init__(self, max_bins: int = 9 << 16, max_pending: int = 1 << 22) -> None:
+        """Start empty.
+
+        Args:
+            max_bins: different scores at most; the default takes 55 MB, half the bins half of it.
+            max_pending: pixels that are sorted in at a time, with 4 bytes each.
+        """
         self._kind = ''
-        self._histogram = ScoreHistogram(max_bins)
+        self._histogram = ScoreHistogram(max_bins, max_pending)
 
     def update(self, score: Score, truth: NDArray[np.uint8]) -> None:
         """Add an image.

@@ -191,10 +191,14 @@ def regions_of(mask: NDArray[np.bool_], least: int) -> Regions:
     places = np.flatnonzero(mask)
     if not places.size:
         return _NO_REGIONS
+    rows, columns = np.divmod(places, mask.shape[1])
+    # Around all of them: most of an image is in no region.
+    top, left = int(rows[0]), int(columns.min())
+    part = mask[top : int(rows[-1]) + 1, left : int(columns.max()) + 1]
     _, found, stats, _ = cv2.connectedComponentsWithStats(
-        mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
+        part.view(np.uint8), connectivity=8, ltype=cv2.CV_32S
     )
-    numbers = found.reshape(-1)[places]
+    numbers = found[rows - top, columns - left]
     large = stats[:, cv2.CC_STAT_AREA] >= least
     large[0] = False  # what is not in the mask
     kept = large[numbers]
@@ -202,7 +206,7 @@ def regions_of(mask: NDArray[np.bool_], least: int) -> Regions:
     return Regions(
         places[kept],
         consecutive[numbers[kept]],
-        stats[large, :4].astype(np.int64),
+        stats[large, :4].astype(np.int64) + (left, top, 0, 0),
         stats[large, cv2.CC_STAT_AREA].astype(np.int64),
     )
 

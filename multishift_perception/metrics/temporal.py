@@ -148,7 +148,7 @@ def _compare(counts: TemporalCounts, last: _Seen, now: _Seen) -> None:
     counts.pixels += other_label.size
     counts.labels += int(np.count_nonzero(other_label))
     counts.mask += int(np.count_nonzero(other_mask))
-    counts.regions = counts.regions + _changes(last.regions, now.regions)
+    counts.regions = counts.regions + _changes(last.regions, now.regions, now.labels.size)
     counts.span += span
     if last.truth is None or now.truth is None:
         return
@@ -159,12 +159,17 @@ def _compare(counts: TemporalCounts, last: _Seen, now: _Seen) -> None:
     counts.same += int(np.count_nonzero(same))
     counts.same_mask += int(np.count_nonzero(same & other_mask))
     assert last.objects is not None and now.objects is not None
-    counts.objects = counts.objects + _changes(last.objects, now.objects)
+    counts.objects = counts.objects + _changes(last.objects, now.objects, now.labels.size)
     counts.true_span += span
 
 
-def _changes(last: Regions, now: Regions) -> NDArray[np.int64]:
-    """Return how many regions appeared, and how many vanished."""
-    appeared = now.sizes.size - np.unique(now.numbers[np.isin(now.places, last.places)]).size
-    vanished = last.sizes.size - np.unique(last.numbers[np.isin(last.places, now.places)]).size
-    return np.array([appeared, vanished], np.int64)
+def _changes(last: Regions, now: Regions, pixels: int) -> NDArray[np.int64]:
+    """Return how many regions of an image of so many pixels appeared, and how many vanished."""
+    return np.array([_lonely(now, last, pixels), _lonely(last, now, pixels)], np.int64)
+
+
+def _lonely(regions: Regions, others: Regions, pixels: int) -> int:
+    """Return how many regions share no pixel with others."""
+    covered = np.zeros(pixels, np.bool_)
+    covered[others.places] = True
+    return int(np.count_nonzero(regions.count(covered) == 0))

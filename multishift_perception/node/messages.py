@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.node.rcl import OutgoingImage
-from multishift_perception.shift import Shift
+from multishift_perception.shift import Shift, status_of
 
 # Type and number of channels of a pixel.
 _PIXELS: dict[str, tuple[np.dtype[Any], int]] = {
@@ -62,17 +62,12 @@ def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:
 
 def shift_message(header: Header, camera: str, shift: Shift) -> DiagnosticArray:
     """Build the status of a frame's shifts; its values are numbers, a missing one is left out."""
-    values = [
-        KeyValue(key=f'{name} shift', value=f'{value:.4f}')
-        for name, value in zip(shift._fields, shift, strict=True)
-        if value is not None
-    ]
-    is_known = shift.covariate is None or shift.covariate <= 1
+    said = status_of(shift)
     status = DiagnosticStatus(
         name=f'{camera}: shift',
-        level=DiagnosticStatus.OK if is_known else DiagnosticStatus.WARN,
-        message='' if is_known else 'it looks as no training image did',
-        values=values,
+        level=DiagnosticStatus.OK if said.is_known else DiagnosticStatus.WARN,
+        message=said.message,
+        values=[KeyValue(key=key, value=value) for key, value in said.values.items()],
     )
     return DiagnosticArray(header=header, status=[status])
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class FramePrediction:
         mask: ``uint8 [h,w]``, 255 where the image is anomalous, else 0.
         classes: the known classes.
         shift: how far it is from what the network was trained on.
+        anomaly: ``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point, of which
+            ``score`` makes 0.5.
     """
 
     image: Bytes
@@ -40,17 +42,17 @@ class FramePrediction:
     mask: Bytes
     classes: Sequence[SemanticClass]
     shift: Shift
-    _anomaly: Bytes = field(repr=False)
+    anomaly: Bytes
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """``float32 [h,w]``, 0..1 on the calibrated scale; 0.5 is the operating point."""
-        return score_unit(self._anomaly)
+        return score_unit(self.anomaly)
 
     @cached_property
     def regions(self) -> list[Region]:
         """The anomalies, the largest first."""
-        return find_regions(self.mask, self._anomaly)
+        return find_regions(self.mask, self.anomaly)
 
     def overlay(self, alpha: float = ALPHA) -> Bytes:
         """Return the image with its classes coloured and its anomalies outlined.

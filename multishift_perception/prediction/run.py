@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 import json
 import logging
@@ -21,12 +22,17 @@ from multishift_perception.files import write_text
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier
-from multishift_perception.prediction.frame import Predictor
-from multishift_perception.process.signals import waiting_for_block
+from multishift_perception.prediction.frame import FramePrediction, Predictor
+from multishift_perception.process.overlap import read_ahead
+from multishift_perception.process.signals import Stopped, waiting_for_block
 from multishift_perception.progress import track
 from multishift_perception.report.provenance import provenance
+from multishift_perception.rerun_file import RerunFile, SeenFrame, writing_rerun
 
 logger = logging.getLogger(__name__)
+
+# Frames that wait decoded for the engine.
+_AHEAD = 4
 
 
 @dataclass
@@ -68,13 +74,26 @@ class Options:
 
 
 def predict_footage(
-    footage: Sequence[Footage], engine: Engine, out: Path, options: Options
+    footage: Sequence[Footage],
+    engine: Engine,
+    out: Path,
+    options: Options,
+    *,
+    rerun: Path | None = None,
 ) -> list[FootageFigures]:
     """Write what an engine says of some footage below a folder; of several, in a folder each.
 
     What an earlier run wrote there is removed first.
 
-    Ctrl-C ends live footage, and what comes after it is next.
+    Ctrl-C ends live footage, and what comes after it is next; SIGTERM and SIGHUP end all. What
+    was written of live footage is whole either way.
+
+    Args:
+        footage: what is seen.
+        engine: loaded.
+        out: the folder.
+        options: how predictions are made and what is written.
+        rerun: recording for the Rerun viewer to write; None for none.
 
     Raises:
         MultishiftError: the disk is full, or a bag is damaged; what was written before is whole.
@@ -83,26 +102,41 @@ def predict_footage(
     predictor = Predictor(engine, threshold=options.threshold, min_area=options.min_area)
     found: list[FootageFigures] = []
     _write_figures(out, found, engine, options, finished=False)
-    for one, name in zip(footage, distinct_names(footage, {METRICS}), strict=True):
-        found.append(FootageFigures(name, out if len(footage) == 1 else out / name))
-        start = perf_counter()
-        try:
-            _predict(one, predictor, engine.input_shape[0], found[-1], options)
-        finally:
-            found[-1].seconds = perf_counter() - start
-            _write_figures(out, found, engine, options, finished=False)
+    stop: Stopped | None = None
+    with ExitStack() as stack:
+        log = None if rerun is None else stack.enter_context(writing_rerun(rerun, engine.classes))
+        for one, name in zip(footage, distinct_names(footage, {METRICS}), strict=True):
+            found.append(FootageFigures(name, out if len(footage) == 1 else out / name))
+            start = perf_counter()
+            try:
+                stop = _predict(one, predictor, engine.input_shape[0], found[-1], options, log)
+            finally:
+                found[-1].seconds = perf_counter() - start
+                _write_figures(out, found, engine, options, finished=False)
+            if stop is not None:
+                break
+    if stop is not None:
+        raise stop
     _write_figures(out, found, engine, options, finished=True)
     return found
 
 
 def _predict(
-    footage: Footage, predictor: Predictor, batch: int, found: FootageFigures, options: Options
-) -> None:
+    footage: Footage,
+    predictor: Predictor,
+    batch: int,
+    found: FootageFigures,
+    options: Options,
+    log: RerunFile | None,
+) -> Stopped | None:
+    """Write what there is of one footage; return the signal that ended it and what comes next."""
     folder = FootageFolder(found.folder, options.outputs, footage)
-    with folder.writing():
+    with folder.writing(), closing(_batches(footage, batch, found)) as batches:
         try:
-            for frames in _batches(footage, batch, found):
+            for frames in batches:
+                start = perf_counter()
                 predictions = predictor([image for _, image in frames])
+                call_ms = (perf_counter() - start) * 1e3
                 for (frame, _), prediction in zip(frames, predictions, strict=True):
                     anomalous = bool(np.any(prediction.mask))
                     shown = anomalous or not options.only_anomalous
@@ -110,36 +144,62 @@ def _predict(
                         folder.add(frame.name, frame.place, prediction, shown=shown)
                         found.frames += 1
                         found.anomalous += anomalous
-        except KeyboardInterrupt:
+                        if log is not None and shown:
+                            log.add(_seen(found.name, frame, prediction, call_ms))
+        except KeyboardInterrupt as interrupt:
             if not footage.is_live:
                 raise
             # Within the block, which keeps the video.
             logger.info('%s: ended', footage.name)
+            if isinstance(interrupt, Stopped):
+                return interrupt
+    return None
+
+
+def _seen(camera: str, frame: Frame, found: FramePrediction, latency_ms: float) -> SeenFrame:
+    return SeenFrame(
+        camera,
+        frame.stamp_ns,
+        latency_ms,
+        found.image,
+        found.labels,
+        found.mask,
+        found.anomaly,
+    )
 
 
 def _batches(
     footage: Footage, size: int, found: FootageFigures
-) -> Iterator[list[tuple[Frame, Bytes]]]:
+) -> Generator[list[tuple[Frame, Bytes]], None, None]:
     """Yield frames with their images, as many as an engine call takes; count those at fault.
 
     Of live footage, each frame is a batch of its own: it would wait for the next.
     """
     size = 1 if footage.is_live else size
     batch: list[tuple[Frame, Bytes]] = []
-    for frame in track(footage.frames, footage.name, footage.count, unit='frame'):
-        try:
-            batch.append((frame, frame.read()))
-        except FrameError as error:
-            # Of a stream or bag with thousands alike, one of each kind is enough.
-            level = logging.DEBUG if found.dropped[error.cause] else logging.WARNING
-            logger.log(level, '%s: %s is left out: %s', footage.name, frame.name, error)
-            found.dropped[error.cause] += 1
-            continue
-        if len(batch) == size:
+    read = (_read(frame) for frame in footage.frames)
+    # A frame of live footage that waits grows old, and a camera that hangs would hold up the end.
+    with closing(read if footage.is_live else read_ahead(read, _AHEAD)) as frames:
+        for frame, image in track(frames, footage.name, footage.count, unit='frame'):
+            if isinstance(image, FrameError):
+                # Of a stream or bag with thousands alike, one of each kind is enough.
+                level = logging.DEBUG if found.dropped[image.cause] else logging.WARNING
+                logger.log(level, '%s: %s is left out: %s', footage.name, frame.name, image)
+                found.dropped[image.cause] += 1
+                continue
+            batch.append((frame, image))
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
             yield batch
-            batch = []
-    if batch:
-        yield batch
+
+
+def _read(frame: Frame) -> tuple[Frame, Bytes | FrameError]:
+    try:
+        return frame, frame.read()
+    except FrameError as error:
+        return frame, error
 
 
 def figures(

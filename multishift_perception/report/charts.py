@@ -39,7 +39,8 @@ STYLE = {
 _LEVELS_PER_STEP = 4
 # Of Okabe and Ito, "Color Universal Design" (2008): told apart by colour-blind people, too.
 COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#6b7280')
-_DASHES = ('-', '--', '-.', ':')
+# Dots are the truth's.
+_DASHES = ('-', '--', '-.')
 # Points of a line; a longer drive is drawn by the means and the largest values of its parts.
 _POINTS = 480
 _FRAME_BINS = 120
@@ -90,11 +91,12 @@ def timeline_chart(frames: FrameTable) -> Timeline:
 
 
 def _draw_shares(axes: Axes, frames: FrameTable) -> None:
+    _draw_cameras(axes, frames, 'anomalous', scale=100)
     for i, camera in enumerate(frames.cameras()):
-        times, shares = (frames.column(name, camera=camera) for name in ('time', 'anomalous'))
-        color, dashes = COLORS[i % len(COLORS)], _DASHES[i % len(_DASHES)]
-        _draw_line(axes, times, 100 * shares, color, dashes, camera)
-    _draw_line(axes, frames.column('time'), 100 * frames.column('novel'), '#1f2933', ':', 'truth')
+        times, shares = (frames.column(name, camera=camera) for name in ('time', 'novel'))
+        # The colour says of which camera, the dots that it is the truth.
+        color = COLORS[i % len(COLORS)] if len(frames.cameras()) > 1 else '#1f2933'
+        _draw_line(axes, times, 100 * shares, color, ':', f'{camera}, truth')
     axes.set_ylabel('anomalous, %')
     axes.set_ylim(bottom=0)
     if axes.lines:
@@ -102,14 +104,22 @@ def _draw_shares(axes: Axes, frames: FrameTable) -> None:
 
 
 def _draw_latency(axes: Axes, frames: FrameTable) -> None:
-    _draw_line(axes, frames.column('time'), frames.column('latency_ms'), COLORS[0], '-')
+    _draw_cameras(axes, frames, 'latency_ms')
     axes.set_ylabel('latency, ms')
     axes.set_ylim(bottom=0)
 
 
 def _draw_shift(axes: Axes, frames: FrameTable) -> None:
-    _draw_line(axes, frames.column('time'), frames.column('shift'), COLORS[3], '-')
+    _draw_cameras(axes, frames, 'shift')
     axes.set_ylabel('domain shift')
+
+
+def _draw_cameras(axes: Axes, frames: FrameTable, name: str, *, scale: float = 1) -> None:
+    """Draw a line for each camera, in the same colours in all panels."""
+    for i, camera in enumerate(frames.cameras()):
+        times, values = (frames.column(column, camera=camera) for column in ('time', name))
+        color, dashes = COLORS[i % len(COLORS)], _DASHES[i % len(_DASHES)]
+        _draw_line(axes, times, scale * values, color, dashes, camera)
 
 
 def _draw_frames(axes: Axes, frames: FrameTable) -> None:

@@ -24,8 +24,11 @@ from multishift_perception.pipeline import score_unit
 # Regions of fewer pixels are neither objects nor false alarms: the obstacle track's least sizes,
 # for pictures of 0.2 megapixels and more.
 SIZES = Sizes(truth=10, prediction=50)
-# Of the scores of one group of one bag, of which there may be thousands: a state has some 0.5 MB.
-_BINS_OF_STATE = 1 << 16
+# Of the scores of one group. A bag has a group for each camera and condition, and there may be
+# thousands of bags: a state has some 0.5 MB, and to merge groups takes a tenth of the time.
+_BINS = 1 << 16
+# Pixels of a group that wait to be put into bins.
+_PENDING = 1 << 20
 _LEVELS = 65535
 # Calibrated score to confidence: the less anomalous, the surer.
 _CONFIDENCE = np.rint(
@@ -44,11 +47,11 @@ class FrameCounts(Counts):
 class DriveCounts:
     """All metrics of one group."""
 
-    def __init__(self, num_classes: int, max_bins: int | None = None) -> None:
-        """Start empty; ``max_bins`` is that of the anomaly metrics, if another than theirs."""
+    def __init__(self, num_classes: int) -> None:
+        """Start empty."""
         self.frames = FrameCounts()
         self.segmentation = SegmentationMetrics(num_classes)
-        self.anomaly = AnomalyMetrics() if max_bins is None else AnomalyMetrics(max_bins)
+        self.anomaly = AnomalyMetrics(_BINS, _PENDING)
         self.operating = OperatingPoint()
         self.bravo = BravoMetrics()
         self.temporal = TemporalCounts()
@@ -59,7 +62,7 @@ class DriveCounts:
         self,
         labels: Bytes,
         mask: Bytes,
-        score: NDArray[np.uint8] | NDArray[np.float32],
+        score: NDArray[np.uint8] | NDArray[np.float32] | None,
         truth: Bytes | None,
         anomaly: Bytes,
     ) -> SegmentationMetrics:
@@ -73,7 +76,7 @@ class DriveCounts:
         """
         own = SegmentationMetrics(self.segmentation.num_classes)
         self.frames.all += 1
-        if truth is None:
+        if truth is None or score is None:
             return own
         own.update(labels, truth)
         self.frames.with_truth += 1
@@ -95,8 +98,9 @@ class DriveCounts:
         self.objects.merge(other.objects)
 
     def to_bytes(self) -> bytes:
-        """Return what has been counted; the scores in fewer bins than they had."""
-        anomaly = AnomalyMetrics(_BINS_OF_STATE)
+        """Return what has been counted."""
+        # Pixels that wait to be put into bins are: they would be most of it.
+        anomaly = AnomalyMetrics(_BINS)
         anomaly.merge(self.anomaly)
         parts = {
             'frames': self.frames.to_bytes(),
@@ -126,7 +130,7 @@ class DriveCounts:
         counts = cls(segmentation.num_classes)
         counts.frames = FrameCounts.from_bytes(parts['frames'])
         counts.segmentation = segmentation
-        counts.anomaly = AnomalyMetrics.from_bytes(parts['anomaly'])
+        counts.anomaly = AnomalyMetrics.from_bytes(parts['anomaly'], _BINS)
         counts.operating = OperatingPoint.from_bytes(parts['operating'])
         counts.bravo = BravoMetrics.from_bytes(parts['bravo'])
         counts.temporal = TemporalCounts.from_bytes(parts['temporal'])

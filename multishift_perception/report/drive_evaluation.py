@@ -41,7 +41,8 @@ class JudgedFrame:
         image: RGB ``uint8 [h,w,3]``.
         labels: predicted class, ``uint8 [h,w]``.
         mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
-        score: larger is more anomalous, ``uint8`` or float ``[h,w]``.
+        score: larger is more anomalous, ``uint8`` or float ``[h,w]``; None without ground truth,
+            which alone it is compared with.
         anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
         truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
         shift: how far from the training's domain the engine says that it is; None where it does
@@ -56,7 +57,7 @@ class JudgedFrame:
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     mask: NDArray[np.uint8]
-    score: NDArray[np.uint8] | NDArray[np.float32]
+    score: NDArray[np.uint8] | NDArray[np.float32] | None
     anomaly: NDArray[np.uint8]
     truth: NDArray[np.uint8] | None
     shift: float | None = None

@@ -24,7 +24,8 @@ from multishift_perception.report.frame_table import FrameTable
 from multishift_perception.report.gallery import Pictures
 from multishift_perception.report.page import environment, write_report_files
 from multishift_perception.report.pictures import score_scale
-from multishift_perception.report.text import align_columns, percent
+from multishift_perception.report.score_tables import drive_table, score_table
+from multishift_perception.report.text import align_columns
 
 FRAMES = 'frames.csv'
 
@@ -140,20 +141,14 @@ def metrics(report: Report) -> dict[str, Any]:
 
 def summary(report: Report) -> str:
     """Return the report's numbers as a table for a terminal."""
-    rows: list[tuple[str, ...]] = [
-        ('', 'frames', 'mIoU', 'AUROC', 'AP', 'FPR95', 'found', 'false alarms')
-    ]
-    for s in (*report.conditions, *report.cameras, report.overall):
-        shares = (s.segmentation.miou, s.anomaly.auroc, s.anomaly.ap, s.anomaly.fpr95)
-        rates = (percent(s.operating.tpr), percent(s.operating.fpr, 2))
-        rows.append((s.name, str(s.frames), *map(percent, shares), *rates))
-    lines = [*align_columns(rows), ''] if report.overall.frames_with_truth else []
+    rows = (*report.conditions, *report.cameras, report.overall)
+    tables = [score_table(rows), drive_table(rows)] if report.overall.frames_with_truth else []
     times: list[tuple[str, ...]] = [('', 'count', 'p50 ms', 'p99 ms')]
     for latency in report.latencies:
         spread = latency.summary()
         ends = [f'{spread[key]:.1f}' if latency.ms else '–' for key in ('p50', 'p99')]
         times.append((latency.stage, str(spread['count']), *ends))
-    return '\n'.join([*lines, *align_columns(times)])
+    return '\n\n'.join('\n'.join(table) for table in [*tables, align_columns(times)])
 
 
 def render(report: Report) -> str:

@@ -14,7 +14,7 @@ from multishift_perception.classes import NOVEL_COLOR, SemanticClass
 from multishift_perception.report.drive_evaluation import Scores
 from multishift_perception.report.drive_report import Latency
 from multishift_perception.report.page import HTML, environment, write_report_files
-from multishift_perception.report.text import align_columns, percent
+from multishift_perception.report.score_tables import drive_table, score_table
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class BagRow:
         sent: frames in the bag.
         received: frames with outputs.
         warnings: what was not read or not judged, a line each.
+        recording: what tells it from other recordings, wherever it lies and whatever its name.
     """
 
     scores: Scores
@@ -38,6 +39,7 @@ class BagRow:
     sent: int
     received: int
     warnings: tuple[str, ...]
+    recording: str
 
     @property
     def link(self) -> str:
@@ -116,6 +118,7 @@ def fleet_metrics(report: FleetReport) -> dict[str, Any]:
                 'received': row.received,
                 'latency_ms': row.latency.summary(),
                 'warnings': list(row.warnings),
+                'recording': row.recording,
             }
             for row in report.bags
         },
@@ -128,44 +131,7 @@ def fleet_summary(report: FleetReport) -> str:
     """Return the report's numbers as tables for a terminal."""
     rows = (*report.conditions, *report.cameras, report.overall)
     bags = tuple(row.scores for row in report.bags)
-    drive: list[tuple[str, ...]] = [
-        (
-            '',
-            'streaming mIoU',
-            'flicker',
-            'objects',
-            'found',
-            'false a min',
-            'first found',
-            'BRAVO',
-        )
-    ]
-    drive += [(s.name, *_drive_figures(s)) for s in rows]
-    tables = [_score_table(bags), _score_table(rows), align_columns(drive)]
+    tables = [score_table(bags)]
+    if report.overall.frames_with_truth:
+        tables += [score_table(rows), drive_table(rows)]
     return '\n\n'.join('\n'.join(table) for table in tables)
-
-
-def _score_table(rows: tuple[Scores, ...]) -> list[str]:
-    table: list[tuple[str, ...]] = [
-        ('', 'frames', 'mIoU', 'AUROC', 'AP', 'FPR95', 'found', 'false alarms')
-    ]
-    for s in rows:
-        shares = (s.segmentation.miou, s.anomaly.auroc, s.anomaly.ap, s.anomaly.fpr95)
-        rates = (percent(s.operating.tpr), percent(s.operating.fpr, 2))
-        table.append((s.name, str(s.frames), *map(percent, shares), *rates))
-    return align_columns(table)
-
-
-def _drive_figures(s: Scores) -> tuple[str, ...]:
-    objects = s.objects
-    false = '–' if objects.false_per_minute is None else f'{objects.false_per_minute:.1f}'
-    delay = '–' if objects.delay_median is None else f'{objects.delay_median:.2f} s'
-    return (
-        percent(s.streaming.miou),
-        percent(s.temporal.label_flicker, 2),
-        str(objects.objects),
-        percent(objects.found_share),
-        false,
-        delay,
-        percent(s.bravo.index),
-    )

@@ -25,6 +25,7 @@ _TEMPLATES = Path(__file__).parent / 'templates'
 _FILES = {'page.css': 'text/css', 'page.js': 'text/javascript'}
 _NOT_KEPT = {'Cache-Control': 'no-store'}
 _BOUNDARY = b'frame'
+_HEAD = b'--%b\r\nContent-Type: image/jpeg\r\n\r\n' % _BOUNDARY
 # Who takes no picture for this long is gone.
 _PATIENCE_S = 10.0
 # A single picture is waited for no longer; the page asks again.
@@ -122,16 +123,14 @@ class PageServer:
         if request.transport and (peer := request.transport.get_extra_info('socket')):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         await response.prepare(request)
-        # A browser shows a picture once the boundary after it has come.
-        await response.write(b'--%b\r\n' % _BOUNDARY)
+        # Chromium shows a picture once the head of the one after it has come, which a photo never
+        # has: heads are sent ahead, and so without a length.
+        await response.write(_HEAD)
         gone = suppress(TimeoutError, ConnectionError)
         with self._board.watching(camera, kind) as viewer, gone:
             while (picture := await viewer.next()) is not None:
                 async with asyncio.timeout(_PATIENCE_S):
-                    await response.write(
-                        b'Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n--%b\r\n'
-                        % (len(picture), picture, _BOUNDARY)
-                    )
+                    await response.write(picture + b'\r\n' + _HEAD)
         # Who took nothing takes no end either.
         if request.transport:
             request.transport.abort()

@@ -16,6 +16,7 @@ import yaml
 
 from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE, MARKERS
 from multishift_perception.outputs import DIAGNOSTICS, NODE, NODE_NAME, Output
+from multishift_perception.shift import Shift, status_of
 
 CONFIG = Path(__file__).parents[2] / 'config'
 DDS = {'': 'http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles'}
@@ -79,13 +80,29 @@ def test_foxglove_plots_values_of_the_diagnostics() -> None:
         status = diagnostics.camera_status(NODE_NAME, state)
         statuses[status.name] = {pair.key for pair in status.values}
     paths = [path for plot in panels('Plot') for path in plot['paths']]
-    asked = [VALUE.fullmatch(path['value']) for path in paths]
+    of_shifts = [path['value'] for path in paths if '/shifts.' in path['value']]
+    asked = [VALUE.fullmatch(p['value']) for p in paths if p['value'] not in of_shifts]
     assert asked and all(asked)
     assert [m.groups() for m in asked if m and m[2] not in statuses[m[1]]] == []
     assert all(path['enabled'] for path in paths)  # others draw nothing
     (panel,) = panels('DiagnosticStatusPanel')
     assert panel['selectedName'] in statuses
     assert panel['selectedHardwareId'] == '/front/image_raw'
+
+
+def test_foxglove_plots_the_anomalous_share_of_the_ground() -> None:
+    said = status_of(Shift(1.2, 0.03))
+    for camera in CAMERAS:
+        [path] = [
+            path['value']
+            for plot in panels('Plot')
+            for path in plot['paths']
+            if path['value'].startswith(Output.SHIFTS.topic_of(camera, NODE) + '.')
+        ]
+        found = re.fullmatch(
+            r'.*\.status\[:\]\{name=="(.*)"\}\.values\[:\]\{key=="(.*)"\}\.value', path
+        )
+        assert found and found[1] == f'{camera}: shift' and float(said.values[found[2]]) == 0.03
 
 
 def test_foxglove_places_every_panel_once() -> None:

@@ -31,7 +31,10 @@ RECORDED = (
     Output.LABELS,
     Output.ANOMALY_SCORE,
     Output.ANOMALY_MASK,
+    Output.CONFIDENCE,
     Output.OVERLAY_JPEG,
+    Output.DOMAIN_SHIFT,
+    Output.SHIFTS,
     Output.CALIBRATION,
     Output.CLASS_NAMES,
 )
@@ -108,6 +111,14 @@ def test_outputs_are_those_of_the_node(bag: Path, engine: Engine, tmp_path: Path
     assert (labels[truth(0) != NOVEL] == truth(0)[truth(0) != NOVEL]).all()
     mask = bags.mono8(first[Output.ANOMALY_MASK], '')
     assert ((mask != 0) == (truth(0) == NOVEL)).all()
+    confidence = bags.mono8(first[Output.CONFIDENCE], '')
+    assert confidence[mask != 0].max() < confidence[mask == 0].min()
+    [shift] = first[Output.SHIFTS].status
+    assert (shift.name, shift.level) == ('front: shift', 0)
+    values = {pair.key: float(pair.value) for pair in shift.values}
+    assert values.keys() == {'covariate shift', 'semantic shift'}
+    assert values['covariate shift'] == pytest.approx(first[Output.DOMAIN_SHIFT].data, abs=1e-4)
+    assert 0 < values['semantic shift'] < 1
     score = np.frombuffer(first[Output.ANOMALY_SCORE].data, np.float32).reshape(SIZE)
     assert ((score >= 0.6) == (mask != 0)).all()
     drawn = cv2.imdecode(first[Output.OVERLAY_JPEG].data, cv2.IMREAD_COLOR)

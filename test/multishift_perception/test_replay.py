@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 import json
 from pathlib import Path
 import sys
+import tracemalloc
 
 from click.testing import CliRunner
 import cv2
@@ -367,6 +368,29 @@ def test_the_report_of_a_replay_is_repeatable(tmp_path: Path, engine: Engine) ->
     first, second = map(metrics, reports)
     for key in ('overall', 'conditions', 'cameras', 'frames'):
         assert first[key] == second[key]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_bag(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both have more frames than the report has pictures, and than scores wait to be counted of.
+    monkeypatch.setattr('multishift_perception.report.drive_counts._PENDING', 1 << 16)
+    lengths, peaks = (110, 220), []
+    for frames in lengths:
+        path = tmp_path / f'{frames}.mcap'
+        with bags.BagWriter(path) as bag:
+            for i in range(frames):
+                bag.image('/front/image_raw', i * STEP, 'front', frame())
+                bag.image(f'/front{bags.TRUTH_LABELS}', i * STEP, 'front', truth())
+        with bags.BagReader(path) as reader:
+            tracemalloc.start()
+            replayed = Replay(reader, engine, Settings(latency_ms=50.0)).run()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert replayed.report.overall.frames == frames
+    # A line of the table and a stamp; a frame alone has 18 kB.
+    assert (peaks[1] - peaks[0]) / (lengths[1] - lengths[0]) < 1500
 
 
 @pytest.mark.slow

@@ -15,30 +15,26 @@ import pytest
 
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
-from multishift_perception.report.drive_evaluation import JudgedFrame
-from multishift_perception.rerun_file import APPLICATION, writing_rerun
+from multishift_perception.rerun_file import APPLICATION, SeenFrame, writing_rerun
 
 CLASSES = (SemanticClass('road', (128, 64, 128)), SemanticClass('sky', (70, 130, 180)))
 STAMP = 1_767_225_600_123_456_789
 
 
-def observation(number: int, *, camera: str = 'front', truth: bool = True) -> JudgedFrame:
+def observation(number: int, *, camera: str = 'front', truth: bool = True) -> SeenFrame:
     mask = np.zeros((24, 32), np.uint8)
     mask[4:8, 6:12] = 255 * (number != 1)
     labels = np.zeros_like(mask)
     labels[:3] = 1
     anomaly = np.where(mask, np.uint8(192), np.uint8(10))
-    return JudgedFrame(
+    return SeenFrame(
         camera=camera,
-        condition='',
-        time=number / 1e9,
         stamp_ns=STAMP + number,
+        latency_ms=12.5,
         image=np.full((24, 32, 3), 90, np.uint8),
         labels=labels,
         mask=mask,
-        score=anomaly,
         anomaly=anomaly,
-        latency_ms=12.5,
         truth=np.where(mask, np.uint8(NOVEL), labels) if truth else None,
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,20 @@ from click.testing import CliRunner
 import numpy as np
 from PIL import Image
 import pytest
+import simplejpeg
 import yaml
 
+from multishift_perception.bags import BagReader
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID, SemanticClass, color_table
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine, read_manifest
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.class_table import ClassTable, read_class_table
+from multishift_perception.message_types import LABEL_INFO
 from multishift_perception.prediction import predict
+from multishift_perception.view.board import Board
+from multishift_perception.view.footage_feed import FootageFeed
+from multishift_perception.view.pictures import PictureKind
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.checkpoints.metadata import read_origin
 from multishift_training.datasets import Samples, TrainingData
@@ -187,8 +194,38 @@ def test_a_bag_of_theirs_is_replayed(farm: Path, bundle: Path, tmp_path: Path) -
     bag, report = tmp_path / 'fields.mcap', tmp_path / 'report'
     tables = ('--labels', farm / 'labels', '--classes', farm / 'farm.yaml')
     invoke('make-bag', farm / 'images', bag, *tables)
-    invoke('replay', bag, '--engine', bundle, '--out', report)
-    assert 'tractor' in (report / 'report.html').read_text()
+    recorded = tmp_path / 'outputs.mcap'
+    invoke('replay', bag, '--engine', bundle, '--out', report, '--record', recorded)
+    page = (report / 'report.html').read_text()
+    for known in KNOWN:
+        swatch = 'background: rgb({}, {}, {})"></span><span>{}<'.format(*known.color, known.name)
+        assert swatch in page
+    assert json.loads((report / 'metrics.json').read_text())['classes'] == NAMES
+    with BagReader(recorded) as reader:
+        topic = next(topic for topic, kind in reader.topics.items() if kind == LABEL_INFO)
+        [(_, message, _)] = reader.messages([topic])
+    assert [known.class_name for known in message.class_map] == NAMES
+
+
+@pytest.mark.slow
+def test_the_page_shows_their_colours(farm: Path, bundle: Path) -> None:
+    picture, board = farm / 'images/field_0.png', Board()
+
+    async def shown() -> bytes:
+        async with asyncio.timeout(20):
+            with board.watching('field_0', PictureKind.LABELS) as viewer:
+                return await viewer.next()
+
+    with Engine.load(bundle) as engine:
+        feed = FootageFeed(str(picture), engine, board)
+        feed.start()
+        try:
+            tile = simplejpeg.decode_jpeg(asyncio.run(shown()), 'RGB').astype(int)
+        finally:
+            assert feed.close()
+        expected = color_table(KNOWN)[predict(picture, engine).labels]
+    # JPEG blurs the borders of classes.
+    assert np.median(np.abs(tile - expected)) < 8
 
 
 def opened(sets: Path, root: Path) -> LabelledImages:

@@ -35,14 +35,14 @@ class Reports:
     threshold: float = 0.5
 
     @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.results)
+    def recordings(self) -> dict[str, str]:
+        return {name: result.recording for name, result in self.results.items()}
 
     def result(self, name: str) -> BagResult:
         return self.results[name]
 
 
-def bag(name: str, seed: int, right: float) -> BagResult:
+def bag(name: str, seed: int, right: float, recording: str = '') -> BagResult:
     """Return a bag whose labels and scores are right so often."""
     rng = np.random.default_rng(seed)
     groups = {}
@@ -55,7 +55,7 @@ def bag(name: str, seed: int, right: float) -> BagResult:
         mask = (score > 0.9).astype(np.uint8)
         counts.add(labels, mask, score, truth, np.clip(score * 100, 0, 255).astype(np.uint8))
         groups['front', condition] = counts
-    return BagResult(name, groups, (), np.zeros(1), 1.0, ())
+    return BagResult(name, groups, (), np.zeros(1), 1.0, (), recording or name)
 
 
 def fleet(right: float, *, count: int = 5, spread: float = 0.0) -> Any:
@@ -76,7 +76,7 @@ def test_figures_are_of_merged_counts_and_their_intervals_hold_them() -> None:
     found = compare(old, new)
     assert list(found.changes) == [ALL, 'day', 'fog'] and found.bags == 5
     total = AnomalyMetrics()
-    for name in new.names:
+    for name in new.recordings:
         for counts in new.result(name).groups.values():
             total.merge(counts.anomaly)
     for metric, value in (('AP', total.result().ap), ('FPR95', total.result().fpr95)):
@@ -95,7 +95,7 @@ def test_the_interval_is_that_of_bags_drawn_anew() -> None:
     found = change(compare(old, new), 'mIoU')
     rng, drawn = np.random.default_rng(1), []
     for _ in range(200):
-        names = rng.choice(old.names, len(old.names))
+        names = rng.choice([*old.recordings], len(old.recordings))
         means = []
         for side in (old, new):
             total = DriveCounts(2)
@@ -129,14 +129,35 @@ def test_losses_are_those_over_all_bags_above_what_is_allowed() -> None:
     assert 'worse' in '\n'.join(found.lines())
 
 
+def test_recordings_are_paired_wherever_they_lie() -> None:
+    old: Any = Reports({n: bag(n, 1, 0.7, r) for n, r in (('a', 'A'), ('b', 'B'), ('c', 'C'))})
+    # One was moved, and by the name of another there is something else.
+    names = (('day/a', 'A'), ('b', 'X'), ('c', 'C'))
+    new: Any = Reports({n: bag(n, 1, 0.8, r) for n, r in names})
+    found = compare(old, new)
+    assert (found.bags, found.left_out) == (2, ('b',))
+    # Copies are told apart by their names, and else not at all.
+    old = Reports({n: bag(n, 1, 0.7, 'A') for n in ('a', 'b', 'c')})
+    new = Reports({n: bag(n, 1, 0.7, 'A') for n in ('b', 'x', 'y')})
+    assert compare(old, new).left_out == ('a', 'c', 'x', 'y')
+    with pytest.raises(MultishiftError, match='bags of one name are other recordings'):
+        compare(old, Reports({'a': bag('a', 1, 0.7, 'B')}))  # type: ignore[arg-type]
+
+
+def test_without_ground_truth_nothing_is_compared() -> None:
+    bare: Any = Reports({'a': BagResult('a', {}, (), np.zeros(1), 1.0, (), 'A')})
+    bare.results['a'].groups['front', ''] = DriveCounts(2)
+    assert compare(bare, bare).lines()[0].startswith('No figure is in both reports')
+
+
 def test_only_bags_of_both_are_compared() -> None:
     found = compare(fleet(0.7, count=3), fleet(0.8, count=1))
     assert (found.bags, found.left_out) == (1, ('1.mcap', '2.mcap'))
     assert change(found, 'mIoU').low is None
     text = '\n'.join(found.lines())
-    assert 'One bag: no interval' in text and 'Left out are bags' in text
+    assert 'One bag: no interval' in text and 'Left out are recordings' in text
     other: Any = Reports({'x.mcap': bag('x.mcap', 1, 0.5)})
-    with pytest.raises(MultishiftError, match='no bag in common'):
+    with pytest.raises(MultishiftError, match='no recording in common'):
         compare(fleet(0.7, count=2), other)
 
 

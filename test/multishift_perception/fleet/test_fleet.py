@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -25,6 +27,7 @@ from multishift_perception.report.drive_counts import DriveCounts
 from multishift_perception.report.drive_evaluation import scores
 from multishift_perception.report.fleet_report import FleetReport, fleet_metrics
 
+SHARER = Path(__file__).with_name('sharing_rank.py')
 SETTINGS = Settings(latency_ms=150.0, camera_height=1.5)
 
 
@@ -125,6 +128,37 @@ def test_the_hosts_of_torchrun_share_the_bags(
     monkeypatch.setenv('RANK', 'first')
     with pytest.raises(MultishiftError, match='RANK'):
         replay_fleet(todo)
+
+
+@pytest.mark.slow
+def test_two_ranks_of_torchrun_find_what_one_process_does(
+    drives: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('torch')
+    bags = some(drives, tmp_path / 'bags', *(f'{seed}.mcap' for seed in range(3)))
+    words = ['replay', bags, '--engine', tiny_bundle, '--backend', 'openvino', '--json']
+    words += ['--latency-ms', 150, '--camera-height', 1.5, '--out', tmp_path / 'two']
+    launcher = ['-m', 'torch.distributed.run', '--nproc-per-node', '2']
+    # Both ranks take their part while the other is at work: a bag waits for its partner.
+    done = subprocess.run(
+        [sys.executable, *launcher, SHARER, tmp_path / 'met', *map(str, words)],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in (tmp_path / 'met').iterdir()} == {'0', '1'}
+    two = json.loads(done.stdout)  # the first rank alone speaks
+    monkeypatch.setattr('multishift_perception.report.drive_report.render', lambda report: '')
+    alone = replay_fleet(task(bags, tiny_bundle, tmp_path / 'one'))
+    assert alone is not None and len(alone.bags) == 3
+    for key, value in json.loads(json.dumps(figures(alone))).items():
+        if key == 'bags':
+            for bag in two[key].values():
+                del bag['latency_ms']
+        assert two[key] == value
 
 
 @pytest.mark.usefixtures('plain')

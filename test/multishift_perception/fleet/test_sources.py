@@ -96,6 +96,18 @@ def test_one_bag_or_some(drives: Path) -> None:
         assert not is_one_bag(f'{drives}/{name}')
 
 
+def test_a_folder_makes_the_same_report_when_there_are_more(tmp_path: Path) -> None:
+    (tmp_path / 'monday.mcap').write_bytes(b'x')
+    assert not is_one_bag(str(tmp_path)) and names(tmp_path) == ['monday.mcap']
+    (tmp_path / 'tuesday_0.mcap').write_bytes(b'x')
+    assert not is_one_bag(str(tmp_path)) and names(tmp_path) == ['monday.mcap', 'tuesday_0.mcap']
+    # What rosbag2 had no time to finish: without metadata.yaml, named as its folder is.
+    cut = tmp_path / 'cut'
+    cut.mkdir()
+    (cut / 'cut_0.mcap').write_bytes(b'x')
+    assert is_one_bag(str(cut)) and names(cut) == ['cut']
+
+
 def test_a_fingerprint_changes_with_the_files(drives: Path) -> None:
     for path, file in (('a.mcap', 'a.mcap'), ('week 9/rec', 'week 9/rec/rec_1.db3')):
         before = fingerprint(drives / path)

@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 import re
+import signal
 import threading
 from typing import Any
 
@@ -26,6 +27,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.footage import files_footage
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.prediction import Predictor, predict
+from multishift_perception.process.signals import Stopped
 
 # Left, top, width and height of what is white.
 BOX = [4, 40, 30, 20]
@@ -234,6 +236,23 @@ def test_a_video_becomes_a_video(tmp_path: Path, call: Any) -> None:
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
+@pytest.mark.slow
+def test_a_video_becomes_a_recording_for_rerun(tmp_path: Path, call: Any) -> None:
+    reading = pytest.importorskip('rerun.chunk')
+    video, path = write_video(tmp_path / 'a.avi'), tmp_path / 'a.rrd'
+    call(video, '--out', tmp_path / 'out', '--rerun', path, '--show-only', 'anomalous')
+    found: dict[str, list[int]] = {'/a/image': [], '/a/mask': []}
+    for chunk in reading.RrdReader(path).stream():
+        if chunk.entity_path in found:
+            found[chunk.entity_path] += chunk.to_record_batch().column('frame').to_pylist()
+    # Three of five have an anomaly; what has no stamps goes by numbers.
+    assert [sorted(numbers) for numbers in found.values()] == [[0, 1, 2]] * 2
+    words = ['predict', str(video), '--out', str(tmp_path / 'new'), '--rerun', 'a.mp4']
+    with pytest.raises(MultishiftError, match='must end in .rrd'):
+        CliRunner().invoke(multishift, words, catch_exceptions=False)
+    assert not (tmp_path / 'new').exists()
+
+
 def test_the_video_has_the_frames_in_order(tmp_path: Path, call: Any) -> None:
     # MPEG-4 holds no such rate, which phones write.
     video = write_video(tmp_path / 'slow_motion.avi', rate=239.978)
@@ -398,6 +417,29 @@ def test_a_stream_is_read_until_it_ends(tmp_path: Path, call: Any, stream: str) 
     call(stream, '--out', tmp_path / 'out')
     assert len(regions(tmp_path / 'out')) >= 3
     assert all(len(line['regions']) == 1 for line in regions(tmp_path / 'out'))
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_and_leaves_what_is_live_whole(
+    tmp_path: Path, call: Any, stream: str, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    ask = Predictor.__call__
+    left = iter([True, True, False])
+
+    def stopped(self: Predictor, images: Any) -> Any:
+        if next(left):
+            return ask(self, images)
+        raise Stopped(number)
+
+    monkeypatch.setattr(Predictor, '__call__', stopped)
+    photo = tmp_path / 'photo.png'
+    cv2.imwrite(str(photo), np.full((64, 96, 3), 90, np.uint8))
+    call(stream, photo, '--out', tmp_path / 'out', code=128 + number)
+    assert len(regions(tmp_path / 'out/stream')) == 2
+    video = cv2.VideoCapture(str(tmp_path / 'out/stream/overlay.mp4'))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    figures = json.loads((tmp_path / 'out/metrics.json').read_text())
+    assert not figures['finished'] and [one['frames'] for one in figures['sources']] == [2]
 
 
 def test_ctrl_c_is_how_a_stream_ends(

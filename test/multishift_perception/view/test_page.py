@@ -163,6 +163,15 @@ def test_tiles_show_frames_and_the_slider_changes_the_mask(browser, page, engine
         until(lambda: not board.viewers())
 
 
+def test_a_photo_is_shown_though_nothing_follows(page, engine, tmp_path):
+    cv2.imwrite(str(tmp_path / 'photo.png'), np.full((64, 96, 3), 200, np.uint8))
+    board = Board()
+    with serving(FootageFeed(str(tmp_path / 'photo.png'), engine, board), board) as url:
+        page.goto(url)
+        until(partial(is_shown, page))
+        page.goto('about:blank')
+
+
 def test_more_cameras_than_a_browser_has_connections(page, engine, tmp_path):
     names = [f'camera{number}' for number in range(8)]
     with BagWriter(tmp_path / 'drive.mcap') as writer:
