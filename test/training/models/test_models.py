@@ -22,6 +22,9 @@ PARAMETERS = {  # millions
     'deeplabv3plus_resnet50': 40.4,
     'deeplabv3plus_resnet101': 59.3,
     'deeplabv3plus_wideresnet38': 137.1,
+    'eomt_small': 24.9,
+    'eomt_base': 95.4,
+    'eomt_large': 319.1,
     'mask2former_resnet50': 46.3,
     'pidnet_s': 7.6,
     'pidnet_m': 28.5,
@@ -36,7 +39,7 @@ PARAMETERS = {  # millions
 
 
 def test_every_network_of_a_name_is_known_here() -> None:
-    assert set(models.NAMES) == {*PARAMETERS, models.FROM_FOLDER}
+    assert set(models.NAMES) == PARAMETERS.keys() | models.FROM_FOLDER.keys()
 
 
 @pytest.mark.slow
@@ -49,7 +52,7 @@ def test_network_by_name(name: str) -> None:
     assert prediction.logits.shape == (2, 7, 97, 130)
     assert prediction.score.shape == (2, 97, 130)
     assert prediction.feature.shape[0] == 2
-    assert (prediction.masks is not None) == name.startswith('mask2former')
+    assert (prediction.masks is not None) == name.startswith(('eomt', 'mask2former'))
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert learning / 1e6 == pytest.approx(PARAMETERS[name], abs=0.1)
 
