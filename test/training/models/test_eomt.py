@@ -40,7 +40,7 @@ MASK_RANGE, CLASS_RANGE = 24.2403, 3.44135
 
 
 def configuration(layers: int = 4, joint: int = 2) -> EomtConfig:
-    return EomtConfig(
+    return EomtConfig(  # type: ignore[call-arg]
         hidden_size=32,
         num_hidden_layers=layers,
         num_attention_heads=4,

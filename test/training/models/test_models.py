@@ -17,6 +17,7 @@ from multishift_training.checkpoints import load
 PARAMETERS = {  # millions
     'deeplabv3plus_compact': 1.0,
     'deeplabv3plus_efficientnet_lite0': 3.2,
+    'deeplabv3plus_efficientnet_lite0_fast': 0.8,
     'deeplabv3plus_efficientnet_lite1': 4.0,
     'deeplabv3plus_efficientnet_lite2': 4.7,
     'deeplabv3plus_resnet50': 40.4,

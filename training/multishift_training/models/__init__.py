@@ -54,6 +54,13 @@ _BACKBONES: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+def _deeplabv3plus_fast(num_classes: int) -> SegmentationModel:
+    from multishift_training.models.deeplab import DeepLabV3Plus
+    from multishift_training.models.efficientnet_lite import EfficientNetLite
+
+    return DeepLabV3Plus(EfficientNetLite(0, trimmed=True), num_classes)
+
+
 def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
     from multishift_training.models.deeplab import DeepLabV3Plus
 
@@ -126,6 +133,7 @@ def register(name: str, factory: Factory) -> None:
 NETWORKS: Registry[Factory] = Registry('network', 'multishift.networks', register)
 for _backbone in _BACKBONES:
     register(f'deeplabv3plus_{_backbone}', partial(_deeplabv3plus, _backbone))
+register('deeplabv3plus_efficientnet_lite0_fast', _deeplabv3plus_fast)
 register('eomt', _eomt_from_folder)
 for _variant in ('eomt_small', 'eomt_base', 'eomt_large'):
     register(_variant, partial(_eomt, _variant))
