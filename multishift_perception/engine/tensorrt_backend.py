@@ -21,8 +21,9 @@ OUTPUT_NAMES = EngineOutput._fields
 class TensorRtBackend(CudaBackend):
     """An engine file of TensorRT or TensorRT for RTX on the GPU it was built for.
 
-    Its bindings are named ``frames``, ``label``, ``score`` and ``anomaly``, or as its library
-    names outputs. That GPU and library fit is for the caller to check first: see ``selection``.
+    Its bindings are named ``frames``, ``label``, ``score``, ``anomaly`` and ``look``, or as its
+    library names outputs. That GPU and library fit is for the caller to check first: see
+    ``selection``.
     """
 
     def __init__(self, file: Path, device: str) -> None:
