@@ -82,7 +82,7 @@ def test_trimmed_takes_the_first_stages_of_imagenet(lite0: Backbone) -> None:
     assert untrained(model, report) == ['aspp', 'classifier', 'decoder', 'low']
     small = model.backbone.eval()
     ends = []
-    lite0.blocks[10].register_forward_hook(lambda *given: ends.append(given[-1]))  # type: ignore[union-attr]
+    lite0.blocks[10].register_forward_hook(lambda *given: ends.append(given[-1]))
     with torch.no_grad():
         low, high = small(image((64, 96)))
         expected = lite0(image((64, 96))).low
