@@ -96,6 +96,11 @@ class FrameOutput:
         """``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point."""
         return resize_scores(_there(self._anomaly), self.size)
 
+    @property
+    def tells_confidence(self) -> bool:
+        """Whether there is a confidence: older engines give none."""
+        return self._confidence is not None
+
     @cached_property
     def confidence(self) -> Bytes:
         """``uint8 [h,w]``, probability of the label, 255 is certain."""

@@ -9,6 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from multishift_perception import bags
 from multishift_perception.arrays import Bytes
 from multishift_perception.bags import BagReader, BagWriter
@@ -26,7 +29,7 @@ from multishift_perception.message_types import (
 )
 from multishift_perception.outputs import NODE, Output
 from multishift_perception.overlay import ALPHA, draw_overlay
-from multishift_perception.pipeline import FrameOutput, confidence, score_unit
+from multishift_perception.pipeline import FrameOutput, score_unit
 from multishift_perception.shift import Shift, ShiftMeter, status_of
 
 
@@ -121,12 +124,14 @@ class Recording:
         if camera not in self._named:
             self._named.add(camera)
             self._name_classes(camera, stamp, time)
-        for kind, pixels in (
-            (Output.LABELS, output.labels),
-            (Output.ANOMALY_SCORE, score_unit(output.anomaly)),
-            (Output.ANOMALY_MASK, mask),
-            (Output.CONFIDENCE, confidence(output.anomaly)),
-        ):
+        images: dict[Output, Bytes | NDArray[np.float32]] = {
+            Output.LABELS: output.labels,
+            Output.ANOMALY_SCORE: score_unit(output.anomaly),
+            Output.ANOMALY_MASK: mask,
+        }
+        if output.tells_confidence:
+            images[Output.CONFIDENCE] = output.confidence
+        for kind, pixels in images.items():
             self._writer.image(kind.topic_of(camera, NODE), stamp, frame_id, pixels, time)
         drawn = draw_overlay(image, output.engine_labels, mask, self._colors, ALPHA)
         jpeg = TYPES.types[COMPRESSED_IMAGE](

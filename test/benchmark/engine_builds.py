@@ -28,7 +28,7 @@ from multishift_training.export.program import export_program
 from multishift_training.export.targets.tensorrt_rtx import build_engines
 from multishift_training.export.to_onnx import to_onnx
 
-_NAMES = tuple(name for name in models.NAMES if name != models.FROM_FOLDER)
+_NAMES = tuple(name for name in models.NAMES if name not in models.FROM_FOLDER)
 _CALIBRATION = Calibration(
     knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
     operating_point=0.0,
@@ -41,16 +41,19 @@ _CALIBRATION = Calibration(
 @click.option('--size', type=SizeType(), default='96x160', show_default=True)
 @click.option('--model', 'names', multiple=True, type=click.Choice(_NAMES), default=_NAMES)
 @click.option('--precision', type=click.Choice(tuple(DTYPES)), default='fp16', show_default=True)
-@click.option('--compute-capability', 'capability', default='8.9', show_default=True)
+@click.option('--compute-capability', 'capabilities', multiple=True, default=('8.9',))
 def main(
-    size: tuple[int, int], names: tuple[str, ...], precision: Precision, capability: str
+    size: tuple[int, int],
+    names: tuple[str, ...],
+    precision: Precision,
+    capabilities: tuple[str, ...],
 ) -> None:
     """Print a Markdown table, a row as soon as it is measured."""
-    plan = Plan(['tensorrt-rtx'], precision, [capability])
+    plan = Plan(['tensorrt-rtx'], precision, capabilities)
     check_plan(plan)
     height, width = size
-    print(f'{height}x{width}, {precision}, compute capability {capability}\n')
-    print('| network | ONNX export | engine build | engine | peak memory so far |')
+    print(f'{height}x{width}, {precision}, compute capability {", ".join(capabilities)}\n')
+    print('| network | ONNX export | all engines | sizes | peak memory so far |')
     print('|---|---|---|---|---|')
     for name in names:
         _measure(name, torch.zeros(1, height, width, 3, dtype=torch.uint8), plan)
@@ -67,12 +70,12 @@ def _measure(name: str, frames: torch.Tensor, plan: Plan) -> None:
     with tempfile.TemporaryDirectory() as name_of:
         folder = Path(name_of)
         list(build_engines(onnx, 1, plan, folder))
-        size = sum(file.stat().st_size for file in folder.iterdir())
+        sizes = [file.stat().st_size for file in sorted(folder.iterdir())]
     built = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
         f'| `{name}` | {exported - start:.0f} s | {built - exported:.0f} s '
-        f'| {size / 1e6:.1f} MB | {peak:.1f} GB |',
+        f'| {", ".join(f"{size / 1e6:.1f} MB" for size in sizes)} | {peak:.1f} GB |',
         flush=True,
     )
 

@@ -509,8 +509,11 @@ CHANGES: list[tuple[Callable[[Content], object], str]] = [
         lambda c: c.update(stages=[]),
         r'stages .* is \[\], expected a list of 1 or more, each entry',
     ),
-    (lambda c: c.update(folder='some'), 'folder goes with model mask2former, and only'),
-    (lambda c: c.update(model='mask2former'), 'folder goes with model mask2former, and only'),
+    (lambda c: c.update(folder='some'), 'folder goes with model eomt or mask2former, and only'),
+    (
+        lambda c: c.update(model='mask2former'),
+        'folder goes with model eomt or mask2former, and only',
+    ),
     (lambda c: c.pop('val'), 'val is missing, expected the keys images, outliers$'),
     (
         lambda c: c['data']['images'].update(kind='video'),

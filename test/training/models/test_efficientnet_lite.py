@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 from typing import Literal
 
 from efficientnet_lite_pytorch import EfficientNet
@@ -22,6 +23,7 @@ from multishift_training.models.backbone import Backbone
 from multishift_training.models.deeplab import DeepLabV3Plus
 from multishift_training.models.efficientnet_lite import EfficientNetLite, SamePadded
 from multishift_training.models.input_scale import Normalize
+from multishift_training.models.size import measure
 
 SIZES = [(64, 96), (33, 50), (97, 63)]
 
@@ -72,6 +74,32 @@ def test_stride_16_holds_the_feature_of_stride_32(lite0: Backbone) -> None:
             held = fine[..., first::2, first::2]
             assert held.abs().max() > 1
             torch.testing.assert_close(held, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_trimmed_takes_the_first_stages_of_imagenet(lite0: Backbone) -> None:
+    model = DeepLabV3Plus(EfficientNetLite(0, trimmed=True), 19)
+    report = checkpoints.load(model, find_imagenet_weights(model, 'it'))
+    assert untrained(model, report) == ['aspp', 'classifier', 'decoder', 'low']
+    small = model.backbone.eval()
+    ends = []
+    lite0.blocks[10].register_forward_hook(lambda *given: ends.append(given[-1]))
+    with torch.no_grad():
+        low, high = small(image((64, 96)))
+        expected = lite0(image((64, 96))).low
+    assert torch.equal(low, expected) and torch.equal(high, ends[0])
+    assert high.shape[1:] == (112, 4, 6)
+    with torch.device('meta'):
+        _, layout = model.layouts()
+        last = (
+            DeepLabV3Plus(EfficientNetLite(0), 19)
+            .layouts()[1]
+            .source('backbone.blocks.11.expand.0.weight')
+        )
+    assert any(re.fullmatch(extra, last.key) for extra in layout.extra)
+
+
+def test_fast_network_has_at_most_25_gflops_at_full_size() -> None:
+    assert measure('deeplabv3plus_efficientnet_lite0_fast', (1024, 2048))[1].flops <= 25e9
 
 
 @pytest.mark.parametrize('kernel, stride', [(3, 2), (5, 2), (3, 1)])

@@ -17,11 +17,15 @@ from multishift_training.checkpoints import load
 PARAMETERS = {  # millions
     'deeplabv3plus_compact': 1.0,
     'deeplabv3plus_efficientnet_lite0': 3.2,
+    'deeplabv3plus_efficientnet_lite0_fast': 0.8,
     'deeplabv3plus_efficientnet_lite1': 4.0,
     'deeplabv3plus_efficientnet_lite2': 4.7,
     'deeplabv3plus_resnet50': 40.4,
     'deeplabv3plus_resnet101': 59.3,
     'deeplabv3plus_wideresnet38': 137.1,
+    'eomt_small': 24.9,
+    'eomt_base': 95.4,
+    'eomt_large': 319.1,
     'mask2former_resnet50': 46.3,
     'pidnet_s': 7.6,
     'pidnet_m': 28.5,
@@ -36,20 +40,20 @@ PARAMETERS = {  # millions
 
 
 def test_every_network_of_a_name_is_known_here() -> None:
-    assert set(models.NAMES) == {*PARAMETERS, models.FROM_FOLDER}
+    assert set(models.NAMES) == PARAMETERS.keys() | models.FROM_FOLDER.keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_network_by_name(name: str) -> None:
     """Structure alone, nothing is computed: size, outputs, and the number of classes."""
-    model = models.create(name, num_classes=7).eval()
     with FakeTensorMode(allow_non_fake_inputs=True):
+        model = models.create(name, num_classes=7).eval()
         prediction = model(torch.empty(2, 3, 97, 130))
     assert prediction.logits.shape == (2, 7, 97, 130)
     assert prediction.score.shape == (2, 97, 130)
     assert prediction.feature.shape[0] == 2
-    assert (prediction.masks is not None) == name.startswith('mask2former')
+    assert (prediction.masks is not None) == name.startswith(('eomt', 'mask2former'))
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert learning / 1e6 == pytest.approx(PARAMETERS[name], abs=0.1)
 

@@ -51,7 +51,7 @@ def find_imagenet_weights(model: SegmentationModel, name: str) -> Path:
 
 def _packaged() -> list[str]:
     """Return the names of the networks whose backbones have a package."""
-    return [name for name in models.NAMES if name != models.FROM_FOLDER and _has_package(name)]
+    return [name for name in models.NAMES if name not in models.FROM_FOLDER and _has_package(name)]
 
 
 def _has_package(name: str) -> bool:

@@ -93,7 +93,7 @@ def _misfit(
     path: Path, model: SegmentationModel, tensors: Mapping[str, Tensor], unfit: list[Match]
 ) -> MultishiftError:
     # That one's structure comes with its weights, not with its name.
-    names = [name for name in models.NAMES if name != models.FROM_FOLDER]
+    names = [name for name in models.NAMES if name not in models.FROM_FOLDER]
     fitting = [name for name in names if _fits(name, tensors)]
     mend = (
         f'it fits the model {" or ".join(fitting)}'

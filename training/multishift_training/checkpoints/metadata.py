@@ -49,8 +49,9 @@ def check_folder(network: Network) -> None:
     Raises:
         ValueError: if not.
     """
-    if (network.folder is not None) != (network.model == models.FROM_FOLDER):
-        raise ValueError(f'folder goes with model {models.FROM_FOLDER}, and only with it')
+    if (network.folder is not None) != (network.model in models.FROM_FOLDER):
+        names = ' or '.join(models.FROM_FOLDER)
+        raise ValueError(f'folder goes with model {names}, and only with these')
 
 
 ModelName = Annotated[
@@ -83,7 +84,7 @@ class Run(_Stages):
 
     Attributes:
         model: name of the network.
-        folder: of the network ``mask2former``: the Hugging Face folder that says what to build.
+        folder: of ``eomt`` and ``mask2former``: the Hugging Face folder that says what to build.
         val: what it was validated on.
         engine_size: rows and columns of the engine that it was trained for.
         workers: processes that load data.

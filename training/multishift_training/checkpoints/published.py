@@ -23,7 +23,7 @@ def open_published(file: Path, name: str) -> tuple[SegmentationModel, LoadReport
         MultishiftError: the file does not fit, or is only a start for training.
     """
     # Its structure is the folder's; that of all others goes with their names.
-    model = models.create(name, folder=file) if name == models.FROM_FOLDER else models.create(name)
+    model = models.create(name, folder=file) if name in models.FROM_FOLDER else models.create(name)
     report = checkpoints.load(model, file)
     if parts := untrained(model, report):
         raise MultishiftError(

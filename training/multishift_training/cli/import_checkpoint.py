@@ -21,7 +21,7 @@ from multishift_training.export import CALIBRATE, build_published
     '--model',
     type=NameOf(lambda: models.NAMES),
     required=True,
-    help='Network the weights are of; `mask2former` takes its structure from a folder.',
+    help='Network the weights are of; that of `eomt` and `mask2former` is read from a folder.',
 )
 @click.option(
     '--size',

@@ -41,7 +41,9 @@ def command(size: tuple[int, int], as_json: bool) -> None:
 
     names = track(models.NAMES, 'models', unit='model', leave=False)
     networks = [
-        _described(*measure(name, size), name) if name != models.FROM_FOLDER else _of_a_folder()
+        _described(*measure(name, size), name)
+        if name not in models.FROM_FOLDER
+        else _of_a_folder(name)
         for name in names
     ]
     if as_json:
@@ -51,9 +53,9 @@ def command(size: tuple[int, int], as_json: bool) -> None:
         click.echo(line)
 
 
-def _of_a_folder() -> dict[str, Any]:
+def _of_a_folder(name: str) -> dict[str, Any]:
     """Return what is known of the network whose structure is in a folder."""
-    return {'name': models.FROM_FOLDER, 'parameters': None, 'flops': None, 'weights': []}
+    return {'name': name, 'parameters': None, 'flops': None, 'weights': []}
 
 
 def _described(model: SegmentationModel, size: ModelSize, name: str) -> dict[str, Any]:
@@ -73,7 +75,8 @@ def _lines(networks: list[dict[str, Any]], size: tuple[int, int]) -> Iterator[st
     yield f'{"name".ljust(width)}  parameters  {operations}'
     for network in networks:
         if network['parameters'] is None:
-            yield f'{network["name"].ljust(width)}  of any Mask2Former in a Hugging Face folder'
+            kind = models.FROM_FOLDER[network['name']]
+            yield f'{network["name"].ljust(width)}  of any {kind} in a Hugging Face folder'
             continue
         parameters = f'{network["parameters"] / 1e6:.1f} M'.rjust(len('parameters'))
         flops = f'{network["flops"] / 1e9:,.0f}'.rjust(len(operations))

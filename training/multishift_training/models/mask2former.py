@@ -5,33 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.heads import MaskHead, mask_score
 from multishift_training.models.input_scale import IMAGENET
 from multishift_training.models.layout import Layout
 from multishift_training.models.mask2former_decoder import QueryDecoder
 from multishift_training.models.mask2former_output import join_classes_first, join_masks
-from multishift_training.models.prediction import MaskPrediction, Prediction, SegmentationModel
+from multishift_training.models.mask_network import MaskNetwork
+from multishift_training.models.prediction import MaskPrediction, Prediction
 
 _MULTIPLE = 32  # of the sides: the coarsest level's stride
 
 
-class Mask2Former(SegmentationModel):
-    """Backbone, pixel decoder, query decoder, and two classifiers of the queries.
-
-    Attributes:
-        class_weight: ``float32 [C+1]``, of each class in the classification loss; less for "no
-            object", which most queries find. Published files hold it.
-        classes_first: in training mode, join classes with masks before they are upsampled, as
-            published for the stage of mask losses; in evaluation mode this changes nothing.
-        score: what the uncertainty logits and the masks become.
-    """
+class Mask2Former(MaskNetwork):
+    """Backbone, pixel decoder, query decoder, and two classifiers of the queries."""
 
     input_scale = IMAGENET
-    class_weight: Tensor
 
     def __init__(
         self,
@@ -53,18 +43,10 @@ class Mask2Former(SegmentationModel):
             layouts: of the published files for these parts.
             no_object_weight: in the classification loss.
         """
-        super().__init__()
-        channels = decoder.queries.embedding_dim
+        super().__init__(decoder.queries.embedding_dim, num_classes, no_object_weight)
         self.backbone = backbone
         self.pixel_decoder = pixel_decoder
         self.decoder = decoder
-        self.classifier = nn.Linear(channels, num_classes + 1)
-        self.uncertainty = MaskHead(channels, num_classes)
-        weight = torch.ones(num_classes + 1)
-        weight[-1] = no_object_weight
-        self.register_buffer('class_weight', weight)
-        self.classes_first = False
-        self.score = mask_score
         self._layouts = layouts
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
@@ -83,10 +65,6 @@ class Mask2Former(SegmentationModel):
         # The padding's embeddings would shift the map against the image.
         feature = pixels.mask_features[:, :, : -(-height // stride), : -(-width // stride)]
         return Prediction(logits, score, feature, masks)
-
-    def init_uncertainty_from_classifier(self) -> None:
-        """Copy the classifier of the queries into the uncertainty head."""
-        self.uncertainty.init_from(self.classifier)
 
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of files with these parts."""

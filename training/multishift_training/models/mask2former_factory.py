@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-import json
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 import torch
 from transformers import Mask2FormerConfig, Mask2FormerModel, ResNetConfig
 from transformers.core_model_loading import revert_weight_conversion
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.models.global_attention import ForegroundAttention, GlobalAttention
+from multishift_training.models.hugging_face import building, check_config, read_config
 from multishift_training.models.mask2former import Mask2Former
 from multishift_training.models.mask2former_decoder import QueryDecoder
 from multishift_training.models.mask2former_deformable import lighten
@@ -68,16 +67,10 @@ def mask2former_from_folder(num_classes: int = 19, *, folder: str | Path) -> Mas
     """
     path = Path(folder) / 'config.json'
     fields = _read(path)
-    try:
+    with building(path):
         config = Mask2FormerConfig.from_dict(fields)
         model = Mask2FormerModel(config)
-    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
-        fault = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise MultishiftError(
-            f'{path} describes no network that `transformers` can build ({fault}): mend the '
-            'field, download it again, or update `transformers`'
-        ) from error
-    _check(path, config, num_classes)
+    check_config(path, config, num_classes, {**_FIXED, 'hidden_dim': config.feature_size})
     layout = folder_layout(_pixel_keys(model))  # before any part of it is replaced
     return Mask2Former(
         model.pixel_level_module.encoder,
@@ -90,42 +83,13 @@ def mask2former_from_folder(num_classes: int = 19, *, folder: str | Path) -> Mas
 
 
 def _read(path: Path) -> dict[str, object]:
-    try:
-        fields = json.loads(path.read_bytes())
-    except OSError as error:
-        raise MultishiftError(
-            f'cannot read {path} ({error.strerror}): `folder` must be one that `transformers` '
-            'saved, with config.json and model.safetensors'
-        ) from error
-    except ValueError as error:
-        raise MultishiftError(f'{path} is not JSON ({error}): download it again') from error
-    if not isinstance(fields, dict):
-        raise MultishiftError(f'{path} holds no object: download it again')
-    kind = fields.get('model_type')
-    if kind != 'mask2former':
-        raise MultishiftError(
-            f"{path}: model_type is {kind!r}, not 'mask2former': give a Mask2Former folder"
-        )
+    fields = read_config(path, 'mask2former', 'Mask2Former')
     if not isinstance(fields.get('backbone_config'), dict):
         # `transformers` would fetch what the name in `backbone` stands for.
         raise MultishiftError(
             f'{path} lacks backbone_config: save the folder anew with `transformers` 5 or later'
         )
     return fields
-
-
-def _check(path: Path, config: Mask2FormerConfig, num_classes: int) -> None:
-    if config.num_labels != num_classes:
-        raise MultishiftError(
-            f'{path} has {config.num_labels} labels, the model is made for {num_classes} classes: '
-            f'set num_classes to {config.num_labels}'
-        )
-    wanted = {**_FIXED, 'hidden_dim': config.feature_size}
-    for name, value in wanted.items():
-        if getattr(config, name) != value:
-            raise MultishiftError(
-                f'{path}: {name} is {getattr(config, name)!r}; only {value!r} is supported here'
-            )
 
 
 def _decoder(

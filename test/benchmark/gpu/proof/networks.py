@@ -17,7 +17,7 @@ from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.models import SegmentationModel
 
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
-NAMES = tuple(name for name in models.NAMES if name != models.FROM_FOLDER)
+NAMES = tuple(name for name in models.NAMES if name not in models.FROM_FOLDER)
 _CALIBRATION = Calibration(
     knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
     operating_point=0.0,
