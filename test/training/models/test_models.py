@@ -23,6 +23,11 @@ PARAMETERS = {  # millions
     'deeplabv3plus_resnet101': 59.3,
     'deeplabv3plus_wideresnet38': 137.1,
     'mask2former_resnet50': 46.3,
+    'mask2former_swin_b': 106.9,
+    'mask2former_swin_b_rba': 95.1,
+    'mask2former_swin_l': 215.5,
+    'mask2former_swin_l_rba': 203.7,
+    'mask2former_swin_l_uno': 215.5,
     'pidnet_s': 7.6,
     'pidnet_m': 28.5,
     'pidnet_l': 36.9,
@@ -43,8 +48,8 @@ def test_every_network_of_a_name_is_known_here() -> None:
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_network_by_name(name: str) -> None:
     """Structure alone, nothing is computed: size, outputs, and the number of classes."""
-    model = models.create(name, num_classes=7).eval()
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode():
+        model = models.create(name, num_classes=7).eval()
         prediction = model(torch.empty(2, 3, 97, 130))
     assert prediction.logits.shape == (2, 7, 97, 130)
     assert prediction.score.shape == (2, 97, 130)
