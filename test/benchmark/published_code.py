@@ -173,6 +173,89 @@ def mask2former(repository: Path, detectron2: Path) -> Rivals:
     return Rivals(run, _ours('mask2former_resnet50', published.state_dict()), published)
 
 
+_M2F_ABSENT = (
+    *('torchvision', 'pycocotools', 'cloudpickle', 'tensorboard', 'panopticapi'),
+    *('detectron2._C', 'cityscapesscripts', 'shapely'),
+)
+
+
+def mask2former_swin(name: str, repository: Path, detectron2: Path) -> Rivals:
+    """Return Mask2Former with Swin of a repository that has its code, and no score.
+
+    Args:
+        name: of ours, which says how the published one is set up.
+        repository: of Mask2Former (facebookresearch/Mask2Former, on which UNO's is built), or RbA.
+        detectron2: of detectron2.
+    """
+    from multishift_training.models.mask2former_factory import SWINS
+
+    variant = SWINS[name]
+    _stand_in(*_M2F_ABSENT)
+    _module('timm')
+    _module('timm.models')
+    _module(
+        'timm.models.layers',
+        DropPath=lambda _: nn.Identity(),
+        to_2tuple=lambda side: (side, side),
+        trunc_normal_=nn.init.trunc_normal_,
+    )
+    _module('MultiScaleDeformableAttention')
+    sys.path.insert(0, str(detectron2))
+    folder = repository / 'mask2former'
+    _package('mask2former', folder)
+    _package('mask2former.modeling', folder / 'modeling')
+    _module('mask2former.modeling.criterion', SetCriterion=_Constants)
+    _stand_in('mask2former.modeling.matcher')
+    for module in (
+        'modeling.backbone.swin',
+        'modeling.pixel_decoder.msdeformattn',
+        'modeling.meta_arch.mask_former_head',
+        'maskformer_model',
+    ):
+        importlib.import_module(f'mask2former.{module}')
+    config = importlib.import_module('detectron2.config').get_cfg()
+    config.set_new_allowed(True)
+    importlib.import_module('detectron2.projects.deeplab').add_deeplab_config(config)
+    importlib.import_module('mask2former.config').add_maskformer2_config(config)
+    kept = {'one': ('res5',), 'three': ('res3', 'res4', 'res5')}
+    levels = kept['one' if variant.one_level else 'three']
+    settings: dict[str, Any] = {
+        'META_ARCHITECTURE': 'MaskFormer',
+        'DEVICE': 'cpu',
+        'BACKBONE.NAME': 'D2SwinTransformer',
+        'SWIN.EMBED_DIM': variant.width,
+        'SWIN.DEPTHS': list(variant.depths),
+        'SWIN.NUM_HEADS': list(variant.heads),
+        'SWIN.WINDOW_SIZE': 12,
+        'SWIN.PRETRAIN_IMG_SIZE': 384,
+        'PIXEL_MEAN': [0.0, 0.0, 0.0],  # ours is given the normalised image
+        'PIXEL_STD': [1.0, 1.0, 1.0],
+        'MASK_FORMER.DEC_LAYERS': 2 if variant.one_level else 10,
+        'MASK_FORMER.NUM_OBJECT_QUERIES': 100,
+        'MASK_FORMER.DROPOUT': 0.0,
+        'MASK_FORMER.TRANSFORMER_DECODER_NAME': 'MultiScaleMaskedTransformerDecoder',
+        'MASK_FORMER.TRANSFORMER_IN_FEATURE': 'multi_scale_pixel_decoder',
+        'SEM_SEG_HEAD.NAME': 'MaskFormerHead',
+        'SEM_SEG_HEAD.IN_FEATURES': ['res2', 'res3', 'res4', 'res5'],
+        'SEM_SEG_HEAD.PIXEL_DECODER_NAME': 'MSDeformAttnPixelDecoder',
+        'SEM_SEG_HEAD.DEFORMABLE_TRANSFORMER_ENCODER_IN_FEATURES': list(levels),
+        'SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS': 6,
+        'SEM_SEG_HEAD.CONVS_DIM': 256,
+        'SEM_SEG_HEAD.MASK_DIM': 256,
+        'SEM_SEG_HEAD.NORM': 'GN',
+        'SEM_SEG_HEAD.NUM_CLASSES': 19 + variant.negative,
+    }
+    config.merge_from_list([x for k, v in settings.items() for x in (f'MODEL.{k}', v)])
+    config.DATASETS.TRAIN = ('none',)
+    published = importlib.import_module('detectron2.modeling').build_model(config).eval()
+
+    def run(image: Tensor) -> tuple[Tensor, None]:
+        found = published([{'image': one} for one in image])
+        return torch.stack([one['sem_seg'][:19] for one in found]), None
+
+    return Rivals(run, _ours(name, published.state_dict()), published)
+
+
 class _Constants(nn.Module):
     """Of the training criterion, what its checkpoints hold."""
 

@@ -2,11 +2,12 @@
 """Our networks beside the published code: same weights, same images, in turn, in one run.
 
     python test/benchmark/published_networks.py --multishiftseg DIR --detectron2 DIR \
-        --robustnet DIR
+        --robustnet DIR --mask2former DIR --rba DIR
 
 Each option is a checkout of that repository (gaozhitong/MultiShiftSeg,
-facebookresearch/detectron2, shachoi/RobustNet); what is left out is not compared. detectron2
-needs fvcore, iopath, omegaconf and yacs beside it. SegFormer is compared with transformers' own.
+facebookresearch/detectron2, shachoi/RobustNet, facebookresearch/Mask2Former, NazirNayal8/RbA);
+what is left out is not compared. detectron2 needs fvcore, iopath, omegaconf and yacs beside it.
+SegFormer is compared with transformers' own.
 
 For ours as created and in channels-last memory format, as trained and exported: the largest
 difference from the published output as a share of its range (logits, score), the ratio of times
@@ -26,7 +27,14 @@ import sys
 import time
 
 import click
-from published_code import Rivals, mask2former, resnet50, segformer, wide_resnet38
+from published_code import (
+    Rivals,
+    mask2former,
+    mask2former_swin,
+    resnet50,
+    segformer,
+    wide_resnet38,
+)
 import torch
 from torch import Tensor
 from torch.profiler import profile
@@ -88,12 +96,16 @@ def differences(ours: Sequence[Tensor], published: Sequence[Tensor | None]) -> s
 @click.option('--multishiftseg', type=click.Path(path_type=Path, exists=True))
 @click.option('--detectron2', type=click.Path(path_type=Path, exists=True))
 @click.option('--robustnet', type=click.Path(path_type=Path, exists=True))
+@click.option('--mask2former', 'mask2former_', type=click.Path(path_type=Path, exists=True))
+@click.option('--rba', type=click.Path(path_type=Path, exists=True))
 @click.option('--rounds', default=7, show_default=True)
 @click.option('--only', hidden=True, help='Compare this one, in this process.')
 def main(
     multishiftseg: Path | None,
     detectron2: Path | None,
     robustnet: Path | None,
+    mask2former_: Path | None,
+    rba: Path | None,
     rounds: int,
     only: str | None,
 ) -> None:
@@ -105,6 +117,14 @@ def main(
         builders['deeplabv3plus_resnet50'] = partial(resnet50, robustnet)
     if multishiftseg and detectron2:
         builders['mask2former_resnet50'] = partial(mask2former, multishiftseg, detectron2)
+    for repository, names in (
+        (mask2former_, ('mask2former_swin_b', 'mask2former_swin_l_uno')),
+        (rba, ('mask2former_swin_b_rba',)),
+    ):
+        if repository and detectron2:
+            builders |= {
+                name: partial(mask2former_swin, name, repository, detectron2) for name in names
+            }
     builders |= {f'segformer_b{i}': partial(segformer, i) for i in (0, 2)}
     if only:
         for row in compare(only, builders[only](), rounds):

@@ -170,7 +170,7 @@ def test_only_what_the_network_needs_is_in_the_checkpoint(run: Path) -> None:
     assert len(gains) == 1
     assert not any('head' in key or 'mean' == key for key in keys)
     model, origin = trained.open_trained(run / 'best.safetensors')
-    assert [type(method) for method in origin.adapting] == [Toy, Toy]
+    assert [type(method) for method in origin.adapting] == [Toy]
     assert sum(isinstance(module, Gain) for module in model.modules()) == 1
 
 
@@ -198,6 +198,23 @@ def test_weights_of_an_adapted_run_start_another(run: Path, config: TrainConfig)
     folder = RunFolder(run, config, writes=False)
     loaded = _make_model(start, Path(), folder, State()).state_dict()
     assert same(dict(loaded), load_file(run / 'best.safetensors'))
+
+
+def test_a_method_goes_on_from_weights_of_another_without_naming_it(
+    run: Path, config: TrainConfig, stages: dict[str, Content], folder: Path
+) -> None:
+    stage = {**stages['closed_world'], 'name': 'plain', 'epochs': 1, 'trainable': ['classifier']}
+    start = {'weights': str(run / 'best.safetensors'), 'stages': [stage]}
+    plain = TrainConfig.model_validate({**config.model_dump(mode='json'), **start})
+    while train(plain, folder, root=Path(), seconds=0) is None:
+        pass
+    opened, origin = trained.open_trained(folder / 'best.safetensors')
+    assert [type(method) for method in origin.adapting] == [Toy]
+    [gain] = [module.gain for module in opened.modules() if isinstance(module, Gain)]
+    first = load_file(run / 'best.safetensors')
+    [name] = [key for key in first if key.endswith('.gain')]
+    assert torch.equal(gain, first[name])
+    assert not torch.equal(opened.state_dict()['classifier.weight'], first['classifier.weight'])
 
 
 def test_asks_of_data_in_one_line(

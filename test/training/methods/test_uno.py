@@ -19,10 +19,11 @@ from multishift_training.checkpoints import load
 from multishift_training.datasets import Batch
 from multishift_training.methods import Context
 from multishift_training.methods.masks import MaskLosses
-from multishift_training.methods.uno import Uno, uno_score
+from multishift_training.methods.uno import Uno
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.mask2former import Mask2Former
 from multishift_training.models.mask2former_factory import mask2former_from_folder
+from multishift_training.models.negative_class import uno_score
 from multishift_training.models.segformer_layouts import Form
 
 C = 4

@@ -129,7 +129,8 @@ def test_outputs_are_those_of_transformers(tmp_path: Path) -> None:
     image = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         wanted = theirs(image)
-        logits, score, _, masks, _ = model(image)
+        said = model(image)
+    logits, score, masks = said.logits, said.score, said.masks
     assert masks is not None
     assert torch.equal(masks.mask_logits, wanted.masks_queries_logits)
     assert torch.equal(masks.class_logits, wanted.class_queries_logits)

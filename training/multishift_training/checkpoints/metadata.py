@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -108,7 +108,8 @@ class Origin(NamedTuple):
 
     Attributes:
         run: what reading them needs.
-        adapting: the methods that change the network itself, in order.
+        adapting: the methods that the network was adapted by, in order: those of the runs that it
+            goes on from, and its own.
         configuration: all of it, as it was stored.
         metrics: of the validation.
         classes: that the network knows, in order of its outputs.
@@ -159,7 +160,7 @@ def read_origin(path: Path) -> Origin:
     run = configuration.typed(Run)
     return Origin(
         run,
-        tuple(_adapting(configuration)),
+        _adapting(path, metadata, configuration),
         configuration.content,
         metrics.typed(dict[str, Any]),
         _classes(path, metadata),
@@ -203,19 +204,37 @@ def check_same_classes(path: Path, classes: Sequence[SemanticClass]) -> None:
     )
 
 
-def is_adapted(path: Path) -> bool:
-    """Return whether weights are of a run of ours whose methods changed the network itself.
+def adapting_methods(path: Path) -> tuple[Method, ...]:
+    """Return what a network was adapted by whose weights these are, in order.
+
+    That is nothing where they are none of `multishift train`.
 
     Raises:
         MultishiftError: the file is no whole safetensors file, or of a version that this one
             cannot read.
     """
     if not path.is_file() or path.suffix != '.safetensors':
-        return False
+        return ()
     metadata = read_metadata(path)
     if not {'config', 'metrics'} <= metadata.keys():
-        return False
-    return any(True for _ in _adapting(_configuration(path, metadata)))
+        return ()
+    return _adapting(path, metadata, _configuration(path, metadata))
+
+
+def each_kind_once(inherited: Iterable[Method], own: Iterable[Method]) -> tuple[Method, ...]:
+    """Return what a run's network is adapted by, in order.
+
+    Args:
+        inherited: what that of the weights was adapted by that the run starts from.
+        own: methods of the run's stages, all of them. One that was inherited too is adapted at its
+            place there, as it is configured here.
+    """
+    found = {method.kind: method for method in inherited}
+    first: dict[str, Method] = {}
+    for method in own:
+        if type(method).adapt is not Method.adapt:
+            first.setdefault(method.kind, method)
+    return tuple((found | first).values())
 
 
 def _configuration(path: Path, metadata: Mapping[str, str]) -> Document:
@@ -243,11 +262,19 @@ def check_schema(path: Path, schema: object, *, mend: str) -> None:
         )
 
 
-def _adapting(configuration: Document) -> Iterator[Method]:
-    """Yield the methods that change the network itself.
+def _adapting(
+    path: Path, metadata: Mapping[str, str], configuration: Document
+) -> tuple[Method, ...]:
+    """Return the methods that changed the network itself, each kind once.
 
     Only of these the keys must be those of this version.
     """
+    stored = metadata.get('inherited', '[]')
+    inherited = Document.of_json(f'{path}, its inherited methods', stored, mend=_MEND)
+    return each_kind_once(inherited.typed(list[_METHOD]), _own_adapting(configuration))
+
+
+def _own_adapting(configuration: Document) -> Iterator[Method]:
     # A list: what a damaged file has for a kind may have no hash.
     plain = [tag_of(method) for method in registered() if method.adapt is Method.adapt]
     for place, stage in enumerate(configuration.typed(_Stages).stages):

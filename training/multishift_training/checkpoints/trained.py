@@ -34,6 +34,7 @@ def save(
     metrics: dict[str, Any],
     *,
     classes: Sequence[SemanticClass] = CITYSCAPES,
+    inherited: Sequence[Method] = (),
 ) -> None:
     """Write a checkpoint atomically, as one safetensors file.
 
@@ -43,12 +44,14 @@ def save(
         configuration: of the run that trained it, the whole of it.
         metrics: of the validation.
         classes: that the network knows, in order of its outputs.
+        inherited: what the network was adapted by already whose weights the run started from.
     """
     metadata = {
         'schema': str(SCHEMA),
         'config': configuration.model_dump_json(),
         'metrics': json.dumps(metrics),
         'classes': json.dumps([asdict(known) for known in classes]),
+        'inherited': json.dumps([method.model_dump(mode='json') for method in inherited]),
     }
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
@@ -96,10 +99,7 @@ def new_model(
 
 
 def adapted(model: SegmentationModel, methods: Iterable[Method]) -> SegmentationModel:
-    """Return a network as the methods of a run adapt it, each kind once."""
-    first: dict[str, Method] = {}
+    """Return a network as methods adapt it, one after the other."""
     for method in methods:
-        first.setdefault(method.kind, method)
-    for method in first.values():
         model = method.adapt(model)
     return model

@@ -81,6 +81,8 @@ class State:
         model: state dict.
         optimizer: state dict, or None before the first step of a stage.
         methods: state dicts of what only training needs, by kind of method.
+        inherited: configurations of the methods that the network of its first weights was adapted
+            by.
     """
 
     epoch: int = 0
@@ -91,6 +93,7 @@ class State:
     model: dict[str, Any] | None = None
     optimizer: dict[str, Any] | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    inherited: list[dict[str, Any]] = field(default_factory=list)
 
 
 class RunFolder:

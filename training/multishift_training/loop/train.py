@@ -24,7 +24,12 @@ from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.key_matching import untrained
-from multishift_training.checkpoints.metadata import IMAGENET, check_same_classes, is_adapted
+from multishift_training.checkpoints.metadata import (
+    IMAGENET,
+    adapting_methods,
+    check_same_classes,
+    each_kind_once,
+)
 from multishift_training.datasets import (
     Batch,
     Samples,
@@ -56,7 +61,7 @@ from multishift_training.loop.trainable import (
 )
 from multishift_training.loop.validate import check_monitor, monitored, validate
 from multishift_training.loop.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
-from multishift_training.methods import Context
+from multishift_training.methods import METHODS, Context, Method
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
 from multishift_training.scores import SCORES
@@ -322,7 +327,14 @@ class _Training:
         if self._board is not None:
             if state.best == quality:
                 classes = config.data.classes
-                trained.save(self._folder.best, self._model, config, found, classes=classes)
+                trained.save(
+                    self._folder.best,
+                    self._model,
+                    config,
+                    found,
+                    classes=classes,
+                    inherited=_inherited(self._folder, state),
+                )
             self._folder.write_log(state.history)
             self._board.add(epoch.number, {**losses, **found}, self._model)
             method = epoch.stage.method
@@ -338,6 +350,12 @@ def _make_model(
 ) -> SegmentationModel:
     """Return the network: as a killed run left it, from a checkpoint, or new.
 
+    Args:
+        config: of the run.
+        root: folder that relative paths of weights start from.
+        folder: of the run.
+        state: of the run; of a new one it learns what was inherited.
+
     Raises:
         MultishiftError: weights are at fault, or the network is none for the method of a stage.
     """
@@ -349,22 +367,28 @@ def _make_model(
     methods = [stage.method for stage in config.stages]
     if state.model is not None:
         checkpoints.take_structure(model, state.model)
-        model = trained.adapted(model, methods)
+        model = trained.adapted(model, each_kind_once(_inherited(folder, state), methods))
         with folder.taking_up('weights'):
             model.load_state_dict(state.model)
         return model
     start = None if config.weights is None else _weights_file(model, config, root)
     if start is not None:
         check_same_classes(start, config.data.classes)
-    was_adapted = start is not None and is_adapted(start)
-    if start is not None and not was_adapted:
+    inherited = () if start is None else adapting_methods(start)
+    state.inherited = [method.model_dump(mode='json') for method in inherited]
+    adapting = each_kind_once(inherited, methods)
+    if start is not None:
+        if inherited:
+            checkpoints.take_structure(model, trained.keys_of(start))
+        model = trained.adapted(model, adapting[: len(inherited)])
         _load(model, start)
-    elif start is not None:
-        checkpoints.take_structure(model, trained.keys_of(start))
-    model = trained.adapted(model, methods)
-    if start is not None and was_adapted:
-        _load(model, start)
-    return model
+    return trained.adapted(model, adapting[len(inherited) :])
+
+
+def _inherited(folder: RunFolder, state: State) -> list[Method]:
+    """Return what the network of the run's first weights was adapted by."""
+    with folder.taking_up('inherited methods'):
+        return [METHODS[method['kind']].model_validate(method) for method in state.inherited]
 
 
 def _weights_file(model: SegmentationModel, config: TrainConfig, root: Path) -> Path:

@@ -118,7 +118,8 @@ class Method(Strict):
         What is added is part of checkpoints and of what is exported, and is adapted again
         wherever those are read. The methods of a run adapt its network once for each kind, in the
         order of the stages; all stages of a kind are configured alike. Weights that a run starts
-        from are loaded before, unless they come from a run that was adapted.
+        from are loaded before: those of an adapted network after what adapted that one, which
+        the run need not list again.
         """
         return model
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
@@ -64,13 +64,13 @@ class Uno(SegmentingMethod):
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Give the classifier the negative class, and the network the score of both."""
+        from multishift_training.models import negative_class
+
         if is_mask_network(model):
-            _adapt_masks(model, self.negative)
+            negative_class.add_negative_to_masks(model, self.negative)
         else:
-            classifier: Any = model.classifier
-            model.classifier = _with_negative(classifier, classifier.out_channels)
-            read_classifier(model, uno_score)
-        model.register_forward_hook(_keep_known)
+            negative_class.add_negative_to_pixels(model)
+            read_classifier(model, negative_class.uno_score)
         return model
 
     def losses(self, prediction: Prediction, batch: Batch, context: Context) -> dict[str, Tensor]:
@@ -111,72 +111,3 @@ class Uno(SegmentingMethod):
             'cross_entropy': of_known.sum() / count,
             'negative': self.negative * of_novel.sum() / count,
         }
-
-
-def uno_score(logits: Tensor) -> Tensor:
-    """Return ``p_negative - max_c p_c`` ``[B,h,w]``, from -1 to 1.
-
-    Args:
-        logits: ``[B,K+1,h,w]``; the negative class is last.
-    """
-    probabilities = logits.softmax(1)
-    return probabilities[:, -1] - probabilities[:, :-1].amax(1)
-
-
-def weigh_queries(logits: Tensor) -> Tensor:
-    """Return the same of each query, ``[B,Q,1]``.
-
-    Args:
-        logits: ``[B,Q,K+2]``; the negative class is the last but one, "no object" the last.
-    """
-    probabilities = logits.softmax(-1)
-    return probabilities[..., -2:-1] - probabilities[..., :-2].amax(-1, keepdim=True)
-
-
-def _adapt_masks(model: Any, negative: float) -> None:
-    import torch
-
-    from multishift_training.models.heads import ClassifierHead, MaskScore
-
-    weights = model.class_weight
-    more = weights.new_full((1,), negative)
-    known = len(weights) - 1  # the last is "no object"
-    model.classifier = _with_negative(model.classifier, known)
-    model.class_weight = torch.cat([weights[:known], more, weights[known:]])
-    model.uncertainty = ClassifierHead(model)
-    model.score = MaskScore(weigh_queries, _only)
-
-
-def _only(maps: Tensor) -> Tensor:
-    return maps[:, 0]
-
-
-def _with_negative(classifier: Any, place: int) -> Any:
-    """Return a classifier with a class more at a place, whose weights start at 0, as released."""
-    import torch
-    from torch import nn
-
-    bias = classifier.bias is not None
-    wider = (
-        nn.Linear(classifier.in_features, classifier.out_features + 1, bias)
-        if isinstance(classifier, nn.Linear)
-        else nn.Conv2d(classifier.in_channels, classifier.out_channels + 1, 1, bias=bias)
-    )
-    wider = wider.to(classifier.weight)
-    with torch.no_grad():
-        for new, old in zip(wider.parameters(), classifier.parameters(), strict=True):
-            zero = torch.zeros_like(old[:1])
-            new.copy_(torch.cat([old[:place], zero, old[place:]]))
-    return wider
-
-
-def _keep_known(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
-    """Keep the negative class out of the labels; of pixel networks, losses take its logit."""
-    logits = prediction.logits
-    auxiliary = {**(prediction.auxiliary or {}), 'negative': logits[:, -1]}
-    coarse = prediction.coarse_logits
-    return prediction._replace(
-        logits=logits[:, :-1],
-        auxiliary=auxiliary,
-        coarse_logits=None if coarse is None else coarse[:, :-1],
-    )

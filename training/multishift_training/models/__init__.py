@@ -92,6 +92,12 @@ def _mask2former(num_classes: int, *, folder: str) -> SegmentationModel:
     return mask2former_from_folder(num_classes, folder=folder)
 
 
+def _mask2former_swin(name: str, num_classes: int) -> SegmentationModel:
+    from multishift_training.models.mask2former_factory import SWINS, mask2former_swin
+
+    return mask2former_swin(SWINS[name], num_classes)
+
+
 def _pidnet(variant: str, num_classes: int) -> SegmentationModel:
     from multishift_training.models.pidnet import VARIANTS, PidNet
 
@@ -139,6 +145,8 @@ for _variant in ('eomt_small', 'eomt_base', 'eomt_large'):
     register(_variant, partial(_eomt, _variant))
 register('mask2former', _mask2former)
 register('mask2former_resnet50', _mask2former_resnet50)
+for _variant in ('swin_b', 'swin_l', 'swin_b_rba', 'swin_l_rba', 'swin_l_uno'):
+    register(f'mask2former_{_variant}', partial(_mask2former_swin, f'mask2former_{_variant}'))
 for _variant in ('pidnet_s', 'pidnet_m', 'pidnet_l'):
     register(_variant, partial(_pidnet, _variant))
 for _variant in (f'segformer_b{i}' for i in range(6)):

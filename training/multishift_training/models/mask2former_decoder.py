@@ -60,7 +60,7 @@ class DecoderLayer(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """Decoder over three levels of pixels, in turn (Mask2Former, section 3.2)."""
+    """Decoder over levels of pixels, in turn (Mask2Former, section 3.2)."""
 
     def __init__(
         self,
@@ -72,22 +72,24 @@ class QueryDecoder(nn.Module):
         mask_channels: int,
         heads: int,
         hidden: int,
+        levels: int = 3,
     ) -> None:
         """Make a decoder.
 
         Args:
             attention: from queries to pixels.
-            layers: how many; layer i looks at level i mod 3.
+            layers: how many; layer i looks at level i mod ``levels``.
             queries: how many masks there may be.
             channels: of queries and levels.
             mask_channels: of the pixel embedding.
             heads: of each attention.
             hidden: width of the feed-forward networks.
+            levels: of pixels.
         """
         super().__init__()
         self.queries = nn.Embedding(queries, channels)
         self.query_positions = nn.Embedding(queries, channels)
-        self.level_embedding = nn.Embedding(3, channels)
+        self.level_embedding = nn.Embedding(levels, channels)
         self.pixel_positions = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
         self.layers = nn.ModuleList(
             DecoderLayer(attention(channels, heads, queries), channels, heads, hidden)
@@ -106,7 +108,7 @@ class QueryDecoder(nn.Module):
         """Find the masks.
 
         Args:
-            levels: three features ``[B,D,h,w]`` at a 32nd, 16th and 8th of the image's size.
+            levels: features ``[B,D,h,w]``, of three at a 32nd, 16th and 8th of the image's size.
             embedding: ``[B,M,H/4,W/4]``, of each pixel.
 
         Returns:

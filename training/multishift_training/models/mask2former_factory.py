@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from transformers import Mask2FormerConfig, Mask2FormerModel, ResNetConfig
+from torch import nn
+from transformers import Mask2FormerConfig, Mask2FormerModel, ResNetConfig, SwinConfig
 from transformers.core_model_loading import revert_weight_conversion
 
 from multishift_perception.errors import MultishiftError
@@ -20,8 +22,11 @@ from multishift_training.models.mask2former_layouts import (
     folder_layout,
     imagenet_layouts,
     multishiftseg_layout,
+    swin_layout,
 )
 from multishift_training.models.mask2former_norm import freeze_batch_norms
+from multishift_training.models.mask2former_one_level import keep_coarsest_level
+from multishift_training.models.negative_class import add_negative_to_masks
 
 # Of the options of `transformers`, those that our decoder does not know; no published network
 # sets them otherwise.
@@ -33,6 +38,73 @@ _FIXED = {
 }
 
 
+_STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
+
+
+class Swin(NamedTuple):
+    """A Swin transformer (Liu et al., ICCV 2021) below the decoders, in windows of 12 x 12.
+
+    Attributes:
+        width: channels of the first stage; each next one has twice as many.
+        heads: of the attention in each stage.
+        depths: blocks of each stage.
+        one_level: whether the pixels of the coarsest level alone are attended to, by one layer of
+            queries, as RbA has it; else three levels, by nine.
+        negative: whether there is a negative class, as UNO has it.
+    """
+
+    width: int
+    heads: tuple[int, ...]
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    one_level: bool = False
+    negative: bool = False
+
+
+_B, _L = Swin(128, (4, 8, 16, 32)), Swin(192, (6, 12, 24, 48))
+SWINS = {
+    'mask2former_swin_b': _B,
+    'mask2former_swin_l': _L,
+    'mask2former_swin_l_uno': _L._replace(negative=True),
+    'mask2former_swin_b_rba': _B._replace(one_level=True),
+    'mask2former_swin_l_rba': _L._replace(one_level=True),
+}
+
+
+def mask2former_swin(variant: Swin, num_classes: int = 19) -> Mask2Former:
+    """Return a Mask2Former with a Swin transformer, as Mask2Former, UNO and RbA have it.
+
+    Args:
+        variant: what of it.
+        num_classes: known classes.
+    """
+    config = Mask2FormerConfig()
+    config.backbone_config = SwinConfig(  # type: ignore[call-arg]
+        image_size=384,
+        embed_dim=variant.width,
+        depths=list(variant.depths),
+        num_heads=list(variant.heads),
+        window_size=12,
+        drop_path_rate=0.3,
+        out_features=_STAGES,
+    )
+    parts = Mask2FormerModel(config).pixel_level_module
+    parts.encoder.swin.layernorm = nn.Identity()  # behind all that is used
+    levels = 3
+    if variant.one_level:
+        config.decoder_layers, levels = 2, 1
+        keep_coarsest_level(parts.decoder)
+    model = Mask2Former(
+        parts.encoder,
+        lighten(parts.decoder),
+        _decoder(config, ForegroundAttention, levels=levels),
+        num_classes,
+        (swin_layout(),),
+    )
+    if variant.negative:
+        add_negative_to_masks(model)
+    return model
+
+
 def mask2former_resnet50(num_classes: int = 19) -> Mask2Former:
     """Return the network of MultiShiftSeg: ResNet-50, global masked attention.
 
@@ -41,7 +113,7 @@ def mask2former_resnet50(num_classes: int = 19) -> Mask2Former:
     config = Mask2FormerConfig()
     # Set afterwards, as the constructor warns of each backbone but Swin.
     config.backbone_config = ResNetConfig()
-    config.backbone_config.out_features = ['stage1', 'stage2', 'stage3', 'stage4']
+    config.backbone_config.out_features = _STAGES
     parts = Mask2FormerModel(config).pixel_level_module
     return Mask2Former(
         freeze_batch_norms(parts.encoder),
@@ -93,10 +165,14 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _decoder(
-    config: Mask2FormerConfig, attention: type[ForegroundAttention | GlobalAttention]
+    config: Mask2FormerConfig,
+    attention: type[ForegroundAttention | GlobalAttention],
+    *,
+    levels: int = 3,
 ) -> QueryDecoder:
     return QueryDecoder(
         attention,
+        levels=levels,
         layers=config.decoder_layers - 1,  # `transformers` counts the first masks as a layer
         queries=config.num_queries,
         channels=config.hidden_dim,

@@ -12,6 +12,8 @@ from multishift_training.models.layout import Layout, Source
 
 _PARTS = ('query', 'key', 'value')
 _PACKED = re.compile(rf'(.+)\.({"|".join(_PARTS)})\.(weight|bias)')
+_SWIN_PARTS = ('q_proj', 'k_proj', 'v_proj')
+_SWIN_PACKED = re.compile(rf'(.+)\.({"|".join(_SWIN_PARTS)})\.(weight|bias)')
 
 _Rules = tuple[tuple[str, str], ...]
 
@@ -30,8 +32,8 @@ _MULTISHIFTSEG: _Rules = (
     (r'pixel_decoder\.level_embed', 'pixel_decoder.transformer.level_embed'),
     (r'pixel_decoder\.input_projections', 'pixel_decoder.input_proj'),
     (r'pixel_decoder\.mask_projection', 'pixel_decoder.mask_features'),
-    (r'(pixel_decoder\.(adapter|layer)_1)\.0', r'\1'),
-    (r'(pixel_decoder\.(adapter|layer)_1)\.1', r'\1.norm'),
+    (r'(pixel_decoder\.(adapter|layer)_\d)\.0', r'\1'),
+    (r'(pixel_decoder\.(adapter|layer)_\d)\.1', r'\1.norm'),
     (r'(pixel_decoder\..+)\.self_attn_layer_norm', r'\1.norm1'),
     (r'(pixel_decoder\..+)\.final_layer_norm', r'\1.norm2'),
     (r'(pixel_decoder\..+)\.fc(\d)', r'\1.linear\2'),
@@ -65,6 +67,26 @@ _MULTISHIFTSEG: _Rules = (
     (r'classifier', 'sem_seg_head.predictor.class_embed'),
     (r'uncertainty\.classifier', 'sem_seg_head.predictor.class_embed2'),
     (r'class_weight', 'criterion.empty_weight'),
+)
+
+_SWIN: _Rules = (
+    (r'backbone\.swin\.embeddings\.patch_embeddings\.projection', 'backbone.patch_embed.proj'),
+    (r'backbone\.swin\.embeddings\.norm', 'backbone.patch_embed.norm'),
+    (r'backbone\.swin\.encoder', 'backbone'),
+    (r'backbone\.hidden_states_norms\.stage1', 'backbone.norm0'),
+    (r'backbone\.hidden_states_norms\.stage2', 'backbone.norm1'),
+    (r'backbone\.hidden_states_norms\.stage3', 'backbone.norm2'),
+    (r'backbone\.hidden_states_norms\.stage4', 'backbone.norm3'),
+    (r'(backbone\..+)\.layernorm_before', r'\1.norm1'),
+    (r'(backbone\..+)\.layernorm_after', r'\1.norm2'),
+    (r'(backbone\..+)\.attention\.relative_position_bias', r'\1.attn'),
+    (r'(backbone\..+)\.attention\.o_proj', r'\1.attn.proj'),
+    (r'(backbone\..+)\.attention', r'\1.attn'),
+    (
+        r'decoder\.layers\.(\d)\.cross_attention\.foreground',
+        r'decoder.transformer_cross_attention_layers.\1.multihead_attn',
+    ),
+    *(rule for rule in _MULTISHIFTSEG if not rule[0].startswith(('backbone', r'(backbone'))),
 )
 
 _TRANSFORMERS: _Rules = (
@@ -121,6 +143,21 @@ def multishiftseg_layout() -> Layout:
             r'.+\.num_batches_tracked',  # not in files of older detectron2
         ),
         licence='Apache-2.0 (MultiShiftSeg), none stated (Mask2Anomaly)',
+    )
+
+
+def swin_layout() -> Layout:
+    """Return the layout of detectron2's Mask2Former with Swin, of which UNO's and RbA's files are.
+
+    Those of a network with a negative class have one row more in the classifier than others.
+    """
+    return Layout(
+        name="detectron2's Mask2Former with Swin (UNO, RbA)",
+        signature='sem_seg_head.predictor.class_embed.weight',
+        source=_swin_source,
+        optional=(r'sem_seg_head\.predictor\.class_embed2\.(weight|bias)',),  # in none of them
+        extra=(r'.+\.relative_position_index',),  # a constant
+        licence='MIT for both repositories; see there',
     )
 
 
@@ -201,9 +238,20 @@ def _source(key: str) -> Source:
     if packed is None:
         return Source(key)
     attention, part, kind = packed.groups()
-    index = _PARTS.index(part)
+    return Source(f'{attention}.in_proj_{kind}', _third(_PARTS.index(part)))
 
-    def third(tensor: Tensor) -> Tensor:
+
+def _swin_source(key: str) -> Source:
+    renamed = _renamed(key, _SWIN)
+    packed = _SWIN_PACKED.fullmatch(renamed)
+    if packed is None:
+        return _source(renamed)
+    attention, part, kind = packed.groups()
+    return Source(f'{attention}.qkv.{kind}', _third(_SWIN_PARTS.index(part)))
+
+
+def _third(index: int) -> Callable[[Tensor], Tensor]:
+    def take(tensor: Tensor) -> Tensor:
         return tensor.chunk(len(_PARTS))[index]
 
-    return Source(f'{attention}.in_proj_{kind}', third)
+    return take
