@@ -223,6 +223,12 @@ CAMERA_SPECS = (
         low=-1.57,
         high=1.57,
     ),
+    Spec(
+        'ground_frame',
+        '',
+        'A tf frame on the ground, such as base_footprint: where mount_height is 0, tf tells how '
+        'the camera is mounted above it.',
+    ),
 )
 
 

@@ -44,10 +44,16 @@ class CameraSettings:
     transport: str
     mount_height: float = 0.0
     mount_pitch: float = 0.0
+    ground_frame: str = ''
+
+    @property
+    def asks_tf(self) -> bool:
+        """Whether tf tells how the camera is mounted."""
+        return bool(self.ground_frame) and self.mounting is None
 
     @property
     def mounting(self) -> Mounting | None:
-        """How the camera is mounted; None where that is not given."""
+        """How the camera is mounted; None where that is not given, or for tf to tell."""
         return Mounting(self.mount_height, self.mount_pitch) if self.mount_height else None
 
 

@@ -21,7 +21,7 @@ from std_msgs.msg import Float32
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.engine import Part
-from multishift_perception.ground_plane import Calibration, Mounting
+from multishift_perception.ground_plane import Calibration
 from multishift_perception.images.picture import Picture
 from multishift_perception.images.resizing import fit
 from multishift_perception.message_types import (
@@ -39,6 +39,7 @@ from multishift_perception.node.messages import (
     scaled_camera_info,
     shift_message,
 )
+from multishift_perception.node.mounting import MountingOf
 from multishift_perception.node.object_messages import (
     Detection2DArray,
     MarkerArray,
@@ -187,7 +188,7 @@ class CameraOutputs:
         *,
         tells_looks: bool = False,
         tells_confidence: bool = False,
-        mounting: Mounting | None = None,
+        mounting_of: MountingOf | None = None,
     ) -> None:
         """Create the publishers.
 
@@ -198,13 +199,14 @@ class CameraOutputs:
             tells_looks: whether the engine tells how frames look, without which no domain shift
                 is published.
             tells_confidence: likewise of the probability of labels, and of confidence.
-            mounting: how the camera is mounted; None where that is not known.
+            mounting_of: returns how the camera is mounted by the frame of its images; None
+                where that is not known.
         """
         self._node = node
         self._camera = camera
         self._meter = ShiftMeter(classes)
         self._finder = ObjectFinder(classes)
-        self._mounting = mounting
+        self._mounting_of = mounting_of
         self._classes = classes
         self._colors = color_table(classes)
         self._publishers: dict[Output, Any] = {}
@@ -295,7 +297,7 @@ class CameraOutputs:
             min_area=settings.min_anomaly_area,
             min_hits=settings.anomaly_min_hits,
             calibration=calibration,
-            mounting=self._mounting,
+            mounting=self._mounting_of and self._mounting_of(header.frame_id),
         )
         if Output.ANOMALIES in wanted:
             self._send(Output.ANOMALIES, detections(header, objects))

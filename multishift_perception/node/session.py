@@ -26,6 +26,7 @@ from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
 from multishift_perception.node.load import Load
 from multishift_perception.node.loaded_engine import LoadedEngine, load_engine
 from multishift_perception.node.lookout import Lookout
+from multishift_perception.node.mounting import MountingOf, TransformMountings
 from multishift_perception.node.parameters import CameraSettings, Settings
 from multishift_perception.node.processor import Processor
 from multishift_perception.node.publishers import CameraOutputs
@@ -54,7 +55,8 @@ class Session:
             loaded: the engine, which the session closes.
 
         Raises:
-            MultishiftError: a QoS override has a bad value.
+            MultishiftError: a QoS override has a bad value, or a camera wants tf, which is not
+                installed.
         """
         self._node = node
         self._settings = settings
@@ -75,7 +77,10 @@ class Session:
         self._lookout: Lookout | None = None
         # Topics are created and destroyed by the executor's thread alone.
         self._on_change = node.create_guard_condition(self.update)
+        self._transforms: TransformMountings | None = None
         try:
+            if any(camera.asks_tf for camera in chosen.cameras):
+                self._transforms = TransformMountings(node)
             for camera in chosen.cameras:
                 self._cameras[camera.name] = self._create(camera)
         except BaseException:
@@ -150,6 +155,9 @@ class Session:
             camera.outputs.destroy()
         if stopped:
             self._cameras.clear()
+            if self._transforms is not None:
+                self._transforms.close()
+                self._transforms = None
             self._arrivals.close()
             self.engine.close()
         return stopped
@@ -239,12 +247,17 @@ class Session:
                     self.engine.classes,
                     tells_looks=self.engine.look is not None,
                     tells_confidence=self.engine.manifest.confidence,
-                    mounting=settings.mounting,
+                    mounting_of=self._mounting_of(settings),
                 ),
                 statistics,
             )
         except RuntimeError as error:  # rclpy's word for a bad value of a QoS override
             raise MultishiftError(f'camera {settings.name}: {error}') from error
+
+    def _mounting_of(self, settings: CameraSettings) -> MountingOf:
+        if self._transforms is not None and settings.asks_tf:
+            return partial(self._transforms.find, settings.ground_frame)
+        return lambda frame: settings.mounting
 
     def _receive(self, camera: str, statistics: StreamStatistics, count: int) -> None:
         statistics.receive(count)

@@ -143,7 +143,9 @@ def test_a_node_sends_objects_of_their_camera(monkeypatch):
     monkeypatch.setattr(publishers, 'MismatchedReaders', lambda _: SimpleNamespace())
     monkeypatch.setitem(publishers._TYPES, DETECTIONS, Detection2DArray)
     node: Any = SimpleNamespace(create_lifecycle_publisher=create)
-    outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES, mounting=Mounting(1.5))
+    outputs = publishers.CameraOutputs(
+        node, 'front', CITYSCAPES, mounting_of=lambda _: Mounting(1.5)
+    )
     assert Output.ANOMALIES in outputs.wanted(False)
     settings: Any = SimpleNamespace(
         anomaly_threshold=0.5, min_anomaly_area=0, anomaly_min_hits=2, overlay_alpha=0.5
