@@ -137,7 +137,7 @@ def test_bundle_verifies_and_holds_only_what_drives(
     assert found.label.max() < 19 and np.isfinite(found.score).all()
 
 
-# wildnet gathers in another order, and has a test of its own.
+# wildnet has a test of two processes of its own.
 @pytest.fixture(scope='module', params=[kind for kind in RUNS if kind != 'wildnet'])
 def made(request: pytest.FixtureRequest) -> tuple[Method, Batch, Context]:
     """A method, a batch of four small samples, its network and its state."""
