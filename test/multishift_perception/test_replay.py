@@ -389,8 +389,8 @@ def test_memory_does_not_grow_with_the_bag(
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert replayed.report.overall.frames == frames
-    # A line of the table and a stamp; a frame alone has 18 kB.
-    assert (peaks[1] - peaks[0]) / (lengths[1] - lengths[0]) < 1500
+    # A line of the table and a stamp, 1 to 2 kB as memory is handed out; a frame alone has 18.
+    assert (peaks[1] - peaks[0]) / (lengths[1] - lengths[0]) < 4000
 
 
 @pytest.mark.slow

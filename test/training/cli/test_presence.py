@@ -232,7 +232,7 @@ def checkpoint(path: Path, **metadata: str) -> Path:
         ),
         (
             {'config': json.dumps(RUN | {'folder': 'absent'}), 'metrics': '{}'},
-            r'configuration: folder goes with model mask2former, and only with it: open it',
+            r'configuration: folder goes with model eomt or mask2former, and only with these: ',
         ),
     ],
 )

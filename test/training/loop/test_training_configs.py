@@ -99,9 +99,9 @@ def test_methods_are_compared_on_one_set_of_data_by_one_budget() -> None:
 
     whole = {name: way for name, way in found.ways.items() if 'stage 1' not in name}
     assert {epochs(name) for name in whole} == {epochs('plain fine-tuning')}
-    # Parts of MultiShiftSeg are named after what they learn from in place of the others' data.
-    parts = {name for name in whole if name.startswith('multishift, ')}
-    assert len(parts) == 3
+    # What learns from other data than the others is named after them.
+    parts = {name for name in whole if name.startswith(('multishift, ', 'plain fine-tuning, '))}
+    assert len(parts) == 5
     others = [way for name, way in whole.items() if name not in parts | {'dcr'}]
     assert all(way.data == plain.data for way in others)
     assert all(found.ways[name].data.images == plain.data.images for name in (*parts, 'dcr'))
