@@ -107,7 +107,11 @@ class FrameOutput:
         return self.write_confidence(None)
 
     def write_confidence(self, out: Bytes | None) -> Bytes:
-        """Return the confidence, written to ``out`` where that is given."""
+        """Return the confidence, written to ``out`` where that is given.
+
+        Raises:
+            AttributeError: it was not asked of the pipeline, or the engine is too old to give one.
+        """
         return resize_scores(_there(self._confidence), self.size, out=out)
 
     @cached_property
@@ -291,7 +295,9 @@ def engine_mask(output: FrameOutput, threshold: float, min_area: int = 0) -> Byt
 
 def _there(part: NDArray[_Number] | None) -> NDArray[_Number]:
     if part is None:
-        raise AttributeError('this part of the output was not asked of the pipeline')
+        raise AttributeError(
+            'this part of the output was not asked of the pipeline, or the engine gives none'
+        )
     return part
 
 

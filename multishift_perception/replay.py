@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 import hashlib
+from itertools import islice
 import logging
 from pathlib import Path
 from time import perf_counter
@@ -336,10 +337,16 @@ def replay(
 
 
 def _recording_of(reader: BagReader) -> str:
-    """Return a digest of when a bag was recorded and how many frames it has of which topics."""
-    frames = [f'{topic} {reader.count([topic])}' for topic in bags.choose_topics(reader)]
-    said = '\n'.join([str(reader.start), *sorted(frames)])
-    return hashlib.sha256(said.encode(errors='surrogateescape')).hexdigest()[:16]
+    """Return a digest of a bag's start, and of each topic's number of frames and first frame.
+
+    Bags made of images all start at one time: frames tell them apart.
+    """
+    digest = hashlib.sha256(str(reader.start).encode())
+    for topic in sorted(bags.choose_topics(reader)):
+        digest.update(f'\n{topic} {reader.count([topic])} '.encode(errors='surrogateescape'))
+        for first in islice(reader.raw_messages([topic]), 1):
+            digest.update(first.data)
+    return digest.hexdigest()[:16]
 
 
 def _grounds(

@@ -54,6 +54,7 @@ def _module(engine: bytes, device: torch.device) -> Network:
 
     names = _output_names(dynamo)
     settings = dynamo.CompilationSettings(device=Device(gpu_id=device.index))
+    first: RuntimeError | None = None
     for count in range(len(names), _LEAST_OUTPUTS - 1, -1):
         try:
             module: Network = TorchTensorRTModule(
@@ -62,12 +63,12 @@ def _module(engine: bytes, device: torch.device) -> Network:
                 output_binding_names=names[:count],
                 settings=settings,
             )
-        except RuntimeError:  # it has fewer, or is broken
-            if count == _LEAST_OUTPUTS:
-                raise
+        except RuntimeError as error:  # it has fewer, or is broken: then the first one says why
+            first = first or error
         else:
-            break
-    return module
+            return module
+    assert first is not None
+    raise first
 
 
 def _output_names(dynamo: Any) -> list[str]:

@@ -196,8 +196,8 @@ def read_result(path: Path) -> BagResult:
         return BagResult.from_bytes(path.read_bytes())
     except (OSError, ValueError, KeyError) as error:
         raise MultishiftError(
-            f'{path} is damaged or missing ({type(error).__name__}): delete its folder to have '
-            'the bag replayed again'
+            f'{path} is missing, damaged or of an earlier version ({type(error).__name__}): '
+            'delete its folder to have the bag replayed again'
         ) from error
 
 

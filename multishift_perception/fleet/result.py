@@ -17,7 +17,7 @@ from multishift_perception.report.drive_evaluation import Key
 from multishift_perception.report.drive_report import FrameCount
 
 STATE = 'state.npz'
-_KIND = 'BagResult'
+_KIND = 'BagResult 2'
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _is_single(path: Path) -> bool:
     recordings = {part and part[1] for part in parts}
     # A single file is a part where it is called as its folder is.
     is_one = len(recordings) == 1 and None not in recordings
-    return is_one and (len(files) > 1 or recordings == {path.name})
+    return is_one and (len(files) > 1 or recordings == {path.resolve().name})
 
 
 def _walk(path: Path, root: Path) -> Iterator[Source]:

@@ -27,7 +27,8 @@ _LEAN = math.radians(3)
 class TransformMountings:
     """Asks tf how cameras are mounted above a frame on the ground.
 
-    Cameras do not move on their vehicle: what tf has said once, holds.
+    Cameras do not move on their vehicle: what tf has said once, holds until the node is configured
+    anew.
     """
 
     def __init__(self, node: Node, clock: Callable[[], float] = time.monotonic) -> None:
@@ -79,7 +80,18 @@ class TransformMountings:
                     one_line(error),
                 )
             return None
-        self._known[pair] = mounting = _mounting(found.transform, camera, ground)
+        mounting = _mounting(found.transform, camera, ground)
+        if mounting.height <= 0:
+            if before is None:
+                logger.warning(
+                    'tf says that %s is not above %s (%.2f m): give the ground_frame of the '
+                    'ground',
+                    camera,
+                    ground,
+                    mounting.height,
+                )
+            return None
+        self._known[pair] = mounting
         logger.info(
             '%s is %.2f m above %s and looks %.1f degrees down, says tf',
             camera,
@@ -99,7 +111,8 @@ def _mounting(transform: Any, camera: str, ground: str) -> Mounting:
     q = transform.rotation
     ahead = 1 - 2 * (q.x * q.x + q.y * q.y)  # how much the optical axis rises
     right = 2 * (q.x * q.z - q.w * q.y)
-    lean = math.asin(max(-1.0, min(1.0, right)))
+    down = 2 * (q.y * q.z + q.w * q.x)
+    lean = math.atan2(right, -down)  # of the horizon in the image
     if abs(lean) > _LEAN:
         logger.warning(
             '%s leans to a side by %.0f degrees against %s: distances are off, as none is '

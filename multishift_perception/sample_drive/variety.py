@@ -21,6 +21,7 @@ from multishift_perception.sample_drive.paint.light import Weather
 from multishift_perception.sample_drive.street.street import (
     LANE_WIDTH,
     MIDDLE_LINES,
+    PARKING_WIDTH,
     Markings,
     Street,
 )
@@ -43,7 +44,8 @@ def widen_street(street: Street, rng: np.random.Generator) -> Street:
     lanes = int(rng.choice(np.arange(1, _MOST_LANES + 1), p=(0.6, 0.27, 0.13)))
     lane = float(rng.uniform(2.5, 3.9)) if lanes == 1 else LANE_WIDTH
     parking = street.parking if lane > 3.0 else (False, False)
-    half_width = lanes * lane + float(rng.uniform(0, 0.5)) + (1.9 if any(parking) else 0.0)
+    beside = PARKING_WIDTH if any(parking) else 0.0
+    half_width = lanes * lane + float(rng.uniform(0, 0.5)) + beside
     paint = np.array([222, 178, 60] if rng.random() < 0.2 else [214, 214, 210])
     paint = (paint * rng.uniform(0.75, 1.1)).tolist()
     return replace(
@@ -76,7 +78,7 @@ def widen_camera(camera: Camera, street: Street, rng: np.random.Generator) -> Ca
     reach = max(street.half_width - 1.2, 0.4)
     u = camera.x - street.bend_at(camera.z)
     lane = LANE_WIDTH * int(rng.integers(max(int(street.half_width / LANE_WIDTH), 1)))
-    moved = float(np.clip(abs(u) + lane, 0.3, reach)) * np.sign(u)
+    moved = float(np.clip(abs(u) + lane, 0.3, reach)) * np.copysign(1, u)
     return replace(
         camera,
         focal=camera.width / 2 / float(np.tan(half_angle)),

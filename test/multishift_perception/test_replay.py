@@ -422,3 +422,15 @@ def test_replay_writes_a_recording_for_rerun(
     monkeypatch.setitem(sys.modules, 'rerun', None)
     with pytest.raises(MultishiftError, match=r"run `pip install '\.\[rerun\]'"):
         CliRunner().invoke(multishift, ['replay', *arguments], catch_exceptions=False)
+
+
+def test_recordings_of_other_frames_are_others(tmp_path: Path, engine: Engine) -> None:
+    def recording(name: str, image: np.ndarray) -> str:
+        with bags.BagWriter(tmp_path / name) as bag:
+            bag.image('/front/image_raw', bags.EPOCH_NS, 'front', image, bags.EPOCH_NS)
+        with bags.BagReader(tmp_path / name) as reader:
+            return Replay(reader, engine, Settings()).run().recording
+
+    first = recording('a.mcap', frame())
+    assert recording('renamed.mcap', frame()) == first
+    assert recording('b.mcap', 255 - frame()) != first

@@ -26,11 +26,11 @@ from multishift_perception.sample_drive.street.street import (
     CROSS_HALF_WIDTH,
     KERB,
     LANE_WIDTH,
+    PARKING_WIDTH,
     Street,
 )
 
 FAR = 400.0
-PARKING_WIDTH = 2.1
 CORNER = 2.2  # radius of the kerb at a crossing, metres
 
 

@@ -21,6 +21,7 @@ LAMP_SPACING = 26.0
 LAMP_HEIGHT = 6.5
 CROSS_HALF_WIDTH = 3.6
 LANE_WIDTH = 3.5
+PARKING_WIDTH = 2.1
 MIDDLE_LINES = ('dashed', 'solid', 'double', 'none')
 STEP = 0.5  # of the look-up tables along the street, metres
 

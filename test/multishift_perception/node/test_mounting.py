@@ -116,6 +116,26 @@ def test_a_camera_that_leans_is_warned_of(tree: Tree, caplog: pytest.LogCaptureF
     assert 'eye leans to a side by 17 degrees' in caplog.text
 
 
+def test_a_camera_upside_down_is_warned_of(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    tree.frames['base', 'eye'] = optical(pitch=0.1, roll=math.pi)
+    TransformMountings(NODE).find('base', 'eye')
+    assert 'eye leans to a side by 180 degrees' in caplog.text
+
+
+def test_a_frame_that_is_no_ground_places_nothing_until_it_is_mended(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = iter((0.0, 2.0, 4.0))
+    tree.frames['roof', 'eye'] = optical(pitch=0.0)
+    tree.frames['roof', 'eye'].translation.z = -0.3
+    mountings = TransformMountings(NODE, lambda: next(times))
+    assert mountings.find('roof', 'eye') is mountings.find('roof', 'eye') is None
+    assert caplog.text.count('eye is not above roof (-0.30 m)') == 1
+    tree.frames['roof', 'eye'].translation.z = 1.0
+    found = mountings.find('roof', 'eye')
+    assert found is not None and found.height == 1.0
+
+
 def test_without_tf2_ros_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'tf2_ros', None)
     with pytest.raises(MultishiftError, match=r'ground_frame.*tf2-ros-py, or set mount_height'):

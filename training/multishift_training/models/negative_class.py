@@ -26,6 +26,7 @@ def add_negative_to_masks(model: Any, weight: float = 1.0) -> None:
         weight: of that class in the classification of the queries.
     """
     if isinstance(model.uncertainty, ClassifierHead):
+        model.class_weight[-2] = weight
         return
     weights = model.class_weight
     known = len(weights) - 1
