@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -113,11 +114,17 @@ def _misfit(
     )
 
 
+@cache
+def _structure(name: str, factory: models.Factory) -> SegmentationModel:
+    """Return a network without weights: made once, for whoever tries several files."""
+    with torch.device('meta'):
+        return models.create(name)
+
+
 def _fits(name: str, tensors: Mapping[str, Tensor]) -> bool:
     """Tell whether a file fits a network, without the memory or time to make its weights."""
     try:
-        with torch.device('meta'):
-            model = models.create(name)
+        model = _structure(name, models.NETWORKS[name])
     except MultishiftError:  # a fault of that network is none of this file
         return False
     for layout in detect(model, tensors):
