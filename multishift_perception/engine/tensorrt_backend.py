@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 import torch
 
 from multishift_perception.engine.cuda_runner import CudaBackend, Network, gpu_faults
-from multishift_perception.engine.types import EngineOutput
+from multishift_perception.engine.types import LEAST_OUTPUTS, EngineOutput
 
 INPUT_NAME = 'frames'
 OUTPUT_NAMES = EngineOutput._fields
-_LEAST_OUTPUTS = 3
 
 
 class TensorRtBackend(CudaBackend):
@@ -55,7 +54,7 @@ def _module(engine: bytes, device: torch.device) -> Network:
     names = _output_names(dynamo)
     settings = dynamo.CompilationSettings(device=Device(gpu_id=device.index))
     first: RuntimeError | None = None
-    for count in range(len(names), _LEAST_OUTPUTS - 1, -1):
+    for count in range(len(names), LEAST_OUTPUTS - 1, -1):
         try:
             module: Network = TorchTensorRTModule(
                 engine,

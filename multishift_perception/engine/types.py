@@ -38,6 +38,10 @@ class EngineOutput(NamedTuple):
     confidence: NDArray[np.uint8] | None = None
 
 
+# What every graph gives; older ones lack the last of the others.
+LEAST_OUTPUTS = len(EngineOutput._fields) - len(EngineOutput._field_defaults)
+
+
 class Backend(Protocol):
     """A loaded artifact of a bundle."""
 

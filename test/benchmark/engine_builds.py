@@ -16,9 +16,9 @@ import tempfile
 import time
 
 import click
+from gpu.proof.networks import CALIBRATION, NAMES  # type: ignore[import-not-found]
 import torch
 
-from multishift_perception.engine.manifest import Calibration
 from multishift_training import models
 from multishift_training.cli.options import SizeType
 from multishift_training.export import Plan, Precision, check_plan
@@ -28,18 +28,10 @@ from multishift_training.export.program import export_program
 from multishift_training.export.targets.tensorrt_rtx import build_engines
 from multishift_training.export.to_onnx import to_onnx
 
-_NAMES = tuple(name for name in models.NAMES if name not in models.FROM_FOLDER)
-_CALIBRATION = Calibration(
-    knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
-    operating_point=0.0,
-    rule='none',
-    dataset='none',
-)
-
 
 @click.command()
 @click.option('--size', type=SizeType(), default='96x160', show_default=True)
-@click.option('--model', 'names', multiple=True, type=click.Choice(_NAMES), default=_NAMES)
+@click.option('--model', 'names', multiple=True, type=click.Choice(NAMES), default=NAMES)
 @click.option('--precision', type=click.Choice(tuple(DTYPES)), default='fp16', show_default=True)
 @click.option('--compute-capability', 'capabilities', multiple=True, default=('8.9',))
 def main(
@@ -61,7 +53,7 @@ def main(
 
 def _measure(name: str, frames: torch.Tensor, plan: Plan) -> None:
     start = time.perf_counter()
-    graph = DeployGraph(models.create(name), _CALIBRATION)
+    graph = DeployGraph(models.create(name), CALIBRATION)
     program = typed(export_program(graph, frames), frames, plan.precision)
     onnx = to_onnx(program)
     del graph, program

@@ -4,8 +4,8 @@
     python test/benchmark/head_cost.py --size 1024x2048 --model pidnet_s
 
 One network is called with three sets of outputs, call by call in turn, each round in another
-order: the label alone; label and score; and all that an engine gives, with the calibrated anomaly
-and the look. Weights are random, as no time depends on them.
+order: the label alone; label and score; and all that an engine gives, with the calibrated anomaly,
+the look and the confidence. Weights are random, as no time depends on them.
 """
 
 from __future__ import annotations
@@ -13,31 +13,25 @@ from __future__ import annotations
 from time import perf_counter, process_time
 
 import click
+from gpu.proof.networks import CALIBRATION, NAMES  # type: ignore[import-not-found]
 import numpy as np
 import openvino as ov
 import torch
 
-from multishift_perception.engine.manifest import Calibration
+from multishift_perception.engine import EngineOutput
 from multishift_training import models
 from multishift_training.cli.options import SizeType
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.openvino_graph import speed_up_upsampling
 from multishift_training.export.program import export_program
 
-_NAMES = tuple(name for name in models.NAMES if name not in models.FROM_FOLDER)
-_CALIBRATION = Calibration(
-    knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
-    operating_point=0.0,
-    rule='none',
-    dataset='none',
-)
-_OUTPUTS = {'label': [0], 'label and score': [0, 1], 'all': [0, 1, 2, 3]}
+_OUTPUTS = {'label': [0], 'label and score': [0, 1], 'all': range(len(EngineOutput._fields))}
 _OPTIONS = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
 
 
 @click.command()
 @click.option('--size', type=SizeType(), default='512x1024', show_default=True)
-@click.option('--model', 'names', multiple=True, type=click.Choice(_NAMES), required=True)
+@click.option('--model', 'names', multiple=True, type=click.Choice(NAMES), required=True)
 @click.option('--rounds', type=click.IntRange(min=3), default=20, show_default=True)
 @click.option('--threads', type=click.IntRange(min=1), default=1, show_default=True)
 def main(size: tuple[int, int], names: tuple[str, ...], rounds: int, threads: int) -> None:
@@ -53,7 +47,7 @@ def _measure(name: str, size: tuple[int, int], rounds: int, options: dict[str, o
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (1, *size, 3), np.uint8)
     program = export_program(
-        DeployGraph(models.create(name), _CALIBRATION), torch.from_numpy(frames)
+        DeployGraph(models.create(name), CALIBRATION), torch.from_numpy(frames)
     )
     whole = ov.convert_model(program)
     whole.reshape(list(frames.shape))

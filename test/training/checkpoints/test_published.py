@@ -17,6 +17,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints import loading
 from multishift_training.checkpoints.key_matching import untrained
+from multishift_training.checkpoints.structures import structures
 
 pytestmark = pytest.mark.slow
 
@@ -110,9 +111,8 @@ def test_file_of_another_network_says_which(scratch: Path) -> None:
         checkpoints.load(model, scratch)
 
 
-@pytest.mark.parametrize('name', sorted(models.NAMES - models.FROM_FOLDER.keys()))
+@pytest.mark.parametrize('name', sorted(models.names_alone()))
 def test_hints_know_every_network(name: str) -> None:
     """A hint builds networks without weights, which not every constructor bears."""
-    with torch.device('meta'):
-        state = models.create(name).state_dict()
-    assert loading._fits(name, state)
+    model = dict(structures())[name]
+    assert loading._fits(model, model.state_dict())

@@ -50,7 +50,7 @@ def test_the_document_has_the_figures_of_the_networks() -> None:
 
 
 def test_the_document_has_every_network() -> None:
-    assert set(documented()) == {name for name in models.NAMES if name not in models.FROM_FOLDER}
+    assert set(documented()) == set(models.names_alone())
 
 
 @pytest.mark.usefixtures('small')

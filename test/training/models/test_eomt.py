@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import EomtConfig, EomtForUniversalSegmentation
 
-from multishift_perception.engine.manifest import Calibration
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints, models
 from multishift_training.checkpoints import key_matching
-from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.export.program import export_program
 from multishift_training.loop.config import Stage
 from multishift_training.loop.trainable import check_reach, choose_trainable, small_batch
 from multishift_training.methods import Context
@@ -231,19 +228,9 @@ def test_methods_reach_it(tiny: Eomt, method: dict[str, object], part: str, reac
 
 
 @pytest.mark.slow
-def test_openvino_computes_the_network() -> None:
+def test_openvino_computes_the_network(
+    check_openvino: Callable[[Eomt, tuple[int, int]], object],
+) -> None:
     torch.manual_seed(0)
-    calibration = Calibration(
-        knots=[(-40, 0), (40, 255)], operating_point=0, rule='made up', dataset='none'
-    )
     # Two squares, whose positions are resampled.
-    frames = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
-    graph = DeployGraph(Eomt(configuration(layers=2, joint=1), 5), calibration)
-    model = ov.convert_model(export_program(graph, torch.from_numpy(frames)))
-    model.reshape(list(frames.shape))
-    options = {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': 1}
-    outputs = ov.Core().compile_model(model, 'CPU', options)([frames])
-    with torch.inference_mode():
-        label, score, *_ = graph(torch.from_numpy(frames))
-    assert np.mean(outputs[0] == label.numpy()) > 0.99
-    assert np.abs(outputs[1] - score.numpy()).max() < 1e-3 * float(score.max() - score.min())
+    check_openvino(Eomt(configuration(layers=2, joint=1), 5), (32, 48))

@@ -6,11 +6,9 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-import torch
-
 from multishift_perception.errors import MultishiftError
 from multishift_perception.schema.words import one_of
-from multishift_training import models
+from multishift_training.checkpoints.structures import structures
 from multishift_training.models import SegmentationModel
 
 
@@ -51,12 +49,4 @@ def find_imagenet_weights(model: SegmentationModel, name: str) -> Path:
 
 def _packaged() -> list[str]:
     """Return the names of the networks whose backbones have a package."""
-    return [name for name in models.NAMES if name not in models.FROM_FOLDER and _has_package(name)]
-
-
-def _has_package(name: str) -> bool:
-    try:
-        with torch.device('meta'):
-            return models.create(name).imagenet_package is not None
-    except MultishiftError:  # a fault of that network is not what is asked for here
-        return False
+    return [name for name, model in structures() if model.imagenet_package is not None]

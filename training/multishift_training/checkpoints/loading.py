@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from multishift_perception.errors import MultishiftError
-from multishift_training import models
 from multishift_training.checkpoints.key_matching import OWN, Match, detect, match
 from multishift_training.checkpoints.load_report import LoadReport, listed
 from multishift_training.checkpoints.reading import read_weights
+from multishift_training.checkpoints.structures import structures
 from multishift_training.models import SegmentationModel
 from multishift_training.models.layout import Source
 
@@ -93,9 +92,7 @@ def _copy(found: Match, model: SegmentationModel) -> None:
 def _misfit(
     path: Path, model: SegmentationModel, tensors: Mapping[str, Tensor], unfit: list[Match]
 ) -> MultishiftError:
-    # That one's structure comes with its weights, not with its name.
-    names = [name for name in models.NAMES if name not in models.FROM_FOLDER]
-    fitting = [name for name in names if _fits(name, tensors)]
+    fitting = [name for name, other in structures() if _fits(other, tensors)]
     mend = (
         f'it fits the model {" or ".join(fitting)}'
         if fitting
@@ -114,19 +111,8 @@ def _misfit(
     )
 
 
-@cache
-def _structure(name: str, factory: models.Factory) -> SegmentationModel:
-    """Return a network without weights: made once, for whoever tries several files."""
-    with torch.device('meta'):
-        return models.create(name)
-
-
-def _fits(name: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether a file fits a network, without the memory or time to make its weights."""
-    try:
-        model = _structure(name, models.NETWORKS[name])
-    except MultishiftError:  # a fault of that network is none of this file
-        return False
+def _fits(model: SegmentationModel, tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file fits a network, which needs no weights for it."""
     for layout in detect(model, tensors):
         with ExitStack() as undoing:
             if layout.adapt:

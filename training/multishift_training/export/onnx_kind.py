@@ -7,10 +7,10 @@ from pathlib import Path
 
 from multishift_perception.destinations import Kind
 from multishift_perception.engine import EngineOutput
+from multishift_perception.engine.types import LEAST_OUTPUTS
 from multishift_training.export.missing import require
 
 _PACKAGES = ('onnx', 'onnxscript')
-_LEAST_OUTPUTS = 3
 
 
 def check_onnx() -> None:
@@ -28,8 +28,7 @@ def _is_own(path: Path) -> bool:
     except Exception:  # of whatever the parser meets in a file of another kind
         return False
     names = [output.name for output in graph.output]
-    # Older ones have fewer of the last.
-    return len(names) >= _LEAST_OUTPUTS and names == list(EngineOutput._fields[: len(names)])
+    return len(names) >= LEAST_OUTPUTS and names == list(EngineOutput._fields[: len(names)])
 
 
 ONNX = Kind('an ONNX model of ours', _is_own)

@@ -26,6 +26,7 @@ __all__ = [
     'Prediction',
     'SegmentationModel',
     'create',
+    'names_alone',
     'register',
 ]
 
@@ -154,6 +155,11 @@ for _variant in (f'segformer_b{i}' for i in range(6)):
 
 # Those of the moment, whenever they are read.
 NAMES: KeysView[str] = NETWORKS.keys()
+
+
+def names_alone() -> list[str]:
+    """Return the names that say all of a network's structure: no folder has to."""
+    return [name for name in NAMES if name not in FROM_FOLDER]
 
 
 def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationModel:

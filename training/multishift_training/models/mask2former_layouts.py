@@ -6,14 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import re
 
-from torch import Tensor
-
 from multishift_training.models.layout import Layout, Source
 
-_PARTS = ('query', 'key', 'value')
-_PACKED = re.compile(rf'(.+)\.({"|".join(_PARTS)})\.(weight|bias)')
-_SWIN_PARTS = ('q_proj', 'k_proj', 'v_proj')
-_SWIN_PACKED = re.compile(rf'(.+)\.({"|".join(_SWIN_PARTS)})\.(weight|bias)')
+# The inputs of an attention, which files hold packed into one tensor.
+_INPUTS = ('query', 'key', 'value')
+_SWIN_INPUTS = ('q_proj', 'k_proj', 'v_proj')
 
 _Rules = tuple[tuple[str, str], ...]
 
@@ -233,25 +230,20 @@ def _renamed(key: str, rules: _Rules) -> str:
 
 
 def _source(key: str) -> Source:
-    """Return the place of a tensor; those of an attention's inputs are packed into one."""
-    packed = _PACKED.fullmatch(key)
-    if packed is None:
-        return Source(key)
-    attention, part, kind = packed.groups()
-    return Source(f'{attention}.in_proj_{kind}', _third(_PARTS.index(part)))
+    """Return the place of a tensor."""
+    return _packed(key, _INPUTS, 'in_proj_') or Source(key)
 
 
 def _swin_source(key: str) -> Source:
     renamed = _renamed(key, _SWIN)
-    packed = _SWIN_PACKED.fullmatch(renamed)
-    if packed is None:
-        return _source(renamed)
-    attention, part, kind = packed.groups()
-    return Source(f'{attention}.qkv.{kind}', _third(_SWIN_PARTS.index(part)))
+    return _packed(renamed, _SWIN_INPUTS, 'qkv.') or _source(renamed)
 
 
-def _third(index: int) -> Callable[[Tensor], Tensor]:
-    def take(tensor: Tensor) -> Tensor:
-        return tensor.chunk(len(_PARTS))[index]
-
-    return take
+def _packed(key: str, inputs: tuple[str, ...], whole: str) -> Source | None:
+    """Return the part of a packed tensor that an attention's input is; None of other keys."""
+    found = re.fullmatch(rf'(.+)\.({"|".join(inputs)})\.(weight|bias)', key)
+    if found is None:
+        return None
+    attention, part, kind = found.groups()
+    index = inputs.index(part)
+    return Source(f'{attention}.{whole}{kind}', lambda tensor: tensor.chunk(len(inputs))[index])

@@ -17,8 +17,8 @@ from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.models import SegmentationModel
 
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
-NAMES = tuple(name for name in models.NAMES if name not in models.FROM_FOLDER)
-_CALIBRATION = Calibration(
+NAMES = tuple(models.names_alone())
+CALIBRATION = Calibration(
     knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
     operating_point=0.0,
     rule='none',
@@ -33,7 +33,7 @@ class Deployed(nn.Module):
     def __init__(self, network: SegmentationModel, precision: str) -> None:
         super().__init__()
         self._dtype = DTYPES[precision]
-        self.graph = DeployGraph(network, _CALIBRATION)
+        self.graph = DeployGraph(network, CALIBRATION)
         for module in network.modules():
             if isinstance(module, _WITH_PRODUCTS):
                 module.to(self._dtype)
@@ -64,6 +64,6 @@ def runner(
 def work(name: str, size: tuple[int, int]) -> Work:
     """Return what a call of one frame needs at least."""
     with torch.device('meta'):
-        graph = DeployGraph(models.create(name), _CALIBRATION)
+        graph = DeployGraph(models.create(name), CALIBRATION)
     weights = sum(p.numel() for p in graph.parameters())
     return count_work(graph, weights, InputShape(batch=1, height=size[0], width=size[1]))
