@@ -253,8 +253,15 @@ class _Images:
         if image.number is None or self.subscription.get_publisher_count() != 1:
             self._lost.forget()  # the numbers of several publishers cannot be told apart
             return image, 0
-        later, is_noted = self._lost.received - noted, image.received_ns <= asked_ns
-        return image, self._lost.lost_before(image.number, later=later, is_noted=is_noted)
+        later, came_meanwhile = self._lost.received - noted, image.received_ns > asked_ns
+        # The middleware tells only of what is still unread when it comes to it.
+        is_noted = later > 0 or not came_meanwhile
+        if came_meanwhile and is_noted:
+            later -= 1  # this one itself
+        lost, unnoted = self._lost.lost_before(image.number, later=later, is_noted=is_noted)
+        if unnoted:
+            self._on_arrivals(unnoted)
+        return image, lost
 
     def _receive(self, count: int) -> None:
         self._lost.receive(count)

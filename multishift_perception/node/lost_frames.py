@@ -26,7 +26,9 @@ class LostFrames:
         with self._lock:
             self.received += count
 
-    def lost_before(self, number: int, *, later: int = 0, is_noted: bool = True) -> int:
+    def lost_before(
+        self, number: int, *, later: int = 0, is_noted: bool = True
+    ) -> tuple[int, int]:
         """Return how many frames turn out to be lost now that this one is looked at.
 
         Args:
@@ -35,16 +37,18 @@ class LostFrames:
             later: how many of those that ``receive`` was told of may have come after this one.
             is_noted: whether ``receive`` must have been told of this one. A frame that is taken
                 while it comes may never be told of.
+
+        Returns:
+            That number, and 1 if this one was received without a note of it, else 0.
         """
         with self._lock:
             if self._first is None or number <= self._last:
                 self._first, self.received, self._lost = number, later, 0
             self._last = number
             missing = number - self._first - self.received - self._lost
-            if missing > 0 and not is_noted:
-                self.received += 1
-                missing -= 1
+            unnoted = int(missing > 0 and not is_noted)
+            self.received += unnoted
             # Fewer than none where frames have come after this one: their numbers will follow.
-            lost = max(missing, 0)
+            lost = max(missing - unnoted, 0)
             self._lost += lost
-            return lost
+            return lost, unnoted

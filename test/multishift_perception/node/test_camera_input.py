@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import os
 import time
 from typing import Any
@@ -82,6 +83,32 @@ def test_a_gap_in_the_numbers_that_nobody_received_is_a_loss(peer, filled, sourc
     peer.spin_until(lambda: sum(counts.received) == 4)
     source.take()
     assert counts.lost == [2]
+
+
+@pytest.mark.parametrize('told', [0, 1])
+def test_a_frame_that_comes_while_one_is_taken_is_received_and_those_before_it_are_lost(
+    peer, filled, source, counts, monkeypatch, told
+):
+    send(peer, filled, [1])
+    peer.spin_until(lambda: counts.received)
+    take, images = rcl.take, source._images
+
+    def coming(subscription):
+        image = take(subscription)
+        if image is None:
+            return None
+        if told:
+            images._receive(told)
+        return replace(image, number=image.number + 4, received_ns=time.time_ns() + 1)
+
+    source.take()
+    send(peer, filled, [2])
+    peer.spin_until(lambda: sum(counts.received) == 2)
+    images._lost.receive(-1)  # as if nothing had been told of it
+    counts.received[:] = [1]
+    monkeypatch.setattr(rcl, 'take', coming)
+    source.take()
+    assert (sum(counts.received), counts.lost) == (2, [4])
 
 
 def test_nothing_is_taken_that_is_not_watched(peer, filled, source, counts):
