@@ -3,6 +3,8 @@
 
 ``instance``: the engine that is loaded fails from now on; one that is loaded later works.
 ``all``: every engine fails, while it is loaded too.
+
+It forgets faults after a second, so that a test need not wait for it.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import sys
 from typing import Any
 
 from multishift_perception.engine.openvino_backend import OpenVinoBackend
+from multishift_perception.node import recent
 from multishift_perception.node.main import main
 
+recent.WINDOW_S = 1.0
 _FAIL = Path(os.environ['FAIL'])
 _run = OpenVinoBackend.run
 _broken: list[OpenVinoBackend] = []

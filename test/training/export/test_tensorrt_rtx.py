@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,6 @@ from multishift_perception.files import sha256
 from multishift_training import models
 from multishift_training.export import Plan, Precision, bundle, export_bundle
 from multishift_training.export.deploy_graph import DeployGraph
-from multishift_training.export.network import Network
 from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
 from multishift_training.export.targets import tensorrt_rtx
@@ -94,6 +94,7 @@ class Case(NamedTuple):
     frames: np.ndarray
     graph: DeployGraph
     programs: Mapping[Precision, ExportedProgram]
+    onnx: Callable[[], bytes]  # of the program in fp16
 
 
 @pytest.fixture(scope='module', params=[compact, segformer, mask2former])
@@ -108,7 +109,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     graph = DeployGraph(model, CALIBRATION)
     program = export_program(graph, torch.from_numpy(frames))
     programs = {name: typed(program, torch.from_numpy(frames), name) for name in DTYPES}
-    return Case(frames, graph, programs)
+    return Case(frames, graph, programs, cache(lambda: to_onnx(programs['fp16'])))
 
 
 @torch.inference_mode()
@@ -144,10 +145,8 @@ def test_16_bits_halve_the_weights(case: Case) -> None:
 
 
 def built(case: Case, folder: Path, capabilities: list[str]) -> list[Artifact]:
-    network = Network(case.programs['fp32'], torch.from_numpy(case.frames))
-    network.typed = lambda precision: case.programs[precision]  # type: ignore[method-assign]
     plan = Plan(['tensorrt-rtx'], 'fp16', capabilities)
-    written = tensorrt_rtx.write(network, plan, folder)
+    written = tensorrt_rtx.build_engines(case.onnx(), 1, plan, folder)
     probe = ProbeSet.of(case.frames[None], [outputs(case.graph, case.frames)])
     return [bundle._proven(one, probe, CALIBRATION, folder) for one in written]
 
@@ -180,7 +179,7 @@ def test_builds_for_several_gpus(case: Case, tmp_path: Path) -> None:
 
 
 def test_onnx_is_whole_and_anonymous(case: Case) -> None:
-    data = to_onnx(case.programs['fp32'])
+    data = case.onnx()
     model = onnx.load_from_string(data)
     onnx.checker.check_model(model)
     (source,) = model.graph.input

@@ -67,7 +67,7 @@ def _fill_memory(connection: Connection, device: str) -> None:
     held.clear()
     if device == 'cuda':
         torch.cuda.empty_cache()
-    connection.send(('memory free again', _word(_load)))
+        connection.send(('memory free again', _word(_load)))
 
 
 def _held() -> list[torch.Tensor]:
