@@ -15,8 +15,9 @@ import yaml
 
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
+from multishift_perception.images.decoding import decode_file
 from multishift_training.comparison import run
-from multishift_training.comparison.config import Experiment
+from multishift_training.comparison.config import Experiment, read_experiment
 from multishift_training.comparison.folder import ComparisonFolder, Figures
 from multishift_training.comparison.jobs import list_jobs
 from multishift_training.datasets import TrainingData
@@ -59,6 +60,24 @@ def test_two_seeds_by_the_command(described: Described, tmp_path: Path) -> None:
     )
     assert first != second
     assert invoke(file, '--out', out, '--table') == shown.rpartition('\n\n')[0] + '\n'
+    assert invoke(file, '--out', out, '--pictures', 3) == f'{out / "report.html"}\n'
+    pictures = ComparisonFolder(out, read_experiment(file)).pictures
+    assert {test: len(images) for test, images in pictures.items()} == {'day': 1, 'night': 1}
+    (seen,) = pictures['night']
+    assert seen.condition == 'night'
+    assert list(seen.ways) == ['closed world', 'stage 1', 'both stages']
+    shapes = {decode_file(data).shape for data in (seen.image, seen.truth, *seen.ways.values())}
+    assert shapes == {(64, 96, 3)}
+    assert len({*seen.ways.values()}) > 1
+    invoke(file, '--out', out)
+    page = (out / 'report.html').read_text()
+    assert 'night, side by side' in page and page.count('<img') == 2 * (2 + 3)
+
+
+def test_pictures_are_of_what_is_done(described: Described, tmp_path: Path) -> None:
+    experiment = Experiment.model_validate(described())
+    with pytest.raises(MultishiftError, match='no run is done yet: leave out --pictures'):
+        run.add_pictures(experiment, tmp_path / 'out', root=Path(), seeds=[0], count=1)
 
 
 class Trainings:

@@ -79,16 +79,17 @@ def test_table_says_what_is_missing(results: Results) -> None:
 def test_report_holds_all_it_shows(
     results: Results, experiment: Experiment, tmp_path: Path
 ) -> None:
-    page = write_report(results, experiment, tmp_path).read_text()
-    assert page.count('<svg') == 6
+    folder = ComparisonFolder(tmp_path / 'out', experiment)
+    page = write_report(results, experiment, folder).read_text()
+    assert page.count('<svg') == 6 and '<img' not in page
     assert 'seed 1: both stages' in page
     assert 'src="http' not in page and '<link' not in page
-    content = json.loads((tmp_path / 'metrics.json').read_text())
+    content = json.loads((folder.path / 'metrics.json').read_text())
     assert content['missing'] == ['seed 1: both stages']
     closed = content['results']['day'][0]['metrics']['AP']
     assert closed['by_seed'] == pytest.approx({'0': 0.1, '1': 0.4})
     assert closed['difference']['seeds'] == 2
-    assert (tmp_path / 'table.md').read_text() == markdown(results) + '\n'
+    assert (folder.path / 'table.md').read_text() == markdown(results) + '\n'
 
 
 def test_times_of_engines_stand_beside_figures(

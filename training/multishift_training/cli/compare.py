@@ -68,6 +68,13 @@ class SeedsType(click.ParamType[tuple[int, ...]]):
     default=10,
     help='How long --time-engines calls each engine.',
 )
+@click.option(
+    '--pictures',
+    type=click.IntRange(min=1),
+    metavar='COUNT',
+    help='Train nothing: put so many images of each test into the report, side by side as each '
+    'way that is done labels them.',
+)
 def command(
     config: Path,
     out: Path | None,
@@ -77,6 +84,7 @@ def command(
     table: bool,
     time_engines: Precision | None,
     seconds: float,
+    pictures: int | None,
 ) -> None:
     """Compare ways of training over seeds, as the YAML file CONFIG says.
 
@@ -98,14 +106,13 @@ def command(
         opened = ComparisonFolder(folder, experiment)
         click.echo(markdown(gather_results(experiment, opened, jobs)))
         return
-    if time_engines is not None and not folder.is_dir():
-        raise MultishiftError(
-            f'{folder} holds no experiment: leave out --time-engines to begin one'
-        )
+    for option, value in (('--time-engines', time_engines), ('--pictures', pictures)):
+        if value is not None and not folder.is_dir():
+            raise MultishiftError(f'{folder} holds no experiment: leave out {option} to begin one')
     _check(experiment, data)
     # What is wrong is said by now: torch takes seconds.
     from multishift_perception.report.page import HTML
-    from multishift_training.comparison.run import add_engine_times, compare
+    from multishift_training.comparison.run import add_engine_times, add_pictures, compare
     from multishift_training.comparison.table import markdown
     from multishift_training.loop.devices import is_first_process
 
@@ -114,6 +121,10 @@ def command(
             experiment, folder, root=data, seeds=wanted, precision=time_engines, seconds=seconds
         )
         click.echo(f'{markdown(results)}\n\n{folder / HTML}')
+    if pictures is not None:
+        add_pictures(experiment, folder, root=data, seeds=wanted, count=pictures)
+        click.echo(folder / HTML)
+    if time_engines is not None or pictures is not None:
         return
     is_first = is_first_process()
     limit = math.inf if max_minutes is None else 60 * max_minutes

@@ -76,11 +76,7 @@ def time_engines(
 
 
 def _wanted(folder: ComparisonFolder, jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
-    first: dict[str, Job] = {}
-    for job in jobs:
-        if folder.is_done(job):
-            first.setdefault(job.way, job)
-    for job in first.values():
+    for job in folder.first_done(jobs):
         for score in job.training.scores:
             if find_score(score).obstacle is None:
                 yield job, score

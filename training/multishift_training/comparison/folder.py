@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,11 +11,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from multishift_perception.destinations import METRICS, check_folder, report_of
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import claimed, write_text
 from multishift_training.augmentation.config import AugmentConfig
-from multishift_training.comparison.config import Experiment, folder_name
+from multishift_training.comparison.config import Experiment, Test, folder_name
 from multishift_training.comparison.jobs import Job
 from multishift_training.loop.config import TrainConfig, read_config
 
@@ -41,10 +44,30 @@ class EngineTime:
     cpu_milliseconds: float
 
 
+@dataclass(frozen=True)
+class Seen:
+    """An image of a test as several ways see it; all pictures are JPEG bytes.
+
+    Attributes:
+        name: of the image.
+        condition: weather or light; empty where unknown.
+        image: as it is.
+        truth: with its true classes and novel objects.
+        ways: with the most likely classes, and what is taken for novel, by way.
+    """
+
+    name: str
+    condition: str
+    image: bytes
+    truth: bytes
+    ways: Mapping[str, bytes]
+
+
 class ComparisonFolder:
     """``seed_N/WAY/`` with the runs, ``seed_N/WAY.json`` with their figures, and the report.
 
-    Where engines were timed, ``engines/`` holds them, and ``engines.json`` what they take.
+    Where engines were timed, ``engines/`` holds them, and ``engines.json`` what they take; where
+    pictures were drawn, ``pictures.json`` has them.
 
     Any number of processes, on this machine or on others that share the folder, may be at work in
     it: each job is whose lock it has.
@@ -66,6 +89,7 @@ class ComparisonFolder:
         self.generated = path.resolve() / 'generated'
         self._locks = path / '.locks'
         self._engine_times = path / 'engines.json'
+        self._pictures = path / 'pictures.json'
         self._tests = {
             name: test.model_dump(mode='json') for name, test in experiment.tests.items()
         }
@@ -120,6 +144,14 @@ class ComparisonFolder:
         """Return whether a job is trained, and measured on every test."""
         return len(self.figures(job)) == len(self._tests)
 
+    def first_done(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return, of each way among some jobs, the first that is done."""
+        first: dict[str, Job] = {}
+        for job in jobs:
+            if self.is_done(job):
+                first.setdefault(job.way, job)
+        return list(first.values())
+
     @property
     def engine_times(self) -> dict[str, dict[str, dict[str, EngineTime]]]:
         """What engines take, by precision, way and score; empty where none was timed."""
@@ -151,6 +183,53 @@ class ComparisonFolder:
         }
         write_text(self._engine_times, json.dumps(content, indent=1) + '\n')
 
+    @property
+    def pictures(self) -> dict[str, list[Seen]]:
+        """Images as the ways see them, by test; empty where none was drawn."""
+        if not self._pictures.exists():
+            return {}
+        try:
+            found = json.loads(self._pictures.read_text())
+            return {
+                test: [
+                    Seen(
+                        one['name'],
+                        one['condition'],
+                        b64decode(one['image']),
+                        b64decode(one['truth']),
+                        {way: b64decode(data) for way, data in one['ways'].items()},
+                    )
+                    for one in of_test
+                ]
+                for test, of_test in found.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MultishiftError(
+                f'{self._pictures} is damaged ({type(error).__name__}): delete it and give '
+                '--pictures again'
+            ) from None
+
+    def set_pictures(self, pictures: Mapping[str, Sequence[Seen]]) -> None:
+        """Record images as the ways see them, by test."""
+
+        def text(data: bytes) -> str:
+            return b64encode(data).decode()
+
+        content = {
+            test: [
+                {
+                    'name': seen.name,
+                    'condition': seen.condition,
+                    'image': text(seen.image),
+                    'truth': text(seen.truth),
+                    'ways': {way: text(data) for way, data in seen.ways.items()},
+                }
+                for seen in of_test
+            ]
+            for test, of_test in pictures.items()
+        }
+        write_text(self._pictures, json.dumps(content, indent=1) + '\n')
+
     def check(self, jobs: Sequence[Job], augmentation: AugmentConfig | None) -> None:
         """See that what is done of some jobs was done by the same descriptions.
 
@@ -160,12 +239,12 @@ class ComparisonFolder:
         for job in jobs:
             record = self._record(job)
             if record:
-                self._compare(job, job.described(), record['training'])
+                self._compare(job, job.described(), _redescribed(job, record['training']))
             elif (kept := self.run(job) / 'config.yaml').exists():
                 own = self.config(job).model_dump(mode='json')
                 self._compare(job, own, read_config(kept).model_dump(mode='json'))
             for name, test in record.get('tests', {}).items():
-                if name in self._tests and test['description'] != self._tests[name]:
+                if name in self._tests and _filled(Test, test['description']) != self._tests[name]:
                     raise self._changed(f'{job} was measured on another test {name}')
         mark = self._generated_mark
         if augmentation is not None and mark.exists() and mark.read_text() != _text(augmentation):
@@ -215,6 +294,21 @@ class ComparisonFolder:
             raise MultishiftError(
                 f'{path} is damaged ({type(error).__name__}): delete it to have it measured anew'
             ) from None
+
+
+def _redescribed(job: Job, kept: dict[str, Any]) -> dict[str, Any]:
+    """Return a kept description with what an earlier version did not have yet."""
+    own = {key: value for key, value in kept.items() if key not in ('seed', 'scores')}
+    return {**_filled(type(job.training), own), 'seed': kept.get('seed')}
+
+
+def _filled(kind: type[BaseModel], kept: dict[str, Any]) -> dict[str, Any]:
+    """Return a kept description with defaults for the keys that were added since."""
+    try:
+        found = kind.model_validate(kept)
+    except ValidationError:  # of another form: it differs
+        return kept
+    return found.model_dump(mode='json', exclude={'scores'})
 
 
 def _text(augmentation: AugmentConfig) -> str:

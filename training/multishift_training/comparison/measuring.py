@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from multishift_training.checkpoints.trained import open_trained
+from multishift_training.checkpoints.trained import Checkpoint, open_trained
 from multishift_training.comparison.config import Test
 from multishift_training.comparison.folder import Figures
 from multishift_training.datasets import (
@@ -20,6 +20,7 @@ from multishift_training.evaluation.evaluate import evaluate
 from multishift_training.evaluation.tally import Row
 from multishift_training.inference.fitting import fit_scores
 from multishift_training.inference.runners import NetworkRunner
+from multishift_training.scores.fitted import FittedScore
 
 _FITTED = 'fitted'
 
@@ -49,14 +50,9 @@ def measure(
     Raises:
         MultishiftError: weights or tests are at fault.
     """
-    model, origin = open_trained(weights, root=root)
-    own = weights.parent / 'cache'
-    images = (  # opened only where a score is fitted
-        open_validation(part, root=root, cache=own, size=origin.run.engine_size)
-        for part in training_images(data)
-    )
-    batches = chain.from_iterable(map(validation_loader, images))
-    fitted = fit_scores(model, scores, batches, kept=own / _FITTED)
+    trained = open_trained(weights, root=root)
+    model, origin = trained
+    fitted = fit_to_training(trained, weights, scores, data, root=root)
     for name, test in tests.items():
         size = test.size or origin.run.engine_size
         runner = NetworkRunner(model, scores, size=size, fitted=fitted, classes=origin.classes)
@@ -66,6 +62,26 @@ def measure(
         for row in result.rows:
             figures[row.score][row.condition] = _figures(row)
         yield name, figures
+
+
+def fit_to_training(
+    trained: Checkpoint, weights: Path, scores: Sequence[str], data: TrainingData, *, root: Path
+) -> dict[str, FittedScore]:
+    """Fit those of some scores that are fitted on a run's training images, kept in its cache.
+
+    Args:
+        trained: what the run left.
+        weights: the file that it was read from.
+        scores: names.
+        data: what the run learned from.
+        root: folder that relative data paths start from.
+    """
+    own, size = weights.parent / 'cache', trained.origin.run.engine_size
+    images = (  # opened only where a score is fitted
+        open_validation(part, root=root, cache=own, size=size) for part in training_images(data)
+    )
+    batches = chain.from_iterable(map(validation_loader, images))
+    return fit_scores(trained.model, scores, batches, kept=own / _FITTED)
 
 
 def training_images(data: TrainingData) -> list[ValidationData]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 import json
 from pathlib import Path
@@ -17,22 +17,23 @@ from multishift_perception.report.page import environment, write_report_files
 from multishift_perception.report.provenance import software
 from multishift_training.comparison.charts import differences_chart, figures_chart
 from multishift_training.comparison.config import Experiment
-from multishift_training.comparison.folder import COMPARE
+from multishift_training.comparison.folder import COMPARE, ComparisonFolder, Seen
 from multishift_training.comparison.results import Results, Row
 from multishift_training.comparison.table import explanation, headings, markdown, missing, texts
 
 TABLE = 'table.md'
 
 
-def write_report(results: Results, experiment: Experiment, folder: Path) -> Path:
+def write_report(results: Results, experiment: Experiment, folder: ComparisonFolder) -> Path:
     """Write the three files, each of them whole or not at all.
 
     Returns:
         Path of the page.
     """
-    files.write_text(folder / TABLE, markdown(results) + '\n')
+    files.write_text(folder.path / TABLE, markdown(results) + '\n')
     numbers = to_json(results, experiment)
-    return write_report_files(folder, numbers=numbers, page=render(results))
+    page = render(results, folder.pictures)
+    return write_report_files(folder.path, numbers=numbers, page=page)
 
 
 def to_json(results: Results, experiment: Experiment) -> str:
@@ -55,8 +56,13 @@ def _row(row: Row) -> dict[str, Any]:
     return {'way': row.way, 'score': row.score, 'metrics': metrics, 'engines': engines}
 
 
-def render(results: Results) -> str:
-    """Return the report as one self-contained HTML page."""
+def render(results: Results, pictures: Mapping[str, Sequence[Seen]]) -> str:
+    """Return the report as one self-contained HTML page.
+
+    Args:
+        results: what was found.
+        pictures: images as the ways see them, by test; may be empty.
+    """
     template = environment(jinja2.PackageLoader(__package__)).get_template('comparison.html.j2')
     return template.render(
         results=results,
@@ -64,6 +70,7 @@ def render(results: Results) -> str:
         sections=[
             _section(part, rows, results.precisions) for part, rows in results.parts.items()
         ],
+        pictures=pictures,
         explanation=explanation(results),
         missing=missing(results),
         provenance=software(),

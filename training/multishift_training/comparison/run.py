@@ -18,6 +18,7 @@ from multishift_training.comparison.engines import time_engines
 from multishift_training.comparison.folder import ComparisonFolder
 from multishift_training.comparison.jobs import Job, list_jobs
 from multishift_training.comparison.measuring import measure
+from multishift_training.comparison.pictures import draw_pictures
 from multishift_training.comparison.report import write_report
 from multishift_training.comparison.results import Results, gather_results
 from multishift_training.export import Precision
@@ -68,7 +69,7 @@ def compare(
         folder.check(jobs, augmentation)
         _Work(experiment, folder, jobs, augmentation, root, monotonic() + seconds).do()
         results = gather_results(experiment, folder, jobs)
-        write_report(results, experiment, path)
+        write_report(results, experiment, folder)
     return results
 
 
@@ -104,7 +105,36 @@ def add_engine_times(
         folder.check(jobs, None)
         time_engines(folder, jobs, root=root, precision=precision, seconds=seconds)
         results = gather_results(experiment, folder, jobs)
-        write_report(results, experiment, path)
+        write_report(results, experiment, folder)
+    return results
+
+
+def add_pictures(
+    experiment: Experiment, path: Path, *, root: Path, seeds: Sequence[int], count: int
+) -> Results:
+    """Draw images as what is done of an experiment sees them, and write its report anew.
+
+    Args:
+        experiment: what was compared.
+        path: its folder.
+        root: folder that relative paths of data and weights start from.
+        seeds: those to show; pictures are of the first that is done.
+        count: images of each test.
+
+    Returns:
+        What is found so far.
+
+    Raises:
+        MultishiftError: as for `draw_pictures`, or what is done of the experiment was done by
+            another configuration.
+    """
+    jobs = list_jobs(experiment, seeds)
+    with reporting_full_disk(path, resumes=True):
+        folder = ComparisonFolder(path, experiment)
+        folder.check(jobs, None)
+        draw_pictures(experiment, folder, jobs, root=root, count=count)
+        results = gather_results(experiment, folder, jobs)
+        write_report(results, experiment, folder)
     return results
 
 
@@ -181,9 +211,8 @@ class _Work:
         )
         for name, figures in found:
             folder.add_figures(job, name, figures)
-        write_report(
-            gather_results(self._experiment, folder, self._jobs), self._experiment, folder.path
-        )
+        results = gather_results(self._experiment, folder, self._jobs)
+        write_report(results, self._experiment, folder)
 
     def _generate(self) -> bool:
         """Generate partners, unless another process does; return whether they are there."""
