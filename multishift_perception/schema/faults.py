@@ -92,12 +92,14 @@ class _Spot(NamedTuple):
         accepted: what is accepted there; None where no key is.
         owner: what the last key stands in.
         is_key: whether the last key is at fault itself, not what it holds.
+        beside: keys that may stand beside the owner's own, as the file has them in one block.
     """
 
     path: tuple[Any, ...]
     accepted: Accepted | None
     owner: Accepted
     is_key: bool = False
+    beside: tuple[str, ...] = ()
 
 
 def fault_line(fault: ErrorDetails, kind: Any, source: Source, within: Sequence[Any] = ()) -> str:
@@ -148,13 +150,14 @@ def _keys_of(spot: _Spot) -> str:
     """Return what the keys are where one is none of them, and which may have been meant."""
     model = spot.owner.kind
     of_kind = f' of {word}' if (word := tag_of(model)) else ''
-    keys = list(model.model_fields)
+    keys = [*model.model_fields, *spot.beside]
     return f'{of_kind}, expected {one_of(keys)}{did_you_mean(spot.path[-1], keys)}'
 
 
 def _locate(loc: Sequence[Any], kind: Any) -> _Spot:
     """Follow a location: it names members of unions by their tags, which no file has."""
     path: list[Any] = []
+    beside: tuple[str, ...] = ()
     owner = accepted = Accepted.of(kind).without_null
     for item in loc:
         if accepted.forms:
@@ -167,8 +170,11 @@ def _locate(loc: Sequence[Any], kind: Any) -> _Spot:
             return _Spot(tuple(path), Accepted.of(get_args(owner.kind)[0]), owner, is_key=True)
         owner, entry = accepted, _entry(accepted, item)
         if entry is None:
-            return _Spot((*path, item), None, owner)
-        if Flat() not in entry.limits:
+            return _Spot((*path, item), None, owner, beside=beside)
+        if Flat() in entry.limits:
+            beside = tuple(key for key in owner.kind.model_fields if key != item)
+        else:
+            beside = ()
             path.append(item)
         accepted = entry.without_null
     return _Spot(tuple(path), accepted, owner)

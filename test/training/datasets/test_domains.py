@@ -236,6 +236,10 @@ def test_description_is_written_as_it_is_read() -> None:
             r'images\[0\].splt \(line 4\) is no key of idd_lite, expected .*did you mean split',
         ),
         (
+            [{**DOMAINS[1], 'partner': {'kind': 'rule_aug'}}],
+            r'images\[0\].partner \(line 4\) is no key of idd_lite, .*did you mean partners',
+        ),
+        (
             [{**DOMAINS[1], 'split': 'tran'}],
             r'images\[0\].split \(line 4\) is tran, expected one of train or val|train or val',
         ),
