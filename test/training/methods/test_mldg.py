@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 import copy
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -12,11 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
 from multishift_perception.classes import VOID
+from multishift_perception.engine.verification import verify
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
+from multishift_training.export import build
+from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.devices import gathered, make_fabric
+from multishift_training.loop.train import train
 from multishift_training.methods import Context
 from multishift_training.methods.mldg import Mldg
 from multishift_training.models import Prediction, SegmentationModel, create
@@ -249,3 +256,36 @@ def test_one_domain_and_mask_networks_are_refused_in_one_line() -> None:
     model.classifier = nn.Linear(4, 3)  # of queries
     with pytest.raises(MultishiftError, match='which masks is not: choose another network'):
         method_of().check_network(model, 'masks')
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('one_thread')
+def test_stopped_after_every_step_ends_as_if_it_never_had_been_and_becomes_a_bundle(
+    two_domains: Callable[..., dict[str, Any]], new_folder: Callable[[], Path], tmp_path: Path
+) -> None:
+    stage = {
+        'name': 'mldg',
+        'epochs': 1,
+        'trainable': ['*'],
+        'batch_norm': 'trained',
+        'method': {'kind': 'mldg', 'step_size': STEP, 'weight': WEIGHT},
+        'optimizer': {'learning_rate': 1e-2},
+    }
+    content = two_domains(stages=[stage], batch_size=4, monitor='miou')
+    for domain in (content['data'], content['data']['images'][0]):
+        del domain['partners']
+    config = TrainConfig.model_validate(content)
+    whole, stopped = new_folder(), new_folder()
+    train(config, whole, root=Path())
+    parts = 0
+    while train(config, stopped, root=Path(), seconds=0) is None:
+        parts += 1
+    assert parts > 1
+    one, two = (
+        pytree.tree_leaves(torch.load(path / 'last.pt', weights_only=True)['model'])
+        for path in (whole, stopped)
+    )
+    assert all(map(torch.equal, one, two)) and len(one) == len(two)
+    manifest = build(whole / 'best.safetensors', tmp_path / 'engine', targets=['torch'])
+    assert [verdict.state for verdict in verify(tmp_path / 'engine')] == ['right']
+    assert manifest.method == 'mldg'
