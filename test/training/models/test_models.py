@@ -22,6 +22,8 @@ PARAMETERS = {  # millions
     'deeplabv3plus_efficientnet_lite2': 4.7,
     'deeplabv3plus_resnet50': 40.4,
     'deeplabv3plus_resnet101': 59.3,
+    'deeplabv3plus_resnet50_spc': 40.5,
+    'deeplabv3plus_resnet101_spc': 59.6,
     'deeplabv3plus_wideresnet38': 137.1,
     'eomt_small': 24.9,
     'eomt_base': 95.4,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multishift_perception.errors import MultishiftError
+from multishift_training.checkpoints.published import open_published
+from multishift_training.methods.spc import Spc
 from multishift_training.models import create
 from multishift_training.models.deeplab import DeepLabV3Plus
-from multishift_training.models.spc import Clusters, add_clusters, add_style_projection
+from multishift_training.models.spc import (
+    Clusters,
+    SpcDeepLab,
+    add_clusters,
+    add_style_projection,
+)
 from multishift_training.models.style_projection import StyleProjection, Weighting
 
 
@@ -157,3 +166,77 @@ def test_only_the_path_to_the_deep_layers_is_projected() -> None:
     projected_low, projected_high = model.backbone(image)
     assert torch.equal(projected_low, low) and not torch.equal(projected_high, high)
     assert copy.deepcopy(model)(image).feature.isfinite().all()
+
+
+STYLES, TAPS = ('styleAdaIN1', 'styleAdaIN2'), ('entry', 'low')
+
+
+def published_of(model: SpcDeepLab) -> dict[str, Tensor]:
+    """The network's tensors as the author's files have them; see `deeplab_layouts.spc`."""
+    layout = next(iter(model.layouts()))
+    clusters, backbone = model.classifier, model.backbone
+    assert isinstance(clusters, Clusters)
+    own = {'classifier.steps', 'classifier.bases', *(f'backbone.{t}_tap.bases' for t in TAPS)}
+    found = {layout.source(k).key: v for k, v in model.state_dict().items() if k not in own}
+    # Bases [C,M,D], of which the author uses the direction.
+    found['prototypes'] = 3 * clusters.by_domain.transpose(0, 1)
+    for place, tap in zip(STYLES, (backbone.entry_tap, backbone.low_tap), strict=True):
+        means, deviations = tap.get_buffer('bases').unbind(1)
+        found |= {f'{place}.style_mu': means, f'{place}.style_sig': deviations}
+    return {f'module.{key}': value.clone() for key, value in found.items()}
+
+
+def random_spc(domains: int) -> SpcDeepLab:
+    """The network with random styles."""
+    torch.manual_seed(domains)
+    model = create('deeplabv3plus_resnet50_spc')
+    assert isinstance(model, SpcDeepLab)
+    model._set_domains(domains)
+    for tap in (model.backbone.entry_tap, model.backbone.low_tap):
+        tap.get_buffer('bases').uniform_(0.5, 2)
+    return model
+
+
+@pytest.mark.slow
+def test_files_of_the_author_give_the_network_their_domains(tmp_path: Path) -> None:
+    written = random_spc(3)
+    published = published_of(written)
+    published |= {'module.dsn.0.weight': torch.zeros(512, 1024, 3, 3)}
+    torch.save({'state_dict': published}, tmp_path / 'spc.pth')
+    model, report = open_published(tmp_path / 'spc.pth', 'deeplabv3plus_resnet50_spc')
+    assert report.layout == 'DeepLabV3+ ResNet of SPC, 3 domains'
+    assert report.missing == ('classifier.steps',)
+    found, wanted = model.state_dict(), written.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[key], value) for key, value in wanted.items())
+    published['module.styleAdaIN2.style_sig'] = torch.ones(2, 256)
+    torch.save(published, tmp_path / 'torn.pth')
+    with pytest.raises(MultishiftError, match=r'styleAdaIN2\.style_mu'):
+        open_published(tmp_path / 'torn.pth', 'deeplabv3plus_resnet50_spc')
+
+
+def test_layout_has_the_keys_of_the_authors_code() -> None:
+    with torch.device('meta'):
+        model = create('deeplabv3plus_resnet50_spc')
+    assert isinstance(model, SpcDeepLab)
+    keys = {key.removeprefix('module.') for key in published_of(model)}
+    own = {key for key in keys if not key.startswith(('layer', 'aspp.', 'bot_', 'final1.'))}
+    assert own == {
+        *(f'projection.{i}.{part}' for i in (0, 2) for part in ('weight', 'bias')),
+        *(f'{norm}_norm.{part}' for norm in ('feat', 'mask') for part in ('weight', 'bias')),
+        *(f'{place}.style_{part}' for place in STYLES for part in ('mu', 'sig')),
+        'prototypes',
+    }
+    before = model.backbone.entry_tap, model.classifier
+    undo = model._set_domains(10)
+    assert model.backbone.entry_tap.get_buffer('bases').shape == (10, 2, 64)
+    undo()
+    assert (model.backbone.entry_tap, model.classifier) == before
+
+
+def test_projections_are_not_put_onto_projections() -> None:
+    with torch.device('meta'):
+        model = create('deeplabv3plus_resnet50_spc')
+    method = Spc.model_validate({'kind': 'spc', 'sources': 2})
+    with pytest.raises(MultishiftError, match='choose deeplabv3plus_resnet50'):
+        method.check_network(model, 'deeplabv3plus_resnet50_spc')

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 import re
 from typing import NamedTuple
 
@@ -58,18 +58,20 @@ def match(model: SegmentationModel, layout: Layout, tensors: Mapping[str, Tensor
     pieces: dict[str, Piece] = {}
     lacking: dict[str, str] = {}
     misfits: dict[str, str] = {}
+    used: set[str] = set()
     for key, own in model.state_dict().items():
         source = layout.source(key)
-        if source.key not in tensors:
-            lacking[key] = source.key
+        absent = [name for name in source.keys if name not in tensors]
+        if absent:
+            lacking[key] = absent[0]
             continue
-        tensor = _taken(source, tensors[source.key])
+        tensor = _taken(source, [tensors[name] for name in source.keys])
         if tensor is not None and _alike(tensor, own):
             pieces[key] = Piece(source.key, tensor)
+            used.update(source.keys)
         else:
             found = tensors[source.key] if tensor is None else tensor
             misfits[source.key] = f'{source.key} is {_described(found)}, not {_described(own)}'
-    used = {piece.file_key for piece in pieces.values()}
     report = LoadReport(
         layout.name,
         used=tuple(sorted(used)),
@@ -128,12 +130,12 @@ def _any(patterns: Iterable[str], key: str) -> bool:
     return any(re.fullmatch(pattern, key) for pattern in patterns)
 
 
-def _taken(source: Source, tensor: Tensor) -> Tensor | None:
-    """Return the part of a file's tensor that is ours; None where its shape does not allow it."""
+def _taken(source: Source, tensors: Sequence[Tensor]) -> Tensor | None:
+    """Return what of a file's tensors is ours; None where their shapes do not allow it."""
     if source.take is None:
-        return tensor
+        return tensors[0]
     try:
-        return source.take(tensor)
+        return source.take(*tensors)
     except (RuntimeError, IndexError, ValueError):
         return None
 

@@ -81,7 +81,12 @@ class Spc(Method):
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a backbone with taps."""
         from multishift_training.models.deeplab import DeepLabV3Plus
+        from multishift_training.models.spc import SpcDeepLab
 
+        if isinstance(model, SpcDeepLab):
+            raise MultishiftError(
+                f'method spc adds what {name} has already: choose {name.removesuffix("_spc")}'
+            )
         if not isinstance(model, DeepLabV3Plus):
             raise MultishiftError(
                 f'method spc projects styles in the backbone of a DeepLab, which {name} lacks: '

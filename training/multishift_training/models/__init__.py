@@ -10,7 +10,7 @@ from collections.abc import Callable, KeysView, Mapping
 from functools import partial
 from inspect import signature
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.registry import Registry
@@ -55,6 +55,9 @@ _BACKBONES: Mapping[str, tuple[str, tuple[int, ...]]] = {
 }
 
 
+_SPC_DEPTHS: tuple[Literal[50, 101], ...] = (50, 101)
+
+
 def _deeplabv3plus_fast(num_classes: int) -> SegmentationModel:
     from multishift_training.models.deeplab import DeepLabV3Plus
     from multishift_training.models.efficientnet_lite import EfficientNetLite
@@ -67,6 +70,12 @@ def _deeplabv3plus(backbone: str, num_classes: int) -> SegmentationModel:
 
     source, arguments = _BACKBONES[backbone]
     return DeepLabV3Plus(resolve_name(f'{__name__}.{source}')(*arguments), num_classes)
+
+
+def _deeplabv3plus_spc(depth: Literal[50, 101], num_classes: int) -> SegmentationModel:
+    from multishift_training.models.spc import SpcDeepLab
+
+    return SpcDeepLab(depth, num_classes)
 
 
 def _eomt(variant: str, num_classes: int) -> SegmentationModel:
@@ -141,6 +150,8 @@ NETWORKS: Registry[Factory] = Registry('network', 'multishift.networks', registe
 for _backbone in _BACKBONES:
     register(f'deeplabv3plus_{_backbone}', partial(_deeplabv3plus, _backbone))
 register('deeplabv3plus_efficientnet_lite0_fast', _deeplabv3plus_fast)
+for _depth in _SPC_DEPTHS:
+    register(f'deeplabv3plus_resnet{_depth}_spc', partial(_deeplabv3plus_spc, _depth))
 register('eomt', _eomt_from_folder)
 for _variant in ('eomt_small', 'eomt_base', 'eomt_large'):
     register(_variant, partial(_eomt, _variant))

@@ -8,9 +8,14 @@ from dataclasses import replace
 from functools import partial
 import re
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from multishift_training.models.layout import Layout, Source
 
 SetStem = Callable[[bool], Callable[[], None]]
+SetDomains = Callable[[int], Callable[[], None]]
 
 # From ours to theirs, by prefix. The uncertainty head has MultiShiftSeg's name everywhere.
 _COMMON = {
@@ -37,6 +42,15 @@ _ROBUSTNET = {
     'decoder.1.1.': 'final1.4.',
     'classifier.': 'final2.0.',
 }
+_SPC = {
+    'classifier.steps': 'classifier.steps',  # ours alone
+    'classifier.projection.': 'projection.',
+    'classifier.feature_norm.': 'feat_norm.',
+    'classifier.class_norm.': 'mask_norm.',
+}
+_SPC_STYLES = {'backbone.entry_tap.bases': 'styleAdaIN1', 'backbone.low_tap.bases': 'styleAdaIN2'}
+# Of two and three sources, and the ten that one has.
+_SPC_DOMAINS = (2, 3, 10)
 _IMAGENET = {'backbone.stem.0.': 'conv1.', 'backbone.stem.1.': 'bn1.'}
 _HUGGING_FACE = {
     'backbone.stem.0.': 'resnet.embedder.embedder.convolution.',
@@ -92,6 +106,26 @@ def robustnet() -> Layout:
         optional=(_UNCERTAINTY, _COUNTERS),
         extra=(r'dsn\..*',),
         licence='BSD-3-Clause',
+    )
+
+
+def spc(set_domains: SetDomains) -> tuple[Layout, ...]:
+    """Return the layouts of the files of SPC's author, one for each number of domains.
+
+    Args:
+        set_domains: gives the network bases for so many domains and returns what undoes that.
+    """
+    return tuple(
+        replace(
+            robustnet(),
+            name=f'DeepLabV3+ ResNet of SPC, {domains} domains',
+            signature='styleAdaIN1.style_mu',
+            source=_spc,
+            optional=(_COUNTERS, r'classifier\.steps'),
+            adapt=partial(set_domains, domains),
+            licence='',
+        )
+        for domains in _SPC_DOMAINS
     )
 
 
@@ -156,6 +190,24 @@ def _wide(key: str) -> str:
         return _renamed(key, _NVIDIA)
     stage, block, layer, tensor = found.groups()
     return f'mod{int(stage) + 2}.block{int(block) + 1}.{_WIDE_LAYERS[layer]}.{tensor}'
+
+
+def _spc(key: str) -> Source:
+    if place := _SPC_STYLES.get(key):
+        return Source(f'{place}.style_mu', _styles, (f'{place}.style_sig',))
+    if key == 'classifier.bases':
+        return Source('prototypes', _domains_first)
+    return Source(_bottleneck(key) or _renamed(key, {**_SPC, **_ROBUSTNET}))
+
+
+def _styles(means: Tensor, deviations: Tensor) -> Tensor:
+    """Return bases ``[M,2,C]``."""
+    return torch.stack([means, deviations], 1)
+
+
+def _domains_first(bases: Tensor) -> Tensor:
+    """Return bases ``[C,M,D]`` as those of `Clusters`, of length 1 as the author uses them."""
+    return F.normalize(bases, dim=2).transpose(0, 1).reshape(-1, bases.shape[2], 1, 1)
 
 
 def _bottleneck(key: str) -> str | None:

@@ -16,10 +16,18 @@ class Source(NamedTuple):
     Attributes:
         key: its key in the file, without wrappers such as ``module.``.
         take: makes our tensor of the file's, where they differ: a slice, another shape.
+        also: keys of further tensors that ``take`` is given after the first, where the file keeps
+            ours in parts.
     """
 
     key: str
-    take: Callable[[Tensor], Tensor] | None = None
+    take: Callable[..., Tensor] | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys."""
+        return self.key, *self.also
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _mmsegmentation(key: str) -> Source:
 
 
 def _mmsegmentation_backbone(key: str) -> Source:
-    place, take = _mmsegmentation(key)
+    place, take, _ = _mmsegmentation(key)
     return Source(place.removeprefix('backbone.'), take)
 
 

@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from multishift_training.models import deeplab_layouts
+from multishift_training.models.backbone import Backbone
 from multishift_training.models.deeplab import DeepLabV3Plus, initialise
 from multishift_training.models.layers import exactly, in_full
+from multishift_training.models.layout import Layout
 from multishift_training.models.noted import Noted
 from multishift_training.models.prediction import Prediction
+from multishift_training.models.resnet import ResNet
 from multishift_training.models.style_projection import StyleProjection, Weighting
 
 
@@ -53,7 +58,7 @@ class Clusters(nn.Module):
         self.projection.apply(initialise)
         self.feature_norm = ChannelNorm(width)
         self.class_norm = ChannelNorm(classes)
-        bases = nn.init.trunc_normal_(torch.empty(domains * classes, width, 1, 1), std=0.02)
+        bases = nn.init.normal_(torch.empty(domains * classes, width, 1, 1), std=0.02)
         self.register_buffer('bases', F.normalize(bases, dim=1))
         self.register_buffer('steps', torch.tensor(0))
         self.noted = Noted()
@@ -122,13 +127,18 @@ def add_style_projection(model: DeepLabV3Plus, domains: int, weighting: Weightin
 
     Predictions then have, as auxiliary, ``entry_style`` and ``low_style``, the styles there.
     """
-    backbone = model.backbone.eval()
+    _tap(model.backbone, domains, weighting)
+    model.register_forward_hook(_say_styles)
+
+
+def _tap(backbone: Backbone, domains: int, weighting: Weighting) -> None:
+    training = backbone.training
     example = torch.zeros(1, 3, 64, 64, device=next(backbone.parameters()).device)
     with torch.no_grad():
-        entered = backbone.enter(example)
+        entered = backbone.eval().enter(example)
+    backbone.train(training)
     backbone.entry_tap = StyleProjection(entered.shape[1], domains, weighting)
     backbone.low_tap = StyleProjection(backbone.low_channels, domains, weighting)
-    model.register_forward_hook(_say_styles)
 
 
 def add_clusters(model: DeepLabV3Plus, domains: int) -> None:
@@ -144,6 +154,39 @@ def add_clusters(model: DeepLabV3Plus, domains: int) -> None:
     network.classifier = Clusters(width, classifier.out_channels, domains, width)
     network.uncertainty = ClusterDistance(model)
     model.register_forward_hook(_say_embeddings)
+
+
+class SpcDeepLab(DeepLabV3Plus):
+    """DeepLabV3+ over a ResNet with projections and clusters, as SPC's author publishes it."""
+
+    def __init__(self, depth: Literal[50, 101], num_classes: int) -> None:
+        """Make it for two domains; it takes the files of others."""
+        super().__init__(ResNet(depth, deep_stem=depth == 101), num_classes)
+        self._classes = num_classes
+        add_style_projection(self, 2, 'weighted')
+        add_clusters(self, 2)
+
+    def layouts(self) -> Sequence[Layout]:
+        """Return those of the author's files."""
+        return deeplab_layouts.spc(self._set_domains)
+
+    def _set_domains(self, domains: int) -> Callable[[], None]:
+        """Change bases to newly initialised ones of so many domains; return what undoes that."""
+        backbone, clusters = self.backbone, cast(Any, self.classifier)
+        before = backbone.entry_tap, backbone.low_tap, clusters
+        width, weight = clusters.bases.shape[1], next(self.parameters())
+        _tap(backbone, domains, 'weighted')
+        self._put(Clusters(width, self._classes, domains, width))
+        self.to(weight).train(self.training)
+
+        def undo() -> None:
+            backbone.entry_tap, backbone.low_tap, former = before
+            self._put(former)
+
+        return undo
+
+    def _put(self, clusters: nn.Module) -> None:
+        cast(Any, self).classifier = clusters
 
 
 def _say_styles(model: Any, inputs: Any, prediction: Prediction) -> Prediction:

@@ -39,7 +39,7 @@ class StyleProjection(nn.Module):
                 all (``none``), which leaves the normalised feature.
         """
         super().__init__()
-        means = nn.init.trunc_normal_(torch.empty(domains, channels), std=0.02)
+        means = nn.init.normal_(torch.empty(domains, channels), std=0.02)
         self.register_buffer('bases', torch.stack([means, torch.ones(domains, channels)], 1))
         self.noted = Noted()
         self._weighting = weighting
