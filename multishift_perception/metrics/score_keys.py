@@ -108,7 +108,10 @@ def pieces(score: Score, truth: NDArray[np.uint8]) -> Iterator[tuple[Keys, Keys]
     for start in range(0, scores.size, PIECE):
         keys = to_keys(scores[start : start + PIECE])
         part = labels[start : start + PIECE]
-        yield keys[part < NOVEL], keys[part == NOVEL]
+        if part.max() < NOVEL:
+            yield keys, keys[:0]
+        else:
+            yield keys[part < NOVEL], keys[part == NOVEL]
 
 
 def to_keys(score: Score) -> Keys:
