@@ -425,7 +425,7 @@ def test_an_index_opens_a_camera_of_this_machine(
     video, opened = write_video(tmp_path / 'drive.avi'), []
 
     class Camera(cv2.VideoCapture):
-        def open(self, source: Any) -> bool:
+        def open(self, source: Any) -> bool:  # type: ignore[override]
             opened.append(source)
             return super().open(str(video))
 
