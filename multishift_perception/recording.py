@@ -48,6 +48,7 @@ class Recording:
         topics: Sequence[str],
         classes: Sequence[SemanticClass],
         threshold: float,
+        min_area: int = 0,
     ) -> None:
         """Prepare to write.
 
@@ -57,6 +58,7 @@ class Recording:
             topics: image topics of it.
             classes: the engine's classes.
             threshold: of the anomaly mask, which the class names are sent with.
+            min_area: pixels that a region of the anomaly mask has at least.
 
         Raises:
             MultishiftError: two topics are of one camera.
@@ -71,7 +73,7 @@ class Recording:
         self._source = source
         self._classes = classes
         self._colors = color_table(classes)
-        self._threshold = threshold
+        self._threshold, self._min_area = threshold, min_area
         self._meter = ShiftMeter(classes)
 
     def __enter__(self) -> Self:
@@ -140,8 +142,8 @@ class Recording:
         self._writer.message(
             Output.OVERLAY_JPEG.topic_of(camera, NODE), COMPRESSED_IMAGE, jpeg, time
         )
-
-        self._add_shift(camera, header, time, self._meter.measure(output, self._threshold))
+        shift = self._meter.measure(output, self._threshold, self._min_area)
+        self._add_shift(camera, header, time, shift)
 
     def _add_shift(self, camera: str, header: Any, time: int, shift: Shift) -> None:
         if shift.covariate is not None:

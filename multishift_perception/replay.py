@@ -72,11 +72,14 @@ class Settings:
             what each frame takes here, from its decoding to its mask.
         camera_height: metres of the cameras, taken for level, above flat ground: tells, with the
             bag's calibrations, how far objects are; None where it is not known.
+        min_area: pixels that a region of the anomaly mask has at least, as the node's
+            ``min_anomaly_area``.
     """
 
     threshold: float = 0.5
     latency_ms: float | None = None
     camera_height: float | None = None
+    min_area: int = 0
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,12 @@ class Replay:
             if self._record is not None:
                 self._recording = stack.enter_context(
                     Recording(
-                        self._record, self._reader.path, chosen, classes, self._settings.threshold
+                        self._record,
+                        self._reader.path,
+                        chosen,
+                        classes,
+                        self._settings.threshold,
+                        self._settings.min_area,
                     )
                 )
             if self._rerun is not None:
@@ -221,7 +229,7 @@ class Replay:
         self._stages.call.append(call_ms)
         for ready, output in zip(batch, outputs, strict=True):
             start = perf_counter()
-            mask = anomaly_mask(output.anomaly, self._settings.threshold)
+            mask = anomaly_mask(output.anomaly, self._settings.threshold, self._settings.min_area)
             mask_ms = (perf_counter() - start) * 1e3
             total_ms = ready.decode_ms + call_ms + mask_ms
             self._stages.decode.append(ready.decode_ms)
@@ -306,10 +314,15 @@ class Replay:
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{path.name}, {self._reader.duration:.1f} s',
+                **self._least_region(),
                 **provenance(engine),
             },
             warnings=(*self._reader.warnings, *warnings, *self._unmeasured(topics, grounds)),
         )
+
+    def _least_region(self) -> dict[str, str]:
+        least = self._settings.min_area
+        return {'anomalous regions': f'of {least} pixels and more'} if least > 1 else {}
 
     def _unmeasured(self, topics: list[str], grounds: dict[str, Ground]) -> Iterator[str]:
         if self._settings.camera_height is not None:

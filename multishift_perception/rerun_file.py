@@ -61,10 +61,10 @@ class SeenFrame:
 class RerunFile:
     """A new recording; use it as `writing_rerun` gives it.
 
-    Below the name of each camera are ``image``, ``labels``, ``score`` (levels, 128 is the
-    operating point), ``mask``, ``anomalies`` (boxes with their mean score), ``truth`` where there
-    is one, and the curves ``anomalous_share`` and ``latency_ms``; all by the timeline ``stamp``,
-    or ``frame`` where frames have no stamps.
+    Below the name of each camera, which is one entity whatever is in it, are ``image``,
+    ``labels``, ``score`` (levels, 128 is the operating point), ``mask``, ``anomalies`` (boxes with
+    their mean score), ``truth`` where there is one, and the curves ``anomalous_share`` and
+    ``latency_ms``; all by the timeline ``stamp``, or ``frame`` where frames have no stamps.
     """
 
     def __init__(self, rerun: Any, path: Path, classes: Sequence[SemanticClass]) -> None:
@@ -115,7 +115,7 @@ class RerunFile:
         else:
             self._recording.set_time('stamp', timestamp=np.datetime64(seen.stamp_ns, 'ns'))
         for name, part in parts.items():
-            self._recording.log(f'{camera}/{name}', part)
+            self._recording.log(self._entity(camera, name), part)
         self._cameras[camera] = number + 1
         self._frames += 1
         if self._frames % _CHECKED == 0:
@@ -129,8 +129,8 @@ class RerunFile:
                 *(
                     blueprint.Spatial2DView(
                         name=f'{camera}: {name}',
-                        origin=f'/{camera}',
-                        contents=[f'/{camera}/{part}' for part in parts],
+                        origin=self._entity(camera),
+                        contents=[self._entity(camera, part) for part in parts],
                     )
                     for name, parts in _VIEWS.items()
                 )
@@ -139,12 +139,17 @@ class RerunFile:
         ]
         curves = [
             blueprint.TimeSeriesView(
-                name=name, origin='/', contents=[f'/{camera}/{part}' for camera in self._cameras]
+                name=name,
+                origin='/',
+                contents=[self._entity(camera, part) for camera in self._cameras],
             )
             for part, name in _CURVES.items()
         ]
         rows = blueprint.Vertical(*cameras, blueprint.Horizontal(*curves))
         self._recording.send_blueprint(blueprint.Blueprint(rows, collapse_panels=True))
+
+    def _entity(self, *names: str) -> str:
+        return str(self._rerun.new_entity_path(list(names)))
 
     def flush(self) -> None:
         """Wait until all frames are in the file.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -29,8 +29,27 @@ class _Track:
     missed: int = 0
 
 
+def match_in_order(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return the track of each box that has one, each track and each box once.
+
+    Args:
+        pairs: tracks and boxes that may belong together, the likeliest pair first.
+    """
+    matched: dict[int, int] = {}
+    taken: set[int] = set()
+    for track, box in pairs:
+        if track not in taken and box not in matched:
+            matched[box] = track
+            taken.add(track)
+    return matched
+
+
 class Tracker:
-    """Follows the boxes of one camera, by their overlap from frame to frame."""
+    """Follows the boxes of one camera, by their overlap from frame to frame.
+
+    It decides what is called by one number on the vehicle, and may be tuned for that;
+    ``ObjectLog`` decides what counts once in a report, which no tuning here may change.
+    """
 
     def __init__(self) -> None:
         """Start with nothing seen."""
@@ -49,15 +68,12 @@ class Tracker:
         Returns:
             Number of each box; None of one that has none yet.
         """
-        matched: dict[int, _Track] = {}
-        free = dict(enumerate(self._tracks))
         overlaps = _overlaps([track.box for track in self._tracks], boxes)
         rows, columns = np.nonzero(overlaps >= _LEAST_OVERLAP)
         best_first = np.argsort(-overlaps[rows, columns], kind='stable')
-        for i, j in zip(rows[best_first].tolist(), columns[best_first].tolist(), strict=True):
-            if j not in matched and i in free:
-                matched[j] = free.pop(i)
-        for track in free.values():
+        pairs = zip(rows[best_first].tolist(), columns[best_first].tolist(), strict=True)
+        matched = {box: self._tracks[track] for box, track in match_in_order(pairs).items()}
+        for track in self._tracks:
             track.missed += 1
         for j, track in matched.items():
             track.box = boxes[j]

@@ -18,6 +18,7 @@ from multishift_perception.cli.options import (
     engine_option,
     force_option,
     json_option,
+    min_area_option,
     report_option,
     sources_options,
     threshold_option,
@@ -96,6 +97,7 @@ def _allowed(
 @device_option
 @sources_options
 @threshold_option
+@min_area_option
 @click.option(
     '--rerun',
     type=_PATH,
@@ -154,6 +156,7 @@ def command(
     cameras: tuple[str, ...],
     topics: tuple[str, ...],
     threshold: float,
+    min_area: int,
     rerun: Path | None,
     latency_ms: float | None,
     camera_height: float | None,
@@ -211,7 +214,7 @@ def command(
     task = Task(
         sources=tuple(bags),
         out=out,
-        settings=Settings(threshold, latency_ms, camera_height),
+        settings=Settings(threshold, latency_ms, camera_height, min_area),
         bundle=bundle,
         backend=backend,
         device=device,

@@ -49,7 +49,7 @@ class Totals:
 
     def by_condition(self) -> tuple[Scores, ...]:
         """Return the metrics per known condition, in the order of their first frames."""
-        return tuple(found for found in scores_by(self._groups, 1) if found.name)
+        return scores_by(self._groups, 1)
 
     def by_camera(self) -> tuple[Scores, ...]:
         """Return the metrics per camera, in the order of their first frames."""

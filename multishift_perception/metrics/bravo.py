@@ -14,10 +14,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import check_shapes
+from multishift_perception.metrics.pairs import count_pairs
 
 LEVELS = 1 << 16
 _ECE_BINS = 15
@@ -88,16 +89,16 @@ class BravoMetrics:
         """
         check_shapes(labels, truth)
         check_shapes(confidence, truth)
-        values = LEVELS if scale is None else len(scale)
         kind = (labels != truth).view(np.uint8)
         kind[truth == NOVEL] = _NOVEL
         kind[truth == VOID] = _VOID
-        bins = kind.astype(np.uint32) * np.uint32(values) + confidence
-        found = np.bincount(bins.reshape(-1), minlength=4 * values).reshape(4, values)[:_VOID]
         if scale is None:
-            self._counts += found
+            bins = kind.astype(np.uint32) * np.uint32(LEVELS) + confidence
+            found = np.bincount(bins.reshape(-1), minlength=4 * LEVELS).reshape(4, LEVELS)
+            self._counts += found[:_VOID]
         else:
-            for row, pixels in zip(self._counts, found, strict=True):
+            by_value = count_pairs(kind, as_bytes(confidence), firsts=_VOID + 1)
+            for row, pixels in zip(self._counts, by_value[:_VOID], strict=True):
                 np.add.at(row, scale, pixels)
 
     def merge(self, other: Self) -> None:

@@ -16,14 +16,12 @@ from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import ratio
 from multishift_perception.metrics.components import Regions
 from multishift_perception.metrics.temporal import GAP_NS, per_minute
+from multishift_perception.tracking import Box, match_in_order
 
 # An object is found, and a region no false alarm, where it overlaps the other's by so much: the
 # least threshold at which SegmentMeIfYouCan looks for objects.
 SHARE = 0.25
 _UNKNOWN = -1
-
-# Left, top, width and height.
-_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class _Track:
     metrics: ObjectMetrics  # of the group in which it came
     first: int
     last: int
-    box: _Box
+    box: Box
     found: bool = False
 
 
@@ -154,7 +152,7 @@ class _Track:
 class _Tracks:
     open: list[_Track] = field(default_factory=list)
 
-    def link(self, boxes: list[_Box], time: int) -> list[_Track | None]:
+    def link(self, boxes: list[Box], time: int) -> list[_Track | None]:
         """Return for each box the track that goes on there: the nearest, within one box's size."""
         self.open = [track for track in self.open if 0 < time - track.last <= GAP_NS]
         pairs = sorted(
@@ -163,14 +161,11 @@ class _Tracks:
             for b, box in enumerate(boxes)
             if (distance := _distance(track.box, box)) is not None
         )
-        found: dict[int, int] = {}
-        for _, t, b in pairs:
-            if t not in found.values() and b not in found:
-                found[b] = t
+        found = match_in_order((t, b) for _, t, b in pairs)
         return [self.open[found[b]] if b in found else None for b in range(len(boxes))]
 
 
-def _distance(first: _Box, second: _Box) -> float | None:
+def _distance(first: Box, second: Box) -> float | None:
     """Return the squared distance of two boxes' centres; None where they are no neighbours.
 
     Neighbours are boxes that touch when each grows by its own size on every side.
@@ -193,7 +188,8 @@ class ObjectLog:
     found in a frame where the mask covers ``SHARE`` of it, and a region is no false alarm where
     ``SHARE`` of it, without void, is novel, or all of it is void. Regions of frames that follow
     each other within a second are one object where they are neighbours, the nearest first: that
-    is what a ground truth without numbered objects allows.
+    is what a ground truth without numbered objects allows. It is another rule than that of
+    ``Tracker``, which numbers objects on the vehicle: figures must not change when that is tuned.
     """
 
     def __init__(self, ground: Ground | None = None) -> None:
@@ -237,7 +233,7 @@ class ObjectLog:
                 track.last, track.box = time, box
 
     def _follow(
-        self, metrics: ObjectMetrics, time: int, boxes: list[_Box], covered: NDArray[np.bool_]
+        self, metrics: ObjectMetrics, time: int, boxes: list[Box], covered: NDArray[np.bool_]
     ) -> None:
         tracks = self._objects.link(boxes, time)
         for box, known, is_found in zip(boxes, tracks, covered.tolist(), strict=True):
@@ -258,5 +254,5 @@ class ObjectLog:
                     track.metrics.distances.append(distance)
 
 
-def _boxes(boxes: NDArray[np.int64]) -> list[_Box]:
+def _boxes(boxes: NDArray[np.int64]) -> list[Box]:
     return [(left, top, width, height) for left, top, width, height in boxes.tolist()]

@@ -88,7 +88,7 @@ class _Class:
         inside = (self.low < key) & (self.high >= key)
         part = _part_above(self.low[inside], self.high[inside], key)
         above = self.by_low.at_least(np.array([key], np.uint32))
-        return int(above[0]) + float(self.counts[inside] @ part)
+        return int(above[0]) + _dot(self.counts[inside], part)
 
     def likely_key_of(self, place: int) -> int:
         """Return the key at a place from the top if each bin's pixels are evenly spread."""
@@ -99,7 +99,7 @@ class _Class:
         lower, upper = int(first[0]), int(last[0])
         while lower < upper:  # bisection
             middle = (lower + upper + 1) // 2
-            if counts @ _part_above(low, high, middle) >= wanted:
+            if _dot(counts, _part_above(low, high, middle)) >= wanted:
                 lower = middle
             else:
                 upper = middle - 1
@@ -137,16 +137,16 @@ class RankMetrics:
     def _most_precision(self) -> float:
         true = self._novel.by_high.at_least(self._novel.low)
         reported = true + self._known.by_low.at_least(self._novel.high)
-        return float(self._novel.counts @ (true / reported)) / self._novel.total
+        return _dot(self._novel.counts, true / reported) / self._novel.total
 
     def _least_precision(self) -> float:
         novel, false = self._novel, self._possible
         true = novel.by_low.at_least(novel.high)
         others = np.where(novel.exact, 0, novel.counts)
-        last = novel.counts @ ((true + others) / (true + others + false))
+        last = _dot(novel.counts, (true + others) / (true + others + false))
         others = np.minimum(others, 1)
-        first = novel.counts @ ((true + others) / (true + others + false))
-        return float(first + last) / 2 / novel.total
+        first = _dot(novel.counts, (true + others) / (true + others + false))
+        return (first + last) / 2 / novel.total
 
     def fpr95(self) -> Bounded:
         """Return the false-positive rate at the first threshold with a recall of 95 % or more."""
@@ -181,6 +181,14 @@ class RankMetrics:
     def _extremes(self, high: Keys, low: Keys) -> tuple[tuple[_Pixels, Keys], ...]:
         """Return what counts the fewest and the most novel pixels over a key within bounds."""
         return (self._novel.by_low, high), (self._novel.by_high, low)
+
+
+def _dot(counts: Counts, values: NDArray[np.float64]) -> float:
+    """Return a weighted sum, of which each machine gives the same digits.
+
+    A product of vectors is summed up by as many threads as there are cores, and waits for them.
+    """
+    return float((counts * values).sum())
 
 
 def _part_above(low: Keys, high: Keys, key: int) -> NDArray[np.float64]:

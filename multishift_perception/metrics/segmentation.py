@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.metrics import state as metric_state
 from multishift_perception.metrics.checks import check_shapes, ratio
+from multishift_perception.metrics.pairs import count_pairs
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class SegmentationMetrics:
         Raises:
             ValueError: the shapes differ, or a value is neither a class, a group, novel nor void.
         """
-        joint = _joint(truth, labels)
+        check_shapes(labels, truth)
+        joint = count_pairs(truth, labels)
         allowed = (*self._groups, NOVEL, VOID)
         _check_values('ground truth', joint.sum(1), self.num_classes, allowed)
         _check_values('prediction', joint.sum(0), self.num_classes)
@@ -162,12 +164,6 @@ class SegmentationMetrics:
             class_accuracy=accuracy,
             mean_class_accuracy=_mean(accuracy),
         )
-
-
-def _joint(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.int64]:
-    check_shapes(columns, rows)
-    pairs = rows.ravel().astype(np.uint16) * np.uint16(256) + columns.ravel()
-    return np.bincount(pairs, minlength=65536).reshape(256, 256)
 
 
 def _check_values(

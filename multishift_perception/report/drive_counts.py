@@ -65,7 +65,7 @@ class DriveCounts:
         score: NDArray[np.uint8] | NDArray[np.float32] | None,
         truth: Bytes | None,
         anomaly: Bytes,
-    ) -> SegmentationMetrics:
+    ) -> tuple[SegmentationMetrics, OperatingPoint]:
         """Count a frame by itself; see ``JudgedFrame``.
 
         Returns:
@@ -74,17 +74,19 @@ class DriveCounts:
         Raises:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
-        own = SegmentationMetrics(self.segmentation.num_classes)
+        segmentation = SegmentationMetrics(self.segmentation.num_classes)
+        operating = OperatingPoint()
         self.frames.all += 1
         if truth is None or score is None:
-            return own
-        own.update(labels, truth)
+            return segmentation, operating
+        segmentation.update(labels, truth)
+        operating.update(mask, truth)
         self.frames.with_truth += 1
-        self.segmentation.merge(own)
+        self.segmentation.merge(segmentation)
         self.anomaly.update(score, truth)
-        self.operating.update(mask, truth)
+        self.operating.merge(operating)
         self.bravo.update(labels, anomaly, truth, scale=_CONFIDENCE)
-        return own
+        return segmentation, operating
 
     def merge(self, other: Self) -> None:
         """Add what another object has counted."""

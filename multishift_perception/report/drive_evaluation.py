@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multishift_perception.metrics import (
     AnomalyResult,
     Grouped,
+    OperatingPoint,
     OperatingResult,
     SegmentationMetrics,
     SegmentationResult,
@@ -21,7 +22,7 @@ from multishift_perception.metrics.objects import Ground, ObjectResult
 from multishift_perception.metrics.streaming import StreamingResult
 from multishift_perception.metrics.temporal import TemporalResult
 from multishift_perception.report.drive_counts import CameraHistory, DriveCounts
-from multishift_perception.report.frame_table import FrameRecord, FrameTable, count_pixels
+from multishift_perception.report.frame_table import FrameRecord, FrameTable, TruthCounts
 from multishift_perception.report.gallery import Gallery, Pictures
 from multishift_perception.report.pictures import Pixels
 
@@ -121,9 +122,7 @@ class Evaluation:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
         counts = self._groups[frame.camera, frame.condition]
-        segmentation = counts.add(
-            frame.labels, frame.mask, frame.score, frame.truth, frame.anomaly
-        )
+        own = counts.add(frame.labels, frame.mask, frame.score, frame.truth, frame.anomaly)
         if frame.camera not in self._histories:
             self._histories[frame.camera] = CameraHistory(self._grounds.get(frame.camera))
         self._histories[frame.camera].add(
@@ -134,7 +133,7 @@ class Evaluation:
             truth=frame.truth,
             latency_ms=frame.latency_ms,
         )
-        record = _record(frame, segmentation)
+        record = _record(frame, *own)
         self.frames.add(record)
         self._gallery.offer(
             record, Pixels(frame.image, frame.labels, frame.mask, frame.anomaly, frame.truth)
@@ -146,21 +145,20 @@ class Evaluation:
 
     def by_condition(self) -> tuple[Scores, ...]:
         """Return the metrics per known condition, in the order of their first frames."""
-        return tuple(found for found in self._by(1) if found.name)
+        return scores_by(self._groups, 1)
 
     def by_camera(self) -> tuple[Scores, ...]:
         """Return the metrics per camera, in the order of their first frames."""
-        return self._by(0)
+        return scores_by(self._groups, 0)
 
     def pictures(self) -> Pictures:
         """Return the pictures for the report."""
         return self._gallery.pictures()
 
-    def _by(self, part: int) -> tuple[Scores, ...]:
-        return scores_by(self._groups, part)
 
-
-def _record(frame: JudgedFrame, segmentation: SegmentationMetrics) -> FrameRecord:
+def _record(
+    frame: JudgedFrame, segmentation: SegmentationMetrics, operating: OperatingPoint
+) -> FrameRecord:
     return FrameRecord(
         stamp_ns=frame.stamp_ns,
         time=frame.time,
@@ -170,15 +168,19 @@ def _record(frame: JudgedFrame, segmentation: SegmentationMetrics) -> FrameRecor
         latency_ms=frame.latency_ms,
         shift=frame.shift,
         miou=segmentation.result().miou,
-        truth=None if frame.truth is None else count_pixels(frame.mask, frame.truth),
+        truth=None if frame.truth is None else TruthCounts.of(operating),
     )
 
 
 def scores_by(groups: Grouped[Key, DriveCounts], part: int) -> tuple[Scores, ...]:
-    """Return the metrics by camera (0) or condition (1), in the order of their first frames."""
+    """Return the metrics by camera (0) or condition (1), in the order of their first frames.
+
+    Frames whose camera or condition has no name are left out.
+    """
     names: dict[str, list[Key]] = {}
     for key in groups.groups:
-        names.setdefault(key[part], []).append(key)
+        if key[part]:
+            names.setdefault(key[part], []).append(key)
     return tuple(scores(name, groups.merged(keys)) for name, keys in names.items())
 
 

@@ -9,14 +9,14 @@ import csv
 from dataclasses import dataclass
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.files import replacing
 from multishift_perception.metrics.checks import ratio
+from multishift_perception.metrics.operating_point import OperatingPoint
 
 
 class TruthCounts(NamedTuple):
@@ -34,19 +34,11 @@ class TruthCounts(NamedTuple):
     known: int
     false: int
 
-
-def count_pixels(mask: NDArray[np.uint8], truth: NDArray[np.uint8]) -> TruthCounts:
-    """Return the pixels of a frame.
-
-    Args:
-        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
-        truth: class, 254 novel, 255 void, ``uint8 [h,w]``.
-    """
-    counts = np.bincount(truth[mask != 0], minlength=256)
-    novel = int(np.count_nonzero(truth == NOVEL))
-    known = truth.size - novel - int(np.count_nonzero(truth == VOID))
-    found, void = int(counts[NOVEL]), int(counts[VOID])
-    return TruthCounts(novel, found, known, int(counts.sum()) - found - void)
+    @classmethod
+    def of(cls, operating: OperatingPoint) -> Self:
+        """Return the pixels that are counted."""
+        (right, false), (missed, found) = operating.pixels.tolist()
+        return cls(missed + found, found, right + false, false)
 
 
 @dataclass(frozen=True)

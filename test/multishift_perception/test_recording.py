@@ -19,8 +19,9 @@ from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.outputs import NODE, Output
-from multishift_perception.pipeline import Pipeline
+from multishift_perception.pipeline import Pipeline, anomaly_mask
 from multishift_perception.replay import Replay, Replayed, Settings
+from multishift_perception.shift import ShiftMeter, status_of
 
 SIZE = (64, 96)
 # A stamp is not the bag time: recordings have both.
@@ -146,6 +147,30 @@ def test_foxglove_finds_the_definitions_of_all_types(
     assert all(s.encoding == 'ros2msg' and s.data for s in schemas.values())
     latched = [c for c in summary.channels.values() if c.topic.endswith('label_info')]
     assert len(latched) == 2 and all('transient' in str(c.metadata) for c in latched)
+
+
+def test_what_the_node_would_drop_is_dropped(bag: Path, engine: Engine, tmp_path: Path) -> None:
+    out, least = tmp_path / 'out.mcap', 16 * 20 + 1  # one pixel more than the object has
+    shares, masks = {}, {}
+    for min_area in (least - 1, least):
+        replayed = replay(bag, engine, record=out, threshold=0.6, min_area=min_area)
+        with BagReader(out) as reader:
+            topics = [Output.SHIFTS.topic_of('front', NODE)]
+            said = [message.status[0] for _, message, _ in reader.messages(topics)]
+            topics = [Output.ANOMALY_MASK.topic_of('front', NODE)]
+            masks[min_area] = [bags.mono8(m, '') for _, m, _ in reader.messages(topics)]
+        shares[min_area] = [{pair.key: pair.value for pair in s.values} for s in said]
+        assert (replayed.report.overall.operating.tpr == 0) == (min_area == least)
+    outputs = [Pipeline(engine).run([frame(i)])[0] for i in range(len(TIMES))]
+    # As the node's publishers ask for both.
+    meter = ShiftMeter(engine.classes)
+    for min_area in (least - 1, least):
+        expected = [status_of(meter.measure(o, 0.6, min_area)).values for o in outputs]
+        assert shares[min_area] == expected
+        for output, mask in zip(outputs, masks[min_area], strict=True):
+            np.testing.assert_array_equal(mask, anomaly_mask(output.anomaly, 0.6, min_area))
+    assert shares[least] != shares[least - 1]
+    assert 'of 321 pixels and more' in replayed.report.provenance['anomalous regions']
 
 
 def test_a_recording_is_whole_or_absent(bag: Path, engine: Engine, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+import re
 import sys
 from typing import Any
 
@@ -51,6 +52,18 @@ def read(path: Path) -> dict[str, list[Any]]:
     return found
 
 
+def shown_in(path: Path) -> set[str]:
+    """Return the entities that the views of a recording ask for."""
+    reader = pytest.importorskip('rerun.chunk').RrdReader(path)
+    (arrangement,) = reader.blueprints()
+    asked: set[str] = set()
+    for chunk in reader.stream(store=arrangement):
+        if chunk.entity_path.endswith('/ViewContents'):
+            for queries in column([chunk.to_record_batch()], 'ViewContents:query'):
+                asked.update(queries)
+    return asked
+
+
 def column(batches: list[Any], ending: str) -> list[Any]:
     """Return what a component of an entity has, row by row."""
     rows = []
@@ -74,8 +87,8 @@ def test_a_recording_has_every_part_of_every_frame(tmp_path: Path) -> None:
     parts = ('image', 'labels', 'score', 'mask', 'anomalies', 'anomalous_share', 'latency_ms')
     rows = Counter({entity: sum(b.num_rows for b in batches) for entity, batches in found.items()})
     assert {f'/front/{part}': 3 for part in (*parts, 'truth')}.items() <= rows.items()
-    assert {f'/rear/left/{part}': 1 for part in parts}.items() <= rows.items()
-    assert '/rear/left/truth' not in rows
+    assert {rf'/rear\/left/{part}': 1 for part in parts}.items() <= rows.items()
+    assert r'/rear\/left/truth' not in rows
 
     stamps = [cell.value for b in found['/front/labels'] for cell in b.column('stamp')]
     assert stamps == [STAMP, STAMP + 1, STAMP + 2]
@@ -87,6 +100,23 @@ def test_a_recording_has_every_part_of_every_frame(tmp_path: Path) -> None:
     assert texts == [['0.75'], [], ['0.75']]
     shares = column(found['/front/anomalous_share'], 'Scalars:scalars')
     assert shares == [[24 / 768], [0.0], [24 / 768]]
+
+
+@pytest.mark.slow
+def test_footage_of_any_name_is_one_entity_that_the_viewer_shows(tmp_path: Path) -> None:
+    rerun = pytest.importorskip('rerun')
+    path = tmp_path / 'drive.rrd'
+    names = ['my drive.mp4', 'rtsp://host:554/cam', '2nd', 'a\\b', '+ #1 **', 'é', 'front']
+    with writing_rerun(path, CLASSES) as recording:
+        for name in names:
+            recording.add(observation(0, camera=name))
+    entities = [entity for entity in read(path) if entity.endswith('/labels')]
+    assert sorted(entities) == sorted(f'/{rerun.escape_entity_path_part(n)}/labels' for n in names)
+    # One level below the root each: no slash but those of the recording's own levels.
+    assert [len(re.split(r'(?<!\\)/', entity)) for entity in entities] == [3] * len(names)
+    shown = shown_in(path)
+    assert set(entities) <= shown
+    assert {f'/{rerun.escape_entity_path_part(n)}/latency_ms' for n in names} <= shown
 
 
 @pytest.mark.slow

@@ -419,6 +419,22 @@ def test_a_stream_is_read_until_it_ends(tmp_path: Path, call: Any, stream: str) 
     assert all(len(line['regions']) == 1 for line in regions(tmp_path / 'out'))
 
 
+def test_an_index_opens_a_camera_of_this_machine(
+    tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, opened = write_video(tmp_path / 'drive.avi'), []
+
+    class Camera(cv2.VideoCapture):
+        def open(self, source: Any) -> bool:  # type: ignore[override]
+            opened.append(source)
+            return super().open(str(video))
+
+    monkeypatch.setattr(cv2, 'VideoCapture', Camera)
+    call('2', '--out', tmp_path / 'out', '--outputs', 'mask')
+    assert opened == [2]
+    assert len(regions(tmp_path / 'out')) == 5
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_all_and_leaves_what_is_live_whole(
     tmp_path: Path, call: Any, stream: str, monkeypatch: pytest.MonkeyPatch, number: int

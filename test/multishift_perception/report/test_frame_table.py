@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import NOVEL, VOID
+from multishift_perception.metrics import OperatingPoint
 from multishift_perception.report.charts import timeline_chart
 from multishift_perception.report.frame_table import (
     COLUMNS,
     FrameRecord,
     FrameTable,
     TruthCounts,
-    count_pixels,
 )
 
 STAMP = 1_767_225_600_123_456_789
@@ -79,7 +79,9 @@ def test_csv_has_every_frame_and_exact_stamps(table: FrameTable, tmp_path: Path)
 def test_pixels_are_counted_by_truth_and_mask() -> None:
     truth = np.array([[0, 1, NOVEL, NOVEL, VOID]], np.uint8)
     mask = np.array([[0, 255, 255, 0, 255]], np.uint8)
-    assert count_pixels(mask, truth) == TruthCounts(novel=2, found=1, known=2, false=1)
+    operating = OperatingPoint()
+    operating.update(mask, truth)
+    assert TruthCounts.of(operating) == TruthCounts(novel=2, found=1, known=2, false=1)
 
 
 def test_a_long_drive_takes_little_memory_and_a_small_chart() -> None:
