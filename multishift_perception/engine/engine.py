@@ -216,9 +216,16 @@ def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) ->
     """Run the probe frames in calls of each size, which warms them up, and compare the outputs.
 
     Raises:
-        MultishiftError: the outputs differ by more than the bounds.
+        MultishiftError: the outputs differ by more than the bounds, or the manifest speaks of
+            others.
     """
     probe = ProbeSet.load(bundle / manifest.probe.file)
+    if manifest.confidence != bool(probe.confidence.size):
+        said, gives = ('true', 'none') if manifest.confidence else ('false', 'one')
+        raise MultishiftError(
+            f'{bundle / MANIFEST} has confidence: {said}, and the graph that its probe frames '
+            f'were run through gives {gives}: build the bundle again'
+        )
     artifact = choice.artifact
     file = bundle / artifact.file
     batches = manifest.batches(artifact)

@@ -18,6 +18,7 @@ from rclpy.task import Future
 
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.node import rcl, rclpy_private
+from multishift_perception.node.bond import Bond, form_bond
 from multishift_perception.node.diagnostics import Diagnostics, EngineState
 from multishift_perception.node.loaded_engine import load_engine, work_aside
 from multishift_perception.node.parameters import NodeParameters, Settings
@@ -56,6 +57,8 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         rcl.check()
         self._session: Session | None = None
         self._loading: Future | None = None
+        self._bond: Bond | None = None
+        self._is_led = True
         self._fault = ''
         self._node_parameters = NodeParameters(self, self._is_unconfigured, of_all_nodes)
         self._node_parameters.on_change(self._on_parameters)
@@ -75,7 +78,11 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         return self._node_parameters.settings
 
     async def start(self) -> None:
-        """Walk to active; after a failure stay where the node is, to be tried again."""
+        """Walk to active; after a failure stay where the node is, to be tried again.
+
+        A node that does so has no lifecycle manager, and forms no bond with one.
+        """
+        self._is_led = False
         if await self._configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
@@ -115,6 +122,8 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         if self._session is not None:
             self._session.activate()
             self._session.publish_label_info()
+        if self._is_led:
+            self._bond = form_bond(self, self.settings.bond_heartbeat_period)
         logger.info('active')
         return result
 
@@ -127,6 +136,7 @@ class PerceptionNode(LifecycleNodeMixin, Node):
                 self._session.stuck or 'the worker does not end',
             )
             return TransitionCallbackReturn.FAILURE
+        self._break_bond()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -148,6 +158,7 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         """End the session, if there is one; returns whether nothing of it runs any more."""
         if self._loading is not None:
             return False
+        self._break_bond()
         session, self._session = self._session, None
         return session is None or session.close()
 
@@ -155,6 +166,11 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         """Free what the node has of the middleware: a process that is left at once cannot."""
         super().destroy_node()
         rclpy_private.destroy_states(self)
+
+    def _break_bond(self) -> None:
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            bond.close()
 
     def _is_unconfigured(self) -> bool:
         return self._session is None and self._loading is None

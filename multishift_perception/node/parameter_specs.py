@@ -102,6 +102,9 @@ def _refuse_topic(topic: str) -> str | None:
     return None
 
 
+# As nav2 has it from Lyrical on; before, 0.1.
+BOND_PERIOD_S = 0.25
+
 CAMERA_NAMES = Spec(
     'camera_names',
     ['camera'],
@@ -198,6 +201,13 @@ NODE_SPECS = (
         False,
         'Compute and send every output, watched or not.',
         Change.ANY_TIME,
+    ),
+    Spec(
+        'bond_heartbeat_period',
+        BOND_PERIOD_S,
+        "Seconds between heartbeats of the bond with nav2's lifecycle manager, below its "
+        'bond_timeout (0: no bond). There is none without bondpy, nor with autostart.',
+        high=60,
     ),
 )
 CAMERA_SPECS = (

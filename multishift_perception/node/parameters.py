@@ -76,6 +76,7 @@ class Settings:
     max_image_pixels: int
     max_batch_wait_ms: int
     publish_always: bool
+    bond_heartbeat_period: float
     autostart: bool
     cameras: tuple[CameraSettings, ...]
 

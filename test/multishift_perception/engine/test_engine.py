@@ -29,6 +29,16 @@ def edit(bundle: Path, change) -> None:
     path.write_text(yaml.safe_dump(manifest))
 
 
+def change_probe(bundle: Path, **changed: np.ndarray) -> None:
+    """Replace some of the arrays of the probe frames, with the right hash."""
+    from multishift_perception.engine.probe import ProbeSet
+    from multishift_perception.files import sha256
+
+    replace(ProbeSet.load(bundle / 'probe.npz'), **changed).save(bundle / 'probe.npz')
+    digest = sha256(bundle / 'probe.npz')
+    edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
+
+
 def frame(color: tuple[int, int, int]) -> np.ndarray:
     return np.full((1, 64, 96, 3), color, np.uint8)
 
@@ -231,12 +241,8 @@ def test_backend_the_bundle_lacks(bundle: Path) -> None:
 def test_swapped_network_fails_the_probe(bundle: Path, tmp_path: Path) -> None:
     """Right hashes, wrong results: probe outputs that the artifact does not reproduce."""
     from multishift_perception.engine.probe import ProbeSet
-    from multishift_perception.files import sha256
 
-    probe = ProbeSet.load(bundle / 'probe.npz')
-    replace(probe, score=probe.score[::-1]).save(bundle / 'probe.npz')
-    digest = sha256(bundle / 'probe.npz')
-    edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
+    change_probe(bundle, score=ProbeSet.load(bundle / 'probe.npz').score[::-1])
     with pytest.raises(MultishiftError, match='does not compute what was trained'):
         Engine.load(bundle)
 
@@ -267,6 +273,8 @@ def test_a_bundle_from_before_there_was_confidence_runs(
     )
     digest = sha256(bundle / 'probe.npz')
     edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
+    with pytest.raises(MultishiftError, match='has confidence: true, and the graph .* gives none'):
+        Engine.load(bundle, backend=backend)
     edit(bundle, lambda manifest: manifest.pop('confidence'))
     with Engine.load(bundle, backend=backend) as engine:
         assert not engine.manifest.confidence
@@ -275,15 +283,27 @@ def test_a_bundle_from_before_there_was_confidence_runs(
             _ = output.confidence
 
 
-def test_a_confidence_that_is_off_fails_the_probe(bundle: Path) -> None:
+def test_a_confidence_that_the_manifest_does_not_tell_of_is_refused(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest.update(confidence=False))
+    with pytest.raises(MultishiftError, match='has confidence: false, and the graph .* gives one'):
+        Engine.load(bundle)
+
+
+def test_a_confidence_that_the_probe_frames_know_nothing_of_is_refused(bundle: Path) -> None:
     from multishift_perception.engine.probe import ProbeSet
-    from multishift_perception.files import sha256
 
     probe = ProbeSet.load(bundle / 'probe.npz')
-    replace(probe, confidence=255 - probe.confidence).save(bundle / 'probe.npz')
-    digest = sha256(bundle / 'probe.npz')
-    edit(bundle, lambda manifest: manifest['probe'].update(sha256=digest))
-    with pytest.raises(MultishiftError, match=r'confidence on the probe frames differs by 0\.\d+'):
+    change_probe(bundle, confidence=probe.confidence[:, :, :0])
+    edit(bundle, lambda manifest: manifest.update(confidence=False))
+    with pytest.raises(MultishiftError, match='was not there when the bundle was built'):
+        Engine.load(bundle)
+
+
+def test_a_confidence_that_is_off_fails_the_probe(bundle: Path) -> None:
+    from multishift_perception.engine.probe import ProbeSet
+
+    change_probe(bundle, confidence=255 - ProbeSet.load(bundle / 'probe.npz').confidence)
+    with pytest.raises(MultishiftError, match=r'confidence on the probe frames differs by \d+\.'):
         Engine.load(bundle)
 
 
