@@ -278,15 +278,6 @@ def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(bundle: Path) -> 
     )
 
 
-@pytest.mark.parametrize('targets', [['torch'], ['openvino', 'tensorrt']])
-def test_int8_for_another_target_is_refused(targets: list) -> None:
-    with pytest.raises(
-        MultishiftError, match='--precision int8 is for --target openvino'
-    ) as fault:
-        check_plan(Plan(targets, 'int8'))
-    assert '\n' not in str(fault.value)
-
-
 def test_missing_quantizer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, 'nncf', None)
     with pytest.raises(MultishiftError, match='int8 needs nncf .*pip install nncf'):
