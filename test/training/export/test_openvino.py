@@ -259,7 +259,7 @@ def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: st
             assert 'of the labels agree' in str(error) and '\n' not in str(error)
         else:
             accepted.append(precision)
-    expected = {'fp32': list(BOUNDS), 'int8': ['int8'], None: []}
+    expected = {'fp32': list(BOUNDS), 'int8': ['int8', 'fp8'], None: []}
     assert accepted == expected[right]
 
 
