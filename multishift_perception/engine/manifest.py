@@ -175,7 +175,7 @@ class Artifact(_Strict):
     sha256: Sha256
     batches: list[Annotated[int, Field(ge=1)]] = []
     companions: dict[FileName, Sha256] = {}
-    precision: Literal['fp32', 'fp16', 'bf16', 'int8']
+    precision: Literal['fp32', 'fp16', 'bf16', 'int8', 'fp8']
     needs: dict[str, str]
     tensorrt: TensorRtNeeds | None = None
     parity: Parity | None

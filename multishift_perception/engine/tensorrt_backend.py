@@ -47,11 +47,25 @@ class TensorRtBackend(CudaBackend):
         torch.cuda.empty_cache()
 
 
+def output_names(dynamo: Any) -> list[str]:
+    """Return the names of outputs in an engine of the installed torch_tensorrt.
+
+    The very version that loads an engine has built it; before 2.14 it takes no names.
+
+    Args:
+        dynamo: the module ``torch_tensorrt.dynamo``.
+    """
+    build = inspect.signature(dynamo.convert_exported_program_to_serialized_trt_engine)
+    if 'output_binding_names' in build.parameters:
+        return list(OUTPUT_NAMES)
+    return [f'output{i}' for i in range(len(OUTPUT_NAMES))]
+
+
 def _module(engine: bytes, device: torch.device) -> Network:
     from torch_tensorrt import Device, dynamo
     from torch_tensorrt.runtime import TorchTensorRTModule
 
-    names = _output_names(dynamo)
+    names = output_names(dynamo)
     settings = dynamo.CompilationSettings(device=Device(gpu_id=device.index))
     first: RuntimeError | None = None
     for count in range(len(names), LEAST_OUTPUTS - 1, -1):
@@ -68,14 +82,3 @@ def _module(engine: bytes, device: torch.device) -> Network:
             return module
     assert first is not None
     raise first
-
-
-def _output_names(dynamo: Any) -> list[str]:
-    """Return the names of outputs in an engine of the installed torch_tensorrt.
-
-    The very version that loads an engine has built it; before 2.14 it takes no names.
-    """
-    build = inspect.signature(dynamo.convert_exported_program_to_serialized_trt_engine)
-    if 'output_binding_names' in build.parameters:
-        return list(OUTPUT_NAMES)
-    return [f'output{i}' for i in range(len(OUTPUT_NAMES))]

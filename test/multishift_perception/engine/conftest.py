@@ -67,6 +67,9 @@ class FakeCuda:
         log: what was done, in order: pairs of a word and what it was done with.
         capture_error: what a capture raises.
         emptied: how often unused memory was given back.
+        streams: those that were made, in order.
+        used: those that work was put on, in order.
+        captured_on: that of each capture.
     """
 
     def __init__(self) -> None:
@@ -74,11 +77,18 @@ class FakeCuda:
         self.locked: dict[int, Tensor] = {}
         self.capture_error: Exception | None = None
         self.emptied = 0
+        self.streams: list[Any] = []
+        self.used: list[Any] = []
+        self.captured_on: list[Any] = []
 
     def Stream(self, device):
-        return SimpleNamespace(synchronize=lambda: self.log.append(('wait', 'stream')))
+        self.streams.append(
+            SimpleNamespace(synchronize=lambda: self.log.append(('wait', 'stream')))
+        )
+        return self.streams[-1]
 
     def stream(self, stream):
+        self.used.append(stream)
         return Transfers(self)
 
     def device(self, device):
@@ -104,6 +114,7 @@ class FakeCuda:
         with graph.tape:
             yield
         self.log.append(('capture', pool))
+        self.captured_on.append(stream)
 
     def Event(self, enable_timing):
         return SimpleNamespace(record=lambda: None, elapsed_time=lambda end: 2.0)

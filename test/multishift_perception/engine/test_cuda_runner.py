@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from multishift_perception.engine import Engine, cuda_runner, selection, torch_backend
-from multishift_perception.engine.cuda_runner import CudaRunner, gpu_faults
+from multishift_perception.engine.cuda_runner import CudaBackend, CudaRunner, gpu_faults
 from multishift_perception.engine.gpu import Gpu
 from multishift_perception.engine.tensorrt_backend import TensorRtBackend
 from multishift_perception.errors import MultishiftError
@@ -46,6 +46,19 @@ def test_outputs_belong_to_the_caller(cuda: Any) -> None:
     first = runner.run(frames(10))
     runner.run(frames(20))
     assert np.all(first.label == 10)
+
+
+def test_each_batch_size_has_a_stream_and_a_graph_of_its_own(cuda: Any) -> None:
+    backend = CudaBackend(Path('engine'), CPU)
+    backend._network = compute
+    for count in (1, 2, 1, 2):
+        shown = frames(10).repeat(count, axis=0)
+        assert np.all(backend._runner(shown.shape[:3]).run(shown).label == 10)
+    assert cuda.count('capture') == 2
+    assert cuda.count('replay') == 4
+    one, two = cuda.streams
+    assert cuda.captured_on == [one, two]
+    assert cuda.used == [one, one, two, two, one, two]
 
 
 def test_network_that_cannot_be_captured_runs_and_says_so(

@@ -5,6 +5,7 @@ import pytest
 
 from multishift_perception.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
+from multishift_perception.engine.probe import BOUNDS
 from multishift_perception.engine.roofline import Peak, Work, peak_of, work_of
 
 
@@ -33,5 +34,5 @@ def test_least_time_is_the_larger(flops: int, weights: int, seconds: float) -> N
 def test_known_and_unknown_gpus() -> None:
     known = peak_of('NVIDIA H200')
     assert known is not None
-    assert set(known.tflops) == {'fp32', 'fp16', 'bf16', 'int8'}
+    assert set(known.tflops) == set(BOUNDS)
     assert peak_of('NVIDIA Unheard-of') is None

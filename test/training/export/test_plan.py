@@ -47,6 +47,27 @@ def test_precision_that_the_gpu_lacks() -> None:
     text = fault(Plan(['tensorrt-rtx'], 'bf16', ['8.6', '7.5']))
     assert text.startswith('GPUs of compute capability 7.5 have no bf16')
     assert '--precision fp16' in text
+    check_plan(Plan(['openvino', 'tensorrt-rtx'], 'fp8', ['8.9', '12.0']))
+    text = fault(Plan(['tensorrt-rtx'], 'fp8', ['8.9', '8.6']))
+    assert text.startswith('GPUs of compute capability 8.6 have no fp8')
+
+
+@pytest.mark.parametrize(
+    ('plan', 'able', 'asked'),
+    [
+        (Plan(['tensorrt-rtx'], 'int8', ['8.9']), 'openvino or tensorrt', 'tensorrt-rtx'),
+        (
+            Plan(['tensorrt-rtx', 'openvino'], 'int8', ['8.9']),
+            'openvino or tensorrt',
+            'openvino, tensorrt-rtx',
+        ),
+        (Plan(['torch'], 'int8'), 'openvino or tensorrt', 'torch'),
+        (Plan(['openvino', 'torch'], 'fp8'), 'tensorrt or tensorrt-rtx', 'openvino, torch'),
+    ],
+)
+def test_8_bits_that_the_target_does_not_take(plan: Plan, able: str, asked: str) -> None:
+    text = fault(plan)
+    assert text.startswith(f'--precision {plan.precision} is for --target {able}, not {asked}: ')
 
 
 @pytest.mark.parametrize(('batches', 'odd'), [((2, 3), 3), ((4, 6, 8), 6)])

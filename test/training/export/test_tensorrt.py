@@ -19,7 +19,7 @@ from multishift_perception.engine.manifest import Artifact, Calibration
 from multishift_perception.engine.probe import ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
-from multishift_training.export import Plan, bundle, check_plan
+from multishift_training.export import Plan, Precision, bundle, check_plan
 from multishift_training.export.network import Network
 from multishift_training.export.targets import tensorrt
 from multishift_training.export.written import Written
@@ -60,6 +60,7 @@ class Library(SimpleNamespace):
         super().__init__(ENABLED_FEATURES=SimpleNamespace(tensorrt_rtx=False))
         self.dynamo = SimpleNamespace(convert_exported_program_to_serialized_trt_engine=self._run)
         self.unsupported: set[str] = set()
+        self.tensorrt = TensorRt()
 
     def _run(self, program: Any, **options: Any) -> bytes:
         self.options = options
@@ -68,12 +69,43 @@ class Library(SimpleNamespace):
         return b'engine'
 
 
+class TensorRt(SimpleNamespace):
+    """Stands for TensorRT itself, as far as engines are built from ONNX by it."""
+
+    class ILogger:
+        ERROR, INTERNAL_ERROR = range(2)
+
+    def __init__(self) -> None:
+        flags = SimpleNamespace(STRONGLY_TYPED=3)
+        super().__init__(__version__='11.1.0.106', NetworkDefinitionCreationFlag=flags)
+        self.outputs = [SimpleNamespace(name=name) for name in EngineOutput._fields]
+        self.cached: list[bytes] = []
+
+    def Builder(self, logger: Any) -> SimpleNamespace:
+        return SimpleNamespace(
+            create_network=self._create_network,
+            create_builder_config=lambda: SimpleNamespace(
+                create_timing_cache=bytes,
+                set_timing_cache=lambda cache, mismatch: self.cached.append(cache),
+                get_timing_cache=lambda: SimpleNamespace(serialize=lambda: b'times'),
+            ),
+            build_serialized_network=lambda network, config: b'engine',
+        )
+
+    def OnnxParser(self, network: Any, logger: Any) -> SimpleNamespace:
+        return SimpleNamespace(parse=lambda onnx: onnx == b'onnx')
+
+    def _create_network(self, flags: int) -> SimpleNamespace:
+        assert flags == 1 << 3
+        return SimpleNamespace(get_output=self.outputs.__getitem__)
+
+
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     library = Library()
     modules: dict[str, Any] = {
         'torch_tensorrt': library,
-        'tensorrt': SimpleNamespace(__version__='11.1.0.106'),
+        'tensorrt': library.tensorrt,
         'torch_tensorrt.dynamo': library.dynamo,
         'torch_tensorrt.dynamo.conversion': ModuleType('conversion'),
         'torch_tensorrt.dynamo.lowering': ModuleType('lowering'),
@@ -160,6 +192,34 @@ def test_each_batch_size_has_an_engine(
     ]
     assert exported == [4]  # the program itself is for one frame
     assert library.options['arg_inputs'][0].shape == (4, *FRAMES.shape[1:])
+
+
+@pytest.mark.parametrize('precision', ['int8', 'fp8'])
+def test_8_bits_are_built_from_nodes_of_onnx(
+    library: Library,
+    program: torch.export.ExportedProgram,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+) -> None:
+    monkeypatch.setattr(Network, 'typed', lambda self, asked: {precision: program}[asked])
+    monkeypatch.setattr(tensorrt, 'to_onnx', {program: b'onnx'}.__getitem__)
+    for _ in range(2):
+        plan = Plan(['tensorrt'], precision)
+        (written,) = tensorrt.write(Network(program, FRAMES), plan, tmp_path)
+    assert (written.file.read_bytes(), written.precision) == (b'engine', precision)
+    # By the names that the library of this fake looks for.
+    assert [output.name for output in library.tensorrt.outputs] == [
+        f'output{i}' for i in range(len(EngineOutput._fields))
+    ]
+    # What was measured stays for the next build.
+    assert library.tensorrt.cached == [b'', b'times']
+
+
+def test_precision_that_the_gpu_lacks(library: Library, gpu: None) -> None:
+    check_plan(Plan(['tensorrt'], 'int8'))
+    with pytest.raises(MultishiftError, match=r'^GPUs of compute capability 8\.7 have no fp8: '):
+        check_plan(Plan(['tensorrt'], 'fp8'))
 
 
 def test_engine_that_computes_otherwise_is_refused(

@@ -34,6 +34,7 @@ from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.precision import DTYPES, typed
 from multishift_training.export.program import export_program
 from multishift_training.export.targets import tensorrt_rtx
+from multishift_training.export.tensorrt_builder import EngineBuilder
 from multishift_training.export.to_onnx import to_onnx
 from multishift_training.models.segformer import SegFormer, Variant
 
@@ -239,5 +240,5 @@ def test_operators_at_fault_are_named(tmp_path: Path) -> None:
     graph = onnx.helper.make_graph([node], 'graph', ends[:1], ends[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 18)])
     with pytest.raises(MultishiftError, match=r'operators at fault: Det \(') as fault:
-        tensorrt_rtx._Builder(trt, model.SerializeToString())
+        EngineBuilder(trt, 'TensorRT for RTX', model.SerializeToString())
     assert '\n' not in str(fault.value)

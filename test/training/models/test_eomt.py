@@ -139,6 +139,29 @@ def test_outputs_are_those_of_transformers(tmp_path: Path) -> None:
     torch.testing.assert_close(score, 1 - maps.amax(1))
 
 
+@pytest.mark.parametrize('of_public_code', [False, True])
+def test_file_of_the_middle_of_its_training(
+    tiny: Eomt, of_public_code: bool, tmp_path: Path
+) -> None:
+    """There, evaluation masks what queries attend to."""
+    if of_public_code:
+        state = published(tiny)
+        state['network.attn_mask_probs'][1] = 0.25
+    else:
+        sources = {key: tiny.layouts()[0].source(key).key for key in tiny.state_dict()}
+        state = {sources[key]: tensor for key, tensor in tiny.state_dict().items()}
+        state['attn_mask_probs'] = torch.tensor([0.0, 0.25])
+    file = tmp_path / 'pytorch_model.bin'
+    torch.save(state, file)
+    before = {key: tensor.clone() for key, tensor in tiny.state_dict().items()}
+    with pytest.raises(MultishiftError, match=r'attn_mask_probs is 0 at its end, and 0\.25 here'):
+        checkpoints.load(tiny, file)
+    assert all(torch.equal(before[key], tensor) for key, tensor in tiny.state_dict().items())
+    state = {key: 0 * t if key.endswith('mask_probs') else t for key, t in state.items()}
+    torch.save(state, file)
+    checkpoints.load(tiny, file)
+
+
 def test_file_that_lacks_a_weight_or_has_one_more(tiny: Eomt) -> None:
     state = published(tiny)
     state['network.extra'] = state.pop('network.q.weight')

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+import re
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from multishift_training.checkpoints.load_report import LoadReport, listed
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.checkpoints.structures import structures
 from multishift_training.models import SegmentationModel
-from multishift_training.models.layout import Source
+from multishift_training.models.layout import Layout, Source
 
 
 def load(model: SegmentationModel, path: Path | str) -> LoadReport:
@@ -31,7 +32,8 @@ def load(model: SegmentationModel, path: Path | str) -> LoadReport:
 
     Raises:
         MultishiftError: the file cannot be read or has no known layout; a key is missing, left
-            over or of another shape, beyond what the layout documents; or a weight is not finite.
+            over or of another shape, beyond what the layout documents; a weight is not finite; or
+            the file is of the middle of a training that changes what the network computes.
     """
     path = Path(path)
     tensors = read_weights(path)
@@ -45,6 +47,7 @@ def load(model: SegmentationModel, path: Path | str) -> LoadReport:
                 unfit.append(found)
                 continue
             _check_finite(path, model, found)
+            _check_ended(path, layout, tensors)
             undoing.pop_all()  # nothing fails from here on: the network keeps its structure
         _copy(found, model)
         return found.report
@@ -78,6 +81,16 @@ def _check_finite(path: Path, model: SegmentationModel, found: Match) -> None:
             f'{path} holds NaN or infinite weights in {len(broken)} tensors: {listed(broken)}: '
             'download it again, or take another checkpoint of that training'
         )
+
+
+def _check_ended(path: Path, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
+    for key, tensor in tensors.items():
+        if any(re.fullmatch(pattern, key) for pattern in layout.zero) and tensor.any():
+            raise MultishiftError(
+                f'{path} is of the middle of its training: {key} is 0 at its end, and '
+                f'{tensor.max():.3g} here, so that it gives other outputs than this network '
+                'can: give the file of its end'
+            )
 
 
 @torch.no_grad()

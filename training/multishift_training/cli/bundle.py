@@ -42,8 +42,8 @@ _OPTIONS = (
         '--precision',
         type=click.Choice(PRECISIONS),
         default='fp16',
-        help='Of the TensorRT engines. int8 is for `openvino`, quantised on frames that the score '
-        'is calibrated on; else that computes in fp32, as `torch` does.',
+        help='Of the TensorRT engines. int8 is for `openvino` too; else that computes in fp32, as '
+        '`torch` does. int8 and fp8 are quantised on frames that the score is calibrated on.',
     ),
     click.option(
         '--onnx',

@@ -20,7 +20,7 @@ from multishift_training.export.bundle import export_bundle
 from multishift_training.export.calibration import fit_calibration
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.look import fit_look
-from multishift_training.export.plan import Plan
+from multishift_training.export.plan import EIGHT_BITS, Plan
 from multishift_training.inference.batches import pooled_scores
 from multishift_training.inference.fitting import fit_scores
 from multishift_training.models import SegmentationModel
@@ -102,7 +102,7 @@ def assemble(
     if frames.caveat:
         rule = f'{calibration.rule}; {frames.caveat}'
         calibration = calibration.model_copy(update={'rule': rule})
-    samples = min(_SAMPLES, len(images)) if plan.precision == 'int8' else 0
+    samples = min(_SAMPLES, len(images)) if plan.precision in EIGHT_BITS else 0
     graph = DeployGraph(model, calibration)
     look = None
     if frames.domains:

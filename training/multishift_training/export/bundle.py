@@ -44,7 +44,7 @@ CITYSCAPES_ENTRIES = tuple(ClassEntry(name=c.name, color=c.color) for c in CITYS
 _PROBES = 'probe.npz'
 _LOOK = 'look.npz'
 # Of an artifact that does not compute what was trained.
-_ROUNDED = ('int8', 'fp16', 'bf16')
+_ROUNDED = ('int8', 'fp8', 'fp16', 'bf16')
 _TOO_COARSE = 'build it with --precision fp32, which rounds less, or train the network longer'
 _OTHER_TARGET = 'build for another target'
 
@@ -74,7 +74,7 @@ def export_bundle(
         probes: RGB frames ``uint8 [K,N,H,W,3]``, of the engine's H and W, N the fewest
             frames of a call.
         targets: which artifacts to build, or all there is to say of it.
-        samples: frames ``uint8 [N,H,W,3]`` each, to quantise with; for int8.
+        samples: frames ``uint8 [N,H,W,3]`` each, to quantise with; for int8 and fp8.
         look: how the frames look that the network knows, and what they are, in words.
         model: name of the network.
         method: name of the training method.

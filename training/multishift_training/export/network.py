@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from multishift_training.export.plan import Precision
+from multishift_training.export.eight_bits import measured_ranges, quantized
+from multishift_training.export.plan import EIGHT_BITS, Precision
 from multishift_training.export.precision import typed
 
 
@@ -37,6 +38,8 @@ class Network:
         self.samples = samples
         self._export = export
         self._typed: dict[Precision, ExportedProgram] = {}
+        self._ranges: dict[Precision, dict[str, float]] = {}
+        self._measured_by = self
 
     def of(self, batch: int) -> Network:
         """Return the same network for calls of so many frames."""
@@ -44,13 +47,26 @@ class Network:
             return self
         assert self._export is not None, 'given wherever a plan has several sizes'
         frames = self.frames[torch.arange(batch) % len(self.frames)]
-        return Network(self._export(frames), frames, export=self._export)
+        sized = Network(self._export(frames), frames, export=self._export)
+        sized._measured_by = self._measured_by
+        return sized
 
     def typed(self, precision: Precision) -> ExportedProgram:
         """Return the program with the types that an engine of a precision computes in.
 
-        They are part of it: see `precision.typed`. Each is made once, for all who ask.
+        They are part of it: see `precision.typed`. Of 8 bits are the products that `quantized`
+        names, all else is of ``fp16``. Each is made once, for all who ask.
         """
         if precision not in self._typed:
-            self._typed[precision] = typed(self.program, self.frames, precision)
+            if precision in EIGHT_BITS:
+                ranges = self._measured_by._measured(precision)
+                program = quantized(self.program, self.frames, ranges, precision)
+                self._typed[precision] = typed(program, self.frames, 'fp16')
+            else:
+                self._typed[precision] = typed(self.program, self.frames, precision)
         return self._typed[precision]
+
+    def _measured(self, precision: Precision) -> dict[str, float]:
+        if precision not in self._ranges:
+            self._ranges[precision] = measured_ranges(self.program, self.samples, precision)
+        return self._ranges[precision]

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 DEFAULT_TARGETS = ('openvino', 'torch')
-Precision = Literal['fp16', 'bf16', 'fp32', 'int8']
+Precision = Literal['fp16', 'bf16', 'fp32', 'int8', 'fp8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# Those that need samples to quantise with.
+EIGHT_BITS: tuple[Precision, ...] = ('int8', 'fp8')
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Plan:
 
     Attributes:
         targets: which artifacts, by the names in ``targets.TARGETS``.
-        precision: of those for TensorRT, or ``int8`` for OpenVINO; else that computes in float32,
-            as PyTorch does.
+        precision: of those for TensorRT, or ``int8`` for OpenVINO too; else that computes in
+            float32, as PyTorch does.
         capabilities: compute capabilities that ``tensorrt-rtx`` builds for, such as ``8.9``.
         batches: how many frames engine calls may have. An artifact may serve several of them.
         onnx: where to write the network as ONNX too, in float32; nowhere when left out.

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from multishift_training.export.eight_bits import DEQUANTIZE, QUANTIZE
 from multishift_training.export.plan import Precision
 from multishift_training.export.program import anonymous
 
@@ -34,6 +35,9 @@ _PRODUCTS = {
     _ATEN.addmm.default,
     _ATEN.einsum.default,
     _ATTENTION,
+    # Their scales are in the type of what they are given or give.
+    QUANTIZE,
+    DEQUANTIZE,
 }
 # Sums over many values, exponentials, and places in an image: 11 or 8 bits are too few for them.
 _STATISTICS = {
@@ -87,7 +91,7 @@ def _store_weights(module: fx.GraphModule, dtype: torch.dtype) -> None:
 def _store(module: nn.Module, name: str, dtype: torch.dtype) -> None:
     path, _, leaf = name.rpartition('.')
     owner = module.get_submodule(path)
-    tensor = getattr(owner, leaf).detach().to(dtype)
+    tensor = _cast(getattr(owner, leaf).detach(), dtype)
     delattr(owner, leaf)
     owner.register_buffer(leaf, tensor)
 
@@ -153,10 +157,10 @@ def _sampled(graph: fx.Graph) -> set[fx.Node]:
 
 
 def _cast(tree: Any, dtype: torch.dtype) -> Any:
-    """Cast the floating-point tensors among arguments or results."""
+    """Cast the floating-point tensors among arguments or results, but for those of 8 bits."""
 
     def cast(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+        return tensor.to(dtype) if _is_wide(tensor) else tensor
 
     return tree_map_only(Tensor, cast, tree)
 
@@ -164,7 +168,12 @@ def _cast(tree: Any, dtype: torch.dtype) -> Any:
 def _is_mixed(inputs: Any) -> bool:
     """Say whether tensors of several types meet, which compilers promote each in their own way."""
     tensors = (leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
-    return len({tensor.dtype for tensor in tensors if tensor.is_floating_point()}) > 1
+    return len({tensor.dtype for tensor in tensors if _is_wide(tensor)}) > 1
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    """Say whether a tensor is floating point, and not of 8 bits, which stay what they are."""
+    return tensor.is_floating_point() and tensor.itemsize > 1
 
 
 def _attention(

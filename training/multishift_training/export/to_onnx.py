@@ -11,9 +11,22 @@ from torch.export import ExportedProgram
 
 from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
 from multishift_perception.errors import MultishiftError
+from multishift_training.export.eight_bits import DEQUANTIZE, QUANTIZE
 from multishift_training.export.quiet import quiet_below, quiet_copies
 
 _REGISTRATION = 'torch.onnx._internal.exporter._registration'
+
+
+def _quantize(value: Any, scale: Any, zero: Any) -> Any:
+    from onnxscript import opset20
+
+    return opset20.QuantizeLinear(value, scale, zero)
+
+
+def _dequantize(steps: Any, scale: Any) -> Any:
+    from onnxscript import opset20
+
+    return opset20.DequantizeLinear(steps, scale, axis=0)
 
 
 def to_onnx(program: ExportedProgram) -> bytes:
@@ -33,6 +46,7 @@ def to_onnx(program: ExportedProgram) -> bytes:
                 input_names=[INPUT_NAME],
                 output_names=list(OUTPUT_NAMES),
                 verbose=False,
+                custom_translation_table={QUANTIZE: _quantize, DEQUANTIZE: _dequantize},
             )
     except torch.onnx.OnnxExporterError as error:
         reason = ' '.join(str(error.__cause__ or error).split())[:300]

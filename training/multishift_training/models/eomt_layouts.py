@@ -48,8 +48,9 @@ _HEAD = r'uncertainty\.classifier\.(weight|bias)'
 def layouts() -> tuple[Layout, ...]:
     """Return the layout of a folder of `transformers` and that of the public code's files.
 
-    Both hold the shares of queries that are masked in training, 0 at its end; evaluation has no
-    masks, and so they serve no purpose here. The public code's backbone is timm's.
+    Both hold how likely each block is to mask what queries attend to, 0 at the end of training.
+    Until then evaluation masks too, which this network cannot. The public code's backbone is
+    timm's.
     """
     return (
         Layout(
@@ -58,6 +59,7 @@ def layouts() -> tuple[Layout, ...]:
             source=lambda key: Source(_renamed(key, _TRANSFORMERS)),
             optional=(_HEAD, r'criterion\.empty_weight'),
             extra=(r'attn_mask_probs',),
+            zero=(r'attn_mask_probs',),
             licence='MIT for those of tue-mps on DINOv2; see its model card',
         ),
         Layout(
@@ -66,6 +68,7 @@ def layouts() -> tuple[Layout, ...]:
             source=_public,
             optional=(_HEAD, r'criterion\.empty_weight'),
             extra=(r'network\.attn_mask_probs', r'network\.encoder\.pixel_(mean|std)'),
+            zero=(r'network\.attn_mask_probs',),
             licence='MIT',
         ),
     )

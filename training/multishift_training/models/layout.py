@@ -43,6 +43,8 @@ class Layout:
             is, or starts from the classifier where it belongs to the uncertainty head.
         extra: regular expressions of file keys that belong to the layout and serve no purpose
             here, such as a loss's constants.
+        zero: regular expressions of those that are 0 at the end of their training, when what they
+            steer has no part in the outputs; files where they are not are refused.
         adapt: changes the network to the structure these files have and returns what undoes
             that; for families that published two structures under one name.
         licence: of the weights, in words; empty where nothing is known of it.
@@ -53,5 +55,6 @@ class Layout:
     source: Callable[[str], Source]
     optional: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    zero: tuple[str, ...] = ()
     adapt: Callable[[], Callable[[], None]] | None = None
     licence: str = ''

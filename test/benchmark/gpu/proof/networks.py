@@ -17,7 +17,17 @@ from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.models import SegmentationModel
 
 DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
-NAMES = tuple(models.names_alone())
+# Those that a vehicle may drive with, in order of value: they are measured first.
+FOR_VEHICLES = (
+    'deeplabv3plus_efficientnet_lite0',
+    'deeplabv3plus_efficientnet_lite0_fast',
+    'pidnet_s',
+    'eomt_small',
+    'pidnet_m',
+    'segformer_b0',
+    'deeplabv3plus_compact',
+)
+NAMES = (*FOR_VEHICLES, *(name for name in models.names_alone() if name not in FOR_VEHICLES))
 CALIBRATION = Calibration(
     knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
     operating_point=0.0,

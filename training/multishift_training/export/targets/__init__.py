@@ -17,7 +17,7 @@ from multishift_perception.engine.backends import BACKENDS
 from multishift_perception.errors import MultishiftError
 from multishift_perception.registry import Registry
 from multishift_training.export.onnx_kind import check_onnx
-from multishift_training.export.plan import Plan, Precision
+from multishift_training.export.plan import EIGHT_BITS, Plan, Precision
 
 if TYPE_CHECKING:
     from multishift_training.export.network import Network
@@ -30,7 +30,8 @@ class TargetEntry:
 
     Attributes:
         module: name of the module, see `TargetModule`.
-        precisions: those that it takes; none where it computes in float32 whatever is asked for.
+        precisions: those that it takes; in float32 it computes where it lacks ``fp16`` and another
+            is asked for.
         ahead_of_time: whether it builds for the compute capabilities that are named.
         packages: what builds it, beside torch: their versions go into the manifest.
     """
@@ -82,7 +83,7 @@ register(
     'tensorrt',
     TargetEntry(
         f'{__package__}.tensorrt',
-        precisions=('fp16', 'bf16', 'fp32'),
+        precisions=('fp16', 'bf16', 'fp32', 'int8', 'fp8'),
         packages=('torch_tensorrt',),
     ),
 )
@@ -90,7 +91,7 @@ register(
     'tensorrt-rtx',
     TargetEntry(
         f'{__package__}.tensorrt_rtx',
-        precisions=('fp16', 'bf16', 'fp32'),
+        precisions=('fp16', 'bf16', 'fp32', 'fp8'),
         ahead_of_time=True,
         packages=('onnx', 'onnxscript', 'tensorrt-rtx-cu13'),
     ),
@@ -129,25 +130,24 @@ def check_plan(plan: Plan) -> None:
             f'--batch {odd[0]} is no multiple of the least, {plan.least}: add --batch 1, or build '
             'a bundle for each'
         )
-    if plan.precision == 'int8':
-        _check_int8(plan)
+    if plan.precision in EIGHT_BITS:
+        _check_8_bits(plan)
     for name in names:
         target_module(name).check(plan)
     if plan.onnx is not None:
         check_onnx()
 
 
-def _check_int8(plan: Plan) -> None:
-    """See that what is built takes 8 bits, unless it takes no precision, and that something does.
+def _check_8_bits(plan: Plan) -> None:
+    """See that something that is built takes them, and that nothing does that takes 16 alone.
 
-    The others go unheard: 16 bits are the default.
+    Others, which compute in float32 where they cannot, go unheard: 16 bits are the default.
     """
-    able = [name for name, entry in TARGETS.items() if 'int8' in entry.precisions]
-    unable = [name for name, entry in TARGETS.items() if entry.precisions and name not in able]
-    asked = set(plan.targets)
-    if asked & set(unable) or not asked & set(able):
+    able = [name for name, entry in TARGETS.items() if plan.precision in entry.precisions]
+    unable = [n for n, e in TARGETS.items() if 'fp16' in e.precisions and n not in able]
+    asked = chosen(plan)
+    if set(asked) & set(unable) or not set(asked) & set(able):
         raise MultishiftError(
-            f'--precision int8 is for --target {" or ".join(able)}, not '
-            f'{", ".join(plan.targets)}: build a bundle of its own for TensorRT, with '
-            '--precision fp16'
+            f'--precision {plan.precision} is for --target {" or ".join(able)}, not '
+            f'{", ".join(asked)}: build a bundle of its own for TensorRT, with --precision fp16'
         )

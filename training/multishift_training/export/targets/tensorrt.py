@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorRT: an engine built by torch_tensorrt on the GPU that will run it."""
+"""TensorRT: an engine built by torch_tensorrt on the GPU that will run it.
+
+Those of 8 bits are built from ONNX, by the parser of TensorRT itself: of the nodes that quantise,
+torch_tensorrt converts nvidia-modelopt's alone.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,23 @@ from torch.export.passes import move_to_device_pass
 
 from multishift_perception.engine import TensorRtNeeds
 from multishift_perception.engine.gpu import find_gpu
-from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES
+from multishift_perception.engine.tensorrt_backend import INPUT_NAME, OUTPUT_NAMES, output_names
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import write_bytes
 from multishift_training.export.missing import require
 from multishift_training.export.network import Network
-from multishift_training.export.plan import Plan
+from multishift_training.export.onnx_kind import check_onnx
+from multishift_training.export.plan import EIGHT_BITS, Plan
 from multishift_training.export.quiet import quiet_copies
+from multishift_training.export.tensorrt_builder import EngineBuilder, check_gpu_has
+from multishift_training.export.to_onnx import to_onnx
 from multishift_training.export.written import Written, batch_suffix
 
 _DEVICE = torch.device('cuda', 0)
 
 
 def check(plan: Plan) -> None:
-    """Raise MultishiftError where there is no GPU, or no library for it."""
+    """Raise MultishiftError where there is no GPU, no library for it, or no such precision."""
     if not torch.cuda.is_available():
         raise MultishiftError(
             '--target tensorrt builds on the GPU that will run the engine, and PyTorch finds none '
@@ -40,6 +48,9 @@ def check(plan: Plan) -> None:
             'this torch_tensorrt is for TensorRT for RTX: pip install torch_tensorrt, or build '
             'with --target tensorrt-rtx'
         )
+    if plan.precision in EIGHT_BITS:
+        check_gpu_has(plan.precision, find_gpu(_DEVICE.index).compute_capability)
+        check_onnx()
 
 
 def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
@@ -55,8 +66,12 @@ def write(network: Network, plan: Plan, folder: Path) -> Iterator[Written]:
     cache.parent.mkdir(parents=True, exist_ok=True)
     for batch in plan.ascending:
         sized = network.of(batch)
+        program = sized.typed(plan.precision)
         file = folder / f'tensorrt-sm{capability}{batch_suffix(batch, plan)}.engine'
-        file.write_bytes(_build(sized.typed(plan.precision), sized.frames, cache))
+        if plan.precision in EIGHT_BITS:
+            file.write_bytes(_build_from_onnx(to_onnx(program), cache))
+        else:
+            file.write_bytes(_build(program, sized.frames, cache))
         yield Written(
             backend='tensorrt',
             file=file,
@@ -98,6 +113,18 @@ def _build(program: ExportedProgram, frames: Tensor, timing_cache: Path) -> byte
             f'TensorRT cannot build the whole network, operators at fault: {at_fault} ({reason}): '
             'build for another target'
         ) from error
+    return engine
+
+
+def _build_from_onnx(onnx: bytes, timing_cache: Path) -> bytes:
+    builder = EngineBuilder(_tensorrt(), 'TensorRT', onnx)
+    builder.name_outputs(output_names(_library().dynamo))
+    config = builder.new_config()
+    known = timing_cache.read_bytes() if timing_cache.exists() else b''
+    # False: what another GPU or version has measured is refused, and so not taken.
+    config.set_timing_cache(config.create_timing_cache(known), False)
+    engine = builder.build(config)
+    write_bytes(timing_cache, bytes(config.get_timing_cache().serialize()))
     return engine
 
 

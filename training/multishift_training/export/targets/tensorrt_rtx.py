@@ -15,17 +15,17 @@ from multishift_training.export.missing import require
 from multishift_training.export.network import Network
 from multishift_training.export.onnx_kind import check_onnx
 from multishift_training.export.plan import Plan
+from multishift_training.export.tensorrt_builder import EngineBuilder, check_gpu_has
 from multishift_training.export.to_onnx import to_onnx
 from multishift_training.export.written import Written, batch_suffix
 
 _NAME = 'TensorRT for RTX'
-_BF16_SINCE = 8.0
 # Of its published support matrices. The library names 8.0 too, which they do not.
 _SUPPORTED = ('7.5', '8.6', '8.9', '12.0', '12.1')
 
 
 def check(plan: Plan) -> None:
-    """Raise MultishiftError where the library is missing, or knows no such GPU or precision."""
+    """Raise MultishiftError where the library, the GPU or its precision is not to be had."""
     allowed = _capabilities(_library())
     for capability in plan.capabilities:
         if capability not in allowed:
@@ -34,11 +34,7 @@ def check(plan: Plan) -> None:
                 f'{", ".join(allowed)}; for other GPUs, such as those of Orin and Thor, run '
                 '`multishift engine build CHECKPOINT --target tensorrt` on the vehicle'
             )
-        if plan.precision == 'bf16' and float(capability) < _BF16_SINCE:
-            raise MultishiftError(
-                f'GPUs of compute capability {capability} have no bf16: build for them with '
-                '--precision fp16'
-            )
+        check_gpu_has(plan.precision, capability)
     check_onnx()
 
 
@@ -59,11 +55,14 @@ def build_engines(onnx: bytes, batch: int, plan: Plan, folder: Path) -> Iterator
     """Do what `write` does for one batch size, from an ONNX model in the engines' types."""
     trt = _library()
     version = '.'.join(trt.__version__.split('.')[:3])
-    builder = _Builder(trt, onnx)
+    builder = EngineBuilder(trt, _NAME, onnx)
     for capability in dict.fromkeys(plan.capabilities):
         suffix = f'{capability.replace(".", "")}{batch_suffix(batch, plan)}'
         file = folder / f'tensorrt-rtx-sm{suffix}.engine'
-        file.write_bytes(builder.build(capability))
+        config = builder.new_config()
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(_capabilities(trt)[capability], 0)
+        file.write_bytes(builder.build(config))
         yield Written(
             backend='tensorrt',
             file=file,
@@ -81,53 +80,6 @@ def build_engines(onnx: bytes, batch: int, plan: Plan, folder: Path) -> Iterator
                 platform=f'{sys.platform}_{platform.machine()}',  # type: ignore[arg-type]  # validated
             ),
         )
-
-
-class _Builder:
-    """The library's own objects around one network."""
-
-    def __init__(self, trt: Any, onnx: bytes) -> None:
-        """Parse an ONNX model; raises MultishiftError with the operators at fault."""
-        self._trt = trt
-        self._errors: list[str] = []
-        logger = _logger(trt, self._errors)
-        self._builder = trt.Builder(logger)
-        strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        self._network = self._builder.create_network(strongly_typed)
-        # The parser's weights are views into its own memory.
-        self._parser = trt.OnnxParser(self._network, logger)
-        if not self._parser.parse(onnx):
-            faults = (self._parser.get_error(i) for i in range(self._parser.num_errors))
-            self._raise({f'{fault.node_operator()} ({fault.desc()})' for fault in faults})
-
-    def build(self, capability: str) -> bytes:
-        """Return the serialized engine for GPUs of a compute capability."""
-        config = self._builder.create_builder_config()
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(_capabilities(self._trt)[capability], 0)
-        engine = self._builder.build_serialized_network(self._network, config)
-        if engine is None:
-            self._raise(set(self._errors))
-        return bytes(engine)
-
-    def _raise(self, faults: set[str]) -> None:
-        reasons = '; '.join(' '.join(fault.split()) for fault in sorted(faults))
-        raise MultishiftError(
-            f'{_NAME} {self._trt.__version__} cannot build the network, operators at fault: '
-            f'{reasons}: build for another target'
-        )
-
-
-def _logger(trt: Any, errors: list[str]) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]  # loaded at run time
-        def __init__(self) -> None:
-            super().__init__()
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                errors.append(message)
-
-    return Logger()
 
 
 def _library() -> Any:

@@ -16,11 +16,11 @@ from multishift_perception.engine.roofline import Peak, peak_of
 from multishift_training import models
 from multishift_training.models import SegmentationModel
 from proof.attempts import Attempts
-from proof.networks import DTYPES, NAMES, Deployed, runner, work
+from proof.networks import DTYPES, FOR_VEHICLES, NAMES, Deployed, runner, work
 from proof.results import clocks
 from proof.settings import Note, Settings
 
-REAL_TIME = ('deeplabv3plus_compact', 'segformer_b0')
+_SMALL = ('deeplabv3plus_compact', 'segformer_b0', 'mask2former_resnet50')
 _SECONDS, _MOST = 0.8, 300  # of calls, and how many of them
 
 Case = tuple[str, tuple[int, int], int, str]
@@ -55,12 +55,13 @@ def _cases(settings: Settings) -> Iterator[Case]:
     batches = (1, 4, 8) if settings.on_gpu else (1, 2)
     if not settings.on_gpu:  # one of each kind, and every precision once
         yield ('deeplabv3plus_compact', hd, 1, 'fp16')
-        yield from ((name, full, 1, 'bf16') for name in (*REAL_TIME, 'mask2former_resnet50'))
+        yield from ((name, full, 1, 'bf16') for name in _SMALL)
         yield ('deeplabv3plus_compact', full, 2, 'fp32')
         return
-    for batch in batches:
-        yield from ((n, hd, batch, p) for n, p in product(REAL_TIME, DTYPES))
-        yield from ((n, full, batch, p) for n, p in product(NAMES, DTYPES))
+    for size in (full, hd):
+        yield from ((n, size, b, p) for b, n, p in product(batches, FOR_VEHICLES, DTYPES))
+    others = NAMES[len(FOR_VEHICLES) :]
+    yield from ((n, full, b, p) for b, n, p in product(batches, others, DTYPES))
 
 
 def _title(name: str, size: tuple[int, int], batch: int, precision: str) -> str:
