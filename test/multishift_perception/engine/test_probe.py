@@ -60,7 +60,7 @@ def test_no_constant_passes_for_a_confidence(precision: str, constant: int) -> N
 
 
 @pytest.mark.parametrize(
-    ('share', 'accepting'), [(0.05, list(BOUNDS)), (0.2, ['int8']), (0.4, [])]
+    ('share', 'accepting'), [(0.05, list(BOUNDS)), (0.2, ['int8', 'fp8']), (0.4, [])]
 )
 def test_the_bound_is_that_of_the_precision_and_not_that_of_labels(
     share: float, accepting: list[str]
