@@ -100,15 +100,14 @@ class Clusters(nn.Module):
 class ClusterDistance(nn.Module):
     """The score of a network whose classifier is `Clusters`; it has no weights."""
 
-    def __init__(self, model: Any) -> None:
-        """Make the head of a network."""
+    def __init__(self, clusters: Clusters) -> None:
+        """Make the head beside a classifier."""
         super().__init__()
-        self._model = (model,)  # in a tuple, as the network is no part of its own part
+        self._clusters = (clusters,)  # in a tuple: it is the network's part, and no part of this
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return ``[B,h,w]``."""
-        distance: Tensor = self._model[0].classifier.distance(feature)
-        return distance
+        return self._clusters[0].distance(feature)
 
     def init_from(self, classifier: nn.Module) -> None:
         """Do nothing: it is the classifier's already."""
@@ -152,7 +151,7 @@ def add_clusters(model: DeepLabV3Plus, domains: int) -> None:
     network: Any = model
     width = classifier.in_channels
     network.classifier = Clusters(width, classifier.out_channels, domains, width)
-    network.uncertainty = ClusterDistance(model)
+    network.uncertainty = ClusterDistance(network.classifier)
     model.register_forward_hook(_say_embeddings)
 
 
@@ -185,8 +184,9 @@ class SpcDeepLab(DeepLabV3Plus):
 
         return undo
 
-    def _put(self, clusters: nn.Module) -> None:
-        cast(Any, self).classifier = clusters
+    def _put(self, clusters: Clusters) -> None:
+        network = cast(Any, self)
+        network.classifier, network.uncertainty = clusters, ClusterDistance(clusters)
 
 
 def _say_styles(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
