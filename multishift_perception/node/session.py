@@ -251,7 +251,10 @@ class Session:
                 ),
                 statistics,
             )
-        except RuntimeError as error:  # rclpy's word for a bad value of a QoS override
+        except RuntimeError as error:
+            if not rclpy.ok():  # the process is about to end, and nothing can be created
+                raise
+            # rclpy's word for a bad value of a QoS override.
             raise MultishiftError(f'camera {settings.name}: {error}') from error
 
     def _mounting_of(self, settings: CameraSettings) -> MountingOf:
