@@ -14,6 +14,7 @@ import torch
 
 from multishift_training.datasets import Samples, open_validation
 from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.train import train
 
 Content = dict[str, Any]
 
@@ -69,6 +70,20 @@ def _content(**changes: object) -> Content:
 def content() -> Callable[..., Content]:
     """Return a function that gives the configuration of a run of seconds, with changes."""
     return _content
+
+
+@pytest.fixture(scope='session')
+def train_in_parts() -> Callable[[TrainConfig, Path], int]:
+    """Return what trains with the time over after every step, and says how often it was."""
+
+    def run(config: TrainConfig, folder: Path) -> int:
+        parts = 0
+        while train(config, folder, root=Path(), seconds=0) is None:
+            parts += 1
+            assert parts < 20
+        return parts
+
+    return run
 
 
 @pytest.fixture(scope='session')

@@ -51,16 +51,14 @@ def test_resumed_and_deployed(
     content: Callable[..., Content],
     stages: dict[str, Content],
     new_folder: Callable[[], Path],
+    train_in_parts: Callable[[TrainConfig, Path], int],
     tmp_path: Path,
 ) -> None:
     config = TrainConfig.model_validate(described(kind, content, stages))
     run, stopped = new_folder(), new_folder()
     best = train(config, run, root=Path())
     assert best is not None
-    parts = 0
-    while train(config, stopped, root=Path(), seconds=0) is None:
-        parts += 1
-    assert parts == 2
+    assert train_in_parts(config, stopped) == 2
     assert (run / 'log.jsonl').read_text() == (stopped / 'log.jsonl').read_text()
     weights, resumed = load_file(best), load_file(stopped / best.name)
     assert weights.keys() == resumed.keys()

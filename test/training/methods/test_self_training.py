@@ -140,7 +140,10 @@ def test_only_images_with_coarse_labels_change_their_look() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures('one_thread')
 def test_a_stopped_run_ends_as_if_it_never_had_been(
-    content: Callable[..., dict[str, Any]], coarse: Path, new_folder: Callable[[], Path]
+    content: Callable[..., dict[str, Any]],
+    coarse: Path,
+    new_folder: Callable[[], Path],
+    train_in_parts: Callable[[TrainConfig, Path], int],
 ) -> None:
     stage = {
         'name': 'own',
@@ -155,10 +158,7 @@ def test_a_stopped_run_ends_as_if_it_never_had_been(
     config = TrainConfig.model_validate(whole)
     run, stopped = new_folder(), new_folder()
     train(config, run, root=Path())
-    parts = 0
-    while train(config, stopped, root=Path(), seconds=0) is None:
-        parts += 1
-    assert parts >= 2
+    assert train_in_parts(config, stopped) >= 2
     assert (run / 'log.jsonl').read_text() == (stopped / 'log.jsonl').read_text()
     states = [torch.load(x / 'last.pt', weights_only=True) for x in (run, stopped)]
     teachers = [state['methods']['self_training'] for state in states]

@@ -138,12 +138,12 @@ def same(first: object, second: object) -> bool:
 
 
 def test_stopped_after_every_step_ends_as_if_it_never_had_been(
-    run: Path, config: TrainConfig, folder: Path
+    run: Path,
+    config: TrainConfig,
+    folder: Path,
+    train_in_parts: Callable[[TrainConfig, Path], int],
 ) -> None:
-    parts = 0
-    while train(config, folder, root=Path(), seconds=0) is None:
-        parts += 1
-    assert parts == 4
+    assert train_in_parts(config, folder) == 4
     whole, stopped = (torch.load(x / 'last.pt', weights_only=True) for x in (run, folder))
     assert same(whole, stopped)
     assert same(*(load_file(x / 'best.safetensors') for x in (run, folder)))
@@ -201,13 +201,16 @@ def test_weights_of_an_adapted_run_start_another(run: Path, config: TrainConfig)
 
 
 def test_a_method_goes_on_from_weights_of_another_without_naming_it(
-    run: Path, config: TrainConfig, stages: dict[str, Content], folder: Path
+    run: Path,
+    config: TrainConfig,
+    stages: dict[str, Content],
+    folder: Path,
+    train_in_parts: Callable[[TrainConfig, Path], int],
 ) -> None:
     stage = {**stages['closed_world'], 'name': 'plain', 'epochs': 1, 'trainable': ['classifier']}
     start = {'weights': str(run / 'best.safetensors'), 'stages': [stage]}
     plain = TrainConfig.model_validate({**config.model_dump(mode='json'), **start})
-    while train(plain, folder, root=Path(), seconds=0) is None:
-        pass
+    train_in_parts(plain, folder)
     opened, origin = trained.open_trained(folder / 'best.safetensors')
     assert [type(method) for method in origin.adapting] == [Toy]
     [gain] = [module.gain for module in opened.modules() if isinstance(module, Gain)]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from multishift_perception.destinations import METRICS, check_folder, report_of
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import claimed, write_text
+from multishift_perception.files import claimed, write_bytes, write_text
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.comparison.config import Experiment, Test, folder_name
 from multishift_training.comparison.jobs import Job
@@ -44,8 +43,7 @@ class EngineTime:
     cpu_milliseconds: float
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(BaseModel):
     """An image of a test as several ways see it; all pictures are JPEG bytes.
 
     Attributes:
@@ -56,11 +54,16 @@ class Seen:
         ways: with the most likely classes, and what is taken for novel, by way.
     """
 
+    model_config = ConfigDict(ser_json_bytes='base64', val_json_bytes='base64')
+
     name: str
     condition: str
     image: bytes
     truth: bytes
-    ways: Mapping[str, bytes]
+    ways: dict[str, bytes]
+
+
+_PICTURES = TypeAdapter(dict[str, list[Seen]])
 
 
 class ComparisonFolder:
@@ -189,46 +192,16 @@ class ComparisonFolder:
         if not self._pictures.exists():
             return {}
         try:
-            found = json.loads(self._pictures.read_text())
-            return {
-                test: [
-                    Seen(
-                        one['name'],
-                        one['condition'],
-                        b64decode(one['image']),
-                        b64decode(one['truth']),
-                        {way: b64decode(data) for way, data in one['ways'].items()},
-                    )
-                    for one in of_test
-                ]
-                for test, of_test in found.items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _PICTURES.validate_json(self._pictures.read_bytes())
+        except ValueError as error:
             raise MultishiftError(
                 f'{self._pictures} is damaged ({type(error).__name__}): delete it and give '
                 '--pictures again'
             ) from None
 
-    def set_pictures(self, pictures: Mapping[str, Sequence[Seen]]) -> None:
+    def set_pictures(self, pictures: dict[str, list[Seen]]) -> None:
         """Record images as the ways see them, by test."""
-
-        def text(data: bytes) -> str:
-            return b64encode(data).decode()
-
-        content = {
-            test: [
-                {
-                    'name': seen.name,
-                    'condition': seen.condition,
-                    'image': text(seen.image),
-                    'truth': text(seen.truth),
-                    'ways': {way: text(data) for way, data in seen.ways.items()},
-                }
-                for seen in of_test
-            ]
-            for test, of_test in pictures.items()
-        }
-        write_text(self._pictures, json.dumps(content, indent=1) + '\n')
+        write_bytes(self._pictures, _PICTURES.dump_json(pictures))
 
     def check(self, jobs: Sequence[Job], augmentation: AugmentConfig | None) -> None:
         """See that what is done of some jobs was done by the same descriptions.

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,6 @@ from multishift_training.inference.runners import NetworkRunner
 
 # Of the novel pixels of an image: as in FPR95, where ways are compared at an equal recall.
 _RECALL = 0.95
-
-
-@dataclass
-class _Row:
-    """An image, and what was drawn of it so far."""
-
-    first: Drawing
-    ways: dict[str, bytes] = field(default_factory=dict)
 
 
 def draw_pictures(
@@ -59,26 +50,24 @@ def draw_pictures(
     wanted = folder.first_done(jobs)
     if not wanted:
         raise MultishiftError(f'{folder.path}: no run is done yet: leave out --pictures first')
-    rows: dict[str, dict[str, _Row]] = {name: {} for name in experiment.tests}
+    found: dict[str, dict[str, Seen]] = {name: {} for name in experiment.tests}
     for job in track(wanted, 'draw', unit='way', leave=False):
-        for test, image, drawing in _drawings(experiment, folder, job, root=root, count=count):
-            row = rows[test].setdefault(image, _Row(drawing))
-            row.ways[job.way] = drawing.overlay
-    folder.set_pictures(
-        {
-            test: [
-                Seen(name, row.first.condition, row.first.image, row.first.truth, row.ways)
-                for name, row in of_test.items()
-            ]
-            for test, of_test in rows.items()
-        }
-    )
+        for test, image in _drawings(experiment, folder, job, root=root, count=count):
+            seen = Seen(
+                name=image.name,
+                condition=image.condition,
+                image=image.image,
+                truth=image.truth,
+                ways={},
+            )
+            found[test].setdefault(image.name, seen).ways[job.way] = image.overlay
+    folder.set_pictures({test: [*images.values()] for test, images in found.items()})
 
 
 def _drawings(
     experiment: Experiment, folder: ComparisonFolder, job: Job, *, root: Path, count: int
-) -> Iterator[tuple[str, str, Drawing]]:
-    """Yield test, name of the image, and drawing."""
+) -> Iterator[tuple[str, Drawing]]:
+    """Yield images of each test by its name, as a job's network sees them."""
     score = job.training.scores[0]
     weights = folder.weights(job)
     trained = open_trained(weights, root=root)
@@ -88,7 +77,7 @@ def _drawings(
         size = test.size or origin.run.engine_size
         runner = NetworkRunner(model, [score], size=size, fitted=fitted, classes=origin.classes)
         for drawing in _of_test(test, runner, score, root=root, cache=folder.cache, count=count):
-            yield name, drawing.name, drawing
+            yield name, drawing
 
 
 def _of_test(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import logging
 import math
 from pathlib import Path
@@ -99,14 +99,11 @@ def add_engine_times(
         MultishiftError: as for `time_engines`, or what is done of the experiment was done by
             another configuration.
     """
-    jobs = list_jobs(experiment, seeds)
-    with reporting_full_disk(path, resumes=True):
-        folder = ComparisonFolder(path, experiment)
-        folder.check(jobs, None)
+
+    def add(folder: ComparisonFolder, jobs: Sequence[Job]) -> None:
         time_engines(folder, jobs, root=root, precision=precision, seconds=seconds)
-        results = gather_results(experiment, folder, jobs)
-        write_report(results, experiment, folder)
-    return results
+
+    return _add(experiment, path, seeds, add)
 
 
 def add_pictures(
@@ -128,11 +125,25 @@ def add_pictures(
         MultishiftError: as for `draw_pictures`, or what is done of the experiment was done by
             another configuration.
     """
+
+    def add(folder: ComparisonFolder, jobs: Sequence[Job]) -> None:
+        draw_pictures(experiment, folder, jobs, root=root, count=count)
+
+    return _add(experiment, path, seeds, add)
+
+
+def _add(
+    experiment: Experiment,
+    path: Path,
+    seeds: Sequence[int],
+    add: Callable[[ComparisonFolder, Sequence[Job]], None],
+) -> Results:
+    """Let something be added to what is done, and write the report anew."""
     jobs = list_jobs(experiment, seeds)
     with reporting_full_disk(path, resumes=True):
         folder = ComparisonFolder(path, experiment)
         folder.check(jobs, None)
-        draw_pictures(experiment, folder, jobs, root=root, count=count)
+        add(folder, jobs)
         results = gather_results(experiment, folder, jobs)
         write_report(results, experiment, folder)
     return results

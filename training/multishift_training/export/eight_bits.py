@@ -40,10 +40,7 @@ _WEIGHTED = {*_QUANTIZED, _ATEN.conv_transpose2d.input, _ATEN.addmm.default}
 @torch.library.custom_op('multishift::quantize', mutates_args=())
 def quantize(value: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     """Return a tensor in steps of ``scale``, a number, in the type of ``zero``, which is 0."""
-    steps = value / scale
-    if zero.dtype == torch.int8:
-        steps = steps.round()
-    return _saturated(steps, zero.dtype)
+    return _in_bits(value / scale, zero.dtype)
 
 
 @quantize.register_fake
@@ -142,9 +139,7 @@ def _stored_in_steps(weight: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor
     weight = weight.detach()
     scales = _scale(weight.abs().flatten(1).amax(1), dtype)
     steps = weight / scales.reshape(-1, *[1] * (weight.ndim - 1))
-    if dtype == torch.int8:
-        steps = steps.round()
-    return _saturated(steps, dtype), scales
+    return _in_bits(steps, dtype), scales
 
 
 def _scale(largest: Tensor, dtype: torch.dtype) -> Tensor:
@@ -152,8 +147,11 @@ def _scale(largest: Tensor, dtype: torch.dtype) -> Tensor:
     return (largest.float() / _LARGEST[dtype]).clamp(min=2**-15).half().float()
 
 
-def _saturated(steps: Tensor, dtype: torch.dtype) -> Tensor:
+def _in_bits(steps: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return numbers of steps in a type of 8 bits, rounded and saturated."""
     largest = _LARGEST[dtype]
+    if dtype == torch.int8:  # a cast would cut off
+        steps = steps.round()
     return steps.clamp(-largest, largest).to(dtype)
 
 

@@ -161,7 +161,6 @@ class SpcDeepLab(DeepLabV3Plus):
     def __init__(self, depth: Literal[50, 101], num_classes: int) -> None:
         """Make it for two domains; it takes the files of others."""
         super().__init__(ResNet(depth, deep_stem=depth == 101), num_classes)
-        self._classes = num_classes
         add_style_projection(self, 2, 'weighted')
         add_clusters(self, 2)
 
@@ -173,9 +172,9 @@ class SpcDeepLab(DeepLabV3Plus):
         """Change bases to newly initialised ones of so many domains; return what undoes that."""
         backbone, clusters = self.backbone, cast(Any, self.classifier)
         before = backbone.entry_tap, backbone.low_tap, clusters
-        width, weight = clusters.bases.shape[1], next(self.parameters())
+        (_, classes, width), weight = clusters.by_domain.shape, next(self.parameters())
         _tap(backbone, domains, 'weighted')
-        self._put(Clusters(width, self._classes, domains, width))
+        self._put(Clusters(width, classes, domains, width))
         self.to(weight).train(self.training)
 
         def undo() -> None:
