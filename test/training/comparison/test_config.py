@@ -12,6 +12,7 @@ import yaml
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.comparison.config import read_experiment
+from multishift_training.comparison.folder import ComparisonFolder
 from multishift_training.comparison.jobs import list_jobs
 
 Described = Callable[..., dict[str, Any]]
@@ -32,6 +33,18 @@ def test_jobs_are_listed_seed_by_seed(described: Described, tmp_path: Path) -> N
     assert [job.starts_from for job in jobs[:3]] == [None, 'closed world', 'stage 1']
 
 
+def test_a_way_may_start_from_weights_of_its_own(described: Described, tmp_path: Path) -> None:
+    ways = described()['ways']
+    file = tmp_path / 'experiment.yaml'
+    own = {**ways['stage 1'], 'weights': 'imagenet'}
+    file.write_text(yaml.safe_dump(described(ways={**ways, 'stage 1': own}), sort_keys=False))
+    experiment = read_experiment(file)
+    folder = ComparisonFolder(tmp_path / 'out', experiment)
+    _, first, second = list_jobs(experiment, [0])
+    assert first.starts_from is None and second.starts_from == 'stage 1'
+    assert folder.config(first).weights == 'imagenet'
+
+
 def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> None:
     whole = described()
     ways = whole['ways']
@@ -45,8 +58,8 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
         "'stage_1' and 'stage 1' would share a folder": {
             'ways': {**ways, 'stage_1': ways['stage 1']}
         },
-        'weights: say where it starts by starts_from': {
-            'ways': {'stage 1': {**ways['stage 1'], 'weights': 'w.pth'}}
+        'both stages: weights and starts_from: leave out one': {
+            'ways': {**ways, 'both stages': {**ways['both stages'], 'weights': 'imagenet'}}
         },
         'seed 1 stands twice': {'seeds': [1, 0, 1]},
         'closed world: seed: set `seeds` of the experiment': {

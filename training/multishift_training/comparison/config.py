@@ -82,6 +82,9 @@ class ClosedWorldTraining(TrainConfig):
 class Way(TrainConfig):
     """A training that starts from the closed world of the same seed, or goes on from another way.
 
+    One with ``weights`` of its own starts from those instead, as what puts norms into a backbone
+    may have to.
+
     Attributes:
         data: what to train on.
         starts_from: name of a way above this one whose best weights it starts from; if none, those
@@ -173,8 +176,8 @@ class Experiment(Strict):
             if way.starts_from is not None:
                 above = list(folders.values())
                 _check(f'ways: {name}: starts_from', way.starts_from, 'way above it', above)
-            if 'weights' in way.model_fields_set:
-                raise ValueError(f'ways: {name}: weights: say where it starts by starts_from')
+                if way.weights is not None:
+                    raise ValueError(f'ways: {name}: weights and starts_from: leave out one')
             folders[folder_name(name)] = name
         for name, training in self.trainings.items():
             if 'seed' in training.model_fields_set:

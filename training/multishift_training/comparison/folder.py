@@ -106,7 +106,7 @@ class ComparisonFolder:
         return self.path / f'seed_{job.seed}' / folder_name(job.way)
 
     def start(self, job: Job) -> Path | None:
-        """Return the weights that a job starts from; None for a closed world."""
+        """Return the weights of another job that a job starts from, if it does."""
         if job.starts_from is None:
             return None
         beside = self.run(job).with_name(folder_name(job.starts_from))

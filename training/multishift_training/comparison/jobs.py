@@ -38,8 +38,8 @@ class Job:
 
     @property
     def starts_from(self) -> str | None:
-        """The way, or the closed world, of the same seed that it starts from; None for that."""
-        if not isinstance(self.training, Way):
+        """The way, or the closed world, of the same seed that it starts from, if any."""
+        if not isinstance(self.training, Way) or self.training.weights is not None:
             return None
         return self.training.starts_from or CLOSED_WORLD
 
@@ -57,7 +57,7 @@ class Job:
         """Return the configuration of its run.
 
         Args:
-            start: the weights that it starts from; None for the closed world's own.
+            start: the weights that it starts from; None for those that it names itself.
             generated: folder of generated partners.
         """
         content = self.described()
