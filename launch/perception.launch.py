@@ -14,6 +14,8 @@ from launch_ros.actions import LifecycleNode, Node
 
 NAME = 'multishift_perception'
 CONFIG = Path(__file__).parent.parent / 'config'
+# Read by Kilted and later, and by ROS 2 up to Jazzy.
+PROFILE_VARIABLES = 'FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE'
 
 ARGUMENTS = (
     DeclareLaunchArgument(
@@ -99,7 +101,10 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         'dds_profile',
         default_value=EnvironmentVariable(
-            'FASTRTPS_DEFAULT_PROFILES_FILE', default_value=str(CONFIG / 'fastdds_shm.xml')
+            PROFILE_VARIABLES[0],
+            default_value=EnvironmentVariable(
+                PROFILE_VARIABLES[1], default_value=str(CONFIG / 'fastdds_shm.xml')
+            ),
         ),
         description="Fast DDS profile for large images; empty: Fast DDS's defaults.",
     ),
@@ -262,12 +267,7 @@ def page(context: LaunchContext) -> list[ExecuteProcess]:
 
 def dds_environment(context: LaunchContext) -> dict[str, str]:
     """Return what names the profile of Fast DDS."""
-    profile = argument(context, 'dds_profile')
-    # The first name is read by ROS 2 up to Jazzy, the second by later ones.
-    return {
-        'FASTRTPS_DEFAULT_PROFILES_FILE': profile,
-        'FASTDDS_DEFAULT_PROFILES_FILE': profile,
-    }
+    return dict.fromkeys(PROFILE_VARIABLES, argument(context, 'dds_profile'))
 
 
 def end(context: LaunchContext) -> list[Shutdown]:

@@ -75,6 +75,22 @@ def test_every_ros_import_is_a_dependency() -> None:
     assert ros <= declared
 
 
+# Ubuntu's names of what PyPI calls otherwise.
+OF_UBUNTU = {'opencv-python-headless': 'opencv', 'pillow': 'pil', 'pyyaml': 'yaml'}
+
+
+@pytest.mark.parametrize('page', ['README.md', 'docs/vehicle.md'])
+def test_rosdep_and_pip_bring_what_the_package_needs(page: str) -> None:
+    declared = {e.text for e in manifest() if e.tag.endswith('depend')}
+    needs = [n for n in metadata(NAME).get_all('Requires-Dist') if 'extra ==' not in n]
+    names = {re.match(r'[\w-]+', need)[0] for need in needs}
+    by_pip = {n for n in names if f'python3-{OF_UBUNTU.get(n, n)}' not in declared}
+    commands = re.findall(r'^pip install (.*openvino.*)$', (ROOT / page).read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert by_pip <= set(re.findall(r'(?<![\w-])[a-z]\w+', command.partition('#')[0]))
+
+
 @pytest.mark.slow
 def test_wheel_holds_both_packages_and_their_data(wheel_prefix: Path) -> None:
     [site] = wheel_prefix.glob('lib/python*/site-packages')

@@ -82,11 +82,17 @@ def test_a_message_that_is_gone_is_noticed() -> None:
     assert 'a frame of … cannot be taken' in all_messages()
 
 
-def test_the_launch_file_of_the_guide_is_python() -> None:
-    [code] = re.findall(r'```python\n(.*?)```', GUIDE, re.DOTALL)
-    assert {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)} == {
+def test_the_programs_of_the_guide_are_python() -> None:
+    launch, composed = map(ast.parse, re.findall(r'```python\n(.*?)```', GUIDE, re.DOTALL))
+    assert {node.name for node in launch.body if isinstance(node, ast.FunctionDef)} == {
         'generate_launch_description'
     }
+    imports = [node for node in composed.body if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if node.module.startswith('multishift_perception')]
+    assert len(ours) == 2
+    for node in ours:
+        source = tree(ROOT / f'{node.module.replace(".", "/")}.py')
+        assert {name.name for name in node.names} <= {getattr(n, 'name', '') for n in source.body}
 
 
 def test_every_launch_argument_is_in_the_guide() -> None:

@@ -7,25 +7,43 @@ import logging
 from typing import Any
 
 
-class RosHandler(logging.Handler):
+def log_to(ros_logger: Any) -> None:
+    """Have what this package logs, from INFO on, go to a ROS logger, and to no earlier one.
+
+    Args:
+        ros_logger: as ``node.get_logger()`` returns it. What goes to one of another name than its
+            node's is printed, and does not reach ``/rosout``.
+    """
+    _HANDLER.ros_logger = ros_logger
+    _PACKAGE.setLevel(logging.INFO)
+    _PACKAGE.addHandler(_HANDLER)
+
+
+def log_no_longer() -> None:
+    """Have it go to no ROS logger."""
+    _PACKAGE.removeHandler(_HANDLER)
+
+
+class _RosHandler(logging.Handler):
     """Forwards records to a ROS logger."""
 
-    def __init__(self, ros_logger: Any) -> None:
-        """Forward to ``ros_logger``, as ``node.get_logger()`` returns it."""
-        super().__init__()
-        self._ros = ros_logger
+    ros_logger: Any
 
     def emit(self, record: logging.LogRecord) -> None:
         """Forward one record, with its traceback."""
         text = self.format(record)
         # One line per severity: rclpy ties a severity to the calling line.
         if record.levelno >= logging.CRITICAL:
-            self._ros.fatal(text)
+            self.ros_logger.fatal(text)
         elif record.levelno >= logging.ERROR:
-            self._ros.error(text)
+            self.ros_logger.error(text)
         elif record.levelno >= logging.WARNING:
-            self._ros.warning(text)
+            self.ros_logger.warning(text)
         elif record.levelno >= logging.INFO:
-            self._ros.info(text)
+            self.ros_logger.info(text)
         else:
-            self._ros.debug(text)
+            self.ros_logger.debug(text)
+
+
+_PACKAGE = logging.getLogger('multishift_perception')
+_HANDLER = _RosHandler()

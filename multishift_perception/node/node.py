@@ -21,6 +21,7 @@ from multishift_perception.node import rcl, rclpy_private
 from multishift_perception.node.bond import Bond, form_bond
 from multishift_perception.node.diagnostics import Diagnostics, EngineState
 from multishift_perception.node.loaded_engine import load_engine, work_aside
+from multishift_perception.node.log_bridge import log_to
 from multishift_perception.node.parameters import NodeParameters, Settings
 from multishift_perception.node.session import Session
 from multishift_perception.outputs import DIAGNOSTICS, NODE_NAME
@@ -51,6 +52,7 @@ class PerceptionNode(LifecycleNodeMixin, Node):
             Node.__init__(self, NODE_NAME)
         except InvalidParameterTypeException as error:  # of use_sim_time, which rclpy declares
             raise MultishiftError(one_line(error)) from error
+        log_to(self.get_logger())
         # Of their own, so that they answer while one of them waits for the engine to be loaded.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         rclpy_private.check(self)

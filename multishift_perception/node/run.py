@@ -15,13 +15,15 @@ from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
 from multishift_perception.errors import MultishiftError, one_line
-from multishift_perception.node.log_bridge import RosHandler
+from multishift_perception.node.log_bridge import log_no_longer, log_to
 from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.parameter_files import parameters_of_all_nodes
 from multishift_perception.node.parameter_specs import help_text
 from multishift_perception.node.shared_memory import name_leftovers
 from multishift_perception.outputs import NODE_NAME
 from multishift_perception.process.memory import keep_large_buffers
+
+logger = logging.getLogger(__name__)
 
 
 def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
@@ -42,14 +44,11 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
         print(f'{NODE_NAME}: {one_line(error)}', file=sys.stderr)
         return 1
     on_ready()
-    bridge = RosHandler(get_logger(NODE_NAME))
-    package_logger = logging.getLogger('multishift_perception')
-    package_logger.setLevel(logging.INFO)
-    package_logger.addHandler(bridge)
+    log_to(get_logger(NODE_NAME))
     try:
-        _spin(package_logger, arguments)
+        _spin(arguments)
     except MultishiftError as error:
-        package_logger.critical('cannot start: %s', error)
+        logger.critical('cannot start: %s', error)
         return 1
     except ExternalShutdownException:
         pass
@@ -58,15 +57,15 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
         if rclpy.ok():
             raise
     finally:
-        package_logger.removeHandler(bridge)
+        log_no_longer()
         rclpy.try_shutdown()
     return 0
 
 
-def _spin(package_logger: logging.Logger, arguments: Sequence[str]) -> None:
+def _spin(arguments: Sequence[str]) -> None:
     node = PerceptionNode(parameters_of_all_nodes(arguments))
     if leftovers := name_leftovers():
-        package_logger.warning('%s', leftovers)
+        logger.warning('%s', leftovers)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
@@ -78,12 +77,12 @@ def _spin(package_logger: logging.Logger, arguments: Sequence[str]) -> None:
         executor.shutdown()
         node.destroy_node()
         if not is_released:
-            _leave(package_logger)
+            _leave()
 
 
-def _leave(package_logger: logging.Logger) -> None:
+def _leave() -> None:
     """End the process at once: a thread in the engine's library would crash its clean-up."""
-    package_logger.warning('the engine is in a call or being loaded: the process ends without it')
+    logger.warning('the engine is in a call or being loaded: the process ends without it')
     rclpy.try_shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -31,6 +31,7 @@ from launch.utilities import perform_substitutions
 
 ROOT = Path(__file__).parents[2]
 NAME = 'multishift_perception'
+PROFILE_VARIABLES = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
 TOO_LONG_S = 60.0
 
 
@@ -55,7 +56,8 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
     monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    monkeypatch.delenv('FASTRTPS_DEFAULT_PROFILES_FILE', raising=False)
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
 
 
 def write_program(path: Path, text: str) -> None:
@@ -95,8 +97,8 @@ def test_every_argument_is_described(file: str) -> None:
     assert not [a.name for a in arguments if a.description == 'no description given']
 
 
-def given(**arguments: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Return the parameters and remaps that the arguments of perception.launch.py make."""
+def started(**arguments: str) -> tuple[dict[str, Any], LaunchContext]:
+    """Return what perception.launch.py defines, and the context that its arguments make."""
     file = runpy.run_path(str(ROOT / 'launch/perception.launch.py'))
     context = LaunchContext()
     context.launch_configurations.update(
@@ -106,7 +108,22 @@ def given(**arguments: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         }
         | arguments
     )
+    return file, context
+
+
+def given(**arguments: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the parameters and remaps that the arguments of perception.launch.py make."""
+    file, context = started(**arguments)
     return file['parameters'](context), file['remaps'](context)
+
+
+@pytest.mark.parametrize('variable', PROFILE_VARIABLES)
+def test_the_environment_s_dds_profile_is_kept(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, '/own.xml')
+    file, context = started()
+    assert file['dds_environment'](context) == dict.fromkeys(PROFILE_VARIABLES, '/own.xml')
 
 
 def test_without_arguments_the_parameter_file_decides() -> None:

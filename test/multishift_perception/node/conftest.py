@@ -33,6 +33,21 @@ else:
     from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
 
+# What the node uses of vision_msgs 4.1.1, which has no wheel. A test holds the types' hashes.
+VISION_MSGS = {
+    'Point2D': 'float64 x\nfloat64 y',
+    'Pose2D': 'vision_msgs/Point2D position\nfloat64 theta',
+    'BoundingBox2D': 'vision_msgs/Pose2D center\nfloat64 size_x\nfloat64 size_y',
+    'ObjectHypothesis': 'string class_id\nfloat64 score',
+    'ObjectHypothesisWithPose': 'vision_msgs/ObjectHypothesis hypothesis\n'
+    'geometry_msgs/PoseWithCovariance pose',
+    'Detection2D': 'std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n'
+    'vision_msgs/BoundingBox2D bbox\nstring id',
+    'Detection2DArray': 'std_msgs/Header header\nvision_msgs/Detection2D[] detections',
+    'VisionClass': 'uint16 class_id\nstring class_name',
+    'LabelInfo': 'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold',
+}
+
 # Workers of pytest-xdist, and most runs of different people on one host, do not hear each other;
 # the demo takes one of the domains below 102.
 WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
@@ -198,13 +213,13 @@ class Peer:
         request = SetParameters.Request(parameters=[parameter])
         return self.call(SetParameters, 'set_parameters', request, node).results[0]
 
-    def change_state(self, transition: int) -> bool:
+    def change_state(self, transition: int, node: str = NAME) -> bool:
         request = ChangeState.Request()
         request.transition.id = transition
-        return bool(self.call(ChangeState, 'change_state', request).success)
+        return bool(self.call(ChangeState, 'change_state', request, node).success)
 
-    def state(self) -> str:
-        return str(self.call(GetState, 'get_state', GetState.Request()).current_state.label)
+    def state(self, node: str = NAME) -> str:
+        return str(self.call(GetState, 'get_state', GetState.Request(), node).current_state.label)
 
     def status(
         self, part: str, holds: Callable[[Any, dict[str, str]], bool], node: str = NAME
@@ -294,3 +309,39 @@ def peer() -> Iterator[Peer]:
     peer = Peer()
     yield peer
     peer.close()
+
+
+@pytest.fixture(scope='session')
+def vision_definitions() -> dict[str, str]:
+    """The definitions of the messages of vision_msgs that the node uses, by name."""
+    return VISION_MSGS
+
+
+@pytest.fixture(scope='session')
+def vision_msgs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The classes of vision_msgs: where it is not installed, made by ROS's own generator."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('ROS_PYTHON_CHECK_FIELDS', '1')
+        if importlib.util.find_spec('vision_msgs') is None:
+            patch.setenv('AMENT_PREFIX_PATH', sys.prefix, prepend=os.pathsep)
+            patch.syspath_prepend(generate_vision_msgs(tmp_path_factory.mktemp('vision_msgs')))
+        before = set(sys.modules)
+        yield importlib.import_module('vision_msgs.msg')
+        for name in set(sys.modules) - before:
+            if name.startswith('vision_msgs'):
+                del sys.modules[name]
+
+
+def generate_vision_msgs(folder: Path) -> Path:
+    """Write the package's classes; their setters check types, and nothing can be sent."""
+    from rosidl_generator_py.cli import GeneratePython
+
+    (folder / 'msg').mkdir()
+    for name, definition in VISION_MSGS.items():
+        (folder / f'msg/{name}.msg').write_text(definition)
+    package = folder / 'python/vision_msgs'
+    package.mkdir(parents=True)
+    generator = GeneratePython('py', typesupport_implementations=['rosidl_typesupport_c'])
+    files = [f'{folder}:msg/{name}.msg' for name in VISION_MSGS]
+    generator.generate('vision_msgs', files, [], package)
+    return package.parent

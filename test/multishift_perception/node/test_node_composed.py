@@ -11,13 +11,19 @@ from typing import Any
 
 from lifecycle_msgs.msg import Transition
 import pytest
+from rcl_interfaces.msg import Log
 import rclpy
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from multishift_perception.node.node import PerceptionNode
+from multishift_perception.node.rclpy_private import destroy_states
 
+# The first is brought up first.
+MANAGED = '/other', '/multishift_perception'
+EXECUTORS = [SingleThreadedExecutor, MultiThreadedExecutor]
 CAMERA = '/camera/image_raw'
 LABELS = '/multishift_perception/camera/labels'
 
@@ -71,13 +77,65 @@ def bonds(peer, monkeypatch) -> Iterator[Any]:
         yield inbox
 
 
-@pytest.fixture(params=[SingleThreadedExecutor, MultiThreadedExecutor])
+class Manager:
+    """Leads nodes by nav2's lifecycle manager's rules, which is in C++ and has no wheel.
+
+    Up it goes through its list from the front, down from the back. It asks for a transition by its
+    number, then whether the state is the one that it expects; with whom it has activated it forms
+    a bond, which must be there in half of its timeout.
+    """
+
+    def __init__(self, peer: Any, bonds: Any) -> None:
+        self._peer, self._bonds = peer, bonds
+
+    def startup(self) -> None:
+        self._up(Transition.TRANSITION_CONFIGURE, 'inactive')
+        self.resume()
+
+    def resume(self) -> None:
+        self._bonds.messages.clear()
+        self._up(Transition.TRANSITION_ACTIVATE, 'active')
+        self.hear('alive')
+
+    def pause(self) -> None:
+        self._bonds.messages.clear()
+        self._down(Transition.TRANSITION_DEACTIVATE, 'inactive')
+        self.hear('dead')
+        self._peer.spin_until(lambda: self._peer.node.count_publishers('/bond') == 0)
+
+    def reset(self) -> None:
+        self.pause()
+        self._down(Transition.TRANSITION_CLEANUP, 'unconfigured')
+
+    def shutdown(self) -> None:
+        self.reset()
+        self._down(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, 'finalized')
+
+    def hear(self, word: str) -> None:
+        """Wait for what is said on the topic of bonds, of which one end is the node's."""
+        said = f'multishift_perception {word}'
+        self._peer.spin_until(lambda: said in [m.frame_id for m in self._bonds.messages])
+
+    def _up(self, transition: int, state: str) -> None:
+        for node in MANAGED:
+            self._lead(node, transition, state)
+
+    def _down(self, transition: int, state: str) -> None:
+        for node in reversed(MANAGED):
+            self._lead(node, transition, state)
+
+    def _lead(self, node: str, transition: int, state: str) -> None:
+        assert self._peer.change_state(transition, node)
+        assert self._peer.state(node) == state
+
+
+@pytest.fixture(params=EXECUTORS)
 def composed(request, peer, tiny_bundle):
     """The node and another one in one process, which somebody else spins; the other one's news."""
     arguments = ['-p', f'engine_bundle:={tiny_bundle}', '-p', 'max_frame_age_ms:=5000']
     domain = peer.node.context.get_domain_id()
     rclpy.init(args=['--ros-args', *arguments], domain_id=domain)
-    node, other = PerceptionNode(), rclpy.create_node('other')
+    node, other = PerceptionNode(), LifecycleNode('other')
     heard: list[Header] = []
     other.create_subscription(Header, 'heartbeat', heard.append, 10)
     executor = request.param()
@@ -91,49 +149,35 @@ def composed(request, peer, tiny_bundle):
     assert node.release()
     for one in (node, other):
         one.destroy_node()
+    destroy_states(other)
     rclpy.shutdown()
     assert not thread.is_alive()
 
 
-def lead(peer, transition: int, state: str) -> None:
-    """Change the state as nav2's lifecycle manager does: ask, then see whether it is so."""
-    assert peer.change_state(transition)
-    assert peer.state() == state
-
-
-def said(peer, bonds, word: str) -> bool:
-    """Return whether one of the two words of a bond is heard next, and forget what was said."""
-    peer.spin_until(lambda: bonds.messages)
-    words = [message.frame_id for message in bonds.messages]
-    bonds.messages.clear()
-    return words[-1] == f'multishift_perception {word}'
-
-
 def test_a_lifecycle_manager_leads_it_beside_another_node(composed, peer, filled, bonds):
-    assert peer.state() == 'unconfigured'
-    lead(peer, Transition.TRANSITION_CONFIGURE, 'inactive')
-    assert peer.node.count_publishers('/bond') == 0
-    lead(peer, Transition.TRANSITION_ACTIVATE, 'active')
-    assert said(peer, bonds, 'alive')
-    with peer.listen(LABELS, Image) as inbox:
-        labels = peer.ask(CAMERA, filled((0, 0, 255)), inbox)
-    assert set(labels.data) == {1}
-    # What else the executor serves is served.
-    beats = peer.publisher('/heartbeat', Header)
-    beats.publish(Header(frame_id='still here'))
-    peer.spin_until(lambda: composed)
-    # Paused, resumed, and at the end shut down.
-    bonds.messages.clear()
-    lead(peer, Transition.TRANSITION_DEACTIVATE, 'inactive')
-    assert said(peer, bonds, 'dead')
-    peer.spin_until(lambda: peer.node.count_publishers('/bond') == 0)
-    lead(peer, Transition.TRANSITION_ACTIVATE, 'active')
-    assert said(peer, bonds, 'alive')
-    lead(peer, Transition.TRANSITION_DEACTIVATE, 'inactive')
-    lead(peer, Transition.TRANSITION_CLEANUP, 'unconfigured')
-    lead(peer, Transition.TRANSITION_CONFIGURE, 'inactive')
-    bonds.messages.clear()
-    lead(peer, Transition.TRANSITION_ACTIVATE, 'active')
-    assert said(peer, bonds, 'alive')
-    lead(peer, Transition.TRANSITION_ACTIVE_SHUTDOWN, 'finalized')
-    assert said(peer, bonds, 'dead')
+    manager = Manager(peer, bonds)
+    with peer.listen(LABELS, Image) as labels, peer.listen('/rosout', Log) as log:
+
+        def sees() -> bool:
+            return set(peer.ask(CAMERA, filled((0, 0, 255)), labels).data) == {1}
+
+        assert peer.node.count_publishers('/bond') == 0
+        manager.startup()
+        assert sees()
+        # What else the executor serves is served, and the process's log has the node's.
+        beats = peer.publisher('/heartbeat', Header)
+        beats.publish(Header(frame_id='still here'))
+        peer.spin_until(lambda: composed)
+        peer.spin_until(lambda: ('multishift_perception', 'active') in said_in(log))
+        manager.pause()
+        manager.resume()
+        assert sees()
+        # Where a bond breaks, whosever it is, all are reset and brought up anew.
+        manager.reset()
+        manager.startup()
+        assert sees()
+    manager.shutdown()
+
+
+def said_in(log: Any) -> set[tuple[str, str]]:
+    return {(entry.name, entry.msg) for entry in log.messages}

@@ -6,8 +6,10 @@ from __future__ import annotations
 import signal
 
 import cv2
+from lifecycle_msgs.msg import Transition
 import numpy as np
 import pytest
+from rcl_interfaces.msg import Log
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 RED = (255, 0, 0)
@@ -46,6 +48,16 @@ def calibration(focal_length):
     info = CameraInfo(height=48, width=64)
     info.k = [focal_length, 0.0, 32.0, 0.0, focal_length, 24.0, 0.0, 0.0, 1.0]
     return info
+
+
+def test_its_log_reaches_rosout_under_its_full_name(peer):
+    with peer.listen('/rosout', Log) as inbox:
+
+        def names():
+            assert not peer.change_state(Transition.TRANSITION_ACTIVATE, NODE)
+            return {m.name for m in inbox.messages if m.msg.startswith('transition refused')}
+
+        assert peer.spin_until(names) == {'car.multishift_perception'}
 
 
 def picture():

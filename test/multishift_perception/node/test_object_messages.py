@@ -1,96 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects as messages; vision_msgs is no wheel: classes with its fields and types stand in."""
+"""Objects as messages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
 import math
 from types import SimpleNamespace
 from typing import Any
 
-from geometry_msgs.msg import PoseWithCovariance
 import numpy as np
 import pytest
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from multishift_perception.bags.types import TYPES
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.ground_plane import Calibration, Mounting, find_on_ground
 from multishift_perception.images.picture import Picture
-from multishift_perception.message_types import DETECTIONS
+from multishift_perception.message_types import DETECTIONS, LABEL_INFO
 from multishift_perception.node import object_messages, publishers
 from multishift_perception.objects import AnomalousObject
 from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput
 
 
-class Typed:
-    """Takes values of its fields' types only, as generated messages do."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        kind = next(f.type for f in fields(self) if f.name == name)  # type: ignore[arg-type]
-        if kind in ('float', 'str'):
-            assert isinstance(value, {'float': float, 'str': str}[kind]), (name, value)
-        super().__setattr__(name, value)
-
-
-@dataclass
-class Point2D(Typed):
-    x: float = 0.0
-    y: float = 0.0
-
-
-@dataclass
-class Pose2D(Typed):
-    position: Point2D = field(default_factory=Point2D)
-    theta: float = 0.0
-
-
-@dataclass
-class BoundingBox2D(Typed):
-    center: Pose2D = field(default_factory=Pose2D)
-    size_x: float = 0.0
-    size_y: float = 0.0
-
-
-@dataclass
-class ObjectHypothesis(Typed):
-    class_id: str = ''
-    score: float = 0.0
-
-
-@dataclass
-class ObjectHypothesisWithPose(Typed):
-    hypothesis: ObjectHypothesis = field(default_factory=ObjectHypothesis)
-    pose: PoseWithCovariance = field(default_factory=PoseWithCovariance)
-
-
-@dataclass
-class Detection2D(Typed):
-    header: Header = field(default_factory=Header)
-    results: list[ObjectHypothesisWithPose] = field(default_factory=list)
-    bbox: BoundingBox2D = field(default_factory=BoundingBox2D)
-    id: str = ''
-
-
-@dataclass
-class Detection2DArray(Typed):
-    header: Header = field(default_factory=Header)
-    detections: list[Detection2D] = field(default_factory=list)
-
-
 @pytest.fixture
-def vision(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in (
-        BoundingBox2D,
-        Detection2D,
-        Detection2DArray,
-        ObjectHypothesis,
-        ObjectHypothesisWithPose,
+def vision(monkeypatch: pytest.MonkeyPatch, vision_msgs: Any) -> None:
+    for name in (
+        'BoundingBox2D',
+        'Detection2D',
+        'Detection2DArray',
+        'ObjectHypothesis',
+        'ObjectHypothesisWithPose',
     ):
-        monkeypatch.setattr(object_messages, kind.__name__, kind, raising=False)
+        monkeypatch.setattr(object_messages, name, getattr(vision_msgs, name), raising=False)
 
 
+# Of vision_msgs 4.1.1; `ros2 topic info --verbose` shows them where it is installed.
+DETECTIONS_HASH = 'RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968'
+LABEL_INFO_HASH = 'RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783'
 CALIBRATION = Calibration((500.0, 500.0, 320.0, 180.0))
 FOOT = find_on_ground((400.0, 230.0), CALIBRATION, Mounting(1.5))
 HEADER = Header(frame_id='front_optical')
@@ -133,7 +81,7 @@ def test_markers_stand_on_the_ground_and_replace_the_last_ones():
 
 
 @pytest.mark.usefixtures('vision')
-def test_a_node_sends_objects_of_their_camera(monkeypatch):
+def test_a_node_sends_objects_of_their_camera(monkeypatch, vision_msgs):
     sent: dict[str, list[Any]] = {}
 
     def create(kind, topic, qos, **_):
@@ -141,7 +89,7 @@ def test_a_node_sends_objects_of_their_camera(monkeypatch):
         return SimpleNamespace(publish=messages.append, get_subscription_count=lambda: 1)
 
     monkeypatch.setattr(publishers, 'MismatchedReaders', lambda _: SimpleNamespace())
-    monkeypatch.setitem(publishers._TYPES, DETECTIONS, Detection2DArray)
+    monkeypatch.setitem(publishers._TYPES, DETECTIONS, vision_msgs.Detection2DArray)
     node: Any = SimpleNamespace(create_lifecycle_publisher=create)
     outputs = publishers.CameraOutputs(
         node, 'front', CITYSCAPES, mounting_of=lambda _: Mounting(1.5)
@@ -183,3 +131,12 @@ def test_without_vision_msgs_there_are_no_objects(monkeypatch):
     publishers.CameraOutputs(node, 'front', CITYSCAPES)
     assert '~/front/anomalies' not in topics
     assert '~/front/labels' in topics
+
+
+def test_what_stands_in_for_vision_msgs_is_what_that_defines(vision_definitions):
+    """By the hash that ROS makes of names, types and order, those nested in them included."""
+    types = get_typestore(Stores.ROS2_JAZZY)
+    for name, definition in vision_definitions.items():
+        types.register(get_types_from_msg(definition, f'vision_msgs/msg/{name}'))
+    assert types.hash_rihs01(DETECTIONS) == DETECTIONS_HASH
+    assert types.hash_rihs01(LABEL_INFO) == TYPES.hash_rihs01(LABEL_INFO) == LABEL_INFO_HASH

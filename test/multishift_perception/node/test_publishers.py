@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The latched class names; vision_msgs is no wheel, so its two messages are stood in for."""
+"""What a camera's outputs are, the latched class names among them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from multishift_perception.outputs import Output
 from multishift_perception.pipeline import FrameOutput
 
 
-class LabelInfo(SimpleNamespace):
-    """Fields as vision_msgs 4 defines them."""
-
-    def __init__(self, threshold=0.0):
-        super().__init__(header=Header(), class_map=[], threshold=threshold)
+@pytest.fixture
+def vision(monkeypatch, vision_msgs):
+    for name in ('LabelInfo', 'VisionClass'):
+        monkeypatch.setattr(publishers, name, getattr(vision_msgs, name), raising=False)
 
 
 class FakeNode:
@@ -52,9 +51,8 @@ def node(monkeypatch):
     return FakeNode()
 
 
-def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
-    monkeypatch.setattr(publishers, 'LabelInfo', LabelInfo)
-    monkeypatch.setattr(publishers, 'VisionClass', SimpleNamespace, raising=False)
+@pytest.mark.usefixtures('vision')
+def test_label_info_is_latched_and_names_the_classes(node):
     outputs = publishers.CameraOutputs(node, 'front', CITYSCAPES)
     outputs.publish_label_info(cast(Any, SimpleNamespace(anomaly_threshold=0.7)))
     [message] = node.sent['~/front/label_info']
@@ -69,9 +67,8 @@ def test_label_info_is_latched_and_names_the_classes(node, monkeypatch):
     assert set(durabilities.values()) == {DurabilityPolicy.VOLATILE}
 
 
-def test_label_info_names_classes_of_ones_own(node, monkeypatch):
-    monkeypatch.setattr(publishers, 'LabelInfo', LabelInfo)
-    monkeypatch.setattr(publishers, 'VisionClass', SimpleNamespace, raising=False)
+@pytest.mark.usefixtures('vision')
+def test_label_info_names_classes_of_ones_own(node):
     names = ('ground', 'crop', 'tractor', 'sky')
     own = tuple(SemanticClass(name, (9, 9, 9)) for name in names)
     outputs = publishers.CameraOutputs(node, 'front', own)
