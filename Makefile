@@ -15,7 +15,7 @@ help:
 	@echo 'make test    check style and types, and run the tests'
 	@echo 'make quick   the tests that take little time and need neither ROS nor a GPU'
 	@echo 'make demo    drive the sample bag through the node over DDS; writes demo-report/'
-	@echo 'make lint    only style and types'
+	@echo 'make lint    only style and types, and the container file'
 	@echo 'make docs    the reference of both packages; writes build/docs/'
 	@echo 'make clean   remove the environment and everything built'
 	@echo 'make gpu-pack, make gpu, make gpu-train   see docs/gpu.md'
@@ -36,6 +36,7 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint docs/container/Dockerfile
 
 requirements-%.txt:
 	@echo 'make: there are no wheels of ROS 2 $*: give ROS_DISTRO=jazzy or ROS_DISTRO=kilted' >&2; exit 1

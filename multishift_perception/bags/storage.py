@@ -18,6 +18,15 @@ class RawMessage(NamedTuple):
     time: int
 
 
+class StoredMessage(NamedTuple):
+    """A message as a file holds it, which may be a part of what was read with it."""
+
+    topic: str
+    kind: str
+    data: bytes | memoryview
+    time: int
+
+
 class Storage(Protocol):
     """One file of a bag, opened for reading; it is never written to.
 
@@ -37,8 +46,15 @@ class Storage(Protocol):
     is_complete: bool
     unread: int
 
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Yield the messages on ``topics`` in order of time."""
+    def messages(
+        self, topics: Collection[str], most: int | None = None
+    ) -> Iterator[StoredMessage]:
+        """Yield the messages on ``topics`` in order of time.
+
+        Args:
+            topics: names of topics.
+            most: how many bytes of each are wanted; those of more may be cut. None: all.
+        """
 
     def close(self) -> None:
         """Close the file."""
@@ -55,7 +71,9 @@ class Nothing:
     is_complete: bool = False
     unread: int = 0
 
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+    def messages(
+        self, topics: Collection[str], most: int | None = None
+    ) -> Iterator[StoredMessage]:
         """Yield nothing."""
         return iter(())
 

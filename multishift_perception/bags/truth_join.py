@@ -14,6 +14,8 @@ from multishift_perception.errors import MultishiftError
 
 # How long a frame waits, in bag time, for ground truth that its topic may still bring.
 _PATIENCE_NS = 500_000_000
+# Bytes of a message that its stamp is among.
+_START = 64
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class _Pairs:
 
 def _stamps(reader: BagReader, topics: set[str]) -> dict[str, Counter[int]]:
     stamps: dict[str, Counter[int]] = {topic: Counter() for topic in topics}
-    for topic, _, cdr, time in reader.raw_messages(list(topics)):
+    for topic, _, cdr, time in reader.starts(list(topics), _START):
         try:
             stamps[topic][bags.read_stamp(cdr)] += 1
         except ValueError as error:

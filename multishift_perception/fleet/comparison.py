@@ -346,12 +346,13 @@ class _Side:
 
 
 def _by_group(result: BagResult) -> dict[str, DriveCounts]:
-    found: dict[str, DriveCounts] = {}
+    parts: dict[str, list[DriveCounts]] = {}
     for (_, condition), counts in result.groups.items():
         for group in dict.fromkeys((ALL, condition or ALL)):
-            if group not in found:
-                found[group] = DriveCounts(counts.segmentation.num_classes)
-            found[group].merge(counts)
+            parts.setdefault(group, []).append(counts)
+    found = {g: DriveCounts(some[0].segmentation.num_classes) for g, some in parts.items()}
+    for group, whole in found.items():
+        whole.merge(*parts[group])
     return found
 
 

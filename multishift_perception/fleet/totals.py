@@ -28,7 +28,7 @@ class Totals:
         whole = DriveCounts(self._num_classes)
         for key, counts in result.groups.items():
             self._groups[key].merge(counts)
-            whole.merge(counts)
+        whole.merge(*result.groups.values())
         self._total_ms += result.total_ms.tolist()
         self.rows.append(
             BagRow(

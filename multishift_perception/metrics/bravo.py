@@ -101,9 +101,10 @@ class BravoMetrics:
             for row, pixels in zip(self._counts, by_value[:_VOID], strict=True):
                 np.add.at(row, scale, pixels)
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
-        self._counts += other._counts
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
+        for other in others:
+            self._counts += other._counts
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

@@ -103,18 +103,19 @@ class ComponentMetrics:
         self._counts += (siou.size, ppv.size)
         self._sums += (siou.sum(), ppv.sum())
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted.
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted.
 
         Raises:
-            ValueError: it has other least sizes.
+            ValueError: one has other least sizes.
         """
-        if other.sizes != self.sizes:
-            raise ValueError(f'cannot merge components of {other.sizes} into {self.sizes}')
-        self._hits += other._hits
-        self._misfits += other._misfits
-        self._counts += other._counts
-        self._sums += other._sums
+        for other in others:
+            if other.sizes != self.sizes:
+                raise ValueError(f'cannot merge components of {other.sizes} into {self.sizes}')
+            self._hits += other._hits
+            self._misfits += other._misfits
+            self._counts += other._counts
+            self._sums += other._sums
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

@@ -15,11 +15,12 @@ from multishift_perception.metrics import state as metric_state
 class Counts:
     """Base of dataclasses whose every field is an ``int`` or an ``int64`` array of fixed shape."""
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
         for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            setattr(self, field.name, mine + theirs)
+            for other in others:
+                mine, theirs = getattr(self, field.name), getattr(other, field.name)
+                setattr(self, field.name, mine + theirs)
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

@@ -10,8 +10,8 @@ from typing import Generic, Protocol, Self, TypeVar
 class Mergeable(Protocol):
     """Metrics that can take in another of their kind."""
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
 
 
 K = TypeVar('K', bound=Hashable)
@@ -39,6 +39,5 @@ class Grouped(Generic[K, M]):
     def merged(self, groups: Iterable[K] | None = None) -> M:
         """Return new metrics over some groups (default: all)."""
         total = self._new()
-        for group in self.groups if groups is None else groups:
-            total.merge(self.groups[group])
+        total.merge(*(self.groups[group] for group in (self.groups if groups is None else groups)))
         return total

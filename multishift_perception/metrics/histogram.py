@@ -18,6 +18,8 @@ from multishift_perception.metrics.score_keys import PIECE, KeyBuffer, Keys
 # Parts of the bins that high scores and all the others are meant to fill. Aligning bins to powers
 # of two takes the rest.
 _TOP, _BULK = 0.22, 0.25
+# Bins of other histograms that are put in order at a time: 16 MB, mostly the others' own.
+_MERGED = 1 << 20
 _EXACT_NOVEL = 1 / 16  # up to so many novel pixels per bin allowed, their scores stay exact
 
 
@@ -72,10 +74,13 @@ class ScoreHistogram:
             self._limit()
         self._buffer.append(known, novel)
 
-    def merge(self, other: ScoreHistogram) -> None:
-        """Add what another histogram has counted."""
+    def merge(self, *others: ScoreHistogram) -> None:
+        """Add what other histograms have counted."""
         self._flush()
-        self._parts.append(other.binned())
+        for other in others:
+            self._parts.append(other.binned())
+            if self._size() > max(_MERGED, 2 * self._max_bins):
+                self._combine()
         self._limit()
 
     def binned(self) -> Binned:
@@ -121,7 +126,7 @@ class ScoreHistogram:
     def _flush(self) -> None:
         """Sort pending pixels into bins."""
         keys = self._buffer.empty()
-        self._exact &= max(_distinct(part) for part in keys) <= self._max_bins
+        self._exact = self._exact and max(_distinct(part) for part in keys) <= self._max_bins
         resolution = self._resolution(self._pixels() + np.array([part.size for part in keys]))
         if not self._parts:  # later ones are but a part of all pixels, their bins narrow anyway
             resolution = resolution.finer(2)

@@ -66,13 +66,14 @@ class ObjectMetrics:
         self.delays: list[int] = []  # nanoseconds, of each that is found
         self.distances: list[int] = []  # millimetres, of each of which it is known
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
-        self.objects += other.objects
-        self.false_objects += other.false_objects
-        self.span += other.span
-        self.delays += other.delays
-        self.distances += other.distances
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
+        for other in others:
+            self.objects += other.objects
+            self.false_objects += other.false_objects
+            self.span += other.span
+            self.delays += other.delays
+            self.distances += other.distances
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

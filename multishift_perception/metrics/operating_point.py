@@ -38,9 +38,10 @@ class OperatingPoint:
             found = np.count_nonzero(pixels & marked)
             self._counts[row] += (np.count_nonzero(pixels) - found, found)
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
-        self._counts += other._counts
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
+        for other in others:
+            self._counts += other._counts
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

@@ -74,7 +74,8 @@ class SegmentationMetrics:
             raise ValueError('a class is in two groups')
         alone = [c for c in range(num_classes) if c not in grouped]
         self.units = (*alone, *self._groups)
-        self._joint = np.zeros((256, 256), np.int64)
+        # Pixels by predicted class (row) and value of the ground truth.
+        self._joint = np.zeros((num_classes, 256), np.int64)
 
     def update(self, labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> None:
         """Add an image.
@@ -87,27 +88,38 @@ class SegmentationMetrics:
             ValueError: the shapes differ, or a value is neither a class, a group, novel nor void.
         """
         check_shapes(labels, truth)
-        joint = count_pairs(truth, labels)
         allowed = (*self._groups, NOVEL, VOID)
-        _check_values('ground truth', joint.sum(1), self.num_classes, allowed)
-        _check_values('prediction', joint.sum(0), self.num_classes)
+        if labels.max(initial=0) >= self.num_classes:
+            _check_values('ground truth', _count_values(truth), self.num_classes, allowed)
+            _check_values('prediction', _count_values(labels), self.num_classes)
+        joint = count_pairs(labels, truth, firsts=self.num_classes)
+        _check_values('ground truth', joint.sum(0), self.num_classes, allowed)
         self._joint += joint
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
-        if other.num_classes != self.num_classes:
-            raise ValueError(f'cannot merge {other.num_classes} into {self.num_classes} classes')
-        if other._groups != self._groups:
-            raise ValueError('cannot merge what is counted by other groups of classes')
-        self._joint += other._joint
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted.
+
+        Raises:
+            ValueError: one has other classes, or other groups of them.
+        """
+        for other in others:
+            if other.num_classes != self.num_classes:
+                raise ValueError(
+                    f'cannot merge {other.num_classes} into {self.num_classes} classes'
+                )
+            if other._groups != self._groups:
+                raise ValueError('cannot merge what is counted by other groups of classes')
+            self._joint += other._joint
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""
+        joint = np.zeros((256, 256), np.int64)
+        joint[:, : self.num_classes] = self._joint.T
         return metric_state.pack(
             'SegmentationMetrics',
             {
                 'num_classes': np.array(self.num_classes),
-                'joint': self._joint,
+                'joint': joint,
                 **{f'group/{value}': np.array(c) for value, c in self._groups.items()},
             },
         )
@@ -126,7 +138,7 @@ class SegmentationMetrics:
             if name.startswith('group/')
         }
         metrics = cls(int(arrays['num_classes']), groups)
-        metrics._joint += arrays['joint']
+        metrics._joint += arrays['joint'].T[: metrics.num_classes]
         return metrics
 
     @property
@@ -136,14 +148,14 @@ class SegmentationMetrics:
         Without groups the units are the classes.
         """
         if not self._groups:
-            return self._joint[: self.num_classes, : self.num_classes]
+            return self._joint[:, : self.num_classes].T
         unit_of = {value: value for value in self.units}
         unit_of |= {c: value for value, inside in self._groups.items() for c in inside}
         # Which label values are of each unit; novel and void are of none.
         of_unit = np.zeros((len(self.units), 256), np.int64)
         for value, unit in unit_of.items():
             of_unit[self.units.index(unit), value] = 1
-        return of_unit @ self._joint @ of_unit.T
+        return of_unit @ self._joint.T @ of_unit[:, : self.num_classes].T
 
     def result(self) -> SegmentationResult:
         """Return the metrics of all images so far."""
@@ -164,6 +176,10 @@ class SegmentationMetrics:
             class_accuracy=accuracy,
             mean_class_accuracy=_mean(accuracy),
         )
+
+
+def _count_values(image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.bincount(image.reshape(-1), minlength=256)
 
 
 def _check_values(

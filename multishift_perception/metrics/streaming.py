@@ -56,11 +56,11 @@ class StreamingMetrics:
         self.operating = OperatingPoint()
         self.frames = _Frames()
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
-        self.segmentation.merge(other.segmentation)
-        self.operating.merge(other.operating)
-        self.frames.merge(other.frames)
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
+        self.segmentation.merge(*(other.segmentation for other in others))
+        self.operating.merge(*(other.operating for other in others))
+        self.frames.merge(*(other.frames for other in others))
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

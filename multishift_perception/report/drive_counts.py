@@ -88,16 +88,16 @@ class DriveCounts:
         self.bravo.update(labels, anomaly, truth, scale=_CONFIDENCE)
         return segmentation, operating
 
-    def merge(self, other: Self) -> None:
-        """Add what another object has counted."""
-        self.frames.merge(other.frames)
-        self.segmentation.merge(other.segmentation)
-        self.anomaly.merge(other.anomaly)
-        self.operating.merge(other.operating)
-        self.bravo.merge(other.bravo)
-        self.temporal.merge(other.temporal)
-        self.streaming.merge(other.streaming)
-        self.objects.merge(other.objects)
+    def merge(self, *others: Self) -> None:
+        """Add what other objects have counted."""
+        self.frames.merge(*(other.frames for other in others))
+        self.segmentation.merge(*(other.segmentation for other in others))
+        self.anomaly.merge(*(other.anomaly for other in others))
+        self.operating.merge(*(other.operating for other in others))
+        self.bravo.merge(*(other.bravo for other in others))
+        self.temporal.merge(*(other.temporal for other in others))
+        self.streaming.merge(*(other.streaming for other in others))
+        self.objects.merge(*(other.objects for other in others))
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""

@@ -12,12 +12,13 @@ from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.report.film import Film
 from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.pictures import (
+    Encoder,
     Picture,
     Pixels,
     draw_picture,
     fit_pictures,
 )
-from multishift_perception.report.scenes import WorstScenes
+from multishift_perception.report.scenes import STRETCH, WorstScenes
 
 # Bytes of all JPEGs. Base64 makes 27 MB of them, charts add less than 1: a page stays below 30.
 BUDGET = 20_000_000
@@ -25,8 +26,8 @@ BUDGET = 20_000_000
 _FILM = 0.6
 _FILM_FRAMES = 100
 _SCENE_WIDTH = 960
-# A picture's parts are frame, overlay, score and truth; so much more than its share one may take.
-_PARTS, _UNEVEN = 4, 1.5
+# Lists of scenes, of which each has the limit at most.
+_LISTS = 3
 # Some groups have fewer scenes than their share: so many times more are kept of the others.
 _SPARE = 3
 # Conditions are whatever a bag says: pictures of one each, but not of any number.
@@ -79,19 +80,24 @@ class Gallery:
         self._film_budget = int(_FILM * budget)
         self._scene_budget = budget - self._film_budget
         self._film = Film(_FILM_FRAMES, frames=frames)
-        # Bytes of one part at most, until it is known how many there are.
-        self._film_part = int(_UNEVEN * self._film_budget / (_PARTS * self._film.expected))
-        self._scene_part = int(_UNEVEN * self._scene_budget / (_PARTS * limit))
+        self._film_encoder = Encoder(self._film_budget // self._film.expected)
+        self._scene_encoder = Encoder(self._scene_budget // (_LISTS * limit))
         self._objects: dict[tuple[str, str], WorstScenes] = {}
         self._false_alarms = WorstScenes(limit)
         self._misses = WorstScenes(limit)
+        self._stretch = 0
 
     def offer(self, record: FrameRecord, pixels: Pixels) -> None:
         """Consider a frame; it is drawn only if it is kept."""
+        stretch = int(record.time // STRETCH)
+        if stretch != self._stretch:
+            for scenes in (*self._objects.values(), self._false_alarms, self._misses):
+                scenes.draw()
+            self._stretch = stretch
         draw = partial(draw_picture, record, pixels, self._colors)
-        self._film.offer(record, partial(draw, most=self._film_part))
+        self._film.offer(record, partial(draw, self._film_encoder))
         # Once for all lists that keep it.
-        scene = cache(partial(draw, width=_SCENE_WIDTH, most=self._scene_part))
+        scene = cache(partial(draw, self._scene_encoder, width=_SCENE_WIDTH))
         truth = record.truth
         self._offer_object(
             (record.anomalous or 0.0) if truth is None else truth.novel, record, scene

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -25,7 +25,9 @@ from multishift_perception.report.frame_table import FrameRecord
 _WIDTH = 640
 # From what nobody tells from the original to what still shows an object.
 _QUALITIES = (88, 78, 66, 52, 38)
-# What is too large even then is made smaller, by this factor each time.
+# What fills less of its share than this has room for the next better one.
+_ROOM = 0.6
+# What is too large even at the worst is made smaller, by this factor each time.
 _SMALLER = 0.75
 _SMALLEST = 48
 
@@ -74,8 +76,33 @@ class Picture:
         return parts if self.truth is None else {**parts, 'truth': self.truth}
 
 
+class Encoder:
+    """Makes JPEGs of the parts of pictures, with a number of bytes for the parts of each.
+
+    Pictures of a drive are much alike: each begins at the quality that the one before took, and
+    where that left much room, at the next better one.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Begin with the best quality; a picture has so many bytes at most."""
+        self._most = most
+        self._rank = 0
+
+    def encode(self, parts: Sequence[Bytes]) -> list[bytes]:
+        """Return RGB images ``uint8 [h,w,3]`` as JPEGs of one quality."""
+        images = [as_bytes(cv2.cvtColor(part, cv2.COLOR_RGB2BGR)) for part in parts]
+        for rank in range(self._rank, len(_QUALITIES)):
+            found = [_at(image, _QUALITIES[rank]) for image in images]
+            size = sum(map(len, found))
+            if size <= self._most:
+                self._rank = max(0, rank - (size < _ROOM * self._most))
+                return found
+        self._rank = len(_QUALITIES) - 1
+        return [_encode(image, self._most // len(images)) for image in images]
+
+
 def draw_picture(
-    record: FrameRecord, pixels: Pixels, colors: Bytes, *, width: int = _WIDTH, most: int
+    record: FrameRecord, pixels: Pixels, colors: Bytes, encoder: Encoder, *, width: int = _WIDTH
 ) -> Picture:
     """Draw a frame.
 
@@ -83,21 +110,19 @@ def draw_picture(
         record: its figures.
         pixels: what is drawn.
         colors: see `draw_overlay`.
+        encoder: makes files of its parts.
         width: of the parts, in pixels, at most.
-        most: bytes that a part has at most.
     """
     shown = _shrunk(pixels, width)
-    overlay = draw_overlay(shown.image, shown.labels, shown.mask, colors, ALPHA)
-    truth = shown.truth
-    return Picture(
-        record=record,
-        frame=jpeg(shown.image, width=width, most=most),
-        overlay=jpeg(overlay, width=width, most=most),
-        score=jpeg(color_scores(shown.anomaly), width=width, most=most),
-        truth=None
-        if truth is None
-        else jpeg(draw_truth(shown.image, truth, colors, ALPHA), width=width, most=most),
-    )
+    parts = [
+        shown.image,
+        draw_overlay(shown.image, shown.labels, shown.mask, colors, ALPHA),
+        color_scores(shown.anomaly),
+    ]
+    if shown.truth is not None:
+        parts.append(draw_truth(shown.image, shown.truth, colors, ALPHA))
+    frame, overlay, score, *truth = encoder.encode(parts)
+    return Picture(record, frame, overlay, score, truth[0] if truth else None)
 
 
 def _shrunk(pixels: Pixels, width: int) -> Pixels:
@@ -187,12 +212,17 @@ def _coarser(data: bytes, most: int) -> bytes:
 def _encode(bgr: Bytes, most: int | None) -> bytes:
     while True:
         for quality in _QUALITIES:
-            _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            data = _at(bgr, quality)
             if most is None or len(data) <= most:
-                return data.tobytes()
+                return data
         if bgr.shape[1] <= _SMALLEST:
-            return data.tobytes()
+            return data
         bgr = _narrowed(bgr, max(_SMALLEST, round(bgr.shape[1] * _SMALLER)))
+
+
+def _at(bgr: Bytes, quality: int) -> bytes:
+    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
 
 
 def _narrowed(image: Bytes, width: int) -> Bytes:

@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
+from multishift_perception.fleet.sources import find_bags
 
 
 def refused(path: Path) -> str:
@@ -95,10 +96,19 @@ def test_images_and_videos_are_told_how_to_become_a_bag(tmp_path: Path) -> None:
         f'a folder of images, no bag; see what an engine says of them: {predict}; or make a bag '
         f'of the folder: {command}'
     ) in refused(frames)
-    assert f"multishift make-bag '{frames}/day'" in refused(frames / 'day' / '1.png')
+    photo = frames / 'day' / '1.png'
+    error = refused(photo)
+    assert (
+        f"an image, no bag; see what an engine says of it: multishift predict '{photo}' " in error
+    )
+    assert f"multishift make-bag '{frames}/day'" in error
+    # `multishift replay` is told so where it is given one source, and here where several.
+    with pytest.raises(MultishiftError, match='multishift predict'):
+        find_bags([str(photo), str(photo)])
     video = tmp_path / 'drive.MP4'
     video.touch()
     error = refused(video)
+    assert f'a video, no bag; see what an engine says of it: multishift predict {video} ' in error
     assert f'ffmpeg -i {video} {tmp_path}/drive/%06d.png' in error
     assert f'multishift make-bag {tmp_path}/drive {tmp_path}/drive.mcap' in error
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multishift_perception.metrics import pairs
+from multishift_perception.metrics import pairs, score_keys
 from multishift_perception.metrics.pairs import count_pairs
 from multishift_perception.metrics.score_keys import KeyBuffer
 
@@ -29,7 +29,13 @@ def test_pairs_are_counted(run: int, piece: int, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize('known', [3, 9000])
-def test_keys_are_sorted_where_many_wait_and_where_few(known: int) -> None:
+@pytest.mark.parametrize('radix', [False, True])
+def test_keys_are_sorted_where_many_wait_and_where_few(
+    known: int, radix: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which one is taken is a matter of the machine.
+    assert score_keys._radix_sort_is_faster() in (False, True)
+    monkeypatch.setattr(score_keys, '_radix_sort_is_faster', lambda: radix)
     keys = np.random.default_rng(known).integers(0, 1 << 32, 10_000, np.uint32)
     keys[:2] = 0, 0xFFFFFFFF
     buffer = KeyBuffer(keys.size)

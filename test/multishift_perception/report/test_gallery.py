@@ -15,6 +15,7 @@ from multishift_perception.report.film import Film
 from multishift_perception.report.frame_table import FrameRecord, TruthCounts
 from multishift_perception.report.gallery import BUDGET, Gallery
 from multishift_perception.report.pictures import (
+    Encoder,
     Picture,
     Pixels,
     color_scores,
@@ -161,10 +162,27 @@ def test_pictures_are_jpegs_of_bounded_size() -> None:
     assert len(jpeg(noise(0).image)) > most >= len(jpeg(noise(0).image, most=most))
 
 
+def test_pictures_that_are_alike_take_the_quality_of_the_one_before() -> None:
+    image = noise(0).image
+    bgr = image[..., ::-1].copy()
+    best, next_best = (
+        len(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+        for quality in (88, 78)
+    )
+    encoder = Encoder(2 * best - 1)
+    sizes = [sum(map(len, encoder.encode([image, image]))) for _ in range(3)]
+    assert sizes == [2 * next_best] * 3
+    # Room is found by the next one; what fits at no quality is made smaller.
+    flat = np.zeros_like(image)
+    assert len(encoder.encode([flat])[0]) < next_best / 4
+    assert len(encoder.encode([image])[0]) == best
+    assert sum(map(len, Encoder(3000).encode([image, image]))) <= 3000
+
+
 def test_a_wide_frame_is_drawn_small_with_its_smallest_anomaly() -> None:
     wide = pixels((270, 960))
     wide.mask[100, 300] = 255
-    drawn = draw_picture(record(0.0), wide, color_table(CLASSES), most=100_000)
+    drawn = draw_picture(record(0.0), wide, color_table(CLASSES), Encoder(400_000))
     frame, overlay, truth = (
         cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR).astype(int)
         for part in (drawn.frame, drawn.overlay, drawn.truth)
