@@ -45,6 +45,7 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
         "'stage_1' and 'stage 1' would share a folder": {
             'ways': {**ways, 'stage_1': ways['stage 1']}
         },
+        "ways: '+' names no folder": {'ways': {'+': ways['stage 1']}, 'baseline': '+'},
         'weights: say where it starts by starts_from': {
             'ways': {'stage 1': {**ways['stage 1'], 'weights': 'w.pth'}}
         },
