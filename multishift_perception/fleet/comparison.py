@@ -203,11 +203,11 @@ class Comparison:
                 f'The threshold was {old:g} and is {new:g}: what is found, and false alarms, '
                 'change by that alone.'
             )
-        least, now = (max(area, 1) for area in self.min_areas)
-        if least != now:
+        first, second = self.min_areas
+        if max(first, 1) != max(second, 1):
             lines.append(
-                f'Anomalous regions had at least {least} pixels, and have {now}: what is found, '
-                'and false alarms, change by that alone.'
+                f'The least area of an anomalous region was {first} and is {second} pixels: what '
+                'is found, and false alarms, change by that alone.'
             )
         if self.bags == 1:
             lines.append('One bag: no interval, which takes several.')

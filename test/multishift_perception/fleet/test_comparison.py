@@ -177,7 +177,7 @@ def test_other_classes_are_refused_and_another_mask_is_told() -> None:
     assert 'by that alone' not in '\n'.join(compare(old, new).lines())
     new.threshold, new.min_area = 0.7, 60
     lines = '\n'.join(compare(old, new).lines())
-    assert 'was 0.5 and is 0.7' in lines and 'at least 1 pixels, and have 60' in lines
+    assert 'was 0.5 and is 0.7' in lines and 'region was 0 and is 60 pixels' in lines
     assert compare(old, new).content()['thresholds'] == [0.5, 0.7]
     new.classes = ('road', 'lawn')
     with pytest.raises(MultishiftError, match=r'\(sky in place of lawn\)'):
