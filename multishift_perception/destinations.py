@@ -219,7 +219,8 @@ def _names(folder: Path) -> list[str]:
 
 def _holds(folder: Path, path: Path) -> bool:
     """Whether a path is a folder or lies in it."""
-    return path.resolve().is_relative_to(folder.resolve())
+    # Of links that lead to themselves, pathlib raises before Python 3.13.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _try_writing(folder: Path) -> None:

@@ -314,15 +314,11 @@ class Replay:
             pictures=self._evaluation.pictures(),
             provenance={
                 'bag': f'{path.name}, {self._reader.duration:.1f} s',
-                **self._least_region(),
-                **provenance(engine),
+                **provenance(engine, min_area=self._settings.min_area),
             },
+            min_area=self._settings.min_area,
             warnings=(*self._reader.warnings, *warnings, *self._unmeasured(topics, grounds)),
         )
-
-    def _least_region(self) -> dict[str, str]:
-        least = self._settings.min_area
-        return {'anomalous regions': f'of {least} pixels and more'} if least > 1 else {}
 
     def _unmeasured(self, topics: list[str], grounds: dict[str, Ground]) -> Iterator[str]:
         if self._settings.camera_height is not None:

@@ -90,7 +90,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""See what an engine says of images, folders, videos, cameras, streams or bags.
+    """See what an engine says of images, folders, videos, cameras, streams or bags.
 
     \b
     SOURCE is any of

@@ -167,7 +167,7 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    r"""Run an engine over bags: metrics against their ground truth, latency, pictures, report.
+    """Run an engine over bags: metrics against their ground truth, latency, pictures, report.
 
     BAG is an .mcap or .db3 file, a rosbag2 directory, a folder of bags or a pattern.
 

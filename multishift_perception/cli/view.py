@@ -83,7 +83,7 @@ def command(
     host: str,
     port: int,
 ) -> None:
-    r"""Show in a browser what an engine, or a running node, says of cameras.
+    """Show in a browser what an engine, or a running node, says of cameras.
 
     \b
     SOURCE is any of

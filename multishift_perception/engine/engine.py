@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ class Engine:
             MultishiftError: anything missing, changed, unfit for this machine, or wrong in its
                 results; the message names it and the mend.
         """
-        bundle = Path(EMBEDDED_BUNDLE if bundle is None else bundle).resolve()
+        # Of a link that leads to itself, pathlib raises before Python 3.13.
+        bundle = Path(os.path.realpath(EMBEDDED_BUNDLE if bundle is None else bundle))
         manifest = read_manifest(bundle)
         for fault in file_faults(bundle, manifest.hashes):
             raise MultishiftError(fault)

@@ -147,12 +147,14 @@ class Comparison:
         bags: how many both reports have.
         left_out: names of bags whose recording one of them lacks.
         thresholds: of the anomaly masks, old and new.
+        min_areas: pixels that a region of them has at least, likewise.
         changes: by group: ``all``, and each condition that both have.
     """
 
     bags: int
     left_out: tuple[str, ...]
     thresholds: tuple[float, float]
+    min_areas: tuple[int, int]
     changes: Mapping[str, tuple[Change, ...]]
 
     def content(self) -> dict[str, Any]:
@@ -161,6 +163,7 @@ class Comparison:
             'bags': self.bags,
             'left_out': list(self.left_out),
             'thresholds': list(self.thresholds),
+            'min_areas': list(self.min_areas),
             'changes': {g: [asdict(change) for change in c] for g, c in self.changes.items()},
         }
 
@@ -199,6 +202,12 @@ class Comparison:
             lines.append(
                 f'The threshold was {old:g} and is {new:g}: what is found, and false alarms, '
                 'change by that alone.'
+            )
+        first, second = self.min_areas
+        if max(first, 1) != max(second, 1):
+            lines.append(
+                f'The least area of an anomalous region was {first} and is {second} pixels: what '
+                'is found, and false alarms, change by that alone.'
             )
         if self.bags == 1:
             lines.append('One bag: no interval, which takes several.')
@@ -264,6 +273,7 @@ def compare(old: Kept, new: Kept) -> Comparison:
             sorted({*old.recordings} - {*pairs} | {*new.recordings} - {*pairs.values()})
         ),
         thresholds=(old.threshold, new.threshold),
+        min_areas=(old.min_area, new.min_area),
         changes=changes,
     )
 

@@ -209,6 +209,7 @@ class Kept:
         recordings: what tells each bag from other recordings, by its name, in order.
         classes: names of the engine's classes.
         threshold: of the anomaly mask.
+        min_area: pixels that a region of it has at least.
     """
 
     def __init__(self, report: Path) -> None:
@@ -225,6 +226,7 @@ class Kept:
             self._find(content)
             self.classes = tuple(map(str, content['classes']))
             self.threshold = float(content['threshold'])
+            self.min_area = int(content.get('min_area', 0))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise MultishiftError(
                 f'{report}: no finished report of `multishift replay`: give the folder of one '

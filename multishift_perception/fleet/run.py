@@ -272,6 +272,7 @@ def _sum_up(task: Task, folder: FleetFolder, engine: Engine) -> FleetReport:
         command=REPLAY_MANY,
         classes=engine.classes,
         threshold=task.settings.threshold,
+        min_area=task.settings.min_area,
         settings=described(task, engine),
         overall=totals.overall(),
         conditions=totals.by_condition(),
@@ -279,5 +280,5 @@ def _sum_up(task: Task, folder: FleetFolder, engine: Engine) -> FleetReport:
         latency=totals.latency(),
         bags=tuple(totals.rows),
         failed=failed,
-        provenance=provenance(engine),
+        provenance=provenance(engine, min_area=task.settings.min_area),
     )

@@ -92,6 +92,7 @@ class Report:
         pictures: those of the slider, and the scenes that matter.
         provenance: what is needed to repeat the run: names, hashes, versions.
         warnings: what was not read or not judged, a line each.
+        min_area: pixels that an anomalous region has at least.
     """
 
     command: str
@@ -108,6 +109,7 @@ class Report:
     pictures: Pictures
     provenance: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    min_area: int = 0
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -128,6 +130,7 @@ def metrics(report: Report) -> dict[str, Any]:
         'command': report.command,
         'title': report.title,
         'threshold': report.threshold,
+        'min_area': report.min_area,
         'classes': [c.name for c in report.classes],
         'overall': asdict(report.overall),
         'conditions': {scores.name: asdict(scores) for scores in report.conditions},

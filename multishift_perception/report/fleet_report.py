@@ -55,6 +55,7 @@ class FleetReport:
         command: that made it, by which a later one knows it for its own.
         classes: known classes, in order of their label values.
         threshold: operating threshold of the anomaly mask, 0..1 on the calibrated scale.
+        min_area: pixels that an anomalous region has at least.
         settings: all that decides what comes of a bag.
         overall: metrics over all bags.
         conditions: metrics per condition; empty where unknown.
@@ -68,6 +69,7 @@ class FleetReport:
     command: str
     classes: tuple[SemanticClass, ...]
     threshold: float
+    min_area: int
     settings: Mapping[str, Any]
     overall: Scores
     conditions: tuple[Scores, ...]
@@ -105,6 +107,7 @@ def fleet_metrics(report: FleetReport) -> dict[str, Any]:
         'finished': True,
         'settings': dict(report.settings),
         'threshold': report.threshold,
+        'min_area': report.min_area,
         'classes': [c.name for c in report.classes],
         'overall': asdict(report.overall),
         'conditions': {scores.name: asdict(scores) for scores in report.conditions},

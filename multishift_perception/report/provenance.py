@@ -10,8 +10,13 @@ from multishift_perception import __version__
 from multishift_perception.engine import Engine
 
 
-def provenance(engine: Engine) -> dict[str, str]:
-    """Return what names an engine and the software that ran it, for a report."""
+def provenance(engine: Engine, *, min_area: int = 0) -> dict[str, str]:
+    """Return what names an engine and the software that ran it, for a report.
+
+    Args:
+        engine: that was run.
+        min_area: pixels that an anomalous region had at least.
+    """
     _, height, width = engine.input_shape
     batches = ', '.join(map(str, engine.batches))
     return {
@@ -20,6 +25,7 @@ def provenance(engine: Engine) -> dict[str, str]:
         'model': f'{engine.manifest.model}, training: {engine.manifest.method}',
         'backend': engine.backend,
         'input': f'{batches} x {height} x {width}',
+        **({'anomalous regions': f'of {min_area} pixels and more'} if min_area > 1 else {}),
         **software(),
     }
 

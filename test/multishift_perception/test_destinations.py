@@ -55,6 +55,15 @@ def papers(tmp_path: Path) -> Path:
     return folder
 
 
+def test_link_that_leads_to_itself(tmp_path: Path) -> None:
+    loop = tmp_path / 'loop.jpg'
+    loop.symlink_to(loop.name)
+    check_folder(tmp_path / 'out', REPORT, option='--out', force=False, reads=[loop])
+    assert 'loop.jpg is no folder' in fault(
+        check_folder, loop, REPORT, option='--out', force=False
+    )
+
+
 def test_bag(tmp_path: Path) -> None:
     new = tmp_path / 'not' / 'there' / 'new.mcap'
     check_file(new, BAG, force=False)

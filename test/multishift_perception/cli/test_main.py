@@ -86,14 +86,21 @@ def test_shells_complete_words_without_heavy_libraries(words: str, offered: list
         ['demo'],
         ['sample-drive'],
         ['make-bag'],
+        ['predict'],
+        ['view'],
         ['replay'],
+        ['augment'],
         ['train'],
+        ['evaluate'],
         ['compare'],
         ['import-checkpoint'],
+        ['models'],
+        ['datasets'],
         ['engine', 'build'],
         ['engine', 'inspect'],
         ['engine', 'verify'],
         ['engine', 'bench'],
+        ['engine', 'calibrate'],
     ],
     ids=' '.join,
 )
@@ -101,6 +108,7 @@ def test_every_command_has_help(command: list[str]) -> None:
     result = CliRunner().invoke(cli.multishift, [*command, '--help'])
     assert result.exit_code == 0, result.output
     assert 'Usage:' in result.output
+    assert r'\b' not in result.output  # else lines that should stay run into one another
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ class Reports:
     report: Path = Path('report')
     classes: tuple[str, ...] = ('road', 'sky')
     threshold: float = 0.5
+    min_area: int = 0
 
     @property
     def recordings(self) -> dict[str, str]:
@@ -171,10 +172,12 @@ def test_a_condition_of_one_bag_has_no_interval() -> None:
     assert change(found, 'mIoU', 'fog').gain and change(found, 'mIoU', 'fog').low is None
 
 
-def test_other_classes_are_refused_and_another_threshold_is_told() -> None:
+def test_other_classes_are_refused_and_another_mask_is_told() -> None:
     old, new = fleet(0.7, count=1), fleet(0.7, count=1)
-    new.threshold = 0.7
-    assert 'was 0.5 and is 0.7' in '\n'.join(compare(old, new).lines())
+    assert 'by that alone' not in '\n'.join(compare(old, new).lines())
+    new.threshold, new.min_area = 0.7, 60
+    lines = '\n'.join(compare(old, new).lines())
+    assert 'was 0.5 and is 0.7' in lines and 'region was 0 and is 60 pixels' in lines
     assert compare(old, new).content()['thresholds'] == [0.5, 0.7]
     new.classes = ('road', 'lawn')
     with pytest.raises(MultishiftError, match=r'\(sky in place of lawn\)'):

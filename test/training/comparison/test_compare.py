@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import json
 import os
 from pathlib import Path
+import shutil
 from typing import Any
 
 from click.testing import CliRunner
@@ -208,6 +209,7 @@ def test_run_in_progress_that_changed_is_refused(
 ) -> None:
     experiment = Experiment.model_validate(described())
     folder = ComparisonFolder(tmp_path, experiment)
+    folder.begin()
     job = list_jobs(experiment, [0])[0]
     folder.run(job).mkdir(parents=True)
     changed = folder.config(job).model_copy(update={'batch_size': 7})
@@ -224,6 +226,7 @@ def test_jobs_of_other_processes_are_left_to_them(
 ) -> None:
     experiment = Experiment.model_validate(described())
     other = ComparisonFolder(tmp_path, experiment)
+    other.begin()
     jobs = list_jobs(experiment, [0, 1])
     claim = other.claimed(jobs[1])
     assert claim.__enter__()
@@ -252,6 +255,26 @@ def test_partners_are_generated_once_and_by_one_process(
     assert compare(whole, tmp_path) == []
     assert generated == [tmp_path / 'generated']
     assert trainings.done == ALL
+
+
+def test_table_touches_nothing_and_shows_nothing_of_another_configuration(
+    described: Described, trainings: Trainings, tmp_path: Path
+) -> None:
+    file, out = tmp_path / 'experiment.yaml', tmp_path / 'out'
+    out.mkdir()
+    file.write_text(yaml.safe_dump(described(), sort_keys=False))
+    for option in (['--table'], ['--pictures', 1]):
+        with pytest.raises(MultishiftError, match=f'holds no experiment: leave out {option[0]}'):
+            invoke(file, '--out', out, *option)
+    assert not list(out.iterdir())
+    compare(described(), out, seeds=[0])
+    shutil.rmtree(out / '.locks')
+    assert 'Missing: seed 1: closed world;' in invoke(file, '--out', out, '--table')
+    assert not (out / '.locks').exists()
+    other = {'day': described()['tests']['night']}
+    file.write_text(yaml.safe_dump(described(tests=other, means=[]), sort_keys=False))
+    with pytest.raises(MultishiftError, match='measured on another test day'):
+        invoke(file, '--out', out, '--table')
 
 
 def test_folder_of_something_else_is_refused(described: Described, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
         'both stages: weights and starts_from: leave out one': {
             'ways': {**ways, 'both stages': {**ways['both stages'], 'weights': 'imagenet'}}
         },
+        "ways: '+' names no folder": {'ways': {'+': ways['stage 1']}, 'baseline': '+'},
         'seed 1 stands twice': {'seeds': [1, 0, 1]},
         'closed world: seed: set `seeds` of the experiment': {
             'closed_world': {**whole['closed_world'], 'seed': 1}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def test_table_says_what_is_missing(results: Results) -> None:
     assert '| both stages | energy | 1 | 30.0 (30.0 to 30.0) |' in lines[3]
     assert '| +10.0 |' in lines[3]
     assert lines[-1] == 'Missing: seed 1: both stages.'
+    odd = replace(results, parts={'a|b\nc': results.parts['day']})
+    assert markdown(odd).splitlines()[2].startswith(r'| a\|b c | closed world |')
 
 
 def test_report_holds_all_it_shows(

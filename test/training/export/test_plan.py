@@ -53,21 +53,34 @@ def test_precision_that_the_gpu_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ('plan', 'able', 'asked'),
+    ('plan', 'able', 'asked', 'mend'),
     [
-        (Plan(['tensorrt-rtx'], 'int8', ['8.9']), 'openvino or tensorrt', 'tensorrt-rtx'),
+        (
+            Plan(['tensorrt-rtx'], 'int8', ['8.9']),
+            'openvino or tensorrt',
+            'tensorrt-rtx',
+            'build a bundle of its own for tensorrt-rtx, with --precision fp16',
+        ),
         (
             Plan(['tensorrt-rtx', 'openvino'], 'int8', ['8.9']),
             'openvino or tensorrt',
             'openvino, tensorrt-rtx',
+            'build a bundle of its own for tensorrt-rtx, with --precision fp16',
         ),
-        (Plan(['torch'], 'int8'), 'openvino or tensorrt', 'torch'),
-        (Plan(['openvino', 'torch'], 'fp8'), 'tensorrt or tensorrt-rtx', 'openvino, torch'),
+        (Plan(['torch'], 'int8'), 'openvino or tensorrt', 'torch', 'give --target openvino too'),
+        (
+            Plan(['openvino', 'torch'], 'fp8'),
+            'tensorrt or tensorrt-rtx',
+            'openvino, torch',
+            'give --target tensorrt too',
+        ),
     ],
 )
-def test_8_bits_that_the_target_does_not_take(plan: Plan, able: str, asked: str) -> None:
+def test_8_bits_that_the_target_does_not_take(
+    plan: Plan, able: str, asked: str, mend: str
+) -> None:
     text = fault(plan)
-    assert text.startswith(f'--precision {plan.precision} is for --target {able}, not {asked}: ')
+    assert text == f'--precision {plan.precision} is for --target {able}, not {asked}: {mend}'
 
 
 @pytest.mark.parametrize(('batches', 'odd'), [((2, 3), 3), ((4, 6, 8), 6)])

@@ -216,10 +216,15 @@ def test_8_bits_are_built_from_nodes_of_onnx(
     assert library.tensorrt.cached == [b'', b'times']
 
 
-def test_precision_that_the_gpu_lacks(library: Library, gpu: None) -> None:
+def test_precision_that_the_gpu_lacks(
+    library: Library, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check_plan(Plan(['tensorrt'], 'int8'))
     with pytest.raises(MultishiftError, match=r'^GPUs of compute capability 8\.7 have no fp8: '):
         check_plan(Plan(['tensorrt'], 'fp8'))
+    monkeypatch.setattr(tensorrt, 'find_gpu', lambda index: Gpu('Tesla T4', '7.5'))
+    with pytest.raises(MultishiftError, match=r'^GPUs of compute capability 7\.5 have no bf16: '):
+        check_plan(Plan(['tensorrt'], 'bf16'))
 
 
 def test_engine_that_computes_otherwise_is_refused(

@@ -15,6 +15,7 @@ from multishift_training.export import DEFAULT_TARGETS, PRECISIONS, TARGETS
 from multishift_training.scores import SCORES, UNCERTAINTY, fitted_scores
 
 _EXPORTABLE = [name for name, score in SCORES.items() if score.obstacle is None]
+_FITTED = [name for name in fitted_scores() if name in _EXPORTABLE]
 _OPTIONS = (
     click.option(
         '--out',
@@ -68,7 +69,7 @@ _OPTIONS = (
     click.option(
         '--fit',
         type=click.Path(path_type=Path),
-        help=f'Labelled images to fit the {" or ".join(fitted_scores())} score on, YAML.',
+        help=f'Labelled images to fit the {" or ".join(_FITTED)} score on, YAML.',
     ),
     click.option(
         '--look',

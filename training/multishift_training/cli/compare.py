@@ -15,6 +15,7 @@ from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option
 from multishift_training.cli.presence import check_augmentation
 from multishift_training.comparison.config import Experiment, read_experiment
+from multishift_training.comparison.folder import REPORT, ComparisonFolder
 from multishift_training.datasets.presence import check_data
 from multishift_training.export import Precision
 
@@ -29,7 +30,7 @@ class SeedsType(click.ParamType[tuple[int, ...]]):
     ) -> tuple[int, ...]:
         """Return the seeds in their order, each once."""
         words = str(value).split(',')
-        if not all(word.isascii() and word.isdigit() for word in words):
+        if not all(word.isascii() and word.isdigit() and int(word) < 2**32 for word in words):
             self.fail(f'{value!r} are no seeds: name them as 0,1,2', param, ctx)
         return tuple(dict.fromkeys(map(int, words)))
 
@@ -94,21 +95,20 @@ def command(
     experiment = read_experiment(config)
     folder = out or Path('runs') / config.stem
     wanted = seeds or tuple(experiment.seeds)
+    wanting = {'--table': table, '--time-engines': time_engines, '--pictures': pictures}
+    for option, value in wanting.items():
+        if value and not REPORT.is_own(folder):
+            raise MultishiftError(f'{folder} holds no experiment: leave out {option} to begin one')
     if table:
-        if not folder.is_dir():
-            raise MultishiftError(f'{folder} holds no experiment: leave out --table to begin one')
-        from multishift_training.comparison.folder import ComparisonFolder
         from multishift_training.comparison.jobs import list_jobs
         from multishift_training.comparison.results import gather_results
         from multishift_training.comparison.table import markdown
 
         jobs = list_jobs(experiment, wanted)
         opened = ComparisonFolder(folder, experiment)
+        opened.check(jobs, None)
         click.echo(markdown(gather_results(experiment, opened, jobs)))
         return
-    for option, value in (('--time-engines', time_engines), ('--pictures', pictures)):
-        if value is not None and not folder.is_dir():
-            raise MultishiftError(f'{folder} holds no experiment: leave out {option} to begin one')
     _check(experiment, data)
     # What is wrong is said by now: torch takes seconds.
     from multishift_perception.report.page import HTML

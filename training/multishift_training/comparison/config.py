@@ -171,6 +171,8 @@ class Experiment(Strict):
             raise ValueError('ways: there is none: describe a training to compare')
         folders = {folder_name(CLOSED_WORLD): CLOSED_WORLD}
         for name, way in self.ways.items():
+            if not folder_name(name):
+                raise ValueError(f'ways: {name!r} names no folder: take letters or digits')
             if other := folders.get(folder_name(name)):
                 raise ValueError(f'ways: {name!r} and {other!r} would share a folder: rename one')
             if way.starts_from is not None:

@@ -21,6 +21,7 @@ from multishift_training.comparison.jobs import Job
 from multishift_training.loop.config import TrainConfig, read_config
 
 COMPARE = 'multishift compare'
+REPORT = report_of(COMPARE)
 _BEST = 'best.safetensors'
 # By score and condition: metrics, fractions 0..1; None where one is undefined.
 Figures = dict[str, dict[str, dict[str, float | None]]]
@@ -82,11 +83,7 @@ class ComparisonFolder:
     """
 
     def __init__(self, path: Path, experiment: Experiment) -> None:
-        """Open the folder, new or to be gone on with.
-
-        Raises:
-            MultishiftError: something else is in it, or it cannot be written.
-        """
+        """Look at a folder; nothing of it is touched yet."""
         self.path = path
         self.cache = path / 'cache'
         self.generated = path.resolve() / 'generated'
@@ -96,10 +93,17 @@ class ComparisonFolder:
         self._tests = {
             name: test.model_dump(mode='json') for name, test in experiment.tests.items()
         }
-        check_folder(path, report_of(COMPARE), option='--out', force=True, scraps=('cache',))
+
+    def begin(self) -> None:
+        """Open the folder, new or to be gone on with.
+
+        Raises:
+            MultishiftError: something else is in it, or it cannot be written.
+        """
+        check_folder(self.path, REPORT, option='--out', force=True, scraps=('cache',))
         self._locks.mkdir(parents=True, exist_ok=True)
-        if not (path / METRICS).exists():  # whose folder it is, from now on
-            write_text(path / METRICS, json.dumps({'command': COMPARE}) + '\n')
+        if not (self.path / METRICS).exists():  # whose folder it is, from now on
+            write_text(self.path / METRICS, json.dumps({'command': COMPARE}) + '\n')
 
     def run(self, job: Job) -> Path:
         """Return the folder of a job's training."""

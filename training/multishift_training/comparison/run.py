@@ -66,6 +66,7 @@ def compare(
         if experiment.augmentation is not None and any(job.is_generated for job in jobs):
             augmentation = read_config(experiment.augmentation)
         folder = ComparisonFolder(path, experiment)
+        folder.begin()
         folder.check(jobs, augmentation)
         _Work(experiment, folder, jobs, augmentation, root, monotonic() + seconds).do()
         results = gather_results(experiment, folder, jobs)
@@ -142,6 +143,7 @@ def _add(
     jobs = list_jobs(experiment, seeds)
     with reporting_full_disk(path, resumes=True):
         folder = ComparisonFolder(path, experiment)
+        folder.begin()
         folder.check(jobs, None)
         add(folder, jobs)
         results = gather_results(experiment, folder, jobs)

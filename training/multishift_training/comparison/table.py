@@ -71,7 +71,9 @@ def missing(results: Results) -> list[str]:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f'| {" | ".join(cells)} |'
+    # Names may be anything, and a bar or a line's end would begin another cell or row.
+    plain = (' '.join(cell.split()).replace('|', r'\|') for cell in cells)
+    return f'| {" | ".join(plain)} |'
 
 
 def _spread(found: Spread | None) -> str:

@@ -146,8 +146,14 @@ def _check_8_bits(plan: Plan) -> None:
     able = [name for name, entry in TARGETS.items() if plan.precision in entry.precisions]
     unable = [n for n, e in TARGETS.items() if 'fp16' in e.precisions and n not in able]
     asked = chosen(plan)
-    if set(asked) & set(unable) or not set(asked) & set(able):
+    refused = [name for name in asked if name in unable]
+    if refused or not set(asked) & set(able):
+        mend = (
+            f'build a bundle of its own for {", ".join(refused)}, with --precision fp16'
+            if refused
+            else f'give --target {able[0]} too'
+        )
         raise MultishiftError(
             f'--precision {plan.precision} is for --target {" or ".join(able)}, not '
-            f'{", ".join(asked)}: build a bundle of its own for TensorRT, with --precision fp16'
+            f'{", ".join(asked)}: {mend}'
         )

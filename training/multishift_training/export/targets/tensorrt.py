@@ -48,8 +48,8 @@ def check(plan: Plan) -> None:
             'this torch_tensorrt is for TensorRT for RTX: pip install torch_tensorrt, or build '
             'with --target tensorrt-rtx'
         )
+    check_gpu_has(plan.precision, find_gpu(_DEVICE.index).compute_capability)
     if plan.precision in EIGHT_BITS:
-        check_gpu_has(plan.precision, find_gpu(_DEVICE.index).compute_capability)
         check_onnx()
 
 
