@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 import glob
@@ -216,7 +216,8 @@ def video_footage(source: str, stack: ExitStack, *, every: int = 1) -> Footage:
     capture = cv2.VideoCapture()
     stack.callback(capture.release)
     try:
-        capture.open(int(source) if source.isdecimal() and not is_file else source)
+        with _quiet_opencv():
+            capture.open(int(source) if source.isdecimal() and not is_file else source)
     except cv2.error as error:  # an index that no machine word holds
         raise MultishiftError(_unopened(source, is_file)) from error
     if not capture.isOpened():
@@ -230,6 +231,16 @@ def video_footage(source: str, stack: ExitStack, *, every: int = 1) -> Footage:
         rate=rate / every if 0 < rate < 1000 else None,
         is_live=not is_file,
     )
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Silence what OpenCV says of each way that does not fit: that none did is said at the end."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
 
 
 def check_for_opencv(path: Path | str) -> None:

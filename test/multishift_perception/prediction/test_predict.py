@@ -363,7 +363,12 @@ def test_a_run_that_was_stopped_can_be_started_again(
     ],
 )
 def test_what_cannot_be_opened_is_named(
-    source: str, message: str, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+    source: str,
+    message: str,
+    tmp_path: Path,
+    call: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path('text.txt').write_text('no video')
@@ -373,6 +378,7 @@ def test_what_cannot_be_opened_is_named(
     assert isinstance(result.exception, MultishiftError)
     assert re.search(message, str(result.exception))
     assert not Path('out').exists()
+    assert 'WARN' not in capfd.readouterr().err  # of OpenCV, for each way that it tries
 
 
 def test_what_may_not_be_read_is_named(
