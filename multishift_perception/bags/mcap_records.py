@@ -41,7 +41,17 @@ def read_messages(file: BinaryIO, offset: int) -> list[Message]:
     if opcode == Opcode.MESSAGE:
         return [_message(memoryview(body))]
     records = chunk_records(body, whole=whole)
-    return [_message(record) for opcode, record in records if opcode == Opcode.MESSAGE]
+    return [_message(_own(record)) for opcode, record in records if opcode == Opcode.MESSAGE]
+
+
+def _own(record: memoryview) -> memoryview:
+    """Return a record that keeps no more memory alive than twice its own.
+
+    What is most of its chunk stays there: copies of large frames cost as much as all else of
+    reading them.
+    """
+    is_most = 2 * len(record) > memoryview(record.obj).nbytes
+    return record if is_most else memoryview(bytes(record))
 
 
 def read_starts(file: BinaryIO, offset: int, most: int) -> list[Message]:

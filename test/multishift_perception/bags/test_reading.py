@@ -60,6 +60,10 @@ def texts(path: Path) -> list[str]:
         assert reader.warnings == []
         found = [message.data for _, message, _ in reader.messages(['/t'])]
         assert reader.count(['/t']) == len(found)
+        whole = [
+            message._replace(data=message.data[:9]) for message in reader.raw_messages(['/t'])
+        ]
+        assert list(reader.starts(['/t'], 9)) == whole
     return found
 
 

@@ -45,6 +45,10 @@ def read(path: Path) -> tuple[list[int], list[str]]:
     with bags.BagReader(path) as reader:
         found = [int(m.data.split()[0]) for _, m, _ in reader.messages(['/t'])]
         assert reader.count(['/t']) == len(found)
+        whole = [
+            message._replace(data=message.data[:9]) for message in reader.raw_messages(['/t'])
+        ]
+        assert list(reader.starts(['/t'], 9)) == whole
         return found, reader.warnings
 
 

@@ -157,6 +157,10 @@ def test_undefined_metrics_are_dashes_and_null(report: Report, page: str) -> Non
     assert metrics(report)['conditions']['low_sun']['anomaly']['auroc'] is None
     low_sun = next(line for line in summary(report).splitlines() if line.startswith('low_sun'))
     assert '–' in low_sun
+    # A drive of such frames has false alarms alone above, in place of dashes.
+    cards = render(replace(report, overall=without)).partition('<section>')[0]
+    assert 'the ground truth has no novel ones' in cards and 'AUROC' not in cards
+    assert 'no novel ones' not in page
 
 
 def test_without_ground_truth_the_page_has_no_quality() -> None:
