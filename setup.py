@@ -49,7 +49,7 @@ setup(
     data_files=SHARED_FILES,
     zip_safe=False,
     install_requires=[
-        'click',
+        'click>=8.2',  # its types take parameters; Ubuntu 24.04 has an older one
         'filelock>=4.2',  # forked processes do not keep its locks
         'jinja2',
         'lz4',

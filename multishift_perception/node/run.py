@@ -73,9 +73,11 @@ def _spin(arguments: Sequence[str]) -> None:
             executor.create_task(node.start())
         executor.spin()
     finally:
-        is_released = node.release()
-        executor.shutdown()
-        node.destroy_node()
+        try:
+            is_released = node.release()
+        finally:
+            executor.shutdown()
+            node.destroy_node()
         if not is_released:
             _leave()
 

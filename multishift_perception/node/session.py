@@ -132,14 +132,10 @@ class Session:
 
     def deactivate(self) -> bool:
         """Stop processing; returns whether it did: a stuck worker cannot be stopped."""
-        if self._worker is not None:
-            # A turn that goes well has ended by then.
-            patience = 0.0 if self.stuck else self._engine_statistics.stuck_after_s
-            if not self._worker.stop(patience):
-                return False
-            self._worker = None
-        self.update()
-        return True
+        stopped = self._end_worker()
+        if stopped:
+            self.update()
+        return stopped
 
     def close(self) -> bool:
         """Destroy the topics and free the engine, but for one that a stuck worker is in.
@@ -150,8 +146,11 @@ class Session:
         if self._lookout is not None:
             self._lookout.close()
         self._node.destroy_guard_condition(self._on_change)
-        stopped = self.deactivate()
+        stopped = self._end_worker()
         for camera in self._cameras.values():
+            # Nobody is asked who watches: where the process is about to end, that cannot be told.
+            if stopped:
+                camera.input.watch(images=False, infos=False)
             camera.outputs.destroy()
         if stopped:
             self._cameras.clear()
@@ -208,6 +207,15 @@ class Session:
     def camera_states(self) -> list[CameraState]:
         """Return what the cameras' statuses are made of."""
         return [self._state(settings) for settings in self._settings().cameras]
+
+    def _end_worker(self) -> bool:
+        if self._worker is not None:
+            # A turn that goes well has ended by then.
+            patience = 0.0 if self.stuck else self._engine_statistics.stuck_after_s
+            if not self._worker.stop(patience):
+                return False
+            self._worker = None
+        return True
 
     def _call_size(self, waiting: int) -> int:
         return self.engine.call_size(waiting)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 import sys
 from threading import Event, Thread
 from types import SimpleNamespace
@@ -13,7 +14,11 @@ from lifecycle_msgs.msg import Transition
 import pytest
 from rcl_interfaces.msg import Log
 import rclpy
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import (
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    SingleThreadedExecutor,
+)
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -141,17 +146,23 @@ def composed(request, peer, tiny_bundle):
     executor = request.param()
     for one in (node, other):
         executor.add_node(one)
-    thread = Thread(target=executor.spin)
+
+    def spin() -> None:
+        with suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = Thread(target=spin)
     thread.start()
     yield heard
-    executor.shutdown()
+    # As when a signal comes: nothing can be asked of the middleware any more.
+    rclpy.shutdown()
     thread.join(30)
+    assert not thread.is_alive()
     assert node.release()
+    executor.shutdown()
     for one in (node, other):
         one.destroy_node()
     destroy_states(other)
-    rclpy.shutdown()
-    assert not thread.is_alive()
 
 
 def test_a_lifecycle_manager_leads_it_beside_another_node(composed, peer, filled, bonds):
@@ -177,6 +188,11 @@ def test_a_lifecycle_manager_leads_it_beside_another_node(composed, peer, filled
         manager.startup()
         assert sees()
     manager.shutdown()
+
+
+@pytest.mark.parametrize('composed', EXECUTORS[:1], indirect=True)
+def test_a_node_that_is_active_when_the_process_ends_is_freed(composed, peer, bonds):
+    Manager(peer, bonds).startup()
 
 
 def said_in(log: Any) -> set[tuple[str, str]]:
