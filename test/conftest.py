@@ -135,6 +135,14 @@ def contacts() -> Iterator[Path]:
     assert not made
 
 
+@pytest.hookimpl(trylast=True)  # after what prints
+def pytest_configure(config: pytest.Config) -> None:
+    """Oversee the run from the process that prints."""
+    if config.pluginmanager.hasplugin('terminalreporter'):
+        overseer = runpy.run_path(str(_GUARD / 'overseer.py'))['Overseer'](config)
+        config.pluginmanager.register(overseer)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what needs a GPU where there is none."""
     if torch.cuda.is_available():
