@@ -24,7 +24,7 @@ _LOG_LINE = (
 
 # Made now: on first use, Ctrl-C would end in a fault. Of this process alone: tqdm's own lock is
 # one with that of forked processes, of which one that is killed while it has it stops all others.
-tqdm.set_lock(RLock())  # type: ignore[no-untyped-call]
+tqdm.set_lock(RLock())
 
 _quiet = False
 
