@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 import resource
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,10 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
     filter(None, (str(_GUARD), os.environ.get('PYTHONPATH')))
 )
 runpy.run_path(str(_GUARD / 'sitecustomize.py'))
+
+# What a shell starts in the background ignores Ctrl-C, as would all that is started here.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_CLASSES = (
     ClassEntry(name='road', color=(128, 64, 128)),
