@@ -20,11 +20,14 @@ help:
 	@echo 'make clean   remove the environment and everything built'
 	@echo 'make gpu-pack, make gpu, make gpu-train   see docs/gpu.md'
 
+# Each test has a limit (setup.cfg); a run in which four hang is given up.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 3
+
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 quick: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not (slow or ros or gpu or gpu_dry)'
+	$(PYTEST) -m 'not (slow or ros or gpu or gpu_dry)'
 
 demo: $(VENV)/.ready
 	$(BIN)/multishift demo --out demo-report --force

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import logging
 from operator import length_hint
 import sys
+from threading import RLock
 import time
 from typing import Any, TypeVar
 
@@ -20,6 +21,10 @@ _LOG_LINE = (
     '{desc}: {percentage:.0f}%, {n_fmt} of {total_fmt} '
     '[{elapsed}<{remaining}, {rate_fmt}{postfix}]'
 )
+
+# Made now: on first use, Ctrl-C would end in a fault. Of this process alone: tqdm's own lock is
+# one with that of forked processes, of which one that is killed while it has it stops all others.
+tqdm.set_lock(RLock())
 
 _quiet = False
 
@@ -123,11 +128,6 @@ def close_bars() -> None:
 
 class Handler(logging.StreamHandler[Any]):
     """Writes records to the standard error stream, above the bars that are shown there."""
-
-    def __init__(self) -> None:
-        """Make tqdm's lock now: were it made on first use, Ctrl-C there would end in a fault."""
-        super().__init__()
-        tqdm.get_lock()  # type: ignore[no-untyped-call]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one."""

@@ -40,8 +40,9 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
 )
 runpy.run_path(str(_GUARD / 'sitecustomize.py'))
 
-# A shell that starts a job in the background has it ignore Ctrl-C, and all that it starts.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell starts in the background ignores Ctrl-C, as would all that is started here.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_CLASSES = (
     ClassEntry(name='road', color=(128, 64, 128)),
@@ -137,6 +138,14 @@ def contacts() -> Iterator[Path]:
     made = _CONTACTS.read_text() if _CONTACTS.exists() else ''
     _CONTACTS.unlink(missing_ok=True)
     assert not made
+
+
+@pytest.hookimpl(trylast=True)  # after what prints
+def pytest_configure(config: pytest.Config) -> None:
+    """Oversee the run from the process that prints."""
+    if config.pluginmanager.hasplugin('terminalreporter'):
+        overseer = runpy.run_path(str(_GUARD / 'overseer.py'))['Overseer'](config)
+        config.pluginmanager.register(overseer)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

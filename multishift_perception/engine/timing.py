@@ -26,6 +26,8 @@ from multishift_perception.progress import track
 
 # Between them the engines take turns, so that a machine that slows down slows all of them.
 _ROUNDS = 10
+# A library may hang as its process ends, when all that was asked of it has been answered.
+_ENDING_S = 30.0
 
 
 class Candidate(NamedTuple):
@@ -152,6 +154,8 @@ def _worker(candidate: Candidate, device: int) -> Iterator[tuple[Connection, Tim
         raise
     finally:
         connection.close()
+        process.join(_ENDING_S)
+        process.kill()
         process.join()
 
 

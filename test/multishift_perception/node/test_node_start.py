@@ -133,6 +133,7 @@ def test_a_signal_at_any_moment_of_the_start_ends_it_in_peace(start_node, number
     node = start_node()
     # Until Python runs the node's first line, nothing of ours can hear a signal.
     while not hears(node, signal.SIGTERM):
+        assert node.is_alive, node.log
         time.sleep(0.005)
     time.sleep(delay_s)
     node.process.send_signal(number)

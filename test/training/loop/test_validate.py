@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
 from pathlib import Path
+import signal
+import sys
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import (
     LabelledImages,
     ValidationSet,
+    loading,
     validation_loader,
 )
 from multishift_training.datasets.config import SampleObjects
@@ -46,6 +53,47 @@ def test_processes_share_the_images(workers: int, tmp_path: Path) -> None:
         for share in ({}, {'rank': 0, 'ranks': 2}, {'rank': 1, 'ranks': 2})
     ]
     assert shares == [[0, 1, 2, 3, 4], [0, 2, 4], [1, 3]]
+
+
+class Stuck(ValidationSet):
+    """Waits for ever in a library, whatever signal comes."""
+
+    def __getitem__(self, index: int) -> loading.Labelled:
+        mutex = ctypes.create_string_buffer(64)
+        for _ in range(2):
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        return super().__getitem__(index)
+
+
+class Told(ValidationSet):
+    """Gets a SIGTERM amid a lock that it shares with the process that it reads for."""
+
+    def __getitem__(self, index: int) -> loading.Labelled:
+        frame = sys._getframe()
+        while 'done_event' not in frame.f_locals:
+            frame = frame.f_back
+        with frame.f_locals['done_event']._cond:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(index)
+
+
+def test_sigterm_to_all_processes_leaves_no_lock_behind(tmp_path: Path) -> None:
+    """Else the other process waits for it for ever: the limit of a test ends this one."""
+    images = validation_loader(Told(labelled(tmp_path, 2)), workers=1)
+    assert [int(image.max()) for image, _ in images] == [0, 1]
+
+
+def test_process_that_is_stuck_is_said_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, '_PATIENCE_S', 0.5)
+    monkeypatch.setattr(torch.utils.data._utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
+    with pytest.raises(MultishiftError, match='a process that reads data is stuck') as caught:
+        list(validation_loader(Stuck(labelled(tmp_path, 1)), workers=1))
+    assert '\n' not in str(caught.value)
+    for process in multiprocessing.active_children():
+        process.join(20)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize('workers', [0, 1])

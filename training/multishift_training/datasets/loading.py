@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
+import signal
 import sys
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +29,9 @@ from multishift_training.datasets.training_data import ValidationData
 from multishift_training.datasets.transforms import resized
 
 T = TypeVar('T')
+
+# Processes that have read no batch for so long are stuck: those forked beside threads can be.
+_PATIENCE_S = 600.0
 
 # Image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``, or batches of both.
 Labelled = tuple[Tensor, Tensor]
@@ -120,22 +126,47 @@ class ValidationSet(Dataset[Labelled]):
 
 
 class OneLineLoader(DataLoader[T]):
-    """A loader whose workers' faults reach the user as the one line that they are."""
+    """A loader whose workers' faults reach the user as the one line that they are.
+
+    The workers end with the iteration, in whatever way that ends.
+    """
 
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
         """Yield the batches.
 
         Raises:
-            MultishiftError: a file is at fault.
+            MultishiftError: a file is at fault, or a worker is stuck.
         """
+        with deaf_to_signals():  # the workers start here
+            batches: Any = super().__iter__()
+        if self.num_workers:
+            # For one that hears nothing any more, this process would wait when it ends.
+            Finalize(batches, _kill, (batches._workers,), exitpriority=0)
         try:
-            with deaf_to_signals():  # the workers start here
-                batches = super().__iter__()
             yield from batches
         except MultishiftError as error:
             # From a worker it comes with the worker's traceback around it; the last line is ours.
             line = str(error).strip().splitlines()[-1]
             raise MultishiftError(line.removeprefix(_QUALIFIED_NAME)) from error
+        except RuntimeError as error:
+            if not str(error).startswith('DataLoader timed out'):
+                raise
+            raise MultishiftError(
+                f'no batch was read within {_PATIENCE_S / 60:.0f} minutes: a process that reads '
+                'data is stuck, or the data are very far away; start again, with workers set to 0 '
+                'if it comes back'
+            ) from error
+        finally:
+            # Not when they are collected: that may be in a process forked meanwhile.
+            if self.num_workers:
+                batches._shutdown_workers()
+                _kill(batches._workers)
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """End workers that did not when they were told to."""
+    for worker in workers:
+        worker.kill()
 
 
 _QUALIFIED_NAME = f'{MultishiftError.__module__}.{MultishiftError.__qualname__}: '
@@ -198,6 +229,7 @@ def training_loader(
         batch_sampler=batches[start:, rank::ranks].tolist(),
         collate_fn=collate,
         num_workers=workers,
+        timeout=_PATIENCE_S if workers else 0,
         worker_init_fn=_begin,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # reading must not move the global random state
@@ -245,6 +277,7 @@ def validation_loader(
         batch_size,
         sampler=range(rank, len(validation), ranks),
         num_workers=workers,
+        timeout=_PATIENCE_S if workers else 0,
         worker_init_fn=_begin,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # reading must not move the global random state
@@ -272,8 +305,13 @@ def class_weights(sets: Sequence[LabelledImages], num_classes: int) -> Tensor:
 
 
 def _begin(_: int) -> None:
-    """Begin a process that reads ahead."""
+    """Begin a process that reads ahead.
+
+    The parent ends it. One that ended of a SIGTERM, which systemd and others send to all, might do
+    so amid what it shares with the parent, which would wait for it for ever.
+    """
     obey_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.excepthook = _report_fault
     # OpenCV's threads are what a forked process may hang in.
     cv2.setNumThreads(0)
