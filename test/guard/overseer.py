@@ -8,6 +8,7 @@ little earlier, and ends the hung process with all that is below it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 import os
 import signal
@@ -21,6 +22,7 @@ import pytest
 # In the environment of whatever a run starts: the process id of what began it.
 _RUN = 'MULTISHIFT_TEST_RUN'
 _EARLIER_S = 30.0
+_GRACE_S = 20.0
 
 
 class Overseer:
@@ -100,15 +102,21 @@ class Overseer:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """End what tests have left running: it would keep open what the run writes to."""
+        left = list(self._left())
+        psutil.wait_procs(left, _GRACE_S)  # one that is just ending is no fault
+        for process in self._left():
+            with suppress(psutil.Error):
+                words = ' '.join(process.cmdline())
+                test = process.environ().get('PYTEST_CURRENT_TEST', 'a test')
+                process.kill()
+                self._terminal.write_line(f'\n{test} left running: {words}')
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _left(self) -> Iterator[psutil.Process]:
         for process in psutil.process_iter():
             with suppress(psutil.Error):  # it is gone, or another user's
-                environment = process.environ()
-                if environment.get(_RUN) == str(os.getpid()):
-                    words = ' '.join(process.cmdline())
-                    process.kill()
-                    test = environment.get('PYTEST_CURRENT_TEST', 'a test')
-                    self._terminal.write_line(f'\n{test} left running: {words}')
-                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+                if process.pid != os.getpid() and process.environ().get(_RUN) == str(os.getpid()):
+                    yield process
 
 
 def end(pid: int) -> None:
