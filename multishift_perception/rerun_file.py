@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+import os
 from pathlib import Path
+import shutil
+import threading
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ from multishift_perception.regions import find_regions
 # By this name the viewer knows recordings of one kind, and we our own.
 APPLICATION = WRITTEN_BY[1]
 _CLEAR = (0, 0, 0, 0)
-# How often it is seen to that all is written, in frames, and how long that may take.
+# How often it is seen to that all is handed over, in frames, and how long that may take.
 _CHECKED, _PATIENCE_S = 16, 60.0
 # What the viewer shows at first.
 _VIEWS = {
@@ -82,7 +85,9 @@ class RerunFile:
         self._recording = rerun.RecordingStream(APPLICATION)
         self._recording.set_log_tick_enabled(False)
         self._recording.set_log_time_enabled(False)
-        self._recording.save(path)
+        self._file = _PipedFile(path)
+        with self._file.inlet() as inlet:
+            self._recording.save(inlet)
         named = [(i, known.name, known.color) for i, known in enumerate(classes)]
         extra = [(NOVEL, 'novel object', NOVEL_COLOR), (VOID, 'void', _CLEAR)]
         self._recording.log('/', rerun.AnnotationContext([*named, *extra]), static=True)
@@ -152,22 +157,67 @@ class RerunFile:
         return str(self._rerun.new_entity_path(list(names)))
 
     def flush(self) -> None:
-        """Wait until all frames are in the file.
+        """Wait until all frames are handed over.
 
         Raises:
             OSError: the file cannot be written.
         """
-        try:
-            self._recording.flush(timeout_sec=_PATIENCE_S)
-        except RuntimeError:
-            # A thread of the library's met the fault, and does not say which: it is met again.
-            with self._path.open('ab') as file:
-                file.write(bytes(1 << 16))
-            raise
+        self._recording.flush(timeout_sec=_PATIENCE_S)
+        self._file.check()
 
     def close(self) -> None:
-        """End the recording; what could not be written is left out."""
+        """End the recording.
+
+        Raises:
+            OSError: the file could not be written.
+        """
         self._recording.disconnect()
+        self._file.close()
+
+
+class _PipedFile:
+    """A file that is written through a pipe, which takes all, also where the file does not.
+
+    The library's own writer ends at the first fault, does not say which it was, and leaves the
+    next flush waiting for ever: it never gets to see one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Begin to write what comes through the pipe."""
+        self._outlet, self._inlet = os.pipe()
+        self._fault: OSError | None = None
+        self._writer = threading.Thread(
+            target=self._write, args=(path,), name='rerun', daemon=True
+        )
+        self._writer.start()
+
+    @contextmanager
+    def inlet(self) -> Iterator[str]:
+        """Yield what to open for writing in the block; the file ends with who opened it."""
+        try:
+            yield f'/dev/fd/{self._inlet}'
+        finally:
+            os.close(self._inlet)
+
+    def check(self) -> None:
+        """Raise the fault that writing met, an `OSError`, if any."""
+        if self._fault is not None:
+            raise self._fault
+
+    def close(self) -> None:
+        """Wait for the end of the pipe, and `check`."""
+        self._writer.join()
+        self.check()
+
+    def _write(self, path: Path) -> None:
+        with open(self._outlet, 'rb') as pipe:
+            try:
+                with path.open('wb') as file:
+                    shutil.copyfileobj(pipe, file)
+            except OSError as error:
+                self._fault = error
+                while pipe.read1():  # or the library would wait for room
+                    pass
 
 
 @contextmanager
@@ -183,13 +233,9 @@ def writing_rerun(path: Path, classes: Sequence[SemanticClass]) -> Iterator[Reru
     """
     rerun = load_rerun()
     with replacing(path) as fresh:
-        recording = RerunFile(rerun, fresh, classes)
-        try:
+        with closing(RerunFile(rerun, fresh, classes)) as recording:
             yield recording
             recording.arrange()
-            recording.flush()
-        finally:
-            recording.close()
 
 
 def check_rerun(path: Path, *, force: bool, reads: Sequence[Path | None]) -> None:
