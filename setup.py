@@ -149,6 +149,9 @@ setup(
             'models = multishift_training.cli.models:command',
             'train = multishift_training.cli.train:command',
         ],
-        'multishift.engine_commands': ['build = multishift_training.cli.build:command'],
+        'multishift.engine_commands': [
+            'build = multishift_training.cli.build:command',
+            'checkpoint = multishift_training.cli.checkpoint:command',
+        ],
     },
 )

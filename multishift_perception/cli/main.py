@@ -174,6 +174,7 @@ engine_group = LazyGroup(
     },
     help_lines={
         'build': 'Build an engine bundle from a checkpoint.',
+        'checkpoint': 'Write the network of a bundle as a checkpoint, to train on from.',
         'inspect': 'Show what a bundle holds, and what of it runs here.',
         'verify': 'Compare every artifact of a bundle with the eager model.',
         'bench': 'Measure latency, throughput and memory of bundles.',

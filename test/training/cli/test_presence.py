@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from multishift_perception.errors import MultishiftError
-from multishift_training.checkpoints.metadata import adapting_methods, read_origin
+from multishift_training.checkpoints.metadata import Ancestry, read_ancestry, read_origin
 
 CONFIG = Path(__file__).parents[3] / 'config'
 DRIVE = 'a: {kind: sample_drive, split: val, frames: 1, seed: 1}'
@@ -259,6 +259,6 @@ def test_a_checkpoint_of_the_first_version_whose_other_keys_are_gone(tmp_path: P
     # To start from, no more than its methods need be known.
     config = json.dumps({'stages': stored['stages']})
     start = checkpoint(tmp_path / 's.safetensors', config=config, metrics='{}')
-    assert not adapting_methods(start)
-    assert not adapting_methods(checkpoint(tmp_path / 'other.safetensors', config='{}'))
-    assert not adapting_methods(tmp_path / 'absent.safetensors')
+    assert read_ancestry(start).adapting == ()
+    assert read_ancestry(checkpoint(tmp_path / 'other.safetensors', config='{}')) == Ancestry()
+    assert read_ancestry(tmp_path / 'absent.safetensors') == Ancestry()

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -113,6 +116,7 @@ class Origin(NamedTuple):
         configuration: all of it, as it was stored.
         metrics: of the validation.
         classes: that the network knows, in order of its outputs.
+        credits: whom to name for what the weights learned from that the run started from.
     """
 
     run: Run
@@ -120,6 +124,7 @@ class Origin(NamedTuple):
     configuration: dict[str, Any]
     metrics: dict[str, Any]
     classes: tuple[SemanticClass, ...] = CITYSCAPES
+    credits: tuple[str, ...] = ()
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -148,7 +153,19 @@ def read_origin(path: Path) -> Origin:
         MultishiftError: the file is missing, broken, not of `multishift train`, of a version that
             this one cannot read, or a key that is needed is wrong; the message names it.
     """
-    metadata = read_metadata(path)
+    return origin_of(path, read_metadata(path))
+
+
+def origin_of(path: Path, metadata: Mapping[str, str]) -> Origin:
+    """Return what metadata say, as a checkpoint of `multishift train` has them.
+
+    Args:
+        path: where they come from, for what is raised.
+        metadata: the metadata.
+
+    Raises:
+        MultishiftError: as `read_origin`.
+    """
     if 'config' not in metadata or 'metrics' not in metadata:
         lacking = 'config' if 'config' not in metadata else 'metrics'
         raise MultishiftError(
@@ -164,7 +181,36 @@ def read_origin(path: Path) -> Origin:
         configuration.content,
         metrics.typed(dict[str, Any]),
         _classes(path, metadata),
+        _credits(path, metadata),
     )
+
+
+def metadata_of(
+    configuration: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    *,
+    classes: Sequence[SemanticClass],
+    inherited: Sequence[Mapping[str, Any]] = (),
+    credits: Sequence[str] = (),
+) -> dict[str, str]:
+    """Return the metadata of a checkpoint, which `origin_of` reads.
+
+    Args:
+        configuration: of the run that trained it, the whole of it.
+        metrics: of the validation.
+        classes: that the network knows, in order of its outputs.
+        inherited: configurations of the methods that the network was adapted by already whose
+            weights the run started from.
+        credits: whom to name for what those weights learned from.
+    """
+    return {
+        'schema': str(SCHEMA),
+        'config': json.dumps(configuration, separators=(',', ':')),
+        'metrics': json.dumps(metrics),
+        'classes': json.dumps([asdict(known) for known in classes]),
+        'inherited': json.dumps(inherited),
+        'credits': json.dumps(credits),
+    }
 
 
 def _classes(path: Path, metadata: Mapping[str, str]) -> tuple[SemanticClass, ...]:
@@ -174,6 +220,12 @@ def _classes(path: Path, metadata: Mapping[str, str]) -> tuple[SemanticClass, ..
     document = Document.of_json(f'{path}, its classes', metadata['classes'], mend=_MEND)
     entries = document.typed(list[ClassEntry])
     return tuple(SemanticClass(entry.name, entry.color) for entry in entries)
+
+
+def _credits(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    stored = metadata.get('credits', '[]')
+    document = Document.of_json(f'{path}, its credits', stored, mend=_MEND)
+    return tuple(document.typed(list[str]))
 
 
 def check_same_classes(path: Path, classes: Sequence[SemanticClass]) -> None:
@@ -204,21 +256,35 @@ def check_same_classes(path: Path, classes: Sequence[SemanticClass]) -> None:
     )
 
 
-def adapting_methods(path: Path) -> tuple[Method, ...]:
-    """Return what a network was adapted by whose weights these are, in order.
+class Ancestry(NamedTuple):
+    """What a run takes over with the weights that it starts from.
 
-    That is nothing where they are none of `multishift train`.
+    Attributes:
+        adapting: methods that the network was adapted by, in order.
+        configuration: of the run that trained them, as it was stored; of ours alone.
+        credits: as those of an `Origin`.
+    """
+
+    adapting: tuple[Method, ...] = ()
+    configuration: Mapping[str, Any] = MappingProxyType({})
+    credits: tuple[str, ...] = ()
+
+
+def read_ancestry(path: Path) -> Ancestry:
+    """Return what comes with weights; nothing with those that are none of `multishift train`.
 
     Raises:
         MultishiftError: the file is no whole safetensors file, or of a version that this one
             cannot read.
     """
     if not path.is_file() or path.suffix != '.safetensors':
-        return ()
+        return Ancestry()
     metadata = read_metadata(path)
     if not {'config', 'metrics'} <= metadata.keys():
-        return ()
-    return _adapting(path, metadata, _configuration(path, metadata))
+        return Ancestry()
+    configuration = _configuration(path, metadata)
+    adapting = _adapting(path, metadata, configuration)
+    return Ancestry(adapting, configuration.content, _credits(path, metadata))
 
 
 def each_kind_once(inherited: Iterable[Method], own: Iterable[Method]) -> tuple[Method, ...]:

@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 import safetensors.torch
 
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
-from multishift_training.checkpoints.metadata import SCHEMA, Network, Origin, read_origin
+from multishift_training.checkpoints.metadata import Network, Origin, metadata_of, read_origin
 from multishift_training.methods import Method
 from multishift_training.models import SegmentationModel
 
@@ -30,11 +27,12 @@ class Checkpoint(NamedTuple):
 def save(
     path: Path,
     model: SegmentationModel,
-    configuration: BaseModel,
-    metrics: dict[str, Any],
+    configuration: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     *,
     classes: Sequence[SemanticClass] = CITYSCAPES,
     inherited: Sequence[Method] = (),
+    credits: Sequence[str] = (),
 ) -> None:
     """Write a checkpoint atomically, as one safetensors file.
 
@@ -45,14 +43,15 @@ def save(
         metrics: of the validation.
         classes: that the network knows, in order of its outputs.
         inherited: what the network was adapted by already whose weights the run started from.
+        credits: whom to name for what those weights learned from.
     """
-    metadata = {
-        'schema': str(SCHEMA),
-        'config': configuration.model_dump_json(),
-        'metrics': json.dumps(metrics),
-        'classes': json.dumps([asdict(known) for known in classes]),
-        'inherited': json.dumps([method.model_dump(mode='json') for method in inherited]),
-    }
+    metadata = metadata_of(
+        configuration,
+        metrics,
+        classes=classes,
+        inherited=[method.model_dump(mode='json') for method in inherited],
+        credits=credits,
+    )
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from multishift_training.export.checkpoint import CALIBRATE, build, build_published
 from multishift_training.export.plan import DEFAULT_TARGETS, PRECISIONS, Plan, Precision
+from multishift_training.export.recovery import write_checkpoint
 from multishift_training.export.targets import TARGETS, check_plan
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     'build_published',
     'check_plan',
     'export_bundle',
+    'write_checkpoint',
 ]
 
 

@@ -31,6 +31,7 @@ from multishift_training.scores import UNCERTAINTY, check_fit, find_score
 if TYPE_CHECKING:
     from multishift_training.checkpoints import LoadReport
     from multishift_training.datasets import ValidationSet
+    from multishift_training.methods import Method
 
 # Mend for a network that was calibrated on the sample drive.
 CALIBRATE = 'fit it on frames of your own with --calibrate'
@@ -95,7 +96,8 @@ def build(
     scoring = _Scoring.checked(score, fit)
     looks = {} if look is None else read_datasets([look])
     _check_places(out, plan, checkpoint, force=force)
-    run, _, configuration, metrics, classes = check_checkpoint(checkpoint, data)
+    origin = check_checkpoint(checkpoint, data)
+    run, classes = origin.run, origin.classes
     size = size or run.engine_size
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
@@ -105,10 +107,10 @@ def build(
         check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
+    from multishift_training.checkpoints.credits import credits_of
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation
     from multishift_training.export.assembly import Frames, Origin, assemble, rescored
-    from multishift_training.export.credits import credits_of
 
     model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
@@ -135,9 +137,12 @@ def build(
             model=run.model,
             method=', then '.join(stage.name for stage in run.stages),
             provenance={
-                'configuration': configuration,
-                'credits': credits_of(configuration, model.imagenet_package),
-                'validation': metrics,
+                'configuration': origin.configuration,
+                **_adapted_by(origin.adapting),
+                'credits': credits_of(
+                    origin.configuration, model.imagenet_package, origin.credits
+                ),
+                'validation': origin.metrics,
                 **scoring.provenance,
                 'command': f'{command}{scoring.options}',
             },
@@ -281,6 +286,13 @@ class _Scoring(NamedTuple):
             parts = (part.model_dump_json(exclude_none=True) for part in self.fit_on)
             said['fitted on'] = '; '.join(parts)
         return said
+
+
+def _adapted_by(methods: Sequence[Method]) -> dict[str, Any]:
+    """Return what the manifest says of what changed the network itself: nothing of nothing."""
+    if not methods:
+        return {}
+    return {'adapted by': [method.model_dump(mode='json') for method in methods]}
 
 
 def _check_places(out: Path, plan: Plan, weights: Path, *, force: bool) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -31,12 +32,10 @@ def optimize(program: ExportedProgram, frames: Tensor) -> ExportedProgram:
     graph = module.graph
     # What only losses read of a network that a method adapted, no output does.
     graph.eliminate_dead_code()
-    for conv in graph.find_nodes(op='call_function', target=_CONV):
-        if not _are_weights(parameters := (*conv.args, None)[1:3]):
-            continue
-        weight, bias = _tensors(module, parameters)
-        if norm := _following_norm(conv):
-            scale, shift, mean, var = _tensors(module, norm.args[1:5])
+    for conv in list(convolutions(graph)):
+        weight, bias = tensors(module, parameters_of(conv))
+        if norm := following_norm(conv):
+            scale, shift, mean, var = tensors(module, norm.args[1:5])
             epsilon: Any = norm.args[7]
             weight, bias = fuse_conv_bn_weights(weight, bias, mean, var, epsilon, scale, shift)
             norm.replace_all_uses_with(conv)
@@ -52,7 +51,19 @@ def optimize(program: ExportedProgram, frames: Tensor) -> ExportedProgram:
     return torch.export.export(fx.GraphModule(module, graph), (frames,), strict=False)
 
 
-def _following_norm(conv: fx.Node) -> fx.Node | None:
+def convolutions(graph: fx.Graph) -> Iterator[fx.Node]:
+    """Yield the convolutions of a graph that have weights of their own, in order."""
+    for conv in graph.find_nodes(op='call_function', target=_CONV):
+        if _are_weights(parameters_of(conv)):
+            yield conv
+
+
+def parameters_of(conv: fx.Node) -> tuple[Any, ...]:
+    """Return the nodes of a convolution's weight and bias; None for no bias."""
+    return (*conv.args, None)[1:3]
+
+
+def following_norm(conv: fx.Node) -> fx.Node | None:
     """Return the batch norm that alone reads ``conv``, if there is one, in evaluation mode."""
     norm = next(iter(conv.users))
     if len(conv.users) > 1 or norm.target is not _BATCH_NORM:
@@ -66,7 +77,7 @@ def _are_weights(nodes: tuple[Any, ...]) -> bool:
     return all(node is None or node.op == 'get_attr' for node in nodes)
 
 
-def _tensors(module: fx.GraphModule, nodes: tuple[Any, ...]) -> list[Any]:
+def tensors(module: fx.GraphModule, nodes: tuple[Any, ...]) -> list[Any]:
     """Return the tensors that arguments stand for, None for None."""
     return [node and attrgetter(node.target)(module) for node in nodes]
 

@@ -22,13 +22,15 @@ from multishift_perception.process.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
+from multishift_training.checkpoints.credits import credits_of
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.key_matching import untrained
 from multishift_training.checkpoints.metadata import (
     IMAGENET,
-    adapting_methods,
+    Ancestry,
     check_same_classes,
     each_kind_once,
+    read_ancestry,
 )
 from multishift_training.datasets import (
     Batch,
@@ -330,10 +332,11 @@ class _Training:
                 trained.save(
                     self._folder.best,
                     self._model,
-                    config,
+                    config.model_dump(mode='json'),
                     found,
                     classes=classes,
                     inherited=_inherited(self._folder, state),
+                    credits=state.credits,
                 )
             self._folder.write_log(state.history)
             self._board.add(epoch.number, {**losses, **found}, self._model)
@@ -374,8 +377,9 @@ def _make_model(
     start = None if config.weights is None else _weights_file(model, config, root)
     if start is not None:
         check_same_classes(start, config.data.classes)
-    inherited = () if start is None else adapting_methods(start)
+    inherited, trained_by, earlier = Ancestry() if start is None else read_ancestry(start)
     state.inherited = [method.model_dump(mode='json') for method in inherited]
+    state.credits = credits_of(trained_by, model.imagenet_package, earlier)
     adapting = each_kind_once(inherited, methods)
     if start is not None:
         if inherited:

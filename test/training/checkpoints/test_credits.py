@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from multishift_training import models
-from multishift_training.export.credits import credits_of
+from multishift_training.checkpoints.credits import credits_of
 from multishift_training.loop.config import read_config
 
 CONFIGS = Path(__file__).parents[3] / 'config/training'

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a bundle names for what its network learned from."""
+"""Whom to name for what a network learned from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from multishift_training.checkpoints.metadata import IMAGENET
@@ -11,17 +11,20 @@ from multishift_training.datasets.config import PhotoObjects
 from multishift_training.datasets.kinds import KINDS
 
 
-def credits_of(configuration: Mapping[str, Any], package: str | None) -> list[str]:
+def credits_of(
+    configuration: Mapping[str, Any], package: str | None, earlier: Sequence[str] = ()
+) -> list[str]:
     """Return whom to name for the weights and data of a run, each once, in the order of use.
 
     Args:
         configuration: of the run, as its checkpoint stores it. Only what describes data is looked
             at, so that one whose other keys have changed can still be built.
         package: that holds the ImageNet weights of the network; None if none does.
+        earlier: those of the weights that the run started from.
     """
     pretrained = configuration.get('weights') == IMAGENET
     own = [f'ImageNet weights of the package {package}'] if pretrained else []
-    return list(dict.fromkeys([*own, *_of_descriptions(configuration.get('data'))]))
+    return list(dict.fromkeys([*earlier, *own, *_of_descriptions(configuration.get('data'))]))
 
 
 def _of_descriptions(described: object) -> Iterator[str]:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an engine bundle back to a checkpoint, to train on from or to build other engines of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from multishift_perception.destinations import Kind, check_file
+from multishift_perception.engine import Manifest, ProbeSet, read_manifest
+from multishift_perception.engine.engine import file_faults
+from multishift_perception.errors import MultishiftError
+from multishift_training.checkpoints.metadata import Origin, metadata_of, origin_of
+from multishift_training.checkpoints.presence import check_weights
+from multishift_training.scores import UNCERTAINTY
+
+_BACKEND = 'torch'
+_SUFFIX = '.safetensors'
+_MEND = 'give the weights that it was made of themselves'
+
+
+def write_checkpoint(
+    bundle: Path, out: Path, *, force: bool = False, data: Path = Path()
+) -> Sequence[str]:
+    """Write the network of a bundle as a checkpoint, as if `multishift train` had left it.
+
+    The weights are those of the PyTorch artifact, in float32. It is proven on the bundle's probe
+    frames that the network computes with them what the bundle does.
+
+    Args:
+        bundle: of `multishift engine build`, with an artifact for PyTorch.
+        out: the checkpoint, ``.safetensors``.
+        force: replace one that is there.
+        data: folder that relative paths of the run's configuration start from.
+
+    Returns:
+        Names of the weights that no output of the bundle depends on: they are random.
+
+    Raises:
+        MultishiftError: the bundle is damaged, has no such artifact, or was not made by a run of
+            `multishift train`; or the checkpoint may not be written there.
+    """
+    manifest = read_manifest(bundle)
+    if out.suffix != _SUFFIX:
+        raise MultishiftError(f'{out}: the name that --out takes must end in {_SUFFIX}')
+    check_file(out, _CHECKPOINT, force=force, reads=[bundle / name for name in manifest.hashes])
+    origin, score = _origin(bundle, manifest), manifest.provenance.get('score', UNCERTAINTY)
+    if 'fitted on' in manifest.provenance:
+        raise MultishiftError(f'{bundle} has a score that was fitted, {score}: {_MEND}')
+    artifact = manifest.artifact(_BACKEND)
+    if artifact is None:
+        raise MultishiftError(
+            f'{bundle} has no artifact for {_BACKEND}, which holds the weights: {_MEND}'
+        )
+    for fault in file_faults(bundle, manifest.hashes):
+        raise MultishiftError(fault)
+    if origin.run.folder is not None:
+        check_weights(data / origin.run.folder, key=f'{bundle}, its folder')
+    # What is wrong is said by now: torch takes seconds.
+    from multishift_perception.engine.torch_backend import load_program
+    from multishift_training.checkpoints.trained import adapted, new_model, save
+    from multishift_training.export.deploy_graph import DeployGraph
+    from multishift_training.export.unfolding import unfold
+    from multishift_training.scores.rescored import with_score
+
+    network = adapted(new_model(origin.run, data, len(origin.classes)), origin.adapting)
+    graph = DeployGraph(
+        with_score(network, score), manifest.compiled_calibration or manifest.calibration
+    )
+    probes = ProbeSet.load(bundle / manifest.probe.file)
+    try:
+        left = unfold(load_program(bundle / artifact.file), graph, probes.frames)
+    except ValueError as error:
+        raise MultishiftError(
+            f'{bundle} holds another network than {manifest.model} is in this version ({error}): '
+            f'{_MEND}'
+        ) from None
+    save(
+        out,
+        network,
+        origin.configuration,
+        origin.metrics,
+        classes=origin.classes,
+        inherited=origin.adapting,
+        credits=origin.credits,
+    )
+    known = dict(network.named_parameters())
+    return [name for name in known if any(key.endswith(name) for key in left)]
+
+
+def _origin(bundle: Path, manifest: Manifest) -> Origin:
+    """Return what a checkpoint of the bundle's network says of itself."""
+    known = manifest.provenance
+    if 'configuration' not in known or 'validation' not in known:
+        raise MultishiftError(
+            f'{bundle} is not of a run of `multishift train` (its provenance has no '
+            f'configuration): {_MEND}'
+        )
+    metadata = metadata_of(
+        known['configuration'],
+        known['validation'],
+        classes=manifest.semantic_classes,
+        inherited=known.get('adapted by', []),
+        credits=known.get('credits', []),
+    )
+    return origin_of(bundle, metadata)
+
+
+def _is_own(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework='np') as file:
+            return {'config', 'metrics'} <= (file.metadata() or {}).keys()
+    except (SafetensorError, OSError):
+        return False
+
+
+_CHECKPOINT = Kind('a checkpoint of ours', _is_own)
