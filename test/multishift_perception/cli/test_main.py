@@ -72,7 +72,7 @@ def completed(words: str) -> tuple[list[str], str]:
     ('words', 'offered'),
     [
         ('multishift m', ['make-bag', 'models']),
-        ('multishift engine ', ['build', 'inspect', 'verify', 'bench', 'calibrate']),
+        ('multishift engine ', ['build', 'checkpoint', 'inspect', 'verify', 'bench', 'calibrate']),
         ('multishift train --max', ['--max-minutes']),
     ],
 )

@@ -106,6 +106,16 @@ def test_closed_world_network_with_a_post_hoc_score(
     assert manifest.provenance['command'].endswith(
         f' --score {score}{" --fit fit.yaml" if fit_on else ""}'
     )
+    again = tmp_path / 'again.safetensors'
+    command = ['engine', 'checkpoint', str(out), '--out', str(again)]
+    done = CliRunner().invoke(multishift, command)
+    if fit_on is None:
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert 'at random, as the bundle makes no use of them: uncertainty.proxy.weight\n' in done.output
+        recovered = eager(again, score, frames, None)
+        assert np.abs(recovered - expected).max() <= 1e-4 * probe.spread
+    else:
+        assert 'a score that was fitted' in str(done.exception)
     shown = CliRunner().invoke(multishift, ['engine', 'inspect', str(out)]).stdout
     assert re.search(rf'^score +{score}$', shown, re.MULTILINE)
     assert ('\nfitted on ' in shown) == (fit_on is not None)

@@ -439,16 +439,25 @@ def test_weights_of_another_network(short: Content, folder: Path, tmp_path: Path
     assert str(tmp_path / 'absent.pth') in message
 
 
-def test_weights_to_start_from(short: Content, folder: Path, tmp_path: Path) -> None:
+def test_weights_to_start_from(
+    short: Content, stages: dict[str, Content], folder: Path, tmp_path: Path
+) -> None:
     config = TrainConfig.model_validate({**short, 'seed': 7})
     torch.manual_seed(3)
     model = trained.new_model(config, tmp_path)
-    trained.save(tmp_path / 'start.safetensors', model, config, {})
+    earlier = ['the weights before those']
+    images = {'kind': 'lums_road', 'split': 'train'}
+    campus = {**short, 'data': {**short['data'], 'images': images, 'partners': None}}
+    learned = TrainConfig.model_validate(campus | {'stages': [stages['closed_world']]})
+    trained.save(tmp_path / 'start.safetensors', model, learned, {}, credits=earlier)
     start = TrainConfig.model_validate({**short, 'weights': 'start.safetensors'})
     run = RunFolder(tmp_path, start, writes=False)
-    loaded = training._make_model(start, tmp_path, run, State())
+    state = State()
+    loaded = training._make_model(start, tmp_path, run, state)
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], tensor), key
+    # Whoever learns on from weights owes what they learned from.
+    assert state.credits[:1] == earlier and 'LUMS Road' in state.credits[1]
 
 
 def test_imagenet_weights_to_start_from(

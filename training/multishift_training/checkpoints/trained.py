@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 import safetensors.torch
 
 from multishift_perception.classes import CITYSCAPES, SemanticClass
@@ -27,7 +28,7 @@ class Checkpoint(NamedTuple):
 def save(
     path: Path,
     model: SegmentationModel,
-    configuration: Mapping[str, Any],
+    configuration: BaseModel,
     metrics: Mapping[str, Any],
     *,
     classes: Sequence[SemanticClass] = CITYSCAPES,
@@ -46,14 +47,19 @@ def save(
         credits: whom to name for what those weights learned from.
     """
     metadata = metadata_of(
-        configuration,
+        configuration.model_dump(mode='json'),
         metrics,
         classes=classes,
         inherited=[method.model_dump(mode='json') for method in inherited],
         credits=credits,
     )
+    write(path, model, metadata)
+
+
+def write(path: Path, model: SegmentationModel, metadata: Mapping[str, str]) -> None:
+    """Write a checkpoint with metadata that `metadata_of` made, as ``save`` does."""
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(tensors, metadata))
+    write_bytes(path, safetensors.torch.save(tensors, dict(metadata)))
 
 
 def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:

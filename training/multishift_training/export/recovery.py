@@ -12,7 +12,7 @@ from multishift_perception.destinations import Kind, check_file
 from multishift_perception.engine import Manifest, ProbeSet, read_manifest
 from multishift_perception.engine.engine import file_faults
 from multishift_perception.errors import MultishiftError
-from multishift_training.checkpoints.metadata import Origin, metadata_of, origin_of
+from multishift_training.checkpoints.metadata import metadata_of, origin_of
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.scores import UNCERTAINTY
 
@@ -46,7 +46,8 @@ def write_checkpoint(
     if out.suffix != _SUFFIX:
         raise MultishiftError(f'{out}: the name that --out takes must end in {_SUFFIX}')
     check_file(out, _CHECKPOINT, force=force, reads=[bundle / name for name in manifest.hashes])
-    origin, score = _origin(bundle, manifest), manifest.provenance.get('score', UNCERTAINTY)
+    metadata = _metadata(bundle, manifest)
+    origin, score = origin_of(bundle, metadata), manifest.provenance.get('score', UNCERTAINTY)
     if 'fitted on' in manifest.provenance:
         raise MultishiftError(f'{bundle} has a score that was fitted, {score}: {_MEND}')
     artifact = manifest.artifact(_BACKEND)
@@ -60,7 +61,7 @@ def write_checkpoint(
         check_weights(data / origin.run.folder, key=f'{bundle}, its folder')
     # What is wrong is said by now: torch takes seconds.
     from multishift_perception.engine.torch_backend import load_program
-    from multishift_training.checkpoints.trained import adapted, new_model, save
+    from multishift_training.checkpoints.trained import adapted, new_model, write
     from multishift_training.export.deploy_graph import DeployGraph
     from multishift_training.export.unfolding import unfold
     from multishift_training.scores.rescored import with_score
@@ -77,20 +78,12 @@ def write_checkpoint(
             f'{bundle} holds another network than {manifest.model} is in this version ({error}): '
             f'{_MEND}'
         ) from None
-    save(
-        out,
-        network,
-        origin.configuration,
-        origin.metrics,
-        classes=origin.classes,
-        inherited=origin.adapting,
-        credits=origin.credits,
-    )
+    write(out, network, metadata)
     known = dict(network.named_parameters())
     return [name for name in known if any(key.endswith(name) for key in left)]
 
 
-def _origin(bundle: Path, manifest: Manifest) -> Origin:
+def _metadata(bundle: Path, manifest: Manifest) -> dict[str, str]:
     """Return what a checkpoint of the bundle's network says of itself."""
     known = manifest.provenance
     if 'configuration' not in known or 'validation' not in known:
@@ -98,14 +91,13 @@ def _origin(bundle: Path, manifest: Manifest) -> Origin:
             f'{bundle} is not of a run of `multishift train` (its provenance has no '
             f'configuration): {_MEND}'
         )
-    metadata = metadata_of(
+    return metadata_of(
         known['configuration'],
         known['validation'],
         classes=manifest.semantic_classes,
         inherited=known.get('adapted by', []),
         credits=known.get('credits', []),
     )
-    return origin_of(bundle, metadata)
 
 
 def _is_own(path: Path) -> bool:

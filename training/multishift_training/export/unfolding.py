@@ -86,8 +86,9 @@ def _read(ours: fx.GraphModule, theirs: fx.GraphModule) -> _Found:
         keys = [node and str(node.target) for node in parameters_of(conv)]
         state[keys[0]] = weight
         if norm := following_norm(conv):
-            scale, shift, mean, variance = (str(node.target) for node in norm.args[1:5])
+            nodes: Any = norm.args[1:5]
             epsilon: Any = norm.args[7]
+            scale, shift, mean, variance = (str(node.target) for node in nodes)
             state[scale] = torch.full_like(bias, (1 + epsilon) ** 0.5)
             state[shift] = bias
             state[mean], state[variance] = torch.zeros_like(bias), torch.ones_like(bias)

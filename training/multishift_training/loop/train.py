@@ -332,7 +332,7 @@ class _Training:
                 trained.save(
                     self._folder.best,
                     self._model,
-                    config.model_dump(mode='json'),
+                    config,
                     found,
                     classes=classes,
                     inherited=_inherited(self._folder, state),
