@@ -61,7 +61,8 @@ def test_stages_fit_the_network(path: Path) -> None:
         if isinstance(stage.method, MultiShift):
             assert found.data.partners is not None
             assert stage.method.masks is None or hasattr(model, 'class_weight')
-    if isinstance(found.stages[-1].method, MultiShift):
+    # One that starts from a network of both stages goes on with the second.
+    if isinstance(found.stages[-1].method, MultiShift) and path.stem != 'adapt':
         uncertainty = next(stage for stage in found.stages if stage.name == 'uncertainty')
         assert uncertainty.init_uncertainty
         assert uncertainty.trainable == ['uncertainty']
