@@ -46,8 +46,6 @@ _QUALITY = {
     '.jpg': [cv2.IMWRITE_JPEG_QUALITY, 90],
     '.png': [cv2.IMWRITE_PNG_COMPRESSION, 1],
 }
-# Regions are written whatever is chosen: they say which frames there are.
-OUTPUTS = (*_ENDINGS, 'video')
 
 
 class FootageFolder:
@@ -58,7 +56,8 @@ class FootageFolder:
 
         Args:
             path: of the folder.
-            outputs: of ``OUTPUTS``.
+            outputs: kinds of images, and ``video``; regions are written whatever is chosen: they
+                say which frames there are.
             footage: what it is about; of one with a rate a video is written.
         """
         self._path = path
