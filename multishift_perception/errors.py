@@ -24,7 +24,7 @@ def one_line(error: object) -> str:
 
 
 def without_control(text: str) -> str:
-    """Return text with control characters escaped: a file's name may hold what steers a terminal."""
+    """Return text with control characters escaped: names of files may steer a terminal."""
     return _CONTROL.sub(lambda found: f'\\x{ord(found[0]):02x}', text)
 
 
