@@ -13,8 +13,6 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from multishift_perception.errors import without_control
-
 T = TypeVar('T')
 
 _COLUMNS = 100
@@ -130,10 +128,6 @@ def close_bars() -> None:
 
 class Handler(logging.StreamHandler[Any]):
     """Writes records to the standard error stream, above the bars that are shown there."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the text of one."""
-        return without_control(super().format(record))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one."""
