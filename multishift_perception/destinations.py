@@ -91,7 +91,8 @@ def _is_bundle(folder: Path) -> bool:
     except MultishiftError:
         return False
     # What a killed `multishift engine verify` left goes with the bundle.
-    return all(p.name in known or p.name.startswith(f'.{MANIFEST}.') for p in folder.iterdir())
+    scraps = f'.{MANIFEST}.*.part'
+    return all(p.name in known or fnmatch(p.name, scraps) for p in folder.iterdir())
 
 
 BAG = Kind('a bag that was made here', _is_bag)

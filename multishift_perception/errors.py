@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import re
+
+# All but tabs and line breaks.
+_CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f]')
+
 
 class MultishiftError(Exception):
     """A fault the user can mend: a line that names the thing at fault and the mend.
@@ -16,6 +21,11 @@ class MultishiftError(Exception):
 def one_line(error: object) -> str:
     """Return what an exception says on one line, as libraries do not always."""
     return ' '.join(str(error).split())
+
+
+def without_control(text: str) -> str:
+    """Return text with control characters escaped: names of files may steer a terminal."""
+    return _CONTROL.sub(lambda found: f'\\x{ord(found[0]):02x}', text)
 
 
 def install_extra(extra: str) -> str:

@@ -25,7 +25,7 @@ from multishift_perception.cli.verbosity import (
     verbosity_options,
 )
 from multishift_perception.disk import full_disk, is_full_disk
-from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.errors import MultishiftError, install_extra, without_control
 from multishift_perception.process.signals import ended_by_signals, signal_of
 from multishift_perception.process.threads import wait_asleep
 from multishift_perception.progress import close_bars
@@ -260,7 +260,7 @@ def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
 
 def _end(line: str, code: int) -> NoReturn:
     close_bars()
-    print(line, file=sys.stderr)
+    print(without_control(line), file=sys.stderr)
     sys.exit(code)
 
 

@@ -8,6 +8,7 @@ import traceback
 
 import click
 
+from multishift_perception.errors import without_control
 from multishift_perception.progress import Handler, close_bars, set_quiet
 
 _PACKAGES = ('multishift_perception', 'multishift_training')
@@ -15,9 +16,19 @@ _LEVELS = {'quiet': logging.ERROR, 'verbose': logging.DEBUG}
 _CHOSEN = f'{__name__}.chosen'
 
 
+class Plain(logging.Formatter):
+    """Writes a record as its message, in which no file's name steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of one."""
+        return without_control(super().format(record))
+
+
 def set_up_logging() -> None:
     """Show what our packages log; of what others do, warnings alone."""
-    logging.basicConfig(format='%(message)s', level=logging.WARNING, handlers=[Handler()])
+    handler = Handler()
+    handler.setFormatter(Plain())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in _PACKAGES:
         logging.getLogger(name).setLevel(logging.INFO)
 

@@ -222,6 +222,13 @@ def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) ->
             others.
     """
     probe = ProbeSet.load(bundle / manifest.probe.file)
+    shape = manifest.input
+    stated, found = (shape.batch, shape.height, shape.width, 3), probe.frames.shape[1:]
+    if stated != found:
+        raise MultishiftError(
+            f'{bundle / MANIFEST} has an input of {_by(stated)}, and its probe frames are of '
+            f'{_by(found)}: build the bundle again'
+        )
     if manifest.confidence != bool(probe.confidence.size):
         said, gives = ('true', 'none') if manifest.confidence else ('false', 'one')
         raise MultishiftError(
@@ -232,3 +239,7 @@ def prove(bundle: Path, manifest: Manifest, choice: Choice, running: Backend) ->
     file = bundle / artifact.file
     batches = manifest.batches(artifact)
     return probe.prove(running, manifest.calibration, file, artifact.precision, batches)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return ' x '.join(map(str, shape))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 import yaml
 
 from multishift_perception.arrays import Bytes
@@ -62,8 +62,8 @@ class Calibration(_Strict):
         dataset: what it was fitted on, in words.
     """
 
-    knots: list[tuple[float, float]] = Field(min_length=2)
-    operating_point: float
+    knots: list[tuple[FiniteFloat, FiniteFloat]] = Field(min_length=2)
+    operating_point: FiniteFloat
     rule: str
     dataset: str
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from multishift_perception.arrays import Bytes
 from multishift_perception.destinations import METRICS
-from multishift_perception.disk import reporting_full_disk
+from multishift_perception.disk import full_disk, reporting_full_disk
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers, replacing, write_bytes
 from multishift_perception.footage import Footage, check_for_opencv
@@ -46,8 +46,6 @@ _QUALITY = {
     '.jpg': [cv2.IMWRITE_JPEG_QUALITY, 90],
     '.png': [cv2.IMWRITE_PNG_COMPRESSION, 1],
 }
-# Regions are written whatever is chosen: they say which frames there are.
-OUTPUTS = (*_ENDINGS, 'video')
 
 
 class FootageFolder:
@@ -58,7 +56,8 @@ class FootageFolder:
 
         Args:
             path: of the folder.
-            outputs: of ``OUTPUTS``.
+            outputs: kinds of images, and ``video``; regions are written whatever is chosen: they
+                say which frames there are.
             footage: what it is about; of one with a rate a video is written.
         """
         self._path = path
@@ -68,6 +67,7 @@ class FootageFolder:
         self._unfinished: list[Future[None]] = []
         self._stack = ExitStack()
         self._video: cv2.VideoWriter | None = None
+        self._fresh_video = path
         self._size = (0, 0)
 
     def add(self, name: str, place: PurePath, found: FramePrediction, *, shown: bool) -> None:
@@ -117,11 +117,11 @@ class FootageFolder:
         height, width = frame.shape[:2]
         if self._video is None:
             path = self._path / VIDEO
-            fresh = self._stack.enter_context(replacing(path))
+            self._fresh_video = self._stack.enter_context(replacing(path))
             self._size = width, height
             rate = min(max(round(rate, 2), _SLOWEST), _FASTEST)
             fourcc = cv2.VideoWriter.fourcc(*'mp4v')
-            self._video = cv2.VideoWriter(str(fresh), fourcc, rate, self._size)
+            self._video = cv2.VideoWriter(str(self._fresh_video), fourcc, rate, self._size)
             if not self._video.isOpened():
                 raise MultishiftError(
                     f'{path}: OpenCV has no encoder for {width} x {height} pixels: leave video '
@@ -131,6 +131,19 @@ class FootageFolder:
         if (width, height) != self._size:  # a camera may change its resolution
             frame = np.asarray(cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA))
         self._video.write(frame)
+
+    def _end_video(self) -> None:
+        """Write the end of the video, and see that it is there.
+
+        Raises:
+            FullDiskError: it is not: OpenCV says nothing of a write that fails.
+        """
+        if self._video is None:
+            return
+        self._video.release()
+        # What tells of the frames stands behind them.
+        if not cv2.VideoCapture(str(self._fresh_video)).isOpened():
+            raise full_disk(self._path / VIDEO)
 
     @contextmanager
     def writing(self) -> Iterator[FootageFolder]:
@@ -146,6 +159,7 @@ class FootageFolder:
         ):
             yield self
             self._finish()
+            self._end_video()
 
 
 def _record(name: str, place: PurePath, found: FramePrediction) -> dict[str, Any]:

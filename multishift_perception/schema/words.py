@@ -179,9 +179,9 @@ def check_name(name: str, sort: str, names: Collection[str]) -> str:
     return name
 
 
-def did_you_mean(given: object, choices: Iterable[str]) -> str:
+def did_you_mean(given: object, choices: Iterable[object]) -> str:
     """Return `` (did you mean ...?)`` for what is nearly one of the choices; else nothing."""
-    by_lower = {choice.lower(): choice for choice in choices}
+    by_lower = {str(choice).lower(): choice for choice in choices}
     near = get_close_matches(str(given).lower(), by_lower, 1)
     return f' (did you mean {by_lower[near[0]]}?)' if near else ''
 

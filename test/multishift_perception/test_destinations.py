@@ -139,8 +139,10 @@ def test_bundle_is_replaced_and_nothing_else(tmp_path: Path, papers: Path, bundl
     weights.touch()
     for path in (tmp_path / 'new', empty, bundle):
         check_bundle(path, option='--out', reads=[weights])
-    (bundle / '.manifest.yaml.killed').mkdir()
+    (bundle / '.manifest.yaml.killed.part').mkdir()
     check_bundle(bundle, option='--out', reads=[weights])
+    edited = Path(shutil.copytree(bundle, tmp_path / 'edited'))
+    (edited / '.manifest.yaml.swp').touch()  # of an editor that is open
     run = tmp_path / 'run'
     run.mkdir()
     (run / 'config.yaml').write_text('model: compact')
@@ -149,7 +151,7 @@ def test_bundle_is_replaced_and_nothing_else(tmp_path: Path, papers: Path, bundl
     other = tmp_path / 'other'
     other.mkdir()
     (other / 'manifest.yaml').write_text('schema_version: 1')
-    for path in (papers, run, bundle, other):
+    for path in (papers, run, bundle, edited, other):
         before = sorted(path.iterdir())
         text = fault(check_bundle, path, option='--out', reads=[weights])
         assert 'only an engine bundle with nothing beside it is replaced' in text

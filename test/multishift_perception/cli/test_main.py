@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from multishift_perception import __version__
 from multishift_perception.cli import main as cli
+from multishift_perception.cli.verbosity import Plain
 from multishift_perception.errors import MultishiftError
 from multishift_perception.process.threads import wait_asleep
 
@@ -144,6 +146,11 @@ def test_users_fault_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     (line,) = done.stderr.splitlines()
     assert line.startswith('multishift: engine bundle ')
     assert 'nowhere does not exist' in line
+
+
+def test_names_of_files_do_not_steer_the_terminal() -> None:
+    record = logging.makeLogRecord({'msg': '%s\tis left out', 'args': ('a\x1b[31m.jpg',)})
+    assert Plain().format(record) == 'a\\x1b[31m.jpg\tis left out'
 
 
 def test_unknown_command() -> None:

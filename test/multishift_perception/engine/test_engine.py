@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import logging
+import math
 from pathlib import Path
 import shutil
 from typing import Any
@@ -209,6 +210,30 @@ def test_wrong_value_names_the_field(bundle: Path) -> None:
     edit(bundle, lambda manifest: manifest['input'].update(height='tall'))
     with pytest.raises(MultishiftError, match=r'input\.height'):
         read_manifest(bundle)
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'schema_version': 'one'}, r'schema_version \(line \d+\) is one, expected 1'),
+        ({'calibration': {'knots': [[-1.0, math.nan], [2.0, 255.0]]}}, 'is .nan'),
+        ({'calibration': {'operating_point': math.inf}}, r'operating_point .*is .inf'),
+    ],
+)
+def test_values_that_no_engine_has(bundle: Path, change: dict[str, Any], said: str) -> None:
+    def put(manifest: dict[str, Any]) -> None:
+        for key, value in change.items():
+            manifest[key] = manifest[key] | value if isinstance(value, dict) else value
+
+    edit(bundle, put)
+    with pytest.raises(MultishiftError, match=said):
+        read_manifest(bundle)
+
+
+def test_a_size_that_its_probe_frames_do_not_have(bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest['input'].update(height=10**9))
+    with pytest.raises(MultishiftError, match='has an input of 1 x 1000000000 x 96 x 3, and its'):
+        Engine.load(bundle)
 
 
 def test_newer_schema(bundle: Path) -> None:

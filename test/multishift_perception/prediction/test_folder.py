@@ -4,10 +4,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+import resource
 
 import numpy as np
 import pytest
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.disk import FullDiskError
 from multishift_perception.footage import Footage
@@ -75,13 +77,29 @@ def test_nothing_outside_is_removed_whatever_regions_say(text: str, tmp_path: Pa
     assert not (out / 'regions.jsonl').exists()
 
 
+def prediction(image: Bytes) -> FramePrediction:
+    flat = np.zeros(image.shape[:2], np.uint8)
+    return FramePrediction(image, flat, flat, CITYSCAPES, Shift(0.5, 0.0), flat)
+
+
+def test_a_video_that_a_full_disk_cut_is_not_kept(tmp_path: Path) -> None:
+    folder = FootageFolder(tmp_path, ('video',), Footage('drive', 3, iter(()), rate=10))
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        with pytest.raises(FullDiskError, match='cannot be written'), folder.writing():
+            for number in range(3):
+                folder.add('', Path(str(number)), prediction(noise), shown=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ['regions.jsonl']
+
+
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     if not os.path.exists('/dev/full'):
         pytest.skip('there is no /dev/full')
-    flat = np.zeros((4, 4), np.uint8)
-    image = np.zeros((4, 4, 3), np.uint8)
-    found = FramePrediction(image, flat, flat, CITYSCAPES, Shift(0.5, 0.0), flat)
     (tmp_path / 'regions.jsonl').symlink_to('/dev/full')
     folder = FootageFolder(tmp_path, (), Footage('footage', 1, iter(())))
     with pytest.raises(FullDiskError, match=f'{tmp_path} cannot be written'), folder.writing():
-        folder.add('a', Path('a'), found, shown=True)
+        folder.add('a', Path('a'), prediction(np.zeros((4, 4, 3), np.uint8)), shown=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 import logging
+import os
 from pathlib import Path
+import resource
+import signal
 from typing import Any
 
 import cv2
@@ -29,8 +32,10 @@ from multishift_training.datasets import (
     training_loader,
     validation_loader,
 )
+from multishift_training.datasets.batch import Sample
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.kinds import CityscapesData
+from multishift_training.datasets.loading import Views
 from multishift_training.datasets.partners import ImagePartners, mixed
 
 Bytes = NDArray[np.uint8]
@@ -382,6 +387,26 @@ def test_faults_in_workers_are_one_line(data: Path, workers: int) -> None:
         batches(samples_of(data), 0, workers=workers)
     assert '\n' not in str(fault.value)
     assert str(fault.value).startswith(str(data)) and frame_name(2) in str(fault.value)
+
+
+def out_of_room(sample: Sample, _: object) -> Sample:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    return sample
+
+
+def killed(sample: Sample, _: object) -> Sample:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return sample
+
+
+@pytest.mark.parametrize(
+    ('views', 'said'), [(out_of_room, 'do not fit into shared memory'), (killed, 'was killed')]
+)
+def test_a_worker_that_cannot_hand_over_is_told_of(data: Path, views: Views, said: str) -> None:
+    loader = training_loader(samples_of(data), 0, batch_size=2, workers=1, views=views)
+    loader.timeout = 20
+    with pytest.raises(MultishiftError, match=said):
+        next(iter(loader))
 
 
 @pytest.mark.slow

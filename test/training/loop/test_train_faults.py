@@ -310,6 +310,9 @@ def test_state_of_another_program(short: Content, folder: Path) -> None:
     torch.save(torch.zeros(3), folder / 'last.pt')
     with pytest.raises(MultishiftError, match=r'last\.pt cannot be read .*Tensor'):
         run.load()
+    torch.save({'epoch': Path()}, folder / 'last.pt')  # PyTorch's words would have it loaded
+    with pytest.raises(MultishiftError, match=r'cannot be read \(it holds what no run saves\)'):
+        run.load()
 
 
 def test_state_of_a_network_that_has_changed_since(

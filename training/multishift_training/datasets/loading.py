@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from multishift_perception.classes import SemanticClass
 from multishift_perception.errors import MultishiftError
@@ -32,6 +32,23 @@ T = TypeVar('T')
 
 # Processes that have read no batch for so long are stuck: those forked beside threads can be.
 _PATIENCE_S = 600.0
+_NO_ROOM = (
+    'the batches that are read ahead do not fit into shared memory: give it more (/dev/shm; of a '
+    'container --ipc host or --shm-size), or set workers to 0'
+)
+# What PyTorch says of its workers, and we do; the first that fits.
+_FAULTS = {
+    'DataLoader timed out': (
+        f'no batch was read within {_PATIENCE_S / 60:.0f} minutes: a process that reads data is '
+        'stuck, or the data are very far away; start again, with workers set to 0 if it comes back'
+    ),
+    'shared memory': _NO_ROOM,
+    'unable to resize file </torch_': _NO_ROOM,  # where `ulimit -f` bounds files
+    'DataLoader worker (pid': (
+        'a process that reads data was killed, as where memory is full: start again, with fewer '
+        'workers'
+    ),
+}
 
 # Image ``uint8 [H,W,3]`` and labels ``uint8 [H,W]``, or batches of both.
 Labelled = tuple[Tensor, Tensor]
@@ -135,7 +152,7 @@ class OneLineLoader(DataLoader[T]):
         """Yield the batches.
 
         Raises:
-            MultishiftError: a file is at fault, or a worker is stuck.
+            MultishiftError: a file is at fault, or a worker is stuck, killed or has no room.
         """
         with deaf_to_signals():  # the workers start here
             batches: Any = super().__iter__()
@@ -149,13 +166,10 @@ class OneLineLoader(DataLoader[T]):
             line = str(error).strip().splitlines()[-1]
             raise MultishiftError(line.removeprefix(_QUALIFIED_NAME)) from error
         except RuntimeError as error:
-            if not str(error).startswith('DataLoader timed out'):
-                raise
-            raise MultishiftError(
-                f'no batch was read within {_PATIENCE_S / 60:.0f} minutes: a process that reads '
-                'data is stuck, or the data are very far away; start again, with workers set to 0 '
-                'if it comes back'
-            ) from error
+            for said, fault in _FAULTS.items():
+                if said in str(error):
+                    raise MultishiftError(fault) from error
+            raise
         finally:
             # Not when they are collected: that may be in a process forked meanwhile.
             if self.num_workers:
@@ -227,13 +241,23 @@ def training_loader(
     return OneLineLoader(
         TrainingSet(samples, epoch, views, others),  # type: ignore[arg-type]
         batch_sampler=batches[start:, rank::ranks].tolist(),
-        collate_fn=collate,
+        collate_fn=_collate,
         num_workers=workers,
         timeout=_PATIENCE_S if workers else 0,
         worker_init_fn=_begin,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # reading must not move the global random state
     )
+
+
+def _collate(samples: Sequence[Sample]) -> Batch:
+    """Join samples to a batch; in a worker, to one in shared memory.
+
+    There it would be put on its way to this process: where it has no room by then, nobody is told,
+    and this process waits.
+    """
+    batch = collate(samples)
+    return batch if get_worker_info() is None else batch.moved(Tensor.share_memory_)
 
 
 def open_validation(

@@ -155,10 +155,12 @@ class RunFolder:
         except MultishiftError:
             raise
         except (*_DAMAGED, OSError) as error:
+            # PyTorch would have objects of foreign classes loaded, which may run anything.
+            foreign = isinstance(error, pickle.UnpicklingError)
+            why = 'it holds what no run saves' if foreign else str(error).partition('\n')[0]
             raise MultishiftError(
-                f'{self._last} cannot be read ({str(error).partition(chr(10))[0]}): delete it to '
-                'start the run anew'
-            ) from None
+                f'{self._last} cannot be read ({why}): delete it to start the run anew'
+            ) from error
 
     @contextmanager
     def taking_up(self, what: str) -> Iterator[None]:
