@@ -65,7 +65,7 @@ def mask2former(folder: Path) -> models.SegmentationModel:
         encoder_feedforward_dim=32,
         dim_feedforward=32,
         encoder_layers=1,
-        decoder_layers=3,
+        decoder_layers=2,
         num_attention_heads=4,
         num_queries=7,
         num_labels=CLASSES,
