@@ -249,7 +249,7 @@ def test_training_is_left_in_time_and_gone_on_with_elsewhere(tmp_path: Path) -> 
     config = {
         'model': 'deeplabv3plus_compact',
         'data': {'images': images, 'transforms': {'kind': 'zoom_crop', 'crop': [32, 64]}},
-        'val': {'images': {**images, 'split': 'val'}},
+        'val': {'images': {**images, 'split': 'val', 'frames': 1}},
         'engine_size': size,
         'batch_size': 2,
         'monitor': 'miou',
@@ -270,6 +270,8 @@ def test_training_is_left_in_time_and_gone_on_with_elsewhere(tmp_path: Path) -> 
     assert first.returncode == 0, first.stderr[-2000:]
     assert 'give the same command again to go on' in first.stdout
     assert json.loads((out / 'figures.json').read_text())['epochs done'] == 0
+    (tmp_path / 'there').mkdir()  # its frames are rendered
+    (tmp_path / 'there' / 'cache').symlink_to(tmp_path / 'here' / 'cache')
     second = run(*train, '--minutes', '5', '--run', tmp_path / 'there', '--resume', out)
     assert second.returncode == 0, second.stderr[-2000:]
     assert 'best weights' in second.stdout

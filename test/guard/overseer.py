@@ -3,7 +3,7 @@
 
 pytest's own limit of a test (``faulthandler_timeout``) ends a process and leaves what that has
 started. Of several processes (pytest-xdist), the one that prints therefore limits the tests, a
-little earlier, and ends the hung process with all that is below it.
+little earlier, and ends the hung process with all that is below it. It shares out the cores, too.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class Overseer:
         self._limit_s = float(config.getini('faulthandler_timeout')) - _EARLIER_S
         os.environ[_RUN] = str(os.getpid())
         os.environ['PYTHONFAULTHANDLER'] = '1'  # what is aborted says where it was
+        if processes := config.getoption('numprocesses', None):
+            # Libraries start a thread per core in each process, and threads that have no core spin
+            # while they wait for each other: networks of tests took twice the time of all cores.
+            share = max(1, len(os.sched_getaffinity(0)) // processes)
+            os.environ.setdefault('OMP_NUM_THREADS', str(share))
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

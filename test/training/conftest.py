@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,9 @@ def two_domains(coarse: Path) -> Callable[..., Content]:
 
 @pytest.fixture(scope='session')
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The frames of that run."""
-    cache = tmp_path_factory.mktemp('frames')
+    """The frames of that run, rendered once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base) / 'frames'
     config = TrainConfig.model_validate(_content())
     Samples(config.data, root=Path(), cache=cache, seed=0)
     open_validation(config.val, root=Path(), cache=cache)

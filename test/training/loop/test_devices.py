@@ -25,11 +25,31 @@ Content = dict[str, object]
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
-def torchrun(config: Path, folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
+# Runs `multishift train` for pairs of a configuration and a folder; one import serves them all.
+TRAINER = """
+import logging, sys
+from multishift_perception.cli.main import main
+
+words = sys.argv[1:]
+for config, folder in zip(words[::2], words[1::2], strict=True):
+    sys.argv = ['multishift', 'train', config, '--out', folder]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    logging.disable(logging.NOTSET)
+"""
+
+
+def torchrun(
+    script: Path, processes: int, *runs: tuple[Path, Path]
+) -> subprocess.CompletedProcess[str]:
+    script.write_text(TRAINER)
     launcher = ['-m', 'torch.distributed.run', '--nproc-per-node', str(processes)]
-    command = ['-m', 'multishift_perception.cli.main', 'train', str(config), '--out', str(folder)]
+    words = [str(word) for run in runs for word in run]
     return subprocess.run(
-        [sys.executable, *launcher, *command],
+        [sys.executable, *launcher, str(script), *words],
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
         capture_output=True,
         text=True,
@@ -67,18 +87,31 @@ def plan_of_domains(two_domains: Callable[..., Content], plan: Content) -> Conte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('of', ['plan', 'plan_of_domains'])
 def test_two_processes_do_what_one_does(
-    of: str, request: pytest.FixtureRequest, new_folder: Callable[[], Path], tmp_path: Path
+    plan: Content, plan_of_domains: Content, new_folder: Callable[[], Path], tmp_path: Path
 ) -> None:
-    plan: Content = request.getfixturevalue(of)
-    one, two = new_folder(), new_folder()
-    train(TrainConfig.model_validate(plan), one, root=Path())
-    path = tmp_path / 'config.yaml'
-    path.write_text(yaml.safe_dump(plan))
-    done = torchrun(path, two, 2)
+    plans = [plan, plan_of_domains]
+    ones, twos = ([new_folder() for _ in plans] for _ in range(2))
+    paths = [tmp_path / f'{number}.yaml' for number in range(2)]
+    for one, path, content in zip(ones, paths, plans, strict=True):
+        train(TrainConfig.model_validate(content), one, root=Path())
+        path.write_text(yaml.safe_dump(content))
+    done = torchrun(tmp_path / 'trainer.py', 2, *zip(paths, twos, strict=True))
     assert done.returncode == 0, done.stderr[-3000:]
+    for one, two, content in zip(ones, twos, plans, strict=True):
+        assert_same_but_for_rounding(one, two, TrainConfig.model_validate(content))
+        # One of them writes.
+        written = {path.name.partition('.')[0] for path in two.iterdir()}
+        assert written == {'best', 'cache', 'config', 'events', 'last', 'lock', 'log'}
+        assert len(list(two.glob('events.*'))) == 1
+        # And it talks.
+        assert done.stdout.count(f'best weights: {two}/') == 1
+    for epoch in range(3):
+        assert done.stderr.count(f'epoch {epoch} (') == len(plans)
 
+
+def assert_same_but_for_rounding(one: Path, two: Path, config: TrainConfig) -> None:
+    """Compare the logs and the weights of two runs, which learned something in every part."""
     logs = [
         [json.loads(line) for line in (run / 'log.jsonl').read_text().splitlines()]
         for run in (one, two)
@@ -88,21 +121,13 @@ def test_two_processes_do_what_one_does(
         assert first.pop('stage') == second.pop('stage')
         assert second == pytest.approx(first, rel=1e-4, abs=1e-6)
     torch.manual_seed(0)
-    start = trained.new_model(TrainConfig.model_validate(plan), Path()).state_dict()
+    start = trained.new_model(config, Path()).state_dict()
     first, second = (torch.load(run / 'last.pt', weights_only=True)['model'] for run in (one, two))
     for key in start:
         assert torch.allclose(first[key], second[key], rtol=0, atol=1e-5), key
     for part in ('backbone', 'aspp', 'low', 'decoder', 'classifier', 'uncertainty'):
         weights = [key for key in start if key.startswith(f'{part}.')]
         assert max((first[key] - start[key]).abs().max() for key in weights) > 1e-3
-
-    # One of them talks and writes.
-    assert done.stdout.count('best weights: ') == 1
-    for epoch in range(3):
-        assert done.stderr.count(f'epoch {epoch} (') == 1
-    written = {path.name.partition('.')[0] for path in two.iterdir()}
-    assert written == {'best', 'cache', 'config', 'events', 'last', 'lock', 'log'}
-    assert len(list(two.glob('events.*'))) == 1
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def run(settings: Settings, note: Note) -> None:
 
 
 def _config(settings: Settings, precision: str) -> TrainConfig:
-    size, frames = ([288, 512], 64) if settings.on_gpu else ([96, 160], 8)
+    size, frames, batch = ([288, 512], 64, 4) if settings.on_gpu else ([96, 160], 4, 2)
     images = {'kind': 'sample_drive', 'split': 'train', 'frames': frames, 'seed': 1, 'size': size}
     return TrainConfig.model_validate(
         {
@@ -49,9 +49,9 @@ def _config(settings: Settings, precision: str) -> TrainConfig:
                 'partners': {**images, 'conditions': ['night']},
                 'transforms': {'kind': 'zoom_crop', 'crop': [x // 32 * 28 for x in size]},
             },
-            'val': {'images': {**images, 'split': 'val', 'frames': 4}},
+            'val': {'images': {**images, 'split': 'val', 'frames': batch}},
             'engine_size': size,
-            'batch_size': 4,
+            'batch_size': batch,
             'precision': precision,
             'monitor': 'miou',
             'workers': 4 if settings.on_gpu else 0,
