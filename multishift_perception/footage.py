@@ -139,6 +139,16 @@ def distinct_names(footage: Iterable[Footage], taken: Iterable[str] = ()) -> lis
     return names
 
 
+def find_cameras(source: str) -> list[str]:
+    """Return a name for each footage of a source, which is opened and closed; see `open_footage`.
+
+    Raises:
+        MultishiftError: it cannot be opened.
+    """
+    with ExitStack() as stack:
+        return distinct_names(open_footage(source, stack))
+
+
 def is_picture(path: Path) -> bool:
     """Return whether a path is an image file, by its name."""
     return path.suffix.lower() in PICTURES and os.path.isfile(path)

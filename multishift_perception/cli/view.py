@@ -125,13 +125,16 @@ def command(
             feed = _open_node(node, board, bundle, stack, use_sim_time=use_sim_time)
         else:
             from multishift_perception.engine import Engine
+            from multishift_perception.footage import find_cameras
             from multishift_perception.view.footage_feed import FootageFeed
             from multishift_perception.view.player import Playing
 
+            cameras = find_cameras(str(source))  # first: engines take seconds to load
             engine = Engine.load(bundle, backend=backend, device=device)
             playing = Playing(every=every, rate=rate, is_looped=not once)
             footage = FootageFeed(
                 str(source),
+                cameras,
                 engine,
                 board,
                 threshold=threshold,
