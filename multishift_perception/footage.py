@@ -92,9 +92,14 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
         ) from error
 
 
+def is_live(source: str) -> bool:
+    """Return whether a source is a camera of this machine or a stream, by its name."""
+    return '://' in source or (source.isdecimal() and not Path(source).exists())
+
+
 def _opened(source: str, stack: ExitStack, every: int) -> list[Footage]:
     path = Path(source)
-    if '://' in source or (source.isdecimal() and not path.exists()):
+    if is_live(source):
         return [video_footage(source, stack, every=every)]
     if not path.exists() and glob.has_magic(source):
         return [files_footage(_matching(source), path.name, every=every)]

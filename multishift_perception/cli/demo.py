@@ -17,6 +17,7 @@ from multishift_perception.cli.options import (
     engine_option,
     force_option,
     json_option,
+    refuse_given,
     report_option,
     sources_options,
     threshold_option,
@@ -55,7 +56,9 @@ _PATH = click.Path(path_type=Path)
 @click.option('--keep-bags', is_flag=True, help='Leave the drive and the results in the folder.')
 @force_option
 @json_option('the metrics')
+@click.pass_context
 def command(
+    ctx: click.Context,
     out: Path,
     bundle: Path | None,
     backend: str,
@@ -75,6 +78,8 @@ def command(
     A player, the node and a recorder run as processes of their own and talk over DDS. The report
     holds metrics against the ground truth, latency, dropped frames and pictures.
     """
+    if bag is not None:
+        refuse_given(ctx, ('seed', 'seconds'), 'is of the sample drive: leave it out with --bag')
     if find_spec('rclpy') is None:
         raise MultishiftError(
             'the demo needs ROS 2: source its setup file, or, without an installation, run '
