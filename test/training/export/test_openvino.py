@@ -34,14 +34,6 @@ from multishift_training.export.targets.openvino import _check_batches
 from multishift_training.export.written import Written
 
 CLASSES = 5
-# More segments than any CPU has vector registers.
-CALIBRATION = Calibration(
-    knots=[(2.0 * i, max(0.0, 128 + 4.0 * i)) for i in range(-32, 0)]
-    + [(2.0 * i, 128 + 3.5 * i) for i in range(33)],
-    operating_point=0.0,
-    rule='made up',
-    dataset='none',
-)
 
 
 class Resize(nn.Module):
@@ -162,15 +154,15 @@ def frames(count: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope='module')
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory, calibration: Calibration) -> Path:
     torch.manual_seed(0)
     model = models.create('deeplabv3plus_compact', CLASSES)
     path = tmp_path_factory.mktemp('bundles') / 'bundle'
     samples = frames(6)
     export_bundle(
         path,
-        DeployGraph(model, CALIBRATION),
-        calibration=CALIBRATION,
+        DeployGraph(model, calibration),
+        calibration=calibration,
         probes=np.stack(samples[:2]),
         targets=Plan(['openvino', 'torch'], 'int8'),
         samples=samples,
@@ -230,8 +222,9 @@ def _reads_bytes(node: ov.Node) -> bool:
 class Wrong:
     """A backend that is right but for the labels of a share of the pixels."""
 
-    def __init__(self, probe: ProbeSet, share: float) -> None:
+    def __init__(self, probe: ProbeSet, share: float, calibration: Calibration) -> None:
         self.probe = probe
+        self.calibration = calibration
         self.share = share
 
     def run(self, batch: np.ndarray) -> EngineOutput:
@@ -239,7 +232,7 @@ class Wrong:
         label = self.probe.label[index].copy()
         label.ravel()[: round(self.share * label.size)] += 1
         score = self.probe.score[index].repeat(4, axis=1).repeat(4, axis=2)
-        anomaly = np.interp(score, *zip(*CALIBRATION.knots, strict=True)).astype(np.uint8)
+        anomaly = np.interp(score, *zip(*self.calibration.knots, strict=True)).astype(np.uint8)
         confidence = self.probe.confidence[index].repeat(4, axis=1).repeat(4, axis=2)
         return EngineOutput(label, score, anomaly, self.probe.look[index], confidence)
 
@@ -249,12 +242,15 @@ class Wrong:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('share', 'right'), [(0.005, 'fp32'), (0.03, 'int8'), (0.06, None)])
-def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: str | None) -> None:
+def test_bounds_are_those_of_the_precision(
+    bundle: Path, share: float, right: str | None, calibration: Calibration
+) -> None:
     probe = ProbeSet.load(bundle / 'probe.npz')
+    wrong = Wrong(probe, share, calibration)
     accepted = []
     for precision in BOUNDS:
         try:
-            probe.prove(Wrong(probe, share), CALIBRATION, Path('x.xml'), precision, [1])
+            probe.prove(wrong, calibration, Path('x.xml'), precision, [1])
         except MultishiftError as error:
             assert 'of the labels agree' in str(error) and '\n' not in str(error)
         else:
@@ -263,14 +259,16 @@ def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: st
     assert accepted == expected[right]
 
 
-def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(bundle: Path) -> None:
+def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(
+    bundle: Path, calibration: Calibration
+) -> None:
     """And another build of the same would be as coarse."""
     probe = ProbeSet.load(bundle / 'probe.npz')
     other = replace(probe, score=probe.score[::-1])
     file = bundle / 'openvino.xml'
     written = Written('openvino', file, 'int8', {}, 'cpu', (file.with_suffix('.bin'),))
     with pytest.raises(MultishiftError) as fault:
-        exported._proven(written, other, CALIBRATION, Path('engine'))
+        exported._proven(written, other, calibration, Path('engine'))
     text = str(fault.value)
     assert text.startswith('engine/openvino.xml does not compute what was trained: ')
     assert text.endswith(

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the export have in common."""
+
+from __future__ import annotations
+
+import pytest
+
+from multishift_perception.engine import Calibration
+
+
+@pytest.fixture(scope='session')
+def calibration() -> Calibration:
+    """Made up for networks of any weights: more segments than a CPU has vector registers."""
+    return Calibration(
+        knots=[(2.0 * i, max(0.0, 128 + 4.0 * i)) for i in range(-32, 0)]
+        + [(2.0 * i, 128 + 3.5 * i) for i in range(33)],
+        operating_point=0.0,
+        rule='made up',
+        dataset='none',
+    )
