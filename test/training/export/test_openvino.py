@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import importlib
 from pathlib import Path
 import sys
 
@@ -21,7 +22,7 @@ from multishift_perception.engine.probe import BOUNDS, ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
-from multishift_training.export import Plan, check_plan, export_bundle
+from multishift_training.export import Plan, check_plan, export_bundle, quantize
 from multishift_training.export import bundle as exported
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.openvino_graph import (
@@ -188,6 +189,22 @@ def test_int8_bundle_says_so_and_runs(bundle: Path) -> None:
     # It does compute in 8 bits.
     assert 1e-4 < parity.score_error / probe.spread < BOUNDS['int8'].score_error
     assert parity.label_agreement >= BOUNDS['int8'].label_agreement
+
+
+def test_the_word_of_a_compiler_without_a_gpu_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of PyTorch built for CUDA, when NNCF first imports this."""
+    name = 'torch.utils.cpp_extension'
+    monkeypatch.setattr(torch.utils, 'cpp_extension', importlib.import_module(name))
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    monkeypatch.setattr(torch.cuda, '_is_compiled', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with quantize._quiet():
+        assert importlib.import_module(name).CUDA_HOME == str(tmp_path)
+    assert caplog.records == []
 
 
 @pytest.mark.slow
