@@ -76,17 +76,17 @@ def test_bytes_are_normalised_as_imagenet_is() -> None:
 
 @pytest.mark.parametrize('size', [(32, 48), (33, 47)])
 def test_outputs_are_the_networks_own(
-    model: TinyModel, size: tuple[int, int], calibration: Calibration
+    model: TinyModel, size: tuple[int, int], many_segments: Calibration
 ) -> None:
     frames = torch.from_numpy(random_frames(2, *size))
-    graph = DeployGraph(model, calibration)
+    graph = DeployGraph(model, many_segments)
     label, score, anomaly, look, confidence = graph(frames)
     expected = model(Normalize(IMAGENET)(frames))
     assert not model.training
     assert label.dtype == anomaly.dtype == torch.uint8 and score.dtype == torch.float32
     assert torch.equal(label, expected.logits.argmax(1))
     assert torch.equal(score, expected.score)
-    assert torch.equal(anomaly >= 128, score >= calibration.operating_point)
+    assert torch.equal(anomaly >= 128, score >= many_segments.operating_point)
     assert label.unique().numel() > 1
     image = Normalize(IMAGENET)(frames)
     moments = torch.cat([image.mean((2, 3)), image.std((2, 3), correction=0)], 1)
@@ -97,11 +97,11 @@ def test_outputs_are_the_networks_own(
 
 
 def test_the_look_is_of_the_early_feature_whatever_wraps_the_network(
-    calibration: Calibration,
+    many_segments: Calibration,
 ) -> None:
     torch.manual_seed(0)
     network: Any = models.create('deeplabv3plus_efficientnet_lite0', 3).eval()
-    graph = DeployGraph(with_score(network, 'entropy'), calibration)
+    graph = DeployGraph(with_score(network, 'entropy'), many_segments)
     frames = torch.from_numpy(random_frames(2, 32, 48))
     with torch.inference_mode():
         look = graph(frames)[3]
@@ -115,7 +115,7 @@ def test_the_look_is_of_the_early_feature_whatever_wraps_the_network(
     'name', ['deeplabv3plus_efficientnet_lite0', 'segformer_b0', 'mask2former_resnet50']
 )
 def test_the_confidence_is_the_probability_that_the_head_gives_the_label(
-    name: str, calibration: Calibration
+    name: str, many_segments: Calibration
 ) -> None:
     torch.manual_seed(0)
     network: Any = models.create(name, 3).eval()
@@ -124,7 +124,7 @@ def test_the_confidence_is_the_probability_that_the_head_gives_the_label(
             network.classifier.bias[-1] += 6
         else:
             network.classifier.weight *= 30
-    graph = DeployGraph(with_score(network, 'entropy'), calibration)
+    graph = DeployGraph(with_score(network, 'entropy'), many_segments)
     frames = torch.from_numpy(random_frames(1, 64, 96))
     with torch.inference_mode():
         confidence = graph(frames)[4] / 255
@@ -159,12 +159,12 @@ def bundle(
 
 @pytest.fixture(scope='module')
 def tiny(
-    tmp_path_factory: pytest.TempPathFactory, calibration: Calibration
+    tmp_path_factory: pytest.TempPathFactory, many_segments: Calibration
 ) -> tuple[Path, np.ndarray, DeployGraph]:
     """A bundle, its probe frames, and the graph it was made of."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('bundles') / 'bundle'
-    return path, *bundle(path, TinyModel(), calibration)
+    return path, *bundle(path, TinyModel(), many_segments)
 
 
 @pytest.mark.slow
@@ -206,13 +206,13 @@ def test_torch_artifact_is_fused_and_channels_last(
 
 @pytest.mark.slow
 def test_fitted_score_becomes_an_engine(
-    model: TinyModel, tmp_path: Path, calibration: Calibration
+    model: TinyModel, tmp_path: Path, many_segments: Calibration
 ) -> None:
     frames = torch.from_numpy(random_frames(4, 32, 48))
     labels = torch.arange(3, dtype=torch.uint8).repeat(4, 32, 16)
     fitted = fit_scores(model, ['mahalanobis'], [(frames, labels)])
     rescored = with_score(model, 'mahalanobis', fitted=fitted['mahalanobis'])
-    probes, _ = bundle(tmp_path / 'bundle', rescored, calibration)
+    probes, _ = bundle(tmp_path / 'bundle', rescored, many_segments)
     with torch.inference_mode():
         expected = rescored(Normalize(IMAGENET)(torch.from_numpy(probes[1]))).score.numpy()
     spread = expected.max() - expected.min()

@@ -155,15 +155,15 @@ def frames(count: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope='module')
-def bundle(tmp_path_factory: pytest.TempPathFactory, calibration: Calibration) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory, many_segments: Calibration) -> Path:
     torch.manual_seed(0)
     model = models.create('deeplabv3plus_compact', CLASSES)
     path = tmp_path_factory.mktemp('bundles') / 'bundle'
     samples = frames(6)
     export_bundle(
         path,
-        DeployGraph(model, calibration),
-        calibration=calibration,
+        DeployGraph(model, many_segments),
+        calibration=many_segments,
         probes=np.stack(samples[:2]),
         targets=Plan(['openvino', 'torch'], 'int8'),
         samples=samples,
@@ -260,14 +260,14 @@ class Wrong:
 @pytest.mark.slow
 @pytest.mark.parametrize(('share', 'right'), [(0.005, 'fp32'), (0.03, 'int8'), (0.06, None)])
 def test_bounds_are_those_of_the_precision(
-    bundle: Path, share: float, right: str | None, calibration: Calibration
+    bundle: Path, share: float, right: str | None, many_segments: Calibration
 ) -> None:
     probe = ProbeSet.load(bundle / 'probe.npz')
-    wrong = Wrong(probe, share, calibration)
+    wrong = Wrong(probe, share, many_segments)
     accepted = []
     for precision in BOUNDS:
         try:
-            probe.prove(wrong, calibration, Path('x.xml'), precision, [1])
+            probe.prove(wrong, many_segments, Path('x.xml'), precision, [1])
         except MultishiftError as error:
             assert 'of the labels agree' in str(error) and '\n' not in str(error)
         else:
@@ -277,7 +277,7 @@ def test_bounds_are_those_of_the_precision(
 
 
 def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(
-    bundle: Path, calibration: Calibration
+    bundle: Path, many_segments: Calibration
 ) -> None:
     """And another build of the same would be as coarse."""
     probe = ProbeSet.load(bundle / 'probe.npz')
@@ -285,7 +285,7 @@ def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(
     file = bundle / 'openvino.xml'
     written = Written('openvino', file, 'int8', {}, 'cpu', (file.with_suffix('.bin'),))
     with pytest.raises(MultishiftError) as fault:
-        exported._proven(written, other, calibration, Path('engine'))
+        exported._proven(written, other, many_segments, Path('engine'))
     text = str(fault.value)
     assert text.startswith('engine/openvino.xml does not compute what was trained: ')
     assert text.endswith(
