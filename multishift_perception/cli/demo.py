@@ -86,12 +86,21 @@ def command(
             f'{install_extra("ros")}'
         )
     # They import ROS, which --help must not need.
-    from multishift_perception.demo.graph import NodeSettings, find_sources, run_graph
+    from multishift_perception.demo.graph import NodeSettings, Source, find_sources, run_graph
     from multishift_perception.demo.judge import counts_table, judge
 
     reads = (bag, bundle)
     check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
     settings = NodeSettings(bundle, backend, device, threshold)
+    # What is in the scratch folder is gone when an error is read: no error may name it.
+    name = None if bag else 'the sample drive'
+
+    def sources_of(drive: Path) -> tuple[Source, ...]:
+        with BagReader(drive, name=name) as reader:
+            return find_sources(reader, cameras=cameras, topics=topics)
+
+    # Engines take seconds to load, and nothing is written yet.
+    sources = () if bag is None else sources_of(bag)
     with reporting_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / 'bags')
@@ -103,10 +112,7 @@ def command(
             drive = bag or scratch / 'drive.mcap'
             if bag is None:
                 write_sample_bag(drive, seed=seed, seconds=seconds)
-            # What is in the scratch folder is gone when an error is read: no error may name it.
-            name = None if bag else 'the sample drive'
-            with BagReader(drive, name=name) as reader:
-                sources = find_sources(reader, cameras=cameras, topics=topics)
+                sources = sources_of(drive)
             results = scratch / 'results.mcap'
             run = run_graph(drive, sources, settings=settings, results=results, logs=out / 'log')
             report = judge(drive, run, engine, threshold=threshold, name=name)

@@ -18,6 +18,7 @@ import pytest
 from multishift_perception import bags, progress
 from multishift_perception.bags import BagReader, BagWriter, choose_topics
 from multishift_perception.cli.main import multishift
+from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 
 FOLDERS = (
@@ -155,6 +156,16 @@ def test_what_would_have_no_effect_is_refused(words: str, meant: str) -> None:
     said = invoke(*words.split())
     assert said.exit_code == 2
     assert meant in said.stderr
+
+
+def test_the_bag_of_a_demo_is_looked_at_before_the_engine_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('rclpy')
+    monkeypatch.setattr(Engine, 'load', lambda *_, **__: pytest.fail('the engine is loaded'))
+    said = invoke('demo', '--bag', tmp_path / 'none.mcap', '--out', tmp_path / 'out')
+    assert 'none.mcap: no such bag' in str(said.exception)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
