@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_nothing_outside_is_removed_whatever_regions_say(text: str, tmp_path: Pa
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    if not os.path.exists('/dev/full'):
+        pytest.skip('there is no /dev/full')
     flat = np.zeros((4, 4), np.uint8)
     image = np.zeros((4, 4, 3), np.uint8)
     found = FramePrediction(image, flat, flat, CITYSCAPES, Shift(0.5, 0.0), flat)
