@@ -92,9 +92,14 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
         ) from error
 
 
+def is_live(source: str) -> bool:
+    """Return whether a source is a camera of this machine or a stream, by its name."""
+    return '://' in source or (source.isdecimal() and not Path(source).exists())
+
+
 def _opened(source: str, stack: ExitStack, every: int) -> list[Footage]:
     path = Path(source)
-    if '://' in source or (source.isdecimal() and not path.exists()):
+    if is_live(source):
         return [video_footage(source, stack, every=every)]
     if not path.exists() and glob.has_magic(source):
         return [files_footage(_matching(source), path.name, every=every)]
@@ -137,6 +142,16 @@ def distinct_names(footage: Iterable[Footage], taken: Iterable[str] = ()) -> lis
         used.add(name)
         names.append(name)
     return names
+
+
+def find_cameras(source: str) -> list[str]:
+    """Return a name for each footage of a source, which is opened and closed; see `open_footage`.
+
+    Raises:
+        MultishiftError: it cannot be opened.
+    """
+    with ExitStack() as stack:
+        return distinct_names(open_footage(source, stack))
 
 
 def is_picture(path: Path) -> bool:

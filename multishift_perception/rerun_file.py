@@ -17,7 +17,7 @@ import numpy as np
 from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.destinations import RECORDING, check_file
-from multishift_perception.errors import MultishiftError, install_extra
+from multishift_perception.errors import MultishiftError, install_extra, one_line
 from multishift_perception.files import WRITTEN_BY, replacing
 from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.regions import find_regions
@@ -70,16 +70,19 @@ class RerunFile:
     ``latency_ms``; all by the timeline ``stamp``, or ``frame`` where frames have no stamps.
     """
 
-    def __init__(self, rerun: Any, path: Path, classes: Sequence[SemanticClass]) -> None:
+    def __init__(
+        self, rerun: Any, path: Path, classes: Sequence[SemanticClass], *, name: Path
+    ) -> None:
         """Begin the recording.
 
         Args:
             rerun: the library.
             path: where to write it.
             classes: known classes.
+            name: the file that it becomes, for messages.
         """
         self._rerun = rerun
-        self._path = path
+        self._name = name
         self._frames = 0
         self._cameras: dict[str, int] = {}  # frames of each, in the order of their first ones
         self._recording = rerun.RecordingStream(APPLICATION)
@@ -161,8 +164,15 @@ class RerunFile:
 
         Raises:
             OSError: the file cannot be written.
+            MultishiftError: it is written too slowly.
         """
-        self._recording.flush(timeout_sec=_PATIENCE_S)
+        try:
+            self._recording.flush(timeout_sec=_PATIENCE_S)
+        except RuntimeError as error:  # of the library, which has no kind of its own for it
+            raise MultishiftError(
+                f'{self._name}: {_CHECKED} frames were not written within {_PATIENCE_S:.0f} s '
+                f'({one_line(error)}): name a file on a faster disk with --rerun'
+            ) from error
         self._file.check()
 
     def close(self) -> None:
@@ -229,11 +239,11 @@ def writing_rerun(path: Path, classes: Sequence[SemanticClass]) -> Iterator[Reru
         classes: known classes, for their names and colours.
 
     Raises:
-        MultishiftError: the library is not installed, or the disk is full.
+        MultishiftError: the library is not installed, or the disk is full or too slow.
     """
     rerun = load_rerun()
     with replacing(path) as fresh:
-        with closing(RerunFile(rerun, fresh, classes)) as recording:
+        with closing(RerunFile(rerun, fresh, classes, name=path)) as recording:
             yield recording
             recording.arrange()
 

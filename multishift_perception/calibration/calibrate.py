@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+import logging
 import math
 
 import numpy as np
@@ -19,11 +20,14 @@ from multishift_perception.engine import Calibration, Engine, Look
 from multishift_perception.engine.look import LEAST_FRAMES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.footage import Footage
+from multishift_perception.images.blank import is_blank
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.pipeline import FrameOutput, Pipeline
 from multishift_perception.progress import track
 from multishift_perception.report.calibration_report import CalibrationReport, Curve
 from multishift_perception.report.provenance import provenance
+
+logger = logging.getLogger(__name__)
 
 # False alarms come in patches, many to a frame: fewer frames or pixels tell little of a share.
 _LEAST_FRAMES, _LEAST_PIXELS = 10, 1000
@@ -55,15 +59,16 @@ def calibrate(
         false_alarms: the share, above 0 and below 0.5.
 
     Raises:
-        MultishiftError: the share is out of range, no frame can be read, they are too few for the
-            share, or their scores are all alike.
+        MultishiftError: the share is out of range, no frame can be read, none shows anything, they
+            are too few for the share, or their scores are all alike.
     """
     check_share(false_alarms)
     names: list[str] = []
     unreadable: list[str] = []
+    blank: list[str] = []
     shares = FrameShares()
     looks: list[NDArray[np.float32]] = []
-    for name, output in _outputs(engine, footage, unreadable):
+    for name, output in _outputs(engine, footage, unreadable, blank):
         names.append(name)
         shares.add(output.score)
         if output.look is not None:
@@ -73,6 +78,7 @@ def calibrate(
             f'{footage.name}: none of {len(unreadable)} frames can be read; the first: '
             f'{unreadable[0] if unreadable else "there is none"}'
         )
+    _check_content(footage.name, names, blank)
     _check_amount(shares, false_alarms, footage.name)
     point = shares.threshold(false_alarms)
     _check_ties(shares, point, false_alarms, footage.name)
@@ -113,9 +119,12 @@ def origin(report: CalibrationReport, engine: Engine) -> dict[str, str | float]:
 
 
 def _outputs(
-    engine: Engine, footage: Footage, unreadable: list[str]
+    engine: Engine, footage: Footage, unreadable: list[str], blank: list[str]
 ) -> Iterator[tuple[str, FrameOutput]]:
-    """Yield the name and what the engine says of every readable frame; note the others."""
+    """Yield the name and what the engine says of every readable frame.
+
+    The others, and which of them show nothing, are noted.
+    """
     pipeline = Pipeline(engine)
     batch: list[tuple[str, Bytes]] = []
 
@@ -127,13 +136,33 @@ def _outputs(
 
     for frame in track(footage.frames, 'calibrate', footage.count, unit='frame'):
         try:
-            batch.append((frame.name, frame.read()))
+            image = frame.read()
         except FrameError as error:
             unreadable.append(f'{frame.name}: {error}')
             continue
+        if is_blank(image):
+            blank.append(frame.name)
+        batch.append((frame.name, image))
         if len(batch) == engine.input_shape[0]:
             yield from run()
     yield from run()
+
+
+def _check_content(name: str, frames: Sequence[str], blank: Sequence[str]) -> None:
+    if not blank:
+        return
+    if len(blank) == len(frames):
+        raise MultishiftError(
+            f'{name}: each of {len(frames)} frames is of one colour, black or another: give '
+            'footage of the road'
+        )
+    logger.warning(
+        '%s: %d of %d frames are of one colour, black or another: leave them out; the first is %s',
+        name,
+        len(blank),
+        len(frames),
+        blank[0],
+    )
 
 
 def _check_amount(shares: FrameShares, false_alarms: float, name: str) -> None:

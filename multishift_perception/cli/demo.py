@@ -17,6 +17,7 @@ from multishift_perception.cli.options import (
     engine_option,
     force_option,
     json_option,
+    refuse_given,
     report_option,
     sources_options,
     threshold_option,
@@ -55,7 +56,9 @@ _PATH = click.Path(path_type=Path)
 @click.option('--keep-bags', is_flag=True, help='Leave the drive and the results in the folder.')
 @force_option
 @json_option('the metrics')
+@click.pass_context
 def command(
+    ctx: click.Context,
     out: Path,
     bundle: Path | None,
     backend: str,
@@ -75,18 +78,29 @@ def command(
     A player, the node and a recorder run as processes of their own and talk over DDS. The report
     holds metrics against the ground truth, latency, dropped frames and pictures.
     """
+    if bag is not None:
+        refuse_given(ctx, ('seed', 'seconds'), 'is of the sample drive: leave it out with --bag')
     if find_spec('rclpy') is None:
         raise MultishiftError(
             'the demo needs ROS 2: source its setup file, or, without an installation, run '
             f'{install_extra("ros")}'
         )
     # They import ROS, which --help must not need.
-    from multishift_perception.demo.graph import NodeSettings, find_sources, run_graph
+    from multishift_perception.demo.graph import NodeSettings, Source, find_sources, run_graph
     from multishift_perception.demo.judge import counts_table, judge
 
     reads = (bag, bundle)
     check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
     settings = NodeSettings(bundle, backend, device, threshold)
+    # What is in the scratch folder is gone when an error is read: no error may name it.
+    name = None if bag else 'the sample drive'
+
+    def sources_of(drive: Path) -> tuple[Source, ...]:
+        with BagReader(drive, name=name) as reader:
+            return find_sources(reader, cameras=cameras, topics=topics)
+
+    # Engines take seconds to load, and nothing is written yet.
+    sources = () if bag is None else sources_of(bag)
     with reporting_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(out / 'bags')
@@ -98,10 +112,7 @@ def command(
             drive = bag or scratch / 'drive.mcap'
             if bag is None:
                 write_sample_bag(drive, seed=seed, seconds=seconds)
-            # What is in the scratch folder is gone when an error is read: no error may name it.
-            name = None if bag else 'the sample drive'
-            with BagReader(drive, name=name) as reader:
-                sources = find_sources(reader, cameras=cameras, topics=topics)
+                sources = sources_of(drive)
             results = scratch / 'results.mcap'
             run = run_graph(drive, sources, settings=settings, results=results, logs=out / 'log')
             report = judge(drive, run, engine, threshold=threshold, name=name)

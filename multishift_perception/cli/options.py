@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from multishift_perception.engine import BACKENDS
 
@@ -49,6 +50,18 @@ class Threshold(click.FloatRange):
         if math.isnan(found):
             self.fail(f'{value!r} is no number from 0 to 1', param, ctx)
         return found
+
+
+def refuse_given(ctx: click.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options, by the names of their parameters, that would have no effect.
+
+    Raises:
+        UsageError: one is given; its text is the option with ``why``.
+    """
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT
+        if param.name in names and given:
+            raise click.UsageError(f'{param.opts[0]} {why}', ctx)
 
 
 class Renamed(click.Option):

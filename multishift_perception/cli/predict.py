@@ -124,13 +124,8 @@ def command(
 
         options = Options(threshold, min_area, outputs, show_only == 'anomalous')
         engine = stack.enter_context(Engine.load(bundle, backend=backend, device=device))
-        found = predict_footage(footage, engine, out, options, rerun=rerun)
+        found = predict_footage(footage, engine, out, options, sources=sources, rerun=rerun)
         content = figures(found, engine, options, finished=True)
-    if not any(one.frames for one in found):
-        causes = ', '.join(sorted({cause for one in found for cause in one.dropped}))
-        raise MultishiftError(
-            f'{", ".join(sources)}: no frame that can be used ({causes or "there are none"})'
-        )
     click.echo(json.dumps(content, indent=2) if as_json else '\n'.join(_summary(found, out)))
 
 

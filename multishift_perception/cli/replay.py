@@ -223,6 +223,8 @@ def command(
         record=record,
         force=force,
     )
+    if is_one and jobs > 1:
+        notice('one bag takes one process: --jobs shares out several')
     said = _replay_one(task, rerun) if is_one else _replay_many(task, jobs)
     if said is None:  # another process says it
         return

@@ -11,7 +11,6 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-from click.core import ParameterSource
 
 from multishift_perception.cli.options import (
     backend_option,
@@ -19,6 +18,7 @@ from multishift_perception.cli.options import (
     engine_option,
     every_option,
     min_area_option,
+    refuse_given,
     threshold_option,
 )
 from multishift_perception.errors import MultishiftError, install_extra, one_line
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _OF_NODE = ('node', 'use_sim_time')
 _OF_SOURCE = ('backend', 'device', 'threshold', 'min_area', 'every', 'rate', 'once')
+_OF_FILE = ('rate', 'once')
 _PORT = 8686
 
 
@@ -104,10 +105,14 @@ def command(
     """
     if ros == (source is not None):
         raise click.UsageError('give a SOURCE, or --ros for a running node', ctx)
-    for name in _OF_SOURCE if ros else _OF_NODE:
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            other = 'a SOURCE' if ros else '--ros'
-            raise click.UsageError(f'--{name.replace("_", "-")} is for {other}', ctx)
+    if ros:
+        refuse_given(ctx, _OF_SOURCE, 'is for a SOURCE')
+    else:
+        refuse_given(ctx, _OF_NODE, 'is for --ros')
+        from multishift_perception.footage import find_cameras, is_live
+
+        if is_live(str(source)):
+            refuse_given(ctx, _OF_FILE, 'is for files: a camera or a stream sets the pace')
     try:
         from multishift_perception.view.server import serve
     except ModuleNotFoundError as error:
@@ -128,10 +133,12 @@ def command(
             from multishift_perception.view.footage_feed import FootageFeed
             from multishift_perception.view.player import Playing
 
+            cameras = find_cameras(str(source))  # first: engines take seconds to load
             engine = Engine.load(bundle, backend=backend, device=device)
             playing = Playing(every=every, rate=rate, is_looped=not once)
             footage = FootageFeed(
                 str(source),
+                cameras,
                 engine,
                 board,
                 threshold=threshold,

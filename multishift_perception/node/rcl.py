@@ -29,6 +29,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from multishift_perception.errors import MultishiftError, one_line
+from multishift_perception.node.rclpy_private import rcl_error
 
 _OK, _UNSUPPORTED, _NOTHING_TO_TAKE = 0, 3, 401
 _UNNUMBERED = 2**64 - 1
@@ -351,4 +352,4 @@ def _raise_fault(code: int) -> None:
     if code != _OK:
         text = _rcutils().rcutils_get_error_string().text.decode(errors='replace')
         _clear_fault()
-        raise RuntimeError(one_line(text) or f'rcl says {code}')
+        raise rcl_error(one_line(text) or f'rcl says {code}')

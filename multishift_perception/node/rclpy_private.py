@@ -14,6 +14,8 @@ from typing import Any
 from lifecycle_msgs.msg import Transition
 import rclpy
 from rclpy.event_handler import QoSPublisherEventType
+from rclpy.exceptions import InvalidHandle, NotInitializedException
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -144,6 +146,18 @@ class MismatchedReaders:
     def close(self) -> None:
         """Listen no longer."""
         self._event.destroy_when_not_in_use()
+
+
+def comes_of_shutdown(error: BaseException) -> bool:
+    """Whether an exception is what rclpy raises of anything once its context is shut down."""
+    own = _implementation().RCLError, InvalidHandle, NotInitializedException
+    return not rclpy.ok() and isinstance(error, (*own, ExternalShutdownException))
+
+
+def rcl_error(text: str) -> Exception:
+    """Return the exception that rclpy raises where a function of rcl fails."""
+    error: Exception = _implementation().RCLError(text)
+    return error
 
 
 def _implementation() -> Any:

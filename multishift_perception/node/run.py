@@ -19,6 +19,7 @@ from multishift_perception.node.log_bridge import log_no_longer, log_to
 from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.parameter_files import parameters_of_all_nodes
 from multishift_perception.node.parameter_specs import help_text
+from multishift_perception.node.rclpy_private import comes_of_shutdown
 from multishift_perception.node.shared_memory import name_leftovers
 from multishift_perception.outputs import NODE_NAME
 from multishift_perception.process.memory import keep_large_buffers
@@ -35,6 +36,9 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
 
     Returns:
         0 after an interrupt, 1 where the node cannot start.
+
+    Raises:
+        Exception: a fault of the node's own.
     """
     keep_large_buffers()
     try:
@@ -50,11 +54,8 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
     except MultishiftError as error:
         logger.critical('cannot start: %s', error)
         return 1
-    except ExternalShutdownException:
-        pass
-    except Exception:
-        # Whatever is created or published once the context is shut down raises one thing or other.
-        if rclpy.ok():
+    except Exception as error:
+        if not comes_of_shutdown(error):
             raise
     finally:
         log_no_longer()
@@ -66,7 +67,12 @@ def _spin(arguments: Sequence[str]) -> None:
     node = PerceptionNode(parameters_of_all_nodes(arguments))
     if leftovers := name_leftovers():
         logger.warning('%s', leftovers)
-    executor = SingleThreadedExecutor()
+    try:
+        executor = SingleThreadedExecutor()
+    except TypeError:
+        if rclpy.ok():
+            raise
+        raise ExternalShutdownException from None  # which it does not foresee
     executor.add_node(node)
     try:
         if node.settings.autostart:
@@ -85,10 +91,14 @@ def _spin(arguments: Sequence[str]) -> None:
 def _leave() -> None:
     """End the process at once: a thread in the engine's library would crash its clean-up."""
     logger.warning('the engine is in a call or being loaded: the process ends without it')
+    error = sys.exception()
+    is_fault = error is not None and not comes_of_shutdown(error)
+    if is_fault:
+        logger.critical('it ends for a fault of its own', exc_info=error)
     rclpy.try_shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(int(is_fault))
 
 
 def _parse(arguments: Sequence[str]) -> None:

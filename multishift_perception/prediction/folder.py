@@ -219,6 +219,13 @@ def remove_earlier(root: Path) -> None:
         _remove_empty(folder, above=root)
 
 
+def remove_report(root: Path, *, above: Path) -> None:
+    """Remove a report, and what it lies in as far as a folder, where that is empty then."""
+    remove_earlier(root)
+    (root / METRICS).unlink()
+    _remove_empty(root, above=above)
+
+
 def _places(regions: Path) -> list[str]:
     """Return what the lines of a file call their frames; lines that say nothing are left out."""
     places = []

@@ -18,10 +18,11 @@ import numpy as np
 from multishift_perception.arrays import Bytes
 from multishift_perception.destinations import METRICS, PREDICT
 from multishift_perception.engine import Engine
+from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_text
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
-from multishift_perception.prediction.folder import FootageFolder, remove_earlier
+from multishift_perception.prediction.folder import FootageFolder, remove_earlier, remove_report
 from multishift_perception.prediction.frame import FramePrediction, Predictor
 from multishift_perception.process.overlap import read_ahead
 from multishift_perception.process.signals import Stopped, waiting_for_block
@@ -79,6 +80,7 @@ def predict_footage(
     out: Path,
     options: Options,
     *,
+    sources: Sequence[str],
     rerun: Path | None = None,
 ) -> list[FootageFigures]:
     """Write what an engine says of some footage below a folder; of several, in a folder each.
@@ -93,11 +95,14 @@ def predict_footage(
         engine: loaded.
         out: the folder.
         options: how predictions are made and what is written.
+        sources: what the footage was opened from, for messages.
         rerun: recording for the Rerun viewer to write; None for none.
 
     Raises:
         MultishiftError: the disk is full, or a bag is damaged; what was written before is whole.
+            Or no frame can be used; nothing is written then.
     """
+    standing = next(path for path in (out, *out.parents) if path.exists())
     remove_earlier(out)
     predictor = Predictor(engine, threshold=options.threshold, min_area=options.min_area)
     found: list[FootageFigures] = []
@@ -115,6 +120,13 @@ def predict_footage(
                 _write_figures(out, found, engine, options, finished=False)
             if stop is not None:
                 break
+        if stop is None and not any(one.frames for one in found):
+            # Within the block: no recording appears.
+            remove_report(out, above=standing)
+            causes = ', '.join(sorted({cause for one in found for cause in one.dropped}))
+            raise MultishiftError(
+                f'{", ".join(sources)}: no frame that can be used ({causes or "there are none"})'
+            )
     if stop is not None:
         raise stop
     _write_figures(out, found, engine, options, finished=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 import logging
 from pathlib import Path
@@ -15,7 +15,6 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.classes import color_table
 from multishift_perception.engine import Engine
 from multishift_perception.errors import one_line
-from multishift_perception.footage import distinct_names, open_footage
 from multishift_perception.frame_tally import Drop
 from multishift_perception.overlay import ALPHA, color_labels, draw_overlay, draw_score
 from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
@@ -79,6 +78,7 @@ class FootageFeed:
     def __init__(
         self,
         source: str,
+        cameras: Sequence[str],
         engine: Engine,
         board: Board,
         *,
@@ -86,18 +86,16 @@ class FootageFeed:
         min_area: int = 0,
         playing: Playing | None = None,
     ) -> None:
-        """Open a source, to see what cameras it has.
+        """Take a source; nothing is opened yet.
 
         Args:
             source: see `open_footage`.
+            cameras: its cameras, by `find_cameras`.
             engine: loaded.
             board: where pictures go.
             threshold: calibrated score from which a pixel is anomalous, 0..1.
             min_area: pixels that an anomalous region has at least.
             playing: how it is played.
-
-        Raises:
-            MultishiftError: it cannot be opened.
         """
         self._board = board
         self._pipeline = Pipeline(engine)
@@ -111,11 +109,9 @@ class FootageFeed:
         self._revision = 0
         name = Path(source).name if Path(source).exists() else source
         self.title = f'{name} by {engine.name}'
-        with ExitStack() as stack:
-            names = distinct_names(open_footage(source, stack))
         self._cameras = [
             _Camera(name, self._player(source, place, name, playing or Playing()))
-            for place, name in enumerate(names)
+            for place, name in enumerate(cameras)
         ]
         self._thread = Thread(target=self._work, name='view', daemon=True)
         board.on_change(self._note_change)

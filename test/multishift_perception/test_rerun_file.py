@@ -10,10 +10,12 @@ from pathlib import Path
 import re
 import sys
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 
+from multishift_perception import rerun_file
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.rerun_file import APPLICATION, SeenFrame, writing_rerun
@@ -157,6 +159,22 @@ def test_a_full_disk_leaves_nothing_behind(
         small_files(20_000),
         pytest.raises(MultishiftError, match='no room on the disk'),
         writing_rerun(tmp_path / 'drive.rrd', CLASSES) as recording,
+    ):
+        for number in range(100):
+            recording.add(observation(number))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_slow_is_named_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = MagicMock()
+    library.RecordingStream().flush.side_effect = RuntimeError('Flush timed out')
+    monkeypatch.setattr(rerun_file, 'load_rerun', lambda: library)
+    path = tmp_path / 'drive.rrd'
+    with (
+        pytest.raises(MultishiftError, match=rf'^{path}: .*\(Flush timed out\): name a file on'),
+        writing_rerun(path, CLASSES) as recording,
     ):
         for number in range(100):
             recording.add(observation(number))

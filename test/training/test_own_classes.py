@@ -217,7 +217,7 @@ def test_the_page_shows_their_colours(farm: Path, bundle: Path) -> None:
                 return await viewer.next()
 
     with Engine.load(bundle) as engine:
-        feed = FootageFeed(str(picture), engine, board)
+        feed = FootageFeed(str(picture), ['field_0'], engine, board)
         feed.start()
         try:
             tile = simplejpeg.decode_jpeg(asyncio.run(shown()), 'RGB').astype(int)

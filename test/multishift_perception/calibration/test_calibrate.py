@@ -174,24 +174,33 @@ class TestRefusals:
         assert 'give 10 at least' in refusal(*arguments, '--every', 10)
         assert 'give 724 at least' in refusal(*arguments, '--false-alarms', 1e-4)
 
-    def test_unreadable(self, tiny_bundle: Path, tmp_path: Path) -> None:
+    def test_unreadable_or_black(
+        self, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         folder, out = tmp_path / 'images', tmp_path / 'new'
         folder.mkdir()
         assert 'no .jpg' in refusal(tiny_bundle, '--images', folder, '--out', out)
         (folder / 'broken.png').write_bytes(b'no image')
         fault = refusal(tiny_bundle, '--images', folder, '--out', out)
         assert 'none of 1 frames can be read; the first: broken.png: ' in fault
+        cv2.imwrite(str(folder / 'black.png'), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+        fault = refusal(tiny_bundle, '--images', folder, '--out', out)
+        assert 'images: each of 1 frames is of one colour' in fault
         for i in range(10):
             cv2.imwrite(str(folder / f'{i}.png'), street(i))
         result = calibrate(tiny_bundle, '--images', folder, '--out', out)
-        assert '1 of 11 frames cannot be read and are left out: broken.png: ' in result.stderr
-        assert read_manifest(out).provenance['calibration']['frames'] == 10
+        assert '1 of 12 frames cannot be read and are left out: broken.png: ' in result.stderr
+        assert '1 of 11 frames are of one colour' in caplog.text
+        assert 'the first is black.png' in caplog.text
+        assert read_manifest(out).provenance['calibration']['frames'] == 11
 
     def test_a_constant_score(self, tiny_bundle: Path, tmp_path: Path) -> None:
         folder, out = tmp_path / 'images', tmp_path / 'new'
         folder.mkdir()
         for i in range(10):
-            cv2.imwrite(str(folder / f'{i}.png'), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+            image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+            image[: HEIGHT // 2] = 30
+            cv2.imwrite(str(folder / f'{i}.png'), image)
         fault = refusal(tiny_bundle, '--images', folder, '--out', out)
         assert 'an engine whose score is not constant' in fault
         assert not out.exists()

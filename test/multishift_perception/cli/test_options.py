@@ -18,6 +18,7 @@ import pytest
 from multishift_perception import bags, progress
 from multishift_perception.bags import BagReader, BagWriter, choose_topics
 from multishift_perception.cli.main import multishift
+from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 
 FOLDERS = (
@@ -136,6 +137,37 @@ def test_a_mistyped_word_is_mended(mistyped: list[str], meant: str) -> None:
     assert meant in said.stderr
 
 
+@pytest.mark.parametrize(
+    ('words', 'meant'),
+    {
+        'compare c.yaml --table --pictures 2': '--pictures does not go with --table',
+        'compare c.yaml --table --time-engines int8': '--time-engines does not go with --table',
+        'compare c.yaml --table --max-minutes 1': '--max-minutes does not go with --table',
+        'compare c.yaml --pictures 2 --max-minutes 1': 'which --pictures does none of',
+        'compare c.yaml --seconds 4': '--seconds goes with --time-engines',
+        'demo --bag b.mcap --seed 3': '--seed is of the sample drive',
+        'demo --bag b.mcap --seconds 3': '--seconds is of the sample drive',
+        'engine build c --out e --precision fp16': '--precision fp16 is for --target tensorrt or',
+        'view 0 --rate 3': '--rate is for files',
+        'view http://camera/ --once': '--once is for files',
+    }.items(),
+)
+def test_what_would_have_no_effect_is_refused(words: str, meant: str) -> None:
+    said = invoke(*words.split())
+    assert said.exit_code == 2
+    assert meant in said.stderr
+
+
+def test_the_bag_of_a_demo_is_looked_at_before_the_engine_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('rclpy')
+    monkeypatch.setattr(Engine, 'load', lambda *_, **__: pytest.fail('the engine is loaded'))
+    said = invoke('demo', '--bag', tmp_path / 'none.mcap', '--out', tmp_path / 'out')
+    assert 'none.mcap: no such bag' in str(said.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
     """A bag of three cameras, and two topics of a fourth."""
@@ -178,8 +210,10 @@ class TestSources:
     )
     def test_replay(self, choice: list[str], bag: Path, tiny_bundle: Path, tmp_path: Path) -> None:
         out = tmp_path / 'out'
-        said = invoke('replay', bag, '--engine', tiny_bundle, '--report', out, *choice, '--json')
+        words = ['--engine', tiny_bundle, '--report', out, '--jobs', 2]
+        said = invoke('replay', bag, *words, *choice, '--json')
         assert said.exit_code == 0, said.exception
+        assert 'one bag takes one process' in said.stderr
         assert ('/front/image_raw' in said.stdout) and ('/rig' not in said.stdout)
         assert ('/left/image_raw' in said.stdout) == ('--cameras' in choice)
 

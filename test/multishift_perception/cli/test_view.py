@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from multishift_perception.cli.view import command
+from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 
 COMMAND = [sys.executable, '-m', 'multishift_perception.cli.main', 'view', '--port', '0']
@@ -82,6 +83,12 @@ def test_what_does_not_go_together_is_said(arguments, words):
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 2
     assert words in result.output
+
+
+def test_a_missing_source_is_told_before_the_engine_is_loaded(monkeypatch):
+    monkeypatch.setattr(Engine, 'load', lambda *_, **__: pytest.fail('the engine is loaded'))
+    with pytest.raises(MultishiftError, match=r'none\.mp4: no such file'):
+        CliRunner().invoke(command, ['none.mp4'], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

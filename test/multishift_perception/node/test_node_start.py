@@ -12,9 +12,11 @@ import time
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import pytest
+import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
 from multishift_perception.node import shared_memory
+from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.run import run
 
 
@@ -117,6 +119,48 @@ def test_shared_memory_that_a_killed_process_left_is_named(run_here, tmp_path, m
     code, log = run_here('-p', 'autostart:=false')
     assert code == 0
     assert f'left of processes that were killed: {segment.name} in' in log
+
+
+def end_by(monkeypatch, act):
+    """Have the executor find the context shut down, and do something then."""
+
+    def spin(executor):
+        (node,) = executor.get_nodes()
+        rclpy.shutdown()
+        act(node)
+
+    monkeypatch.setattr(SingleThreadedExecutor, 'spin', spin)
+
+
+def fail(_):
+    raise ValueError('a fault of ours')
+
+
+def test_a_fault_of_our_own_while_it_ends_is_said(run_here, monkeypatch):
+    end_by(monkeypatch, fail)
+    with pytest.raises(ValueError, match='a fault of ours'):
+        run_here('-p', 'autostart:=false')
+
+
+def test_what_the_shutdown_itself_raises_is_not(run_here, monkeypatch):
+    end_by(monkeypatch, lambda node: node.create_timer(1, print))
+    code, log = run_here('-p', 'autostart:=false')
+    assert (code, 'Traceback' in log) == (0, False)
+
+
+@pytest.mark.parametrize(('act', 'expected'), [(fail, 1), (lambda _: None, 0)])
+def test_the_code_tells_of_a_fault_where_the_engine_is_left_in_a_call(
+    run_here, monkeypatch, act, expected
+):
+    def leave(code):
+        raise SystemExit(code)
+
+    end_by(monkeypatch, act)
+    monkeypatch.setattr(PerceptionNode, 'release', lambda _: False)
+    monkeypatch.setattr(os, '_exit', leave)
+    with pytest.raises(SystemExit) as left:
+        run_here('-p', 'autostart:=false')
+    assert left.value.code == expected
 
 
 def hears(node, number):

@@ -285,6 +285,20 @@ def test_each_fault_of_images_is_told_once(
     assert [line.split()[1] for line in warned] == ['broken.jpg', 'text.jpg']
 
 
+def test_without_a_frame_that_can_be_used_nothing_is_left(tmp_path: Path, call: Any) -> None:
+    pytest.importorskip('rerun')
+    broken = [tmp_path / 'a.jpg', tmp_path / 'in/b.jpg']
+    for path in broken:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('none')
+    words = broken[0], broken[1].parent, '--out', tmp_path / 'runs/out'
+    for _ in range(2):  # a second time, too, without --force
+        result = call(*words, '--rerun', tmp_path / 'x.rrd', code=1)
+        assert re.search(r'a\.jpg, .*in: no frame that can be used \(', str(result.exception))
+    assert files(tmp_path) == {'a.jpg', 'in/b.jpg'}
+    assert not (tmp_path / 'runs').exists()
+
+
 def test_images_beside_a_bag_are_told_of(
     tmp_path: Path, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from multishift_perception.bags import BagWriter
 from multishift_perception.engine import Engine
+from multishift_perception.footage import find_cameras
 from multishift_perception.view.board import Board
 from multishift_perception.view.footage_feed import FootageFeed
 from multishift_perception.view.pictures import PictureKind
@@ -116,11 +117,15 @@ def until(holds) -> None:
         sleep(0.02)
 
 
+def open_feed(source, engine, board, **settings):
+    return FootageFeed(str(source), find_cameras(str(source)), engine, board, **settings)
+
+
 def test_tiles_show_frames_and_the_slider_changes_the_mask(browser, page, engine, tmp_path):
     for number, grey in enumerate((200, 202)):
         cv2.imwrite(str(tmp_path / f'{number}.png'), np.full((64, 96, 3), grey, np.uint8))
     board = Board()
-    feed = FootageFeed(str(tmp_path), engine, board, playing=Playing(rate=20))
+    feed = open_feed(tmp_path, engine, board, playing=Playing(rate=20))
     with serving(feed, board) as url:
         page.goto(url)
         until(partial(is_shown, page))
@@ -166,7 +171,7 @@ def test_tiles_show_frames_and_the_slider_changes_the_mask(browser, page, engine
 def test_a_photo_is_shown_though_nothing_follows(page, engine, tmp_path):
     cv2.imwrite(str(tmp_path / 'photo.png'), np.full((64, 96, 3), 200, np.uint8))
     board = Board()
-    with serving(FootageFeed(str(tmp_path / 'photo.png'), engine, board), board) as url:
+    with serving(open_feed(tmp_path / 'photo.png', engine, board), board) as url:
         page.goto(url)
         until(partial(is_shown, page))
         page.goto('about:blank')
@@ -180,7 +185,7 @@ def test_more_cameras_than_a_browser_has_connections(page, engine, tmp_path):
                 image = np.full((64, 96, 3), 250, np.uint8)
                 writer.image(f'/{name}/image_raw', stamp * 50_000_000, name, image)
     board = Board()
-    feed = FootageFeed(str(tmp_path / 'drive.mcap'), engine, board)
+    feed = open_feed(tmp_path / 'drive.mcap', engine, board)
     with serving(feed, board) as url:
         page.set_viewport_size({'width': 1400, 'height': 3000})
         page.goto(url)

@@ -24,6 +24,7 @@ from multishift_training.comparison.jobs import list_jobs
 from multishift_training.datasets import TrainingData
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.devices import leave_torchrun
+from multishift_training.loop.run_folder import RunFolder, State
 
 Described = Callable[..., dict[str, Any]]
 
@@ -216,6 +217,34 @@ def test_run_in_progress_that_changed_is_refused(
     (folder.run(job) / 'config.yaml').write_text(yaml.safe_dump(changed.model_dump(mode='json')))
     with pytest.raises(MultishiftError, match=r'seed 0: closed world .* \(its batch_size changed'):
         compare(described(), tmp_path)
+
+
+def test_folder_that_is_moved_goes_on(
+    described: Described, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = described(augmentation='config/augmentation/sample_drive.yaml')
+    way = whole['ways']['stage 1']
+    way['data'] = {**way['data'], 'partners': {'kind': 'generated'}}
+    monkeypatch.setattr(run, 'augment', lambda config, path, root: None)
+    trainings.stopped_at = 'seed_0/stage_1'
+
+    def train(config: TrainConfig, path: Path, **options: Any) -> Path | None:
+        path.mkdir(parents=True, exist_ok=True)
+        RunFolder(path, config, writes=True).save(State())
+        return trainings.train(config, path, **options)
+
+    monkeypatch.setattr(run, 'train', train)
+    with pytest.raises(KeyboardInterrupt):
+        compare(whole, tmp_path / 'here')
+    moved = (tmp_path / 'here').rename(tmp_path / 'there')
+    assert str(tmp_path / 'here') in (moved / 'seed_0/stage_1/config.yaml').read_text()
+    assert compare(whole, moved) == []
+    assert trainings.done == ALL
+    # What starts from other weights is another run wherever it lies.
+    (moved / 'seed_0/both_stages.json').unlink()
+    whole['ways']['both stages'].pop('starts_from')
+    with pytest.raises(MultishiftError, match=r'both stages was .* \(its weights changed\)'):
+        compare(whole, moved)
 
 
 def test_jobs_of_other_processes_are_left_to_them(

@@ -40,7 +40,6 @@ from multishift_training.datasets.kinds import (
 from multishift_training.datasets.tables import Table, table_of
 
 SIZE = (6, 9)
-REAL = Path(__file__).parents[4] / 'shared' / 'data'
 
 
 @pytest.fixture(autouse=True)
@@ -256,9 +255,8 @@ def test_groups_by_name_and_number() -> None:
     assert shown[19].name == 'non-drivable' and shown[19].color == CITYSCAPES[1].color
 
 
-@pytest.mark.skipif(not (REAL / 'idd_lite').is_dir(), reason='IDD-Lite is not here')
-def test_real_idd_lite() -> None:
-    images = opened(REAL, kind='idd_lite')
+def test_real_idd_lite(real: Callable[[str], Path]) -> None:
+    images = opened(real('idd_lite'), kind='idd_lite')
     assert len(images) == 1403
     seen = [images.read(index) for index in range(0, 1403, 200)]
     labels = np.stack([labels for _, labels in seen])
@@ -268,9 +266,9 @@ def test_real_idd_lite() -> None:
     assert picture[labels == 25].mean() > picture[labels == 24].mean() + 50  # sky, far object
 
 
-@pytest.mark.skipif(not (REAL / 'lums_road').is_dir(), reason='LUMS Road is not here')
-def test_real_lums_road() -> None:
-    found = {split: opened(REAL, kind='lums_road', split=split) for split in ('train', 'val')}
+def test_real_lums_road(real: Callable[[str], Path]) -> None:
+    root = real('lums_road')
+    found = {split: opened(root, kind='lums_road', split=split) for split in ('train', 'val')}
     assert {split: len(images) for split, images in found.items()} == {'train': 417, 'val': 115}
     labels = np.stack([found['val'].read_labels(index) for index in range(0, 115, 20)])
     assert set(np.unique(labels)) <= {0, 1, 19, VOID}
@@ -312,9 +310,9 @@ def test_lums_road_of_which_hardly_any_is_road_has_no_sidewalk(
     assert (labels[-rows:] == 0).all() and (labels[:20] == 19).all()
 
 
-@pytest.mark.skipif(not (REAL / 'lums_road').is_dir(), reason='the real frames are not here')
-def test_lums_road_as_it_is() -> None:
-    images = opened_images(LumsRoadData(kind='lums_road'), REAL, REAL)
+def test_lums_road_as_it_is(real: Callable[[str], Path]) -> None:
+    root = real('lums_road')
+    images = opened_images(LumsRoadData(kind='lums_road'), root, root)
     names = [entry.name for entry in images.entries]
     wrong, rotated = (
         next(i for i, name in enumerate(names) if name.startswith(start))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -387,12 +388,8 @@ def test_archive_litter_is_no_image(tmp_path: Path) -> None:
     assert len(opened(tmp_path, kind='cityscapes')) == 1
 
 
-CAMVID = Path(__file__).parents[4] / 'shared' / 'data'
-
-
-@pytest.mark.skipif(not (CAMVID / 'camvid').is_dir(), reason='CamVid is not here')
-def test_real_camvid() -> None:
-    images = opened(CAMVID, kind='camvid', split='train', held_out=['rider'])
+def test_real_camvid(real: Callable[[str], Path]) -> None:
+    images = opened(real('camvid'), kind='camvid', split='train', held_out=['rider'])
     assert len(images) == 367
     assert images.conditions.count('dusk') == 62
     image, labels = images.read(100)

@@ -23,13 +23,6 @@ from multishift_training.models.input_scale import IMAGENET, Normalize
 from multishift_training.scores.rescored import with_score
 
 # More segments than any CPU has vector registers.
-CALIBRATION = Calibration(
-    knots=[(2.0 * i, max(0.0, 128 + 4.0 * i)) for i in range(-32, 0)]
-    + [(2.0 * i, 128 + 3.5 * i) for i in range(33)],
-    operating_point=0.0,
-    rule='made up',
-    dataset='none',
-)
 
 
 class TinyModel(SegmentationModel):
@@ -82,16 +75,18 @@ def test_bytes_are_normalised_as_imagenet_is() -> None:
 
 
 @pytest.mark.parametrize('size', [(32, 48), (33, 47)])
-def test_outputs_are_the_networks_own(model: TinyModel, size: tuple[int, int]) -> None:
+def test_outputs_are_the_networks_own(
+    model: TinyModel, size: tuple[int, int], many_segments: Calibration
+) -> None:
     frames = torch.from_numpy(random_frames(2, *size))
-    graph = DeployGraph(model, CALIBRATION)
+    graph = DeployGraph(model, many_segments)
     label, score, anomaly, look, confidence = graph(frames)
     expected = model(Normalize(IMAGENET)(frames))
     assert not model.training
     assert label.dtype == anomaly.dtype == torch.uint8 and score.dtype == torch.float32
     assert torch.equal(label, expected.logits.argmax(1))
     assert torch.equal(score, expected.score)
-    assert torch.equal(anomaly >= 128, score >= CALIBRATION.operating_point)
+    assert torch.equal(anomaly >= 128, score >= many_segments.operating_point)
     assert label.unique().numel() > 1
     image = Normalize(IMAGENET)(frames)
     moments = torch.cat([image.mean((2, 3)), image.std((2, 3), correction=0)], 1)
@@ -101,10 +96,12 @@ def test_outputs_are_the_networks_own(model: TinyModel, size: tuple[int, int]) -
     assert (confidence / 255 - probability).abs().max() <= 0.51 / 255
 
 
-def test_the_look_is_of_the_early_feature_whatever_wraps_the_network() -> None:
+def test_the_look_is_of_the_early_feature_whatever_wraps_the_network(
+    many_segments: Calibration,
+) -> None:
     torch.manual_seed(0)
     network: Any = models.create('deeplabv3plus_efficientnet_lite0', 3).eval()
-    graph = DeployGraph(with_score(network, 'entropy'), CALIBRATION)
+    graph = DeployGraph(with_score(network, 'entropy'), many_segments)
     frames = torch.from_numpy(random_frames(2, 32, 48))
     with torch.inference_mode():
         look = graph(frames)[3]
@@ -117,7 +114,9 @@ def test_the_look_is_of_the_early_feature_whatever_wraps_the_network() -> None:
 @pytest.mark.parametrize(
     'name', ['deeplabv3plus_efficientnet_lite0', 'segformer_b0', 'mask2former_resnet50']
 )
-def test_the_confidence_is_the_probability_that_the_head_gives_the_label(name: str) -> None:
+def test_the_confidence_is_the_probability_that_the_head_gives_the_label(
+    name: str, many_segments: Calibration
+) -> None:
     torch.manual_seed(0)
     network: Any = models.create(name, 3).eval()
     with torch.no_grad():  # random networks are sure of nothing, or claim a pixel by all queries
@@ -125,7 +124,7 @@ def test_the_confidence_is_the_probability_that_the_head_gives_the_label(name: s
             network.classifier.bias[-1] += 6
         else:
             network.classifier.weight *= 30
-    graph = DeployGraph(with_score(network, 'entropy'), CALIBRATION)
+    graph = DeployGraph(with_score(network, 'entropy'), many_segments)
     frames = torch.from_numpy(random_frames(1, 64, 96))
     with torch.inference_mode():
         confidence = graph(frames)[4] / 255
@@ -139,13 +138,15 @@ def test_the_confidence_is_the_probability_that_the_head_gives_the_label(name: s
     assert confidence.min() < confidence.max() - 0.01
 
 
-def bundle(path: Path, network: SegmentationModel) -> tuple[np.ndarray, DeployGraph]:
+def bundle(
+    path: Path, network: SegmentationModel, calibration: Calibration
+) -> tuple[np.ndarray, DeployGraph]:
     probes = random_frames(2, 1, 32, 48)
-    graph = DeployGraph(network, CALIBRATION)
+    graph = DeployGraph(network, calibration)
     export_bundle(
         path,
         graph,
-        calibration=CALIBRATION,
+        calibration=calibration,
         probes=probes,
         targets=('openvino', 'torch'),
         model='tiny',
@@ -157,11 +158,13 @@ def bundle(path: Path, network: SegmentationModel) -> tuple[np.ndarray, DeployGr
 
 
 @pytest.fixture(scope='module')
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, DeployGraph]:
+def tiny(
+    tmp_path_factory: pytest.TempPathFactory, many_segments: Calibration
+) -> tuple[Path, np.ndarray, DeployGraph]:
     """A bundle, its probe frames, and the graph it was made of."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('bundles') / 'bundle'
-    return path, *bundle(path, TinyModel())
+    return path, *bundle(path, TinyModel(), many_segments)
 
 
 @pytest.mark.slow
@@ -202,12 +205,14 @@ def test_torch_artifact_is_fused_and_channels_last(
 
 
 @pytest.mark.slow
-def test_fitted_score_becomes_an_engine(model: TinyModel, tmp_path: Path) -> None:
+def test_fitted_score_becomes_an_engine(
+    model: TinyModel, tmp_path: Path, many_segments: Calibration
+) -> None:
     frames = torch.from_numpy(random_frames(4, 32, 48))
     labels = torch.arange(3, dtype=torch.uint8).repeat(4, 32, 16)
     fitted = fit_scores(model, ['mahalanobis'], [(frames, labels)])
     rescored = with_score(model, 'mahalanobis', fitted=fitted['mahalanobis'])
-    probes, _ = bundle(tmp_path / 'bundle', rescored)
+    probes, _ = bundle(tmp_path / 'bundle', rescored, many_segments)
     with torch.inference_mode():
         expected = rescored(Normalize(IMAGENET)(torch.from_numpy(probes[1]))).score.numpy()
     spread = expected.max() - expected.min()

@@ -33,12 +33,6 @@ from multishift_training.models.layers import upsample
 pytestmark = pytest.mark.slow
 
 CLASSES = 5
-CALIBRATION = Calibration(
-    knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
-    operating_point=0.0,
-    rule='made up',
-    dataset='none',
-)
 
 
 class Tiny(SegmentationModel):
@@ -74,11 +68,11 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(scope='module')
-def case() -> Case:
+def case(calibration: Calibration) -> Case:
     torch.manual_seed(0)
     coarse = np.random.default_rng(0).integers(0, 256, (4, 1, 6, 8, 3), np.uint8)
     frames, *samples = coarse.repeat(4, axis=2).repeat(4, axis=3)
-    graph = DeployGraph(Tiny(), CALIBRATION)
+    graph = DeployGraph(Tiny(), calibration)
     shown = torch.from_numpy(frames)
     return Case(Network(export_program(graph, shown), shown, samples), graph, frames)
 

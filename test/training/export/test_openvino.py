@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import importlib
 from pathlib import Path
 import sys
 
@@ -21,7 +22,7 @@ from multishift_perception.engine.probe import BOUNDS, ProbeSet
 from multishift_perception.engine.types import EngineOutput
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
-from multishift_training.export import Plan, check_plan, export_bundle
+from multishift_training.export import Plan, check_plan, export_bundle, quantize
 from multishift_training.export import bundle as exported
 from multishift_training.export.deploy_graph import DeployGraph
 from multishift_training.export.openvino_graph import (
@@ -34,14 +35,6 @@ from multishift_training.export.targets.openvino import _check_batches
 from multishift_training.export.written import Written
 
 CLASSES = 5
-# More segments than any CPU has vector registers.
-CALIBRATION = Calibration(
-    knots=[(2.0 * i, max(0.0, 128 + 4.0 * i)) for i in range(-32, 0)]
-    + [(2.0 * i, 128 + 3.5 * i) for i in range(33)],
-    operating_point=0.0,
-    rule='made up',
-    dataset='none',
-)
 
 
 class Resize(nn.Module):
@@ -162,15 +155,15 @@ def frames(count: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope='module')
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory: pytest.TempPathFactory, many_segments: Calibration) -> Path:
     torch.manual_seed(0)
     model = models.create('deeplabv3plus_compact', CLASSES)
     path = tmp_path_factory.mktemp('bundles') / 'bundle'
     samples = frames(6)
     export_bundle(
         path,
-        DeployGraph(model, CALIBRATION),
-        calibration=CALIBRATION,
+        DeployGraph(model, many_segments),
+        calibration=many_segments,
         probes=np.stack(samples[:2]),
         targets=Plan(['openvino', 'torch'], 'int8'),
         samples=samples,
@@ -196,6 +189,22 @@ def test_int8_bundle_says_so_and_runs(bundle: Path) -> None:
     # It does compute in 8 bits.
     assert 1e-4 < parity.score_error / probe.spread < BOUNDS['int8'].score_error
     assert parity.label_agreement >= BOUNDS['int8'].label_agreement
+
+
+def test_the_word_of_a_compiler_without_a_gpu_is_not_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As of PyTorch built for CUDA, when NNCF first imports this."""
+    name = 'torch.utils.cpp_extension'
+    monkeypatch.setattr(torch.utils, 'cpp_extension', importlib.import_module(name))
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv('CUDA_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.version, 'cuda', '13.0')
+    monkeypatch.setattr(torch.cuda, '_is_compiled', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with quantize._quiet():
+        assert importlib.import_module(name).CUDA_HOME == str(tmp_path)
+    assert caplog.records == []
 
 
 @pytest.mark.slow
@@ -230,8 +239,9 @@ def _reads_bytes(node: ov.Node) -> bool:
 class Wrong:
     """A backend that is right but for the labels of a share of the pixels."""
 
-    def __init__(self, probe: ProbeSet, share: float) -> None:
+    def __init__(self, probe: ProbeSet, share: float, calibration: Calibration) -> None:
         self.probe = probe
+        self.calibration = calibration
         self.share = share
 
     def run(self, batch: np.ndarray) -> EngineOutput:
@@ -239,7 +249,7 @@ class Wrong:
         label = self.probe.label[index].copy()
         label.ravel()[: round(self.share * label.size)] += 1
         score = self.probe.score[index].repeat(4, axis=1).repeat(4, axis=2)
-        anomaly = np.interp(score, *zip(*CALIBRATION.knots, strict=True)).astype(np.uint8)
+        anomaly = np.interp(score, *zip(*self.calibration.knots, strict=True)).astype(np.uint8)
         confidence = self.probe.confidence[index].repeat(4, axis=1).repeat(4, axis=2)
         return EngineOutput(label, score, anomaly, self.probe.look[index], confidence)
 
@@ -249,12 +259,15 @@ class Wrong:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('share', 'right'), [(0.005, 'fp32'), (0.03, 'int8'), (0.06, None)])
-def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: str | None) -> None:
+def test_bounds_are_those_of_the_precision(
+    bundle: Path, share: float, right: str | None, many_segments: Calibration
+) -> None:
     probe = ProbeSet.load(bundle / 'probe.npz')
+    wrong = Wrong(probe, share, many_segments)
     accepted = []
     for precision in BOUNDS:
         try:
-            probe.prove(Wrong(probe, share), CALIBRATION, Path('x.xml'), precision, [1])
+            probe.prove(wrong, many_segments, Path('x.xml'), precision, [1])
         except MultishiftError as error:
             assert 'of the labels agree' in str(error) and '\n' not in str(error)
         else:
@@ -263,14 +276,16 @@ def test_bounds_are_those_of_the_precision(bundle: Path, share: float, right: st
     assert accepted == expected[right]
 
 
-def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(bundle: Path) -> None:
+def test_what_is_too_coarse_goes_by_the_name_it_would_have_had(
+    bundle: Path, many_segments: Calibration
+) -> None:
     """And another build of the same would be as coarse."""
     probe = ProbeSet.load(bundle / 'probe.npz')
     other = replace(probe, score=probe.score[::-1])
     file = bundle / 'openvino.xml'
     written = Written('openvino', file, 'int8', {}, 'cpu', (file.with_suffix('.bin'),))
     with pytest.raises(MultishiftError) as fault:
-        exported._proven(written, other, CALIBRATION, Path('engine'))
+        exported._proven(written, other, many_segments, Path('engine'))
     text = str(fault.value)
     assert text.startswith('engine/openvino.xml does not compute what was trained: ')
     assert text.endswith(

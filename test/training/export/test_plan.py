@@ -74,9 +74,15 @@ def test_precision_that_the_gpu_lacks() -> None:
             'openvino, torch',
             'give --target tensorrt too',
         ),
+        (
+            Plan(['torch'], 'bf16'),
+            'tensorrt or tensorrt-rtx',
+            'torch',
+            'give --target tensorrt too',
+        ),
     ],
 )
-def test_8_bits_that_the_target_does_not_take(
+def test_a_precision_that_the_target_does_not_take(
     plan: Plan, able: str, asked: str, mend: str
 ) -> None:
     text = fault(plan)

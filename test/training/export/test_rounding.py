@@ -20,9 +20,6 @@ from multishift_training.export.quantize import quantized, too_coarse
 from multishift_training.export.rounding import coarse, rounding_noise, store_exactly
 
 CLASSES = 5
-CALIBRATION = Calibration(
-    knots=[(-30.0, 0.0), (30.0, 255.0)], operating_point=0.0, rule='made up', dataset='none'
-)
 
 
 class Cancelling(nn.Module):
@@ -106,7 +103,9 @@ def test_coarse_is_not_quantised(model: ov.Model) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize('precision', ['fp32', 'int8'])
-def test_parity_of_lite0_with_a_coarse_first_block(precision: Precision, tmp_path: Path) -> None:
+def test_parity_of_lite0_with_a_coarse_first_block(
+    precision: Precision, tmp_path: Path, calibration: Calibration
+) -> None:
     """As ImageNet's weights have it: a batch norm that divides by little."""
     torch.manual_seed(0)
     model = models.create('deeplabv3plus_efficientnet_lite0', CLASSES)
@@ -121,8 +120,8 @@ def test_parity_of_lite0_with_a_coarse_first_block(precision: Precision, tmp_pat
     frames = rng.integers(0, 256, (4, 1, 4, 6, 3), np.uint8).repeat(16, 2).repeat(16, 3)
     manifest = export_bundle(
         tmp_path / 'bundle',
-        DeployGraph(model, CALIBRATION),
-        calibration=CALIBRATION,
+        DeployGraph(model, calibration),
+        calibration=calibration,
         probes=frames[:2],
         targets=Plan(['openvino'], precision),
         samples=list(frames),

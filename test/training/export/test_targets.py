@@ -22,10 +22,6 @@ from multishift_training.export.network import Network
 from multishift_training.export.targets import TARGETS, TargetEntry, register, target_module
 from multishift_training.export.written import Written
 
-CALIBRATION = Calibration(
-    knots=[(-30.0, 0.0), (30.0, 255.0)], operating_point=0.0, rule='made up', dataset='none'
-)
-
 
 @pytest.mark.parametrize('name', TARGETS)
 def test_every_module_is_there(name: str) -> None:
@@ -52,6 +48,7 @@ def test_another_target_is_one_line_and_one_module(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     own_registries: Callable[[], AbstractContextManager[None]],
+    calibration: Calibration,
 ) -> None:
     """Its packages are named, its artifact is loaded by the engine's own backend and proven."""
     checked: list[Plan] = []
@@ -67,8 +64,8 @@ def test_another_target_is_one_line_and_one_module(
         register('an-other', TargetEntry('an_other', packages=('pytest',)))
         export_bundle(
             tmp_path / 'bundle',
-            DeployGraph(models.create('deeplabv3plus_compact'), CALIBRATION),
-            calibration=CALIBRATION,
+            DeployGraph(models.create('deeplabv3plus_compact'), calibration),
+            calibration=calibration,
             probes=np.random.default_rng(0).integers(0, 256, (1, 1, 32, 32, 3), np.uint8),
             targets=plan,
             model='color',

@@ -41,12 +41,6 @@ from multishift_training.models.segformer import SegFormer, Variant
 pytestmark = pytest.mark.slow
 
 CLASSES = 5
-CALIBRATION = Calibration(
-    knots=[(-40.0, 0.0), (0.0, 128.0), (40.0, 255.0)],
-    operating_point=0.0,
-    rule='made up',
-    dataset='none',
-)
 
 
 def compact(folder: Path) -> models.SegmentationModel:
@@ -92,6 +86,7 @@ def scrambled(model: nn.Module) -> None:
 
 
 class Case(NamedTuple):
+    calibration: Calibration
     frames: np.ndarray
     graph: DeployGraph
     programs: Mapping[Precision, ExportedProgram]
@@ -99,7 +94,11 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(scope='module', params=[compact, segformer, mask2former])
-def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    calibration: Calibration,
+) -> Case:
     """One network of a family, and its program in every precision."""
     make: Callable[[Path], models.SegmentationModel] = request.param
     torch.manual_seed(0)
@@ -107,10 +106,10 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     scrambled(model)
     coarse = np.random.default_rng(0).integers(0, 256, (1, 8, 12, 3), np.uint8)
     frames = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    graph = DeployGraph(model, CALIBRATION)
+    graph = DeployGraph(model, calibration)
     program = export_program(graph, torch.from_numpy(frames))
     programs = {name: typed(program, torch.from_numpy(frames), name) for name in DTYPES}
-    return Case(frames, graph, programs, cache(lambda: to_onnx(programs['fp16'])))
+    return Case(calibration, frames, graph, programs, cache(lambda: to_onnx(programs['fp16'])))
 
 
 @torch.inference_mode()
@@ -149,7 +148,7 @@ def built(case: Case, folder: Path, capabilities: list[str]) -> list[Artifact]:
     plan = Plan(['tensorrt-rtx'], 'fp16', capabilities)
     written = tensorrt_rtx.build_engines(case.onnx(), 1, plan, folder)
     probe = ProbeSet.of(case.frames[None], [outputs(case.graph, case.frames)])
-    return [bundle._proven(one, probe, CALIBRATION, folder) for one in written]
+    return [bundle._proven(one, probe, case.calibration, folder) for one in written]
 
 
 def test_builds_an_engine(case: Case, tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_bundle_names_what_was_not_run(case: Case, tmp_path: Path, precision: Pr
     export_bundle(
         tmp_path / 'bundle',
         case.graph,
-        calibration=CALIBRATION,
+        calibration=case.calibration,
         probes=case.frames[None],
         targets=Plan(['tensorrt-rtx'], precision, ['8.9'], tmp_path / 'network.onnx'),
         model='any',

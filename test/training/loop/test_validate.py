@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import ctypes
+from functools import partial
 import multiprocessing
 import os
 from pathlib import Path
 import signal
 import sys
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -26,7 +29,7 @@ from multishift_training.datasets import (
 from multishift_training.datasets.config import SampleObjects
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.outliers import OutlierChoice
-from multishift_training.export import Plan
+from multishift_training.export import Plan, assembly
 from multishift_training.export.assembly import Frames, Origin, assemble
 from multishift_training.loop.validate import check_monitor
 from multishift_training.models import create
@@ -112,6 +115,38 @@ def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> Non
     assert str(caught.value).startswith(f'{tmp_path / "1.png"} ')
     assert '\n' not in str(caught.value)
     assert not (tmp_path / 'engine').exists()
+
+
+def test_black_images_to_calibrate_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def pooled(model: object, batches: Iterable[object]) -> tuple[np.ndarray, np.ndarray]:
+        assert len(list(batches)) == 3
+        return np.linspace(0, 1, 9, dtype=np.float32), np.zeros(0, np.float32)
+
+    exported = Mock()
+    monkeypatch.setattr(assembly, 'pooled_scores', pooled)  # a network takes a second
+    monkeypatch.setattr(assembly, 'DeployGraph', Mock())
+    monkeypatch.setattr(assembly, 'export_bundle', exported)
+    images = labelled(tmp_path, 3)
+    assembled = partial(
+        assemble,
+        tmp_path / 'engine',
+        Mock(),
+        Frames(ValidationSet(images), '3 frames'),
+        workers=0,
+        plan=Plan(['openvino'], 'int8'),
+        origin=Origin('deeplabv3plus_compact', 'none', {}),
+    )
+    with pytest.raises(MultishiftError, match=r'^3 frames: each is of one colour, black or'):
+        assembled()
+    exported.assert_not_called()
+    noise = np.random.default_rng(0).integers(0, 255, (16, 24, 3), np.uint8)
+    cv2.imwrite(str(images.entries[0].image), noise)
+    assembled()
+    exported.assert_called_once()
+    assert '2 of 3 frames to calibrate on are of one colour' in caplog.text
+    assert caplog.text.strip().endswith('1.png')
 
 
 def test_monitor_wants_labels_to_measure_with(tmp_path: Path) -> None:

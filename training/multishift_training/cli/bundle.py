@@ -8,14 +8,27 @@ from pathlib import Path
 
 import click
 
-from multishift_perception.cli.options import NameOf
+from multishift_perception.cli.options import NameOf, refuse_given
 from multishift_perception.engine import Artifact, Manifest
 from multishift_training.cli.options import data_option
-from multishift_training.export import DEFAULT_TARGETS, PRECISIONS, TARGETS
+from multishift_training.export import DEFAULT_TARGETS, PRECISIONS, TARGETS, Precision
 from multishift_training.scores import SCORES, UNCERTAINTY, fitted_scores
 
 _EXPORTABLE = [name for name, score in SCORES.items() if score.obstacle is None]
 _FITTED = [name for name in fitted_scores() if name in _EXPORTABLE]
+
+
+def _precision(ctx: click.Context, param: click.Parameter, value: Precision) -> Precision:
+    """Return the precision; ``fp16``, the default, is refused if given where nothing takes it."""
+    # Of the others the plan says so.
+    able = [name for name, entry in TARGETS.items() if 'fp16' in entry.precisions]
+    targets = ctx.params['targets']
+    if value == 'fp16' and not set(able) & set(targets):
+        why = f'is for --target {" or ".join(able)}, not {", ".join(targets)}: leave it out'
+        refuse_given(ctx, (str(param.name),), f'fp16 {why}')
+    return value
+
+
 _OPTIONS = (
     click.option(
         '--out',
@@ -29,6 +42,7 @@ _OPTIONS = (
         multiple=True,
         default=DEFAULT_TARGETS,
         type=NameOf(lambda: TARGETS),
+        is_eager=True,
         help='Artifact to build; may be given several times. `tensorrt` builds on the GPU that '
         'will run it, `tensorrt-rtx` on any machine.',
     ),
@@ -43,6 +57,7 @@ _OPTIONS = (
         '--precision',
         type=click.Choice(PRECISIONS),
         default='fp16',
+        callback=_precision,
         help='Of the TensorRT engines. int8 is for `openvino` too; else that computes in fp32, as '
         '`torch` does. int8 and fp8 are quantised on frames that the score is calibrated on.',
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from multishift_perception.cli.options import refuse_given
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
@@ -33,6 +34,10 @@ class SeedsType(click.ParamType[tuple[int, ...]]):
         if not all(word.isascii() and word.isdigit() and int(word) < 2**32 for word in words):
             self.fail(f'{value!r} are no seeds: name them as 0,1,2', param, ctx)
         return tuple(dict.fromkeys(map(int, words)))
+
+
+_ALONE = 'does not go with --table, which only shows: leave out one of them'
+_NO_TRAINING = 'is of training, which {} does none of: leave out one of them'
 
 
 @click.command()
@@ -76,7 +81,9 @@ class SeedsType(click.ParamType[tuple[int, ...]]):
     help='Train nothing: put so many images of each test into the report, side by side as each '
     'way that is done labels them.',
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
     config: Path,
     out: Path | None,
     data: Path,
@@ -92,6 +99,13 @@ def command(
     With each seed one closed world is trained, and each way goes on from it; all are measured on
     the same tests. Differences to the baseline are paired by seed.
     """
+    if table:
+        refuse_given(ctx, ('time_engines', 'seconds', 'pictures', 'max_minutes'), _ALONE)
+    for option, value in (('--time-engines', time_engines), ('--pictures', pictures)):
+        if value is not None:
+            refuse_given(ctx, ('max_minutes',), _NO_TRAINING.format(option))
+    if time_engines is None:
+        refuse_given(ctx, ('seconds',), 'goes with --time-engines: give both or none')
     experiment = read_experiment(config)
     folder = out or Path('runs') / config.stem
     wanted = seeds or tuple(experiment.seeds)

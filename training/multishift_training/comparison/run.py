@@ -206,6 +206,7 @@ class _Work:
     def _train_and_measure(self, job: Job) -> None:
         folder = self._folder
         if not folder.is_trained(job):
+            folder.take_up(job)
             left = self._end - monotonic()
             if train(folder.config(job), folder.run(job), root=self._root, seconds=left) is None:
                 return

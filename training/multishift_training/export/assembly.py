@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+import logging
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
 
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import ClassEntry, Manifest
 from multishift_perception.engine.look import LEAST_FRAMES
+from multishift_perception.errors import MultishiftError
+from multishift_perception.images.blank import is_blank
 from multishift_training.datasets import ValidationSet, validation_loader
 from multishift_training.export.bundle import export_bundle
 from multishift_training.export.calibration import fit_calibration
@@ -25,6 +30,8 @@ from multishift_training.inference.batches import pooled_scores
 from multishift_training.inference.fitting import fit_scores
 from multishift_training.models import SegmentationModel
 from multishift_training.scores.rescored import with_score
+
+logger = logging.getLogger(__name__)
 
 _PROBES = 2
 _SAMPLES = 64
@@ -94,10 +101,13 @@ def assemble(
         origin: where the network comes from.
 
     Raises:
-        MultishiftError: an artifact differs from the eager graph by too much; nothing is written.
+        MultishiftError: the frames show nothing, or an artifact differs from the eager graph by
+            too much; nothing is written.
     """
     images, batch = frames.images, plan.least
-    known, novel = pooled_scores(model, validation_loader(images, workers=workers))
+    watched = _Watched(validation_loader(images, workers=workers))
+    known, novel = pooled_scores(model, watched)
+    _check_content(frames, watched.blank)
     calibration = fit_calibration(known, novel, dataset=frames.words)
     if frames.caveat:
         rule = f'{calibration.rule}; {frames.caveat}'
@@ -121,6 +131,46 @@ def assemble(
         method=origin.method,
         classes=[ClassEntry(name=c.name, color=c.color) for c in origin.classes],
         provenance=origin.provenance,
+    )
+
+
+class _Watched:
+    """Batches of labelled frames that are looked at as they pass.
+
+    Attributes:
+        blank: places of those so far that show nothing.
+    """
+
+    def __init__(self, batches: DataLoader[tuple[Tensor, Tensor]]) -> None:
+        self.blank: list[int] = []
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        place = 0
+        for images, truth in self._batches:
+            self.blank += [place + i for i, image in enumerate(images) if is_blank(image.numpy())]
+            place += len(images)
+            yield images, truth
+
+
+def _check_content(frames: Frames, blank: Sequence[int]) -> None:
+    """See that frames show something: black ones calibrate and quantise without a fault."""
+    if not blank:
+        return
+    if len(blank) == len(frames.images):
+        raise MultishiftError(
+            f'{frames.words}: each is of one colour, black or another, and tells nothing: give '
+            'frames of the road'
+        )
+    logger.warning(
+        '%d of %d frames to calibrate on are of one colour, black or another: leave them out; '
+        'the first is %s',
+        len(blank),
+        len(frames.images),
+        frames.images.images.entries[blank[0]].image,
     )
 
 

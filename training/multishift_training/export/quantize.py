@@ -89,7 +89,11 @@ def _kept(model: ov.Model) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the list of every operation that is left as it is, and bars that are not ours."""
+    """Silence the list of every operation that is left as it is, and bars that are not ours.
+
+    NNCF also imports what builds PyTorch's extensions, which nothing here does. In a PyTorch for
+    CUDA that warns of a compiler without a GPU.
+    """
     # It comes with NNCF, which draws its bars by it.
     import rich
 
@@ -97,7 +101,10 @@ def _quiet() -> Iterator[None]:
     before = console.quiet
     console.quiet = True
     try:
-        with quiet_below('nncf', logging.WARNING):
+        with (
+            quiet_below('nncf', logging.WARNING),
+            quiet_below('torch.utils.cpp_extension', logging.ERROR),
+        ):
             yield
     finally:
         console.quiet = before

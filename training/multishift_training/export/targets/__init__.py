@@ -130,18 +130,18 @@ def check_plan(plan: Plan) -> None:
             f'--batch {odd[0]} is no multiple of the least, {plan.least}: add --batch 1, or build '
             'a bundle for each'
         )
-    if plan.precision in EIGHT_BITS:
-        _check_8_bits(plan)
+    if plan.precision in (*EIGHT_BITS, 'bf16'):
+        _check_precision(plan)
     for name in names:
         target_module(name).check(plan)
     if plan.onnx is not None:
         check_onnx()
 
 
-def _check_8_bits(plan: Plan) -> None:
-    """See that something that is built takes them, and that nothing does that takes 16 alone.
+def _check_precision(plan: Plan) -> None:
+    """See that something that is built takes it, and that nothing does that takes 16 bits alone.
 
-    Others, which compute in float32 where they cannot, go unheard: 16 bits are the default.
+    Others compute in float32 where they cannot, which `Plan.precision` says.
     """
     able = [name for name, entry in TARGETS.items() if plan.precision in entry.precisions]
     unable = [n for n, e in TARGETS.items() if 'fp16' in e.precisions and n not in able]
