@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -22,8 +22,10 @@ from multishift_training.export.fusion import (
     tensors,
 )
 
-# Largest difference of scores, as a share of their spread.
-_TOLERANCE = 1e-3
+# Largest difference of scores, as a share of their spread, and least share of equal labels.
+_TOLERANCE, _AGREEMENT = 1e-3, 0.99
+# Of a batch norm that has a momentum, which never asks for it.
+_IDLE = '.num_batches_tracked'
 
 
 class _Found(NamedTuple):
@@ -54,7 +56,7 @@ def unfold(program: ExportedProgram, graph: DeployGraph, calls: NDArray[np.uint8
         calls: frames ``uint8 [K,N,H,W,3]`` of the program's size.
 
     Returns:
-        Keys of the graph's weights that no output depends on, which stay as they are.
+        Keys of the graph's weights and buffers that no output depends on, which stay as they are.
 
     Raises:
         ValueError: the program is of another network; the message says what differs.
@@ -62,8 +64,8 @@ def unfold(program: ExportedProgram, graph: DeployGraph, calls: NDArray[np.uint8
     frames = [torch.from_numpy(call) for call in calls]
     ours = torch.export.export(graph, (frames[0],), strict=False).module(check_guards=False)
     theirs = program.module(check_guards=False)
-    found = _read(ours, theirs)
-    known = graph.state_dict()
+    known = graph.state_dict(keep_vars=True)
+    found = _read(ours, theirs, known)
     for key, tensor in found.state.items():
         if known[key].shape != tensor.shape:
             raise ValueError(f'{key}: {list(tensor.shape)} for {list(known[key].shape)}')
@@ -71,10 +73,12 @@ def unfold(program: ExportedProgram, graph: DeployGraph, calls: NDArray[np.uint8
     _set_statistics(graph, found.norms, frames)
     for call in frames:
         _check_equal(graph(call), theirs(call))
-    return sorted(known.keys() - found.state.keys())
+    # One tensor may have several keys.
+    given = {id(known[key]) for key in found.state}
+    return [key for key in known if id(known[key]) not in given and not key.endswith(_IDLE)]
 
 
-def _read(ours: fx.GraphModule, theirs: fx.GraphModule) -> _Found:
+def _read(ours: fx.GraphModule, theirs: fx.GraphModule, known: Container[str]) -> _Found:
     ours.graph.eliminate_dead_code()
     named, given = list(convolutions(ours.graph)), list(convolutions(theirs.graph))
     if len(named) != len(given):
@@ -99,7 +103,8 @@ def _read(ours: fx.GraphModule, theirs: fx.GraphModule) -> _Found:
             state[keys[1]] = bias
     for node in ours.graph.find_nodes(op='get_attr'):
         key = str(node.target)
-        if key in state:
+        # What no state has, such as a constant of the code, the network has anyhow.
+        if key in state or key not in known:
             continue
         try:
             state[key] = attrgetter(key)(theirs)
@@ -110,7 +115,8 @@ def _read(ours: fx.GraphModule, theirs: fx.GraphModule) -> _Found:
 
 def _set_statistics(graph: DeployGraph, names: Sequence[str], frames: Sequence[Tensor]) -> None:
     """Give batch norms that change nothing the statistics of frames; they still change nothing."""
-    norms: list[Any] = [graph.get_submodule(name) for name in names]
+    # Each once, of those that a network calls more than once too.
+    norms: list[Any] = list(dict.fromkeys(map(graph.get_submodule, names)))
     seen: dict[nn.Module, list[Tensor]] = {norm: [] for norm in norms}
     with ExitStack() as hooks:
         for norm in norms:
@@ -138,3 +144,6 @@ def _check_equal(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
     difference = float((score - expected).abs().max() / expected.std())
     if not difference < _TOLERANCE:
         raise ValueError(f'its scores differ by {difference:.2g} of their spread')
+    agreement = float((ours[0] == theirs[0]).float().mean())
+    if agreement < _AGREEMENT:
+        raise ValueError(f'{agreement:.1%} of its labels agree')
