@@ -28,5 +28,5 @@ def command(bundle: Path, out: Path, *, force: bool, data: Path) -> None:
     """
     left = write_checkpoint(bundle, out, force=force, data=data)
     if left:
-        notice(f'at random, as the bundle makes no use of them: {", ".join(left)}')
+        notice(f'as in a new network, as the bundle makes no use of them: {", ".join(left)}')
     click.echo(f'checkpoint: {out}')

@@ -12,12 +12,15 @@ from multishift_perception.destinations import Kind, check_file
 from multishift_perception.engine import Manifest, ProbeSet, read_manifest
 from multishift_perception.engine.engine import file_faults
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import remove_leftovers
 from multishift_training.checkpoints.metadata import metadata_of, origin_of
 from multishift_training.checkpoints.presence import check_weights
-from multishift_training.scores import UNCERTAINTY
+from multishift_training.scores import UNCERTAINTY, find_score
 
 _BACKEND = 'torch'
 _SUFFIX = '.safetensors'
+# In a checkpoint's metadata: a run's own, which took hours, is not replaced.
+_MADE_OF = 'bundle'
 _MEND = 'give the weights that it was made of themselves'
 
 
@@ -36,7 +39,8 @@ def write_checkpoint(
         data: folder that relative paths of the run's configuration start from.
 
     Returns:
-        Names of the weights that no output of the bundle depends on: they are random.
+        Names of the weights and buffers that no output of the bundle depends on: they are those
+        of a new network.
 
     Raises:
         MultishiftError: the bundle is damaged, has no such artifact, or was not made by a run of
@@ -45,11 +49,13 @@ def write_checkpoint(
     manifest = read_manifest(bundle)
     if out.suffix != _SUFFIX:
         raise MultishiftError(f'{out}: the name that --out takes must end in {_SUFFIX}')
-    check_file(out, _CHECKPOINT, force=force, reads=[bundle / name for name in manifest.hashes])
+    if out.resolve().is_relative_to(bundle.resolve()):
+        raise MultishiftError(
+            f'{out} lies in {bundle}, which is replaced as a whole: name another file'
+        )
+    check_file(out, _CHECKPOINT, force=force)
     metadata = _metadata(bundle, manifest)
-    origin, score = origin_of(bundle, metadata), manifest.provenance.get('score', UNCERTAINTY)
-    if 'fitted on' in manifest.provenance:
-        raise MultishiftError(f'{bundle} has a score that was fitted, {score}: {_MEND}')
+    origin, score = origin_of(bundle, metadata), _score(bundle, manifest)
     artifact = manifest.artifact(_BACKEND)
     if artifact is None:
         raise MultishiftError(
@@ -75,29 +81,49 @@ def write_checkpoint(
         left = unfold(load_program(bundle / artifact.file), graph, probes.frames)
     except ValueError as error:
         raise MultishiftError(
-            f'{bundle} holds another network than {manifest.model} is in this version ({error}): '
-            f'{_MEND}'
+            f'{bundle} holds another network than {origin.run.model} is in this version '
+            f'({error}): {_MEND}'
         ) from None
-    write(out, network, metadata)
-    known = dict(network.named_parameters())
-    return [name for name in known if any(key.endswith(name) for key in left)]
+    remove_leftovers(out)
+    write(out, network, {**metadata, _MADE_OF: bundle.resolve().name})
+    prefix = next(f'{name}.' for name, part in graph.named_modules() if part is network)
+    return [key.removeprefix(prefix) for key in left if key.startswith(prefix)]
 
 
 def _metadata(bundle: Path, manifest: Manifest) -> dict[str, str]:
     """Return what a checkpoint of the bundle's network says of itself."""
     known = manifest.provenance
-    if 'configuration' not in known or 'validation' not in known:
-        raise MultishiftError(
-            f'{bundle} is not of a run of `multishift train` (its provenance has no '
-            f'configuration): {_MEND}'
+    for key in ('configuration', 'validation'):
+        if key not in known:
+            raise MultishiftError(
+                f'{bundle} is not of a run of `multishift train` (its provenance has no {key}): '
+                f'{_MEND}'
+            )
+    try:
+        return metadata_of(
+            known['configuration'],
+            known['validation'],
+            classes=manifest.semantic_classes,
+            inherited=known.get('adapted by', []),
+            credits=known.get('credits', []),
         )
-    return metadata_of(
-        known['configuration'],
-        known['validation'],
-        classes=manifest.semantic_classes,
-        inherited=known.get('adapted by', []),
-        credits=known.get('credits', []),
-    )
+    except TypeError as error:  # YAML has dates and more, a run's checkpoint none
+        raise MultishiftError(
+            f'{bundle}: its provenance is of no run ({error}): build it again'
+        ) from None
+
+
+def _score(bundle: Path, manifest: Manifest) -> str:
+    """Return the name of the bundle's score, one that the network alone computes."""
+    name = str(manifest.provenance.get('score', UNCERTAINTY))
+    try:
+        score = find_score(name)
+        score.check_exportable()
+    except MultishiftError as error:
+        raise MultishiftError(f'{bundle}: {error}') from None
+    if score.is_fitted:
+        raise MultishiftError(f'{bundle} has a score that was fitted, {name}: {_MEND}')
+    return name
 
 
 def _is_own(path: Path) -> bool:
@@ -105,9 +131,9 @@ def _is_own(path: Path) -> bool:
         return False
     try:
         with safe_open(path, framework='np') as file:
-            return {'config', 'metrics'} <= (file.metadata() or {}).keys()
+            return _MADE_OF in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
 
 
-_CHECKPOINT = Kind('a checkpoint of ours', _is_own)
+_CHECKPOINT = Kind('a checkpoint that was made of a bundle', _is_own)
