@@ -457,7 +457,12 @@ def test_weights_to_start_from(
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], tensor), key
     # Whoever learns on from weights owes what they learned from.
+    assert state.credits is not None
     assert state.credits[:1] == earlier and 'LUMS Road' in state.credits[1]
+    # So does a run that goes on from what an earlier version saved, which kept no credits.
+    saved = State(model=loaded.state_dict())
+    training._make_model(start, tmp_path, run, saved)
+    assert saved.credits == state.credits
 
 
 def test_imagenet_weights_to_start_from(

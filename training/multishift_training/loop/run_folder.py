@@ -83,7 +83,8 @@ class State:
         methods: state dicts of what only training needs, by kind of method.
         inherited: configurations of the methods that the network of its first weights was adapted
             by.
-        credits: whom to name for what those weights learned from.
+        credits: whom to name for what those weights learned from; None of a new run, and of one
+            that an earlier version saved, which kept no credits.
     """
 
     epoch: int = 0
@@ -95,7 +96,7 @@ class State:
     optimizer: dict[str, Any] | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     inherited: list[dict[str, Any]] = field(default_factory=list)
-    credits: list[str] = field(default_factory=list)
+    credits: list[str] | None = None
 
 
 class RunFolder:

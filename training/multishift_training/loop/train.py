@@ -336,7 +336,7 @@ class _Training:
                     found,
                     classes=classes,
                     inherited=_inherited(self._folder, state),
-                    credits=state.credits,
+                    credits=state.credits or (),
                 )
             self._folder.write_log(state.history)
             self._board.add(epoch.number, {**losses, **found}, self._model)
@@ -369,6 +369,10 @@ def _make_model(
             stage.method.check_network(model, config.model)
     methods = [stage.method for stage in config.stages]
     if state.model is not None:
+        if state.credits is None and config.weights not in (None, IMAGENET):
+            # Where the weights are gone by now, it is too late to ask them.
+            ancestry = read_ancestry(root / config.weights)
+            state.credits = _credits(model, ancestry)
         checkpoints.take_structure(model, state.model)
         model = trained.adapted(model, each_kind_once(_inherited(folder, state), methods))
         with folder.taking_up('weights'):
@@ -377,9 +381,10 @@ def _make_model(
     start = None if config.weights is None else _weights_file(model, config, root)
     if start is not None:
         check_same_classes(start, config.data.classes)
-    inherited, trained_by, earlier = Ancestry() if start is None else read_ancestry(start)
+    ancestry = Ancestry() if start is None else read_ancestry(start)
+    inherited = ancestry.adapting
     state.inherited = [method.model_dump(mode='json') for method in inherited]
-    state.credits = credits_of(trained_by, model.imagenet_package, earlier)
+    state.credits = _credits(model, ancestry)
     adapting = each_kind_once(inherited, methods)
     if start is not None:
         if inherited:
@@ -387,6 +392,11 @@ def _make_model(
         model = trained.adapted(model, adapting[: len(inherited)])
         _load(model, start)
     return trained.adapted(model, adapting[len(inherited) :])
+
+
+def _credits(model: SegmentationModel, ancestry: Ancestry) -> list[str]:
+    """Return whom to name for what the run's first weights learned from."""
+    return credits_of(ancestry.configuration, model.imagenet_package, ancestry.credits)
 
 
 def _inherited(folder: RunFolder, state: State) -> list[Method]:
