@@ -16,7 +16,12 @@ from multishift_training.export import write_checkpoint
 
 @click.command()
 @click.argument('bundle', type=click.Path(path_type=Path), default=EMBEDDED_BUNDLE)
-@click.option('--out', type=click.Path(path_type=Path), required=True, help='Checkpoint to write.')
+@click.option(
+    '--out',
+    type=click.Path(path_type=Path),
+    required=True,
+    help='Checkpoint to write, .safetensors.',
+)
 @force_option
 @data_option
 def command(bundle: Path, out: Path, *, force: bool, data: Path) -> None:
