@@ -95,6 +95,13 @@ def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> None:
             lambda m: m['provenance'].update(validation={'on': date(2026, 1, 1)}),
             'bundle: its provenance is of no run .*date.*: build it again',
         ),
+        (
+            lambda m: (
+                m['provenance'].update({'adapted by': [{'kind': 'ibn'}]}),
+                m['provenance']['configuration'].update(model='segformer_b0'),
+            ),
+            'bundle: method ibn .* segformer_b0',
+        ),
         (lambda m: m['provenance'].update(score=['a']), 'bundle: unknown score .*choose among'),
         (lambda m: m['provenance'].update(score='odin'), 'bundle: score odin cannot be exported'),
         (

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from multishift_perception.engine import Calibration
 from multishift_training.export.deploy_graph import DeployGraph
@@ -54,15 +53,22 @@ class Toy(SegmentationModel):
         raise NotImplementedError
 
 
-@pytest.fixture
-def graph(calibration: Calibration) -> Callable[[SegmentationModel], DeployGraph]:
-    return lambda network: DeployGraph(network, calibration)
+@pytest.fixture(scope='module')
+def trained(calibration: Calibration) -> DeployGraph:
+    return DeployGraph(Toy(1), calibration)
+
+
+@pytest.fixture(scope='module')
+@torch.no_grad()
+def program(trained: DeployGraph) -> ExportedProgram:
+    return export_program(trained, torch.from_numpy(CALLS[0]))
 
 
 @torch.no_grad()
-def test_all_that_outputs_depend_on(graph: Callable[[SegmentationModel], DeployGraph]) -> None:
-    trained, new = graph(Toy(1)), graph(Toy(2))
-    program = export_program(trained, torch.from_numpy(CALLS[0]))
+def test_all_that_outputs_depend_on(
+    trained: DeployGraph, program: ExportedProgram, calibration: Calibration
+) -> None:
+    new = DeployGraph(Toy(2), calibration)
     left = unfold(program, new, CALLS)
     assert set(left) == {'model.aside.weight', 'model.aside.bias', 'model.steps'}
     frames = torch.from_numpy(CALLS[1]).flip(1)
@@ -70,10 +76,8 @@ def test_all_that_outputs_depend_on(graph: Callable[[SegmentationModel], DeployG
         assert torch.allclose(found, expected, atol=1e-4)
 
 
-@torch.no_grad()
 def test_other_labels_by_the_same_weights(
-    graph: Callable[[SegmentationModel], DeployGraph],
+    program: ExportedProgram, calibration: Calibration
 ) -> None:
-    program = export_program(graph(Toy(1)), torch.from_numpy(CALLS[0]))
     with pytest.raises(ValueError, match='% of its labels agree'):
-        unfold(program, graph(Toy(2, reverse=True)), CALLS)
+        unfold(program, DeployGraph(Toy(2, reverse=True), calibration), CALLS)

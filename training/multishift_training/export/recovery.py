@@ -72,7 +72,13 @@ def write_checkpoint(
     from multishift_training.export.unfolding import unfold
     from multishift_training.scores.rescored import with_score
 
-    network = adapted(new_model(origin.run, data, len(origin.classes)), origin.adapting)
+    plain = new_model(origin.run, data, len(origin.classes))
+    try:
+        for method in origin.adapting:
+            method.check_network(plain, origin.run.model)
+    except MultishiftError as error:
+        raise MultishiftError(f'{bundle}: {error}') from None
+    network = adapted(plain, origin.adapting)
     graph = DeployGraph(
         with_score(network, score), manifest.compiled_calibration or manifest.calibration
     )
