@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -49,7 +50,8 @@ def write_checkpoint(
     manifest = read_manifest(bundle)
     if out.suffix != _SUFFIX:
         raise MultishiftError(f'{out}: the name that --out takes must end in {_SUFFIX}')
-    if out.resolve().is_relative_to(bundle.resolve()):
+    # Of links that lead to themselves, pathlib raises before Python 3.13.
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(bundle)):
         raise MultishiftError(
             f'{out} lies in {bundle}, which is replaced as a whole: name another file'
         )
