@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-import logging
 import math
 
 import numpy as np
@@ -20,14 +19,12 @@ from multishift_perception.engine import Calibration, Engine, Look
 from multishift_perception.engine.look import LEAST_FRAMES
 from multishift_perception.errors import MultishiftError
 from multishift_perception.footage import Footage
-from multishift_perception.images.blank import is_blank
+from multishift_perception.images.blank import check_content, is_blank
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.pipeline import FrameOutput, Pipeline
 from multishift_perception.progress import track
 from multishift_perception.report.calibration_report import CalibrationReport, Curve
 from multishift_perception.report.provenance import provenance
-
-logger = logging.getLogger(__name__)
 
 # False alarms come in patches, many to a frame: fewer frames or pixels tell little of a share.
 _LEAST_FRAMES, _LEAST_PIXELS = 10, 1000
@@ -78,7 +75,12 @@ def calibrate(
             f'{footage.name}: none of {len(unreadable)} frames can be read; the first: '
             f'{unreadable[0] if unreadable else "there is none"}'
         )
-    _check_content(footage.name, names, blank)
+    check_content(
+        blank,
+        len(names),
+        every=f'{footage.name}: each of {len(names)} frames',
+        some=f'{footage.name}: {len(blank)} of {len(names)} frames',
+    )
     _check_amount(shares, false_alarms, footage.name)
     point = shares.threshold(false_alarms)
     _check_ties(shares, point, false_alarms, footage.name)
@@ -146,23 +148,6 @@ def _outputs(
         if len(batch) == engine.input_shape[0]:
             yield from run()
     yield from run()
-
-
-def _check_content(name: str, frames: Sequence[str], blank: Sequence[str]) -> None:
-    if not blank:
-        return
-    if len(blank) == len(frames):
-        raise MultishiftError(
-            f'{name}: each of {len(frames)} frames is of one colour, black or another: give '
-            'footage of the road'
-        )
-    logger.warning(
-        '%s: %d of %d frames are of one colour, black or another: leave them out; the first is %s',
-        name,
-        len(blank),
-        len(frames),
-        blank[0],
-    )
 
 
 def _check_amount(shares: FrameShares, false_alarms: float, name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-import logging
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,8 +17,7 @@ from torch.utils.data import DataLoader
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import ClassEntry, Manifest
 from multishift_perception.engine.look import LEAST_FRAMES
-from multishift_perception.errors import MultishiftError
-from multishift_perception.images.blank import is_blank
+from multishift_perception.images.blank import check_content, is_blank
 from multishift_training.datasets import ValidationSet, validation_loader
 from multishift_training.export.bundle import export_bundle
 from multishift_training.export.calibration import fit_calibration
@@ -30,8 +28,6 @@ from multishift_training.inference.batches import pooled_scores
 from multishift_training.inference.fitting import fit_scores
 from multishift_training.models import SegmentationModel
 from multishift_training.scores.rescored import with_score
-
-logger = logging.getLogger(__name__)
 
 _PROBES = 2
 _SAMPLES = 64
@@ -107,7 +103,12 @@ def assemble(
     images, batch = frames.images, plan.least
     watched = _Watched(validation_loader(images, workers=workers))
     known, novel = pooled_scores(model, watched)
-    _check_content(frames, watched.blank)
+    check_content(
+        [str(images.images.entries[place].image) for place in watched.blank],
+        len(images),
+        every=f'{frames.words}: each',
+        some=f'{len(watched.blank)} of {len(images)} frames to calibrate on',
+    )
     calibration = fit_calibration(known, novel, dataset=frames.words)
     if frames.caveat:
         rule = f'{calibration.rule}; {frames.caveat}'
@@ -154,24 +155,6 @@ class _Watched:
             self.blank += [place + i for i, image in enumerate(images) if is_blank(image.numpy())]
             place += len(images)
             yield images, truth
-
-
-def _check_content(frames: Frames, blank: Sequence[int]) -> None:
-    """See that frames show something: black ones calibrate and quantise without a fault."""
-    if not blank:
-        return
-    if len(blank) == len(frames.images):
-        raise MultishiftError(
-            f'{frames.words}: each is of one colour, black or another, and tells nothing: give '
-            'frames of the road'
-        )
-    logger.warning(
-        '%d of %d frames to calibrate on are of one colour, black or another: leave them out; '
-        'the first is %s',
-        len(blank),
-        len(frames.images),
-        frames.images.images.entries[blank[0]].image,
-    )
 
 
 def _spread(frames: ValidationSet, batch: int, count: int) -> list[NDArray[np.uint8]]:
