@@ -235,10 +235,8 @@ def check_same_classes(path: Path, classes: Sequence[SemanticClass]) -> None:
         MultishiftError: the file is no whole safetensors file, or its classes are others; the
             message names those that differ.
     """
-    if not path.is_file() or path.suffix != '.safetensors':
-        return
-    metadata = read_metadata(path)
-    if not {'config', 'metrics'} <= metadata.keys():
+    metadata = _of_ours(path)
+    if metadata is None:
         return
     found = _classes(path, metadata)
     if [c.name for c in found] == [c.name for c in classes]:
@@ -277,14 +275,20 @@ def read_ancestry(path: Path) -> Ancestry:
         MultishiftError: the file is no whole safetensors file, or of a version that this one
             cannot read.
     """
-    if not path.is_file() or path.suffix != '.safetensors':
-        return Ancestry()
-    metadata = read_metadata(path)
-    if not {'config', 'metrics'} <= metadata.keys():
+    metadata = _of_ours(path)
+    if metadata is None:
         return Ancestry()
     configuration = _configuration(path, metadata)
     adapting = _adapting(path, metadata, configuration)
     return Ancestry(adapting, configuration.content, _credits(path, metadata))
+
+
+def _of_ours(path: Path) -> dict[str, str] | None:
+    """Return the metadata of weights that `multishift train` wrote; None of others."""
+    if not path.is_file() or path.suffix != '.safetensors':
+        return None
+    metadata = read_metadata(path)
+    return metadata if {'config', 'metrics'} <= metadata.keys() else None
 
 
 def each_kind_once(inherited: Iterable[Method], own: Iterable[Method]) -> tuple[Method, ...]:
