@@ -16,15 +16,15 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
-from multishift_perception.destinations import (
-    METRICS,
-    REPLAY,
-    REPLAY_MANY,
-    check_folder,
-    report_of,
-)
+from multishift_perception.destinations import REPLAY, REPLAY_MANY, check_folder, report_of
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import claimed, remove_leftovers, write_bytes, write_text
+from multishift_perception.files import (
+    METRICS,
+    claimed,
+    remove_leftovers,
+    write_bytes,
+    write_text,
+)
 from multishift_perception.fleet.result import STATE, BagResult
 from multishift_perception.fleet.sources import Source, fingerprint
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from multishift_perception.arrays import Bytes
-from multishift_perception.destinations import METRICS, PREDICT
+from multishift_perception.destinations import PREDICT
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import write_text
+from multishift_perception.files import METRICS, write_text
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier, remove_report
