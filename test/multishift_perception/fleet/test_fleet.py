@@ -94,6 +94,7 @@ def test_totals_are_metrics_of_all_frames_together(
     assert report.overall.objects.objects == 4
     assert report.overall.objects.distances == report.overall.objects.found
     page = (tmp_path / 'out/report.html').read_text()
+    assert '<th>at</th>' in page
     for row in report.bags:
         assert f'href="{row.link}"' in page
         assert (tmp_path / 'out' / row.folder / 'report.html').exists()
