@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 import re
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.qos import QoSPolicyKind
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.validate_topic_name import validate_topic_name
 
 from multishift_perception.engine import BACKENDS
@@ -241,7 +243,7 @@ CAMERA_SPECS = (
     ),
 )
 
-
+# Below qos_overrides.<topic>.<publisher or subscription>., declared by rclpy for each topic.
 QOS_SPECS = (
     Spec('history', '', 'As in ROS.', choices=('keep_last', 'keep_all', 'system_default')),
     Spec('depth', 1, 'As in ROS.', low=1, high=10_000),
@@ -258,6 +260,7 @@ QOS_SPECS = (
         choices=('volatile', 'transient_local', 'best_available', 'system_default'),
     ),
 )
+OVERRIDABLE = QoSOverridingOptions([QoSPolicyKind[spec.name.upper()] for spec in QOS_SPECS])
 
 
 def all_specs(camera_names: Sequence[str]) -> dict[str, Spec]:
@@ -268,8 +271,7 @@ def all_specs(camera_names: Sequence[str]) -> dict[str, Spec]:
             default = spec.default
             if isinstance(default, str):
                 default = default.replace('<name>', camera)
-            values = {**vars(spec), 'default': default}
-            specs[f'cameras.{camera}.{spec.name}'] = Spec(**values)
+            specs[f'cameras.{camera}.{spec.name}'] = replace(spec, default=default)
     return specs
 
 

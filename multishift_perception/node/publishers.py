@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float32
 
@@ -46,6 +45,7 @@ from multishift_perception.node.object_messages import (
     detections,
     markers,
 )
+from multishift_perception.node.parameter_specs import OVERRIDABLE
 from multishift_perception.node.parameters import Settings
 from multishift_perception.node.rclpy_private import MismatchedReaders
 from multishift_perception.objects import ObjectFinder
@@ -65,14 +65,6 @@ except ImportError:  # label_info is published where vision_msgs is installed
 
 logger = logging.getLogger(__name__)
 
-OVERRIDABLE = QoSOverridingOptions(
-    (
-        QoSPolicyKind.HISTORY,
-        QoSPolicyKind.DEPTH,
-        QoSPolicyKind.RELIABILITY,
-        QoSPolicyKind.DURABILITY,
-    )
-)
 # What is published for frames; the class names are latched instead.
 _TYPES = {
     IMAGE: Image,
