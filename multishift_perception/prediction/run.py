@@ -170,13 +170,13 @@ def _predict(
 
 def _seen(camera: str, frame: Frame, found: FramePrediction, latency_ms: float) -> SeenFrame:
     return SeenFrame(
-        camera,
-        frame.stamp_ns,
-        latency_ms,
-        found.image,
-        found.labels,
-        found.mask,
-        found.anomaly,
+        camera=camera,
+        stamp_ns=frame.stamp_ns,
+        latency_ms=latency_ms,
+        image=found.image,
+        labels=found.labels,
+        mask=found.mask,
+        anomaly=found.anomaly,
     )
 
 
