@@ -134,7 +134,7 @@ class Replay:
         self._rerun_file: RerunFile | None = None
         self._pipeline = Pipeline(engine)
         self._stages = _Stages()
-        # Frames by topic: all that the bag gave, those that could be used, and the others by cause.
+        # Frames by topic: those that the bag gave, that could be used, and the others by cause.
         self._read: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
         self._dropped: dict[str, Counter[str]] = {}

@@ -19,7 +19,12 @@ from multishift_perception.node.hold import Hold
 from multishift_perception.node.load import Load
 from multishift_perception.node.recent import WINDOW_S, Percentiles
 from multishift_perception.node.stream_statistics import StreamReport
-from multishift_perception.outputs import camera_status_name
+from multishift_perception.outputs import (
+    COVARIATE_SHIFT,
+    PROCESSED_RATE,
+    camera_status_name,
+    engine_status_name,
+)
 
 # A camera that sends nothing for this long is said to be silent.
 SILENT_S = 3.0
@@ -32,6 +37,7 @@ _LOSS_HINT = (
 )
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+# A level and what is said of it.
 Finding = tuple[bytes, str]
 
 
@@ -135,24 +141,22 @@ class Diagnostics:
 def camera_status(node: str, state: CameraState) -> DiagnosticStatus:
     """Return the status of one camera; ``node`` as for `Diagnostics`."""
     report = state.report
+    lost = report.lost if state.counts_lost else None
     level, message = _judge_camera(state)
     values: dict[str, Any] = {
         'image topic': state.topic,
         'transport': state.transport,
         'received rate (Hz)': f'{report.received_hz:.1f}',
-        'processed rate (Hz)': f'{report.processed_hz:.1f}',
+        PROCESSED_RATE: f'{report.processed_hz:.1f}',
         **_latencies('latency from stamp', report.from_stamp),
         **_latencies('latency from receipt', report.from_receipt),
     }
     for stage, times in report.stages.items():
         values |= _latencies(f'time of {stage}', times)
     values |= {
-        **FrameTally(report.received, report.processed, report.dropped).values(),
-        'lost before receipt': (
-            str(report.lost) if state.counts_lost else 'unknown: this middleware does not tell'
-        ),
+        **FrameTally(report.received, report.processed, report.dropped, lost).values(),
         'stamps': report.stamp_fault or 'plausible',
-        'covariate shift': _number(report.covariate_shift, 2),
+        COVARIATE_SHIFT: _number(report.covariate_shift, 2),
     }
     return _status(camera_status_name(node, state.name), level, message, state.topic, values)
 
@@ -205,7 +209,7 @@ def _joined(findings: Sequence[Finding]) -> Finding:
     return ordered[0][0], '; '.join(text for _, text in ordered)
 
 
-def _judge_silence(state: CameraState, silence: Silence) -> tuple[bytes, str]:
+def _judge_silence(state: CameraState, silence: Silence) -> Finding:
     """Tell a camera that never sent from one that stopped, and say the likely cause."""
     seconds = f'{state.report.silent_s:.0f} s'
     if state.report.received_since_watched:
@@ -263,7 +267,7 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
     if state.gpu is not None:
         values |= state.gpu.values()
     hardware = state.engine.name if state.engine else ''
-    return _status(f'{node}: engine', level, message, hardware, values)
+    return _status(engine_status_name(node), level, message, hardware, values)
 
 
 def _judge_engine(state: EngineState) -> Finding:
