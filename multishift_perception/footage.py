@@ -83,7 +83,7 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
         MultishiftError: there is no such thing, or it cannot be opened.
     """
     if not source:
-        raise MultishiftError('a source is empty: name an image, a folder, a video or a bag')
+        raise MultishiftError('SOURCE is an empty text: name an image, a folder, a video or a bag')
     try:
         return _opened(source, stack, every)
     except PermissionError as error:

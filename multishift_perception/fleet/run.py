@@ -97,11 +97,18 @@ class TorchrunRank:
         Raises:
             MultishiftError: the environment says something that is no number.
         """
-        names = [each.name.upper() for each in fields(cls)]
-        try:
-            return cls(**{n.lower(): int(os.environ[n]) for n in names if n in os.environ})
-        except ValueError as error:
-            raise MultishiftError(f'{", ".join(names)}: {error}: give numbers, or none') from error
+        given = {}
+        for name in (known.name for known in fields(cls)):
+            if (text := os.environ.get(name.upper())) is None:
+                continue
+            try:
+                given[name] = int(text)
+            except ValueError as error:
+                raise MultishiftError(
+                    f'the environment has {name.upper()}={text}: give a number, as `torchrun` '
+                    'does, or unset it'
+                ) from error
+        return cls(**given)
 
 
 def replay_fleet(task: Task, *, jobs: int = 1) -> FleetReport | None:

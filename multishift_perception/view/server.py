@@ -253,5 +253,3 @@ def _naming_address(host: str, port: int) -> Iterator[None]:
             f'--host {host} --port {port}: cannot listen there ({reason}): give an address of '
             'this machine, and a port above 1023'
         ) from error
-    except OverflowError as error:
-        raise MultishiftError(f'--port {port}: give 0 to 65535') from error

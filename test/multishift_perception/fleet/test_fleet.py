@@ -127,7 +127,7 @@ def test_the_hosts_of_torchrun_share_the_bags(
     assert begun(todo.out) == done and (todo.out / 'report.html').stat().st_mtime_ns == page
     assert first is not None and len(first.bags) == 2
     monkeypatch.setenv('RANK', 'first')
-    with pytest.raises(MultishiftError, match='RANK'):
+    with pytest.raises(MultishiftError, match='has RANK=first: give a number'):
         replay_fleet(todo)
 
 

@@ -80,7 +80,7 @@ def test_what_holds_no_bag_is_named(drives: Path, tmp_path: Path) -> None:
         (drives / 'none.mcap', 'no such bag'),
         (drives / 'notes.txt', 'not a rosbag2 bag'),
         (f'{drives}/*.db3', 'matches no bag'),
-        ('', 'a bag is empty'),
+        ('', 'BAG is an empty text'),
     ):
         with pytest.raises(MultishiftError, match=words):
             names(source)

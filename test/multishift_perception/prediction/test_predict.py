@@ -378,7 +378,7 @@ def test_a_run_that_was_stopped_can_be_started_again(
     [
         ('missing.jpg', 'missing.jpg: no such file or folder'),
         ('missing/*.jpg', r'missing/\*.jpg: matches no .jpg'),
-        ('', 'a source is empty'),
+        ('', 'SOURCE is an empty text'),
         ('99999999999999999999', 'camera 9+ cannot be opened'),
         (os.fsdecode(b'latin\xe9.avi'), 'with a name that is not UTF-8: rename it'),
         ('63', 'camera 63 cannot be opened'),
