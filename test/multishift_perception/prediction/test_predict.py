@@ -24,7 +24,7 @@ from multishift_perception import bags
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.footage import files_footage
+from multishift_perception.footage import files_footage, images_footage
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.prediction import Predictor, predict
 from multishift_perception.process.signals import Stopped
@@ -221,13 +221,12 @@ def test_what_was_written_in_a_folder_of_images_is_none_of_them(
     tmp_path: Path, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     photo = write_image(tmp_path / 'photos/a.png')
-    call(photo, '--out', tmp_path / 'photos/seen', '--outputs', 'mask')
-    call(tmp_path / 'photos', '--out', tmp_path / 'photos/again', '--outputs', 'mask')
-    assert [line['frame'] for line in regions(tmp_path / 'photos/again')] == ['a.png']
+    call(photo.parent, '--out', tmp_path / 'photos/seen', '--outputs', 'mask')
+    assert [frame.name for frame in images_footage(photo.parent).frames] == ['a.png']
     assert 'photos/seen is left out: it is a report of `multishift predict`' in caplog.text
-    # Asked for by its own name, it is.
-    call(tmp_path / 'photos/seen', '--out', tmp_path / 'masks', '--outputs', 'mask')
-    assert [line['frame'] for line in regions(tmp_path / 'masks')] == ['mask/a.png']
+    # Asked for by its own name, it is read.
+    report = images_footage(tmp_path / 'photos/seen')
+    assert [frame.name for frame in report.frames] == ['mask/a.png']
 
 
 def test_what_a_pattern_names_is_not_written_over(tmp_path: Path, call: Any) -> None:
