@@ -18,6 +18,7 @@ from rclpy.validate_topic_name import validate_topic_name
 from multishift_perception.engine import BACKENDS
 from multishift_perception.errors import one_line
 from multishift_perception.images.decoding import MAX_PIXELS
+from multishift_perception.node.engine_restart import MOST_ATTEMPTS, WAITS_S
 from multishift_perception.overlay import ALPHA
 
 
@@ -128,7 +129,8 @@ NODE_SPECS = (
         'engine_restart',
         'reload',
         'What is done about an engine whose calls go on failing: never (nothing but to say so) '
-        'or reload (load it anew, at most 5 times, after 1, 2, 4, 8 and 16 s).',
+        f'or reload (load it anew, at most {MOST_ATTEMPTS} times, after '
+        f'{", ".join(map(str, WAITS_S[:-1]))} and {WAITS_S[-1]} s).',
         Change.ANY_TIME,
         choices=('never', 'reload'),
     ),
