@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 # What containers say of their length is now and then a guess: so much less is a fault.
 _WHOLE = 0.95
 
-Read = Callable[[], Bytes]
-
 
 class Frame(NamedTuple):
     """A frame that has not been decoded yet.
@@ -47,7 +45,7 @@ class Frame(NamedTuple):
 
     name: str
     place: PurePath
-    read: Read
+    read: Callable[[], Bytes]
     stamp_ns: int | None = None
 
 
@@ -313,8 +311,8 @@ def _of_video(
     number = 0
     while capture.grab():
         if number % every == 0:
-            name = f'{number:06d}'
-            yield Frame(f'frame {number}', PurePath(name), partial(_retrieve, capture))
+            place = PurePath(f'{number:06d}')
+            yield Frame(f'frame {number}', place, partial(_retrieve, capture))
         number += 1
     if number < promised * _WHOLE:
         logger.warning(

@@ -106,7 +106,10 @@ class EngineState:
 
 
 class Diagnostics:
-    """Makes the statuses, and remembers the levels they have shown."""
+    """Makes the statuses, and remembers the levels they have shown.
+
+    `_judge_camera` and `_judge_engine` decide on levels and messages.
+    """
 
     def __init__(self, node: str, clock: Callable[[], float]) -> None:
         """Start with nothing shown.
@@ -230,36 +233,9 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
     if state.fault:
         values['fault'] = state.fault
     if state.engine is not None:
-        manifest = state.engine.manifest
-        _, height, width = state.engine.input_shape
-        batches = ', '.join(map(str, state.engine.batches))
-        values |= {
-            'bundle': state.engine.name,
-            'sha256': state.engine.digest,
-            'backend': state.engine.backend,
-            'device': state.engine.device,
-            'pictures are shrunk on': state.engine.shrinks_on,
-            'model': manifest.model,
-            'method': manifest.method,
-            'input': f'{batches} x {height} x {width}',
-            'known look': (
-                manifest.look.dataset
-                if manifest.look
-                else 'none: the bundle was built without, and domain_shift is not published'
-            ),
-        }
+        values |= _engine_values(state.engine)
     if state.report is not None:
-        report = state.report
-        values |= {
-            'calls': report.calls,
-            'calls per second': f'{report.calls_hz:.1f}',
-            'frames per call': _number(report.frames_per_call, 2),
-            **_latencies('call time', report.call_time),
-            **_latencies('turn time', report.turn_time),
-            'frames per second that fit': _number(report.capacity_hz, 1),
-            'faults': report.faults,
-            'last fault': report.last_fault,
-        }
+        values |= _call_values(state.report)
     if state.restart is not None:
         values |= {'reloads': state.restart.reloads, 'last reload fault': state.restart.fault}
     if state.load is not None:
@@ -268,6 +244,40 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
         values |= state.gpu.values()
     hardware = state.engine.name if state.engine else ''
     return _status(engine_status_name(node), level, message, hardware, values)
+
+
+def _engine_values(engine: Engine) -> dict[str, Any]:
+    manifest = engine.manifest
+    _, height, width = engine.input_shape
+    batches = ', '.join(map(str, engine.batches))
+    return {
+        'bundle': engine.name,
+        'sha256': engine.digest,
+        'backend': engine.backend,
+        'device': engine.device,
+        'pictures are shrunk on': engine.shrinks_on,
+        'model': manifest.model,
+        'method': manifest.method,
+        'input': f'{batches} x {height} x {width}',
+        'known look': (
+            manifest.look.dataset
+            if manifest.look
+            else 'none: the bundle was built without, and domain_shift is not published'
+        ),
+    }
+
+
+def _call_values(report: EngineReport) -> dict[str, Any]:
+    return {
+        'calls': report.calls,
+        'calls per second': f'{report.calls_hz:.1f}',
+        'frames per call': _number(report.frames_per_call, 2),
+        **_latencies('call time', report.call_time),
+        **_latencies('turn time', report.turn_time),
+        'frames per second that fit': _number(report.capacity_hz, 1),
+        'faults': report.faults,
+        'last fault': report.last_fault,
+    }
 
 
 def _judge_engine(state: EngineState) -> Finding:
