@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.engine import ALL_PARTS, EngineOutput, Look, Part, Parts, PictureCall
 from multishift_perception.images.picture import Picture
-from multishift_perception.images.resizing import fit, given, resize_labels, resize_scores
+from multishift_perception.images.resizing import copy_to, fit, resize_labels, resize_scores
 
 OutputSize = Literal['camera', 'engine']
 _Number = TypeVar('_Number', np.uint8, np.float32)
@@ -73,18 +73,18 @@ class FrameOutput:
         self._confidence = confidence
         self._engine_labels = labels if engine_labels is None else engine_labels
         self._engine_anomaly = anomaly if engine_anomaly is None else engine_anomaly
-        height, width = _there(labels).shape if size is None else size
+        height, width = _require(labels).shape if size is None else size
         self.size: tuple[int, int] = height, width
 
     @property
     def engine_labels(self) -> Bytes:
         """``uint8 [H,W]``, labels of the engine's size, or the smallest that there are."""
-        return _there(self._engine_labels)
+        return _require(self._engine_labels)
 
     @property
     def engine_anomaly(self) -> Bytes:
         """``uint8 [H,W]``, the anomaly likewise."""
-        return _there(self._engine_anomaly)
+        return _require(self._engine_anomaly)
 
     @cached_property
     def labels(self) -> Bytes:
@@ -93,12 +93,12 @@ class FrameOutput:
 
     def write_labels(self, out: Bytes | None) -> Bytes:
         """Return the labels, written to ``out`` where that is given."""
-        return resize_labels(_there(self._labels), self.size, out=out)
+        return resize_labels(_require(self._labels), self.size, out=out)
 
     @cached_property
     def anomaly(self) -> Bytes:
         """``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point."""
-        return resize_scores(_there(self._anomaly), self.size)
+        return resize_scores(_require(self._anomaly), self.size)
 
     @property
     def tells_confidence(self) -> bool:
@@ -116,12 +116,12 @@ class FrameOutput:
         Raises:
             AttributeError: it was not asked of the pipeline, or the engine is too old to give one.
         """
-        return resize_scores(_there(self._confidence), self.size, out=out)
+        return resize_scores(_require(self._confidence), self.size, out=out)
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """``float32 [h,w]``, raw uncertainty, larger is more anomalous."""
-        return resize_scores(_there(self._score), self.size)
+        return resize_scores(_require(self._score), self.size)
 
 
 class FrameEngine(Protocol):
@@ -279,7 +279,7 @@ def anomaly_mask(
     # The scale rises: from some value on all are anomalous.
     below = int(np.count_nonzero(_UNIT < threshold))
     if below == 0:
-        return given(np.full_like(anomaly, 255), out)
+        return copy_to(np.full_like(anomaly, 255), out)
     _, mask = cv2.threshold(anomaly, below - 1, 255, cv2.THRESH_BINARY, dst=out)
     if min_area > 1:
         count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -302,7 +302,7 @@ def engine_mask(output: FrameOutput, threshold: float, min_area: int = 0) -> Byt
     return anomaly_mask(anomaly, threshold, round(min_area * scale))
 
 
-def _there(part: NDArray[_Number] | None) -> NDArray[_Number]:
+def _require(part: NDArray[_Number] | None) -> NDArray[_Number]:
     if part is None:
         raise AttributeError(
             'this part of the output was not asked of the pipeline, or the engine gives none'
