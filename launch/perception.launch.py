@@ -31,8 +31,9 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         'backend',
         default_value='',
-        choices=['', 'auto', 'tensorrt', 'openvino', 'torch'],
-        description="What runs the engine; empty: the parameter file's.",
+        # No choices: the node knows the backends, those of other packages among them.
+        description='What runs the engine: auto, tensorrt, openvino, torch or one of another '
+        "package; empty: the parameter file's.",
     ),
     DeclareLaunchArgument(
         'device',

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
-import json
 import os
 from pathlib import Path
 import struct
@@ -23,10 +22,8 @@ from mcap.reader import make_reader
 from multishift_perception.disk import is_full_disk, reporting_full_disk
 from multishift_perception.engine.manifest import MANIFEST, read_manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import WRITTEN_BY
+from multishift_perception.files import WRITTEN_BY, command_of
 
-# The numbers of every report, which say what command they are of.
-METRICS = 'metrics.json'
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
 REPLAY_MANY = 'multishift replay BAG...'
 CALIBRATE, PREDICT = 'multishift engine calibrate', 'multishift predict'
@@ -51,15 +48,7 @@ class Kind:
 
 def report_of(command: str) -> Kind:
     """Return the kind of a command's report."""
-
-    def is_own(folder: Path) -> bool:
-        try:
-            content = json.loads((folder / METRICS).read_text())
-        except (OSError, ValueError):
-            return False
-        return isinstance(content, dict) and content.get('command') == command
-
-    return Kind(f'a report of `{command}`', is_own)
+    return Kind(f'a report of `{command}`', lambda folder: command_of(folder) == command)
 
 
 def _is_bag(path: Path) -> bool:

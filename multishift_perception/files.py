@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 import ctypes
 import glob
 import hashlib
+import json
 import os
 from pathlib import Path
 import shutil
@@ -21,12 +22,23 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 # A key and its value in the metadata of what we write: who may replace it goes by that.
 WRITTEN_BY = ('written_by', 'multishift_perception')
+# The numbers of every report, which say what command they are of.
+METRICS = 'metrics.json'
 # In every scratch folder; locked as long as the process that fills it lives.
 _LOCK = '.replacing'
 # How the names of scratch folders end.
 _PART = '.part'
 # Bytes of a name that they begin with: file systems allow 255, of which some are random.
 _LONGEST_PREFIX = 200
+
+
+def command_of(folder: Path) -> str | None:
+    """Return the command whose report a folder holds; None where it holds none."""
+    try:
+        content = json.loads((folder / METRICS).read_text())
+    except (OSError, ValueError):
+        return None
+    return content.get('command') if isinstance(content, dict) else None
 
 
 def file_lock(path: Path) -> FileLock:

@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 # What containers say of their length is now and then a guess: so much less is a fault.
 _WHOLE = 0.95
 
-Read = Callable[[], Bytes]
-
 
 class Frame(NamedTuple):
     """A frame that has not been decoded yet.
@@ -47,7 +45,7 @@ class Frame(NamedTuple):
 
     name: str
     place: PurePath
-    read: Read
+    read: Callable[[], Bytes]
     stamp_ns: int | None = None
 
 
@@ -83,7 +81,7 @@ def open_footage(source: str, stack: ExitStack, *, every: int = 1) -> list[Foota
         MultishiftError: there is no such thing, or it cannot be opened.
     """
     if not source:
-        raise MultishiftError('a source is empty: name an image, a folder, a video or a bag')
+        raise MultishiftError('SOURCE is an empty text: name an image, a folder, a video or a bag')
     try:
         return _opened(source, stack, every)
     except PermissionError as error:
@@ -313,8 +311,8 @@ def _of_video(
     number = 0
     while capture.grab():
         if number % every == 0:
-            name = f'{number:06d}'
-            yield Frame(f'frame {number}', PurePath(name), partial(_retrieve, capture))
+            place = PurePath(f'{number:06d}')
+            yield Frame(f'frame {number}', place, partial(_retrieve, capture))
         number += 1
     if number < promised * _WHOLE:
         logger.warning(

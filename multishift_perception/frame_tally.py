@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a camera's frames went: the causes of drops, and the counts as the diagnostics have them.
 
-The node writes them and the demo reads them back.
+The node writes them; the demo and the page of `multishift view` read them back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _RECEIVED, _PROCESSED, _DROPPED = 'received', 'processed', 'dropped: '
+LOST = 'lost before receipt'
 
 
 class Drop(StrEnum):
@@ -35,15 +36,18 @@ class FrameTally:
         received: frames that came.
         processed: frames whose outputs were published.
         dropped: frames dropped, by cause.
+        lost: frames that were sent and never came; None where the middleware numbers none.
     """
 
     received: int
     processed: int
     dropped: Mapping[str, int]
+    lost: int | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, str]) -> FrameTally:
         """Return the counts among the values of a camera's status."""
+        lost = values.get(LOST, '')
         return cls(
             int(values[_RECEIVED]),
             int(values[_PROCESSED]),
@@ -52,12 +56,14 @@ class FrameTally:
                 for key, value in values.items()
                 if key.startswith(_DROPPED)
             },
+            int(lost) if lost.isdecimal() else None,
         )
 
-    def values(self) -> dict[str, int]:
+    def values(self) -> dict[str, int | str]:
         """Return the values of a camera's status, one for every cause."""
         return {
             _RECEIVED: self.received,
             _PROCESSED: self.processed,
             **{f'{_DROPPED}{cause}': self.dropped.get(cause, 0) for cause in Drop},
+            LOST: 'unknown: this middleware does not tell' if self.lost is None else self.lost,
         }

@@ -78,6 +78,15 @@ class Output(Enum):
 OBJECTS = frozenset({Output.ANOMALIES, Output.ANOMALY_MARKERS})
 
 
+# Keys in a camera's status that others read, beside those of `FrameTally`.
+PROCESSED_RATE, COVARIATE_SHIFT = 'processed rate (Hz)', 'covariate shift'
+
+
+def engine_status_name(node: str) -> str:
+    """Return the name under which the diagnostics have the engine; as `camera_status_name`."""
+    return f'{node}: engine'
+
+
 def camera_status_name(node: str, camera: str) -> str:
     """Return the name under which the diagnostics have a camera.
 

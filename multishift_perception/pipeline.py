@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.engine import ALL_PARTS, EngineOutput, Look, Part, Parts, PictureCall
 from multishift_perception.images.picture import Picture
-from multishift_perception.images.resizing import fit, given, resize_labels, resize_scores
+from multishift_perception.images.resizing import copy_to, fit, resize_labels, resize_scores
 
 OutputSize = Literal['camera', 'engine']
 _Number = TypeVar('_Number', np.uint8, np.float32)
@@ -30,8 +30,13 @@ _UNIT = np.interp(np.arange(256), _LEVELS, _UNITS).astype(np.float32)
 class FrameOutput:
     """What the engine says of one frame, at camera or engine size (height h, width w).
 
-    What nobody asks for is not enlarged; what somebody does is once. A part that was not asked of
-    the pipeline is not there: to read it raises AttributeError.
+    What nobody reads is not enlarged; what somebody does is enlarged once. A part that was not
+    asked of the pipeline is not there: to read it raises AttributeError.
+
+    Attributes:
+        size: height and width of the outputs.
+        look: statistics of how the frame looks, ``float32 [K]``; None of engines that give none.
+        covariate_shift: how far that lies from what the engine knows, see `Look`; None likewise.
     """
 
     def __init__(
@@ -56,10 +61,9 @@ class FrameOutput:
             size: height and width of the attributes; None: those of the labels.
             engine_labels: as the engine gives them, where ``labels`` are larger.
             engine_anomaly: likewise.
-            look: likewise, ``float32 [K]``; None of engines that give none.
+            look: see the attribute.
             confidence: as the labels, ``uint8 [H,W]``; None of engines that give none.
-            covariate_shift: how far that lies from what the engine knows, see `Look`; None of
-                engines that do not tell.
+            covariate_shift: see the attribute.
         """
         self._labels = labels
         self._anomaly = anomaly
@@ -69,18 +73,18 @@ class FrameOutput:
         self._confidence = confidence
         self._engine_labels = labels if engine_labels is None else engine_labels
         self._engine_anomaly = anomaly if engine_anomaly is None else engine_anomaly
-        height, width = _there(labels).shape if size is None else size
+        height, width = _require(labels).shape if size is None else size
         self.size: tuple[int, int] = height, width
 
     @property
     def engine_labels(self) -> Bytes:
         """``uint8 [H,W]``, labels of the engine's size, or the smallest that there are."""
-        return _there(self._engine_labels)
+        return _require(self._engine_labels)
 
     @property
     def engine_anomaly(self) -> Bytes:
         """``uint8 [H,W]``, the anomaly likewise."""
-        return _there(self._engine_anomaly)
+        return _require(self._engine_anomaly)
 
     @cached_property
     def labels(self) -> Bytes:
@@ -89,12 +93,12 @@ class FrameOutput:
 
     def write_labels(self, out: Bytes | None) -> Bytes:
         """Return the labels, written to ``out`` where that is given."""
-        return resize_labels(_there(self._labels), self.size, out=out)
+        return resize_labels(_require(self._labels), self.size, out=out)
 
     @cached_property
     def anomaly(self) -> Bytes:
         """``uint8 [h,w]``, calibrated uncertainty; 128 is the operating point."""
-        return resize_scores(_there(self._anomaly), self.size)
+        return resize_scores(_require(self._anomaly), self.size)
 
     @property
     def tells_confidence(self) -> bool:
@@ -112,12 +116,12 @@ class FrameOutput:
         Raises:
             AttributeError: it was not asked of the pipeline, or the engine is too old to give one.
         """
-        return resize_scores(_there(self._confidence), self.size, out=out)
+        return resize_scores(_require(self._confidence), self.size, out=out)
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """``float32 [h,w]``, raw uncertainty, larger is more anomalous."""
-        return resize_scores(_there(self._score), self.size)
+        return resize_scores(_require(self._score), self.size)
 
 
 class FrameEngine(Protocol):
@@ -174,33 +178,34 @@ class Pipeline:
             wanted: which parts of each frame's output will be read: a GPU does not send the
                 others; None: all may be.
         """
-        _, height, width = self._engine.input_shape
         outputs: list[FrameOutput] = []
         while len(outputs) < len(frames):
-            batch = self._engine.call_size(len(frames) - len(outputs))
-            group = frames[len(outputs) : len(outputs) + batch]
+            first = len(outputs)
+            batch = self._engine.call_size(len(frames) - first)
+            group = frames[first : first + batch]
             if self._engine.takes_pictures:
-                parts = wanted and wanted[len(outputs) : len(outputs) + batch]
-                outputs += self._run_pictures(group, parts or [ALL_PARTS] * len(group), batch)
-                continue
-            for slot, frame in zip(self._input, group, strict=False):
-                _fit_into(slot, frame, (height, width))
-            said = self._engine.infer(self._input[:batch])
-            for i, frame in enumerate(group):
-                look = None if said.look is None else said.look[i]
-                size = frame.shape[:2] if self._output_size == 'camera' else None
-                outputs.append(
-                    FrameOutput(
-                        said.label[i],
-                        said.anomaly[i],
-                        said.score[i],
-                        size,
-                        look=look,
-                        confidence=None if said.confidence is None else said.confidence[i],
-                        covariate_shift=self._distance(look),
-                    )
-                )
+                parts = wanted[first : first + batch] if wanted else [ALL_PARTS] * len(group)
+                outputs += self._run_pictures(group, parts, batch)
+            else:
+                outputs += self._run_fitted(group, batch)
         return outputs
+
+    def _run_fitted(self, frames: Sequence[Bytes | Picture], batch: int) -> Iterator[FrameOutput]:
+        """Shrink here, call the engine, and let each output be enlarged here when it is read."""
+        for slot, frame in zip(self._input, frames, strict=False):
+            _fit_into(slot, frame, self._engine.input_shape[1:])
+        said = self._engine.infer(self._input[:batch])
+        for i, frame in enumerate(frames):
+            look = None if said.look is None else said.look[i]
+            yield FrameOutput(
+                said.label[i],
+                said.anomaly[i],
+                said.score[i],
+                self._size_of(frame),
+                look=look,
+                confidence=None if said.confidence is None else said.confidence[i],
+                covariate_shift=self._distance(look),
+            )
 
     def _run_pictures(
         self,
@@ -209,11 +214,10 @@ class Pipeline:
         batch: int,
     ) -> Iterator[FrameOutput]:
         """Let the engine shrink and enlarge, where it runs."""
-        _, height, width = self._engine.input_shape
         calls = [
             PictureCall(
                 frame if isinstance(frame, Picture) else Picture(frame),
-                frame.shape[:2] if self._output_size == 'camera' else (height, width),
+                self._size_of(frame),
                 parts,
             )
             for frame, parts in zip(frames, wanted, strict=True)
@@ -231,6 +235,11 @@ class Pipeline:
                 confidence=parts.get('confidence'),
                 covariate_shift=self._distance(parts.get('look')),
             )
+
+    def _size_of(self, frame: Bytes | Picture) -> tuple[int, int]:
+        """Return height and width of a frame's outputs."""
+        shape = frame.shape if self._output_size == 'camera' else self._engine.input_shape[1:]
+        return shape[0], shape[1]
 
     def _distance(self, look: NDArray[np.float32] | None) -> float | None:
         """Return how far a look lies from what the engine knows, where there are both."""
@@ -270,7 +279,7 @@ def anomaly_mask(
     # The scale rises: from some value on all are anomalous.
     below = int(np.count_nonzero(_UNIT < threshold))
     if below == 0:
-        return given(np.full_like(anomaly, 255), out)
+        return copy_to(np.full_like(anomaly, 255), out)
     _, mask = cv2.threshold(anomaly, below - 1, 255, cv2.THRESH_BINARY, dst=out)
     if min_area > 1:
         count, regions, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -293,7 +302,7 @@ def engine_mask(output: FrameOutput, threshold: float, min_area: int = 0) -> Byt
     return anomaly_mask(anomaly, threshold, round(min_area * scale))
 
 
-def _there(part: NDArray[_Number] | None) -> NDArray[_Number]:
+def _require(part: NDArray[_Number] | None) -> NDArray[_Number]:
     if part is None:
         raise AttributeError(
             'this part of the output was not asked of the pipeline, or the engine gives none'

@@ -102,10 +102,10 @@ class Replayed:
 
 
 class Replay:
-    """One run of an engine over a bag.
+    """One run of an engine over a bag, for one call of `run`.
 
-    The bag is read and decoded by one thread, and outputs are judged and recorded by another,
-    while the engine runs in the one that calls.
+    The bag is read and decoded by one thread (`_decode`), and outputs are judged and recorded by
+    another (`_take`), while the engine runs in the one that calls.
     """
 
     def __init__(
@@ -134,6 +134,7 @@ class Replay:
         self._rerun_file: RerunFile | None = None
         self._pipeline = Pipeline(engine)
         self._stages = _Stages()
+        # Frames by topic: those that the bag gave, that could be used, and the others by cause.
         self._read: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
         self._dropped: dict[str, Counter[str]] = {}
@@ -236,7 +237,9 @@ class Replay:
             self._stages.threshold.append(mask_ms)
             self._stages.total.append(total_ms)
             self._received[ready.source.topic] += 1
-            self._judge(ready, output, mask, total_ms)
+            judged = self._judge(ready, output, mask, total_ms)
+            if self._rerun_file is not None:
+                self._rerun_file.add(_seen(judged))
             if self._recording is not None:
                 self._recording.add(ready.source, ready.image, output, mask)
 
@@ -245,7 +248,12 @@ class Replay:
 
     def _judge(
         self, ready: _Ready, output: FrameOutput, mask: NDArray[np.uint8], total_ms: float
-    ) -> None:
+    ) -> JudgedFrame:
+        """Count what an output got right of its frame; return both.
+
+        Raises:
+            MultishiftError: the ground truth does not fit.
+        """
         source, given_ms = ready.source, self._settings.latency_ms
         truth_topic = bags.namespace_of(source.topic) + bags.TRUTH_LABELS
         seconds = self._seconds(source)
@@ -270,19 +278,7 @@ class Replay:
                 f'{truth_topic} at {seconds:.3f} s: {error}; '
                 'the bag and the engine must use the same classes'
             ) from error
-        if self._rerun_file is not None:
-            self._rerun_file.add(
-                SeenFrame(
-                    frame.camera,
-                    frame.stamp_ns,
-                    frame.latency_ms,
-                    frame.image,
-                    frame.labels,
-                    frame.mask,
-                    frame.anomaly,
-                    frame.truth,
-                )
-            )
+        return frame
 
     def _report(
         self, topics: list[str], warnings: Sequence[str], grounds: dict[str, Ground]
@@ -337,12 +333,17 @@ class Replay:
         return FrameCount(topic, sent, self._received[topic], {**self._dropped[topic], **lost})
 
 
-def replay(
-    bag: Path, engine: Engine, *, topics: Sequence[str] = (), threshold: float = 0.5
-) -> Report:
-    """Run an engine over a bag; see ``Replay``."""
-    with BagReader(bag) as reader:
-        return Replay(reader, engine, Settings(threshold)).run(topics).report
+def _seen(frame: JudgedFrame) -> SeenFrame:
+    return SeenFrame(
+        camera=frame.camera,
+        stamp_ns=frame.stamp_ns,
+        latency_ms=frame.latency_ms,
+        image=frame.image,
+        labels=frame.labels,
+        mask=frame.mask,
+        anomaly=frame.anomaly,
+        truth=frame.truth,
+    )
 
 
 def _recording_of(reader: BagReader) -> str:

@@ -25,8 +25,8 @@ from multishift_perception.regions import find_regions
 # By this name the viewer knows recordings of one kind, and we our own.
 APPLICATION = WRITTEN_BY[1]
 _CLEAR = (0, 0, 0, 0)
-# How often it is seen to that all is handed over, in frames, and how long that may take.
-_CHECKED, _PATIENCE_S = 16, 60.0
+# Frames after which all is handed over to the file, and how long that may take.
+_FLUSH_EVERY, _PATIENCE_S = 16, 60.0
 # What the viewer shows at first.
 _VIEWS = {
     'what the engine saw': ('image', 'labels', 'anomalies'),
@@ -126,7 +126,7 @@ class RerunFile:
             self._recording.log(self._entity(camera, name), part)
         self._cameras[camera] = number + 1
         self._frames += 1
-        if self._frames % _CHECKED == 0:
+        if self._frames % _FLUSH_EVERY == 0:
             self.flush()
 
     def arrange(self) -> None:
@@ -170,7 +170,7 @@ class RerunFile:
             self._recording.flush(timeout_sec=_PATIENCE_S)
         except RuntimeError as error:  # of the library, which has no kind of its own for it
             raise MultishiftError(
-                f'{self._name}: {_CHECKED} frames were not written within {_PATIENCE_S:.0f} s '
+                f'{self._name}: {_FLUSH_EVERY} frames were not written within {_PATIENCE_S:.0f} s '
                 f'({one_line(error)}): name a file on a faster disk with --rerun'
             ) from error
         self._file.check()

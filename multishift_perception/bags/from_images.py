@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+import logging
 from pathlib import Path
 import re
 
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import METRICS, command_of
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.images.label_map import read_labels
 from multishift_perception.images.listing import PICTURES, list_files
 from multishift_perception.progress import track
+
+logger = logging.getLogger(__name__)
 
 _TOPIC = re.compile(r'(/[A-Za-z][A-Za-z0-9_]*)+')
 
@@ -79,12 +83,27 @@ def make_bag(
 def find_images(folder: Path) -> list[Path]:
     """Return the images under a folder, numbers in their names in the order of their values.
 
+    Reports in folders below it are left out: what `multishift predict` drew of images would be
+    taken for more of them.
+
     Raises:
         MultishiftError: the folder is missing or holds no image.
     """
     if not folder.is_dir():
         raise MultishiftError(f'{folder}: no such folder of images')
-    found = [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
+    files = list(list_files(folder))
+    reports = {
+        file.parent: command
+        for file in files
+        if file.name == METRICS and file.parent != folder and (command := command_of(file.parent))
+    }
+    for report, command in reports.items():
+        logger.warning('%s is left out: it is a report of `%s`', report, command)
+    found = [
+        file
+        for file in files
+        if file.suffix.lower() in PICTURES and reports.keys().isdisjoint(file.parents)
+    ]
     if not found:
         raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
     return natural_order(found)

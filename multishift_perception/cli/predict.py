@@ -25,7 +25,6 @@ from multishift_perception.cli.options import (
 )
 from multishift_perception.destinations import PREDICT, check_folder, report_of
 from multishift_perception.engine import Engine
-from multishift_perception.errors import MultishiftError
 from multishift_perception.rerun_file import check_rerun
 
 if TYPE_CHECKING:
@@ -114,7 +113,6 @@ def command(
     """
     paths = [path for source in sources if source for path in _paths(source)]
     check_folder(out, report_of(PREDICT), option='--out', force=force, reads=[bundle, *paths])
-    _check_apart(out, paths)
     if rerun is not None:
         check_rerun(rerun, force=force, reads=[bundle, *paths])
     with ExitStack() as stack:
@@ -135,18 +133,6 @@ def _paths(source: str) -> list[Path]:
     return (
         [path] if os.path.exists(path) else [Path(match) for match in glob(source, recursive=True)]
     )
-
-
-def _check_apart(out: Path, sources: Sequence[Path]) -> None:
-    """See that no folder of images holds the one that is written: its overlays were next."""
-    from multishift_perception.bags.location import is_bag
-
-    for source in sources:
-        inside = source.is_dir() and out.resolve().is_relative_to(source.resolve())
-        if inside and not is_bag(source):
-            raise MultishiftError(
-                f'{out} lies in {source}, whose images are read: give another folder with --out'
-            )
 
 
 def _open(sources: Sequence[str], stack: ExitStack, every: int) -> list[Footage]:

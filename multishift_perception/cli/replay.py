@@ -184,6 +184,7 @@ def command(
     # What is wrong with the paths is said first: reports and engines take seconds to load.
     is_one = len(sources) == 1 and is_one_bag(sources[0])
     if is_one:
+        bags = find_bags(sources)
         with BagReader(Path(sources[0])) as reader:
             topics = tuple(choose_topics(reader, cameras=cameras, topics=topics))
         read = [Path(sources[0]), bundle, old]
@@ -193,16 +194,16 @@ def command(
             check_file(record, BAG, force=force, reads=read)
         if rerun is not None:
             check_rerun(rerun, force=force, reads=read)
-    elif rerun is not None:
-        raise MultishiftError(
-            f'{rerun}: --rerun takes one bag: name it instead of a folder, or of several'
-        )
-    elif record is not None and (record.suffix == '.mcap' or record.is_file()):
-        raise MultishiftError(
-            f'{record}: of a folder, or of several bags, --record takes a folder'
-        )
-    bags = find_bags(sources)
-    if not is_one:
+    else:
+        if rerun is not None:
+            raise MultishiftError(
+                f'{rerun}: --rerun takes one bag: name it instead of a folder, or of several'
+            )
+        if record is not None and (record.suffix == '.mcap' or record.is_file()):
+            raise MultishiftError(
+                f'{record}: of a folder, or of several bags, --record takes a folder'
+            )
+        bags = find_bags(sources)
         read = [*(bag.path for bag in bags), bundle, old]
         check_folder(out, report_of(REPLAY_MANY), option='--out', force=True, reads=read)
         _check_apart(record, sources)

@@ -114,13 +114,14 @@ def command(
         if is_live(str(source)):
             refuse_given(ctx, _OF_FILE, 'is for files: a camera or a stream sets the pace')
     try:
-        from multishift_perception.view.server import serve
+        from multishift_perception.view.server import check_address, serve
     except ModuleNotFoundError as error:
         if (error.name or '').startswith('multishift'):
             raise
         raise MultishiftError(
             f'`view` needs {error.name}, which is not installed: run {install_extra("view")}'
         ) from error
+    check_address(host, port)
     from multishift_perception.view.board import Board
 
     board = Board()

@@ -118,12 +118,17 @@ class ProbeSet:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 frames = archive['frames']
-                none = np.zeros((*frames.shape[:2], 0), np.float32)
-                look = archive.get('look', none)
                 score = archive['score']
-                less = np.zeros((*frames.shape[:2], 0, score.shape[3]), np.uint8)
-                confidence = archive.get('confidence', less)
-                return cls(frames, archive['label'], score, look, confidence)
+                # Archives of graphs without them may have none.
+                no_look = np.zeros((*frames.shape[:2], 0), np.float32)
+                no_confidence = np.zeros((*frames.shape[:2], 0, score.shape[3]), np.uint8)
+                return cls(
+                    frames,
+                    archive['label'],
+                    score,
+                    archive.get('look', no_look),
+                    archive.get('confidence', no_confidence),
+                )
         except (OSError, ValueError, KeyError) as error:
             raise MultishiftError(
                 f'{path} holds no probe frames ({error}): build the bundle again'

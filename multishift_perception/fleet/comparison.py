@@ -41,8 +41,9 @@ class _Metric(NamedTuple):
         name: of the figure.
         sign: 1 where more is better, else -1.
         figure: of merged counts, as the report has it.
-        counts: what kind of numbers it comes of.
-        value: what comes of sums ``[R,K]`` of such numbers, ``[R]``; NaN where undefined.
+        counts: which of `_counts` it comes of.
+        value: what comes of sums ``[R,K]`` of them over R draws of bags, ``[R]``; NaN where
+            undefined.
     """
 
     name: str
@@ -53,6 +54,7 @@ class _Metric(NamedTuple):
 
 
 def _mean_iou(sums: Floats) -> Floats:
+    """Return the mIoU of `_class_counts`."""
     hits, truth, predicted = np.split(sums, 3, axis=1)
     whole = truth + predicted - hits
     iou = np.divide(hits, whole, out=np.full_like(hits, np.nan), where=whole > 0)
@@ -66,33 +68,34 @@ def _share(part: Floats, whole: NDArray[Any]) -> Floats:
     return found
 
 
-def _rates(sums: Floats) -> tuple[Floats, Floats]:
+def _running_counts(sums: Floats) -> tuple[Floats, Floats]:
     """Return true- and false-positive counts, running from the highest score."""
     known, novel = np.split(sums, 2, axis=1)
     return np.cumsum(novel[:, ::-1], axis=1), np.cumsum(known[:, ::-1], axis=1)
 
 
 def _auroc(sums: Floats) -> Floats:
-    true, false = _rates(sums)
+    true, false = _running_counts(sums)
     before = np.pad(true, ((0, 0), (1, 0)))[:, :-1]
     steps = np.diff(false, axis=1, prepend=0)
     return _share((steps * (true + before) / 2).sum(1), true[:, -1] * false[:, -1])
 
 
 def _ap(sums: Floats) -> Floats:
-    true, false = _rates(sums)
+    true, false = _running_counts(sums)
     precision = true / np.maximum(true + false, 1)
     return _share((np.diff(true, axis=1, prepend=0) * precision).sum(1), true[:, -1])
 
 
 def _fpr95(sums: Floats) -> Floats:
-    true, false = _rates(sums)
+    true, false = _running_counts(sums)
     first = np.argmax(true >= 0.95 * true[:, -1:], axis=1)
     share = _share(false[np.arange(len(false)), first], false[:, -1])
     return np.where(true[:, -1] > 0, share, np.nan)
 
 
-def _first_of_second(sums: Floats) -> Floats:
+def _ratio(sums: Floats) -> Floats:
+    """Return the first of two numbers as a share of the second."""
     return _share(sums[:, 0], sums[:, 1])
 
 
@@ -101,18 +104,16 @@ METRICS: tuple[_Metric, ...] = (
     _Metric('AUROC', 1, lambda c: c.anomaly.result().auroc, 'scores', _auroc),
     _Metric('AP', 1, lambda c: c.anomaly.result().ap, 'scores', _ap),
     _Metric('FPR95', -1, lambda c: c.anomaly.result().fpr95, 'scores', _fpr95),
-    _Metric('found', 1, lambda c: c.operating.result().tpr, 'novel', _first_of_second),
-    _Metric('false alarms', -1, lambda c: c.operating.result().fpr, 'known', _first_of_second),
+    _Metric('found', 1, lambda c: c.operating.result().tpr, 'novel', _ratio),
+    _Metric('false alarms', -1, lambda c: c.operating.result().fpr, 'known', _ratio),
     _Metric('streaming mIoU', 1, lambda c: c.streaming.result().miou, 'newest classes', _mean_iou),
-    _Metric(
-        'objects found', 1, lambda c: c.objects.result().found_share, 'objects', _first_of_second
-    ),
+    _Metric('objects found', 1, lambda c: c.objects.result().found_share, 'objects', _ratio),
     _Metric(
         'label flicker',
         -1,
         lambda c: c.temporal.result().label_flicker,
         'flicker',
-        _first_of_second,
+        _ratio,
     ),
 )
 
@@ -307,8 +308,16 @@ def _changes(sides: tuple[_Side, _Side], group: str, weights: Floats) -> Iterato
 def _interval(
     metric: _Metric, tables: Sequence[Mapping[str, Floats]], weights: Floats, difference: float
 ) -> tuple[float | None, float | None]:
-    told = np.any([table[metric.counts].any(axis=1) for table in tables], axis=0)
-    if told.sum() < 2:  # drawn anew, one bag is always itself
+    """Return the ends of the bootstrap's interval of a difference; None where there is none.
+
+    Args:
+        metric: the figure.
+        tables: of the old and the new report, by kind of counts, ``[B,K]``.
+        weights: how often each draw has each bag, ``[R,B]``.
+        difference: of the figure, new less old, as exact as in the reports.
+    """
+    has_any = np.any([table[metric.counts].any(axis=1) for table in tables], axis=0)
+    if has_any.sum() < 2:  # drawn anew, one bag is always itself
         return None, None
     everything = np.ones((1, weights.shape[1]))
     drawn, whole = (
@@ -348,7 +357,7 @@ class _Side:
         for name in names:
             found = _by_group(kept.result(name))
             for group in self.totals:
-                rows[group].append(_numbers(found.get(group, empty), edges[group]))
+                rows[group].append(_counts(found.get(group, empty), edges[group]))
         self.tables = {
             group: {key: np.array([row[key] for row in found], float) for key in found[0]}
             for group, found in rows.items()
@@ -366,20 +375,21 @@ def _by_group(result: BagResult) -> dict[str, DriveCounts]:
     return found
 
 
-def _numbers(counts: DriveCounts, edges: NDArray[np.uint32]) -> dict[str, NDArray[np.int64]]:
+def _counts(counts: DriveCounts, edges: NDArray[np.uint32]) -> dict[str, NDArray[np.int64]]:
     """Return what the figures of a bag are made of, as whole numbers that add up."""
     (known, false), (missed, found) = counts.operating.pixels.tolist()
     objects, flicker = counts.objects, counts.temporal
     return {
-        'classes': _hits(counts.segmentation.confusion),
+        'classes': _class_counts(counts.segmentation.confusion),
         'scores': count_in_bins(counts.anomaly.bins(), edges).reshape(-1),
         'novel': np.array([found, found + missed]),
         'known': np.array([false, false + known]),
-        'newest classes': _hits(counts.streaming.segmentation.confusion),
+        'newest classes': _class_counts(counts.streaming.segmentation.confusion),
         'objects': np.array([len(objects.delays), objects.objects]),
         'flicker': np.array([flicker.known_labels, flicker.known]),
     }
 
 
-def _hits(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+def _class_counts(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return hits, pixels of the truth and predicted pixels, of each class, ``[3C]``."""
     return np.concatenate([np.diag(confusion), confusion.sum(1), confusion.sum(0)])

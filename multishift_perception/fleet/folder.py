@@ -16,15 +16,15 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
-from multishift_perception.destinations import (
-    METRICS,
-    REPLAY,
-    REPLAY_MANY,
-    check_folder,
-    report_of,
-)
+from multishift_perception.destinations import REPLAY, REPLAY_MANY, check_folder, report_of
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import claimed, remove_leftovers, write_bytes, write_text
+from multishift_perception.files import (
+    METRICS,
+    claimed,
+    remove_leftovers,
+    write_bytes,
+    write_text,
+)
 from multishift_perception.fleet.result import STATE, BagResult
 from multishift_perception.fleet.sources import Source, fingerprint
 
@@ -53,11 +53,10 @@ class FleetFolder:
         self._settings = json.loads(json.dumps(settings))
         self._done: set[str] = set()
 
-    def begin(self, *, option: str, force: bool, reads: Sequence[Path]) -> None:
+    def begin(self, *, force: bool, reads: Sequence[Path]) -> None:
         """Open the folder, new or to be gone on with; bags that failed before are tried again.
 
         Args:
-            option: that names the folder.
             force: whether what was done by other settings, or by the same, is done anew.
             reads: what is read.
 
@@ -65,7 +64,7 @@ class FleetFolder:
             MultishiftError: something else is in it, it was made by other settings, or it cannot
                 be written.
         """
-        check_folder(self.path, report_of(REPLAY_MANY), option=option, force=True, reads=reads)
+        check_folder(self.path, report_of(REPLAY_MANY), option='--out', force=True, reads=reads)
         kept = self._kept_settings()
         if kept is not None and kept != self._settings and not force:
             names = sorted(
@@ -73,7 +72,7 @@ class FleetFolder:
             )
             raise MultishiftError(
                 f'{self.path} holds bags that were replayed otherwise ({", ".join(names)} '
-                f'changed): give another folder with {option}, or --force to replay all anew'
+                'changed): give another folder with --out, or --force to replay all anew'
             )
         if force:
             # No bag may count as done by what is written next.
@@ -103,9 +102,9 @@ class FleetFolder:
         """Write ``metrics.json``."""
         write_text(self.path / METRICS, json.dumps(content, indent=2) + '\n')
 
-    def place(self, source: Source) -> Path:
+    def folder_of(self, source: Source) -> Path:
         """Return the folder of a bag."""
-        return self.path / _BAGS / place_of(source.name)
+        return self.path / _BAGS / file_name_of(source.name)
 
     def is_done(self, source: Source) -> bool:
         """Return whether a bag, as it is now, is done or has failed; kept once it is so."""
@@ -126,58 +125,58 @@ class FleetFolder:
         Raises:
             MultishiftError: it is damaged.
         """
-        return read_result(self.place(source) / STATE)
+        return read_result(self.folder_of(source) / STATE)
 
     @contextmanager
     def claimed(self, source: Source) -> Iterator[bool]:
         """Yield whether a bag is this process's for the block."""
         locks = self.path / '.locks'
         locks.mkdir(parents=True, exist_ok=True)
-        with claimed(locks / place_of(source.name)) as own:
+        with claimed(locks / file_name_of(source.name)) as own:
             yield own
 
     def start(self, source: Source) -> str:
         """Clear up after a process that was killed over a bag; return the bag's fingerprint."""
-        place = self.place(source)
-        if place.is_dir():
+        folder = self.folder_of(source)
+        if folder.is_dir():
             for name in (STATE, _BAG):
-                remove_leftovers(place / name)
+                remove_leftovers(folder / name)
         return _fingerprint(source.path)
 
     def owns(self, source: Source, recording: Path) -> bool:
         """Return whether a recording was begun for a bag of this folder."""
-        found = _read(self.place(source) / _RECORDED).get('recording')
+        found = _read(self.folder_of(source) / _RECORDED).get('recording')
         return found == str(recording.resolve())
 
-    def mark(self, source: Source, recording: Path) -> None:
+    def note_recording(self, source: Source, recording: Path) -> None:
         """Note that a recording is begun: what is found there later is this folder's."""
         content = {'recording': str(recording.resolve())}
-        write_text(self.place(source) / _RECORDED, json.dumps(content) + '\n')
+        write_text(self.folder_of(source) / _RECORDED, json.dumps(content) + '\n')
 
-    def save(self, source: Source, result: BagResult, mark: str) -> None:
-        """Keep what came of a bag that had a fingerprint when it was begun."""
-        write_bytes(self.place(source) / STATE, result.to_bytes())
-        self._write_note(source, mark, None)
+    def save(self, source: Source, result: BagResult, fingerprint: str) -> None:
+        """Keep what came of a bag; its fingerprint is that of when it was begun."""
+        write_bytes(self.folder_of(source) / STATE, result.to_bytes())
+        self._write_note(source, fingerprint, None)
 
-    def fail(self, source: Source, reason: str, mark: str) -> None:
+    def fail(self, source: Source, reason: str, fingerprint: str) -> None:
         """Keep why nothing came of a bag."""
-        self._write_note(source, mark, reason)
+        self._write_note(source, fingerprint, reason)
 
-    def _write_note(self, source: Source, mark: str, failure: str | None) -> None:
-        content = {'name': source.name, 'fingerprint': mark, 'failure': failure}
-        write_text(self.place(source) / _BAG, json.dumps(content, indent=2) + '\n')
+    def _write_note(self, source: Source, fingerprint: str, failure: str | None) -> None:
+        content = {'name': source.name, 'fingerprint': fingerprint, 'failure': failure}
+        write_text(self.folder_of(source) / _BAG, json.dumps(content, indent=2) + '\n')
         # Even if it grows meanwhile, as one that is being recorded does.
         self._done.add(source.name)
 
     def _note(self, source: Source) -> dict[str, Any]:
-        return _read(self.place(source) / _BAG)
+        return _read(self.folder_of(source) / _BAG)
 
     def _kept_settings(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = _read(self.path / METRICS).get('settings')
         return found
 
 
-def place_of(name: str) -> str:
+def file_name_of(name: str) -> str:
     """Return the file name that stands for a bag's name, a different one for each."""
     quoted = quote(name, safe=' +,=@()', errors='surrogateescape')
     if len(quoted) <= 150 and not quoted.startswith('.'):
@@ -221,7 +220,7 @@ class Kept:
         self.report = report
         content = _read(report / METRICS)
         self.recordings: dict[str, str] = {}
-        self._places: dict[str, Path] = {}
+        self._folders: dict[str, Path] = {}
         try:
             self._find(content)
             self.classes = tuple(map(str, content['classes']))
@@ -242,10 +241,10 @@ class Kept:
         if content['command'] == REPLAY and (self.report / STATE).exists():
             found = read_result(self.report / STATE)
             self.recordings = {found.name: found.recording}
-            self._places = {found.name: self.report}
+            self._folders = {found.name: self.report}
         elif content['command'] == REPLAY_MANY and content['finished']:
             self.recordings = {n: bag['recording'] for n, bag in content['bags'].items()}
-            self._places = {n: self.report / _BAGS / place_of(n) for n in content['bags']}
+            self._folders = {n: self.report / _BAGS / file_name_of(n) for n in content['bags']}
         else:
             raise KeyError
 
@@ -255,7 +254,7 @@ class Kept:
         Raises:
             MultishiftError: it is damaged.
         """
-        return read_result(self._places[name] / STATE)
+        return read_result(self._folders[name] / STATE)
 
 
 def _fingerprint(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 import logging
 import os
@@ -20,7 +20,7 @@ from multishift_perception.disk import FullDiskError, reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import remove_leftovers
-from multishift_perception.fleet.folder import FleetFolder, place_of
+from multishift_perception.fleet.folder import FleetFolder, file_name_of
 from multishift_perception.fleet.result import BagResult
 from multishift_perception.fleet.sources import Source
 from multishift_perception.fleet.totals import Totals
@@ -68,44 +68,50 @@ class Task:
         """Return where the outputs of a bag are written to, for each to another file."""
         if self.record is None:
             return None
-        name = place_of(source.name)
+        name = file_name_of(source.name)
         if not name.endswith('.mcap'):
             name += '.mcap'
             # The folder of a recording and its file may lie side by side.
-            while name in self._places:
+            while name in self._file_names:
                 name += '.mcap'
         return self.record / name
 
     @cached_property
-    def _places(self) -> frozenset[str]:
-        return frozenset(place_of(source.name) for source in self.sources)
+    def _file_names(self) -> frozenset[str]:
+        return frozenset(file_name_of(source.name) for source in self.sources)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Which process of how many this is, as `torchrun` says in the environment."""
+class TorchrunRank:
+    """Which process of how many this is, in `torchrun`'s words; by default the only one."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_count: int = 1
+    local_world_size: int = 1
 
     @classmethod
-    def of_environment(cls) -> Place:
-        """Return this process's place.
+    def of_environment(cls) -> TorchrunRank:
+        """Return what `torchrun` says in the environment.
 
         Raises:
             MultishiftError: the environment says something that is no number.
         """
-        names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE')
-        defaults = (0, 1, 0, 1)
-        try:
-            return cls(*(int(os.environ.get(n, d)) for n, d in zip(names, defaults, strict=True)))
-        except ValueError as error:
-            raise MultishiftError(f'{", ".join(names)}: {error}: give numbers, or none') from error
+        given = {}
+        for name in (known.name for known in fields(cls)):
+            if (text := os.environ.get(name.upper())) is None:
+                continue
+            try:
+                given[name] = int(text)
+            except ValueError as error:
+                raise MultishiftError(
+                    f'the environment has {name.upper()}={text}: give a number, as `torchrun` '
+                    'does, or unset it'
+                ) from error
+        return cls(**given)
 
 
-def replay_fleet(task: Task, *, jobs: int = 1, option: str = '--out') -> FleetReport | None:
+def replay_fleet(task: Task, *, jobs: int = 1) -> FleetReport | None:
     """Replay bags that are not done yet, and write a report over all.
 
     Any number of processes may be at work in one folder, those of `torchrun` among them: each
@@ -114,7 +120,6 @@ def replay_fleet(task: Task, *, jobs: int = 1, option: str = '--out') -> FleetRe
     Args:
         task: what to do.
         jobs: processes on this machine, this one among them.
-        option: that names the folder of the report, for errors.
 
     Returns:
         The report; None in all processes of `torchrun` but the first, which writes none.
@@ -123,27 +128,27 @@ def replay_fleet(task: Task, *, jobs: int = 1, option: str = '--out') -> FleetRe
         MultishiftError: the folder holds something else, or bags that were replayed otherwise;
             the engine is at fault; no bag came to anything; or the disk is full.
     """
-    place = Place.of_environment()
-    if task.force and place.count > 1:
+    this = TorchrunRank.of_environment()
+    if task.force and this.world_size > 1:
         raise MultishiftError(
             '--force does not go with several hosts or processes of `torchrun`, of which each '
             "would begin anew: delete the report's folder instead"
         )
-    threads = _threads(jobs * place.local_count)
+    threads = _threads(jobs * this.local_world_size)
     with reporting_full_disk(task.out, resumes=True):
-        device = task.device + place.local_rank
+        device = task.device + this.local_rank
         engine = Engine.load(task.bundle, backend=task.backend, device=device, threads=threads)
         with engine:
             folder = FleetFolder(task.out, described(task, engine))
-            if place.rank == 0:
+            if this.rank == 0:
                 reads = [source.path for source in task.sources]
-                folder.begin(option=option, force=task.force, reads=reads)
+                folder.begin(force=task.force, reads=reads)
                 _check_recordings(task, folder)
             else:
                 folder.join()
             with _helpers(task, jobs - 1, threads, device):
                 _Work(task, folder, engine).do()
-            if place.rank != 0:
+            if this.rank != 0:
                 return None
             report = _sum_up(task, folder, engine)
             if not report.bags:
@@ -234,17 +239,17 @@ class _Work:
             if not own or self._folder.is_done(source):
                 return own
             logger.info('%s (%d of %d are left)', source.name, left, len(self._task.sources))
-            mark = self._folder.start(source)
+            fingerprint = self._folder.start(source)
             try:
                 replayed = self._replay(source)
             except FullDiskError:
                 raise
             except MultishiftError as error:
                 logger.info('%s is left out: %s', source.name, error)
-                self._folder.fail(source, str(error), mark)
+                self._folder.fail(source, str(error), fingerprint)
                 return True
-            write_report(replayed.report, self._folder.place(source))
-            self._folder.save(source, BagResult.of(source.name, replayed), mark)
+            write_report(replayed.report, self._folder.folder_of(source))
+            self._folder.save(source, BagResult.of(source.name, replayed), fingerprint)
         return True
 
     def _replay(self, source: Source) -> Replayed:
@@ -253,7 +258,7 @@ class _Work:
             own = task.force or self._folder.owns(source, record)
             check_file(record, BAG, force=own, reads=[source.path])
             remove_leftovers(record)
-            self._folder.mark(source, record)
+            self._folder.note_recording(source, record)
         with BagReader(source.path) as reader:
             chosen = list(choose_topics(reader, cameras=task.cameras, topics=task.topics))
             return Replay(reader, self._engine, task.settings, record=record).run(chosen)
@@ -266,8 +271,8 @@ def _sum_up(task: Task, folder: FleetFolder, engine: Engine) -> FleetReport:
         if (reason := folder.failure(source)) is not None:
             failed[source.name] = reason
             continue
-        place = folder.place(source).relative_to(task.out)
-        totals.add(folder.result(source), place.as_posix())
+        link = folder.folder_of(source).relative_to(task.out)
+        totals.add(folder.result(source), link.as_posix())
     return FleetReport(
         command=REPLAY_MANY,
         classes=engine.classes,

@@ -54,7 +54,9 @@ def find_bags(sources: Sequence[str]) -> list[Source]:
     found: list[Source] = []
     for source in sources:
         if not source:
-            raise MultishiftError('a bag is empty: name a bag, a folder of bags or a pattern')
+            raise MultishiftError(
+                'BAG is an empty text: name a bag, a folder of some or a pattern'
+            )
         try:
             found += _of(source)
         except PermissionError as error:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera bytes to RGB frames, every encoding, step and byte order that the node accepts; and JPEG.
 
-ROS-free: the functions take messages of any library, or their fields. What cannot
-be decoded is refused with a ``FrameError``, whatever the bytes are.
+ROS-free: the functions take messages of any library, or their fields. What cannot be decoded is
+refused with a ``FrameError``, whatever the bytes are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multishift_perception.arrays import as_bytes
+from multishift_perception.errors import one_line
 from multishift_perception.images.decoding import (
     MAX_PIXELS,
     Buffer,
@@ -221,7 +222,7 @@ def _convert(pixels: NDArray[np.uint8], conversion: int) -> NDArray[np.uint8]:
     try:
         return as_bytes(cv2.cvtColor(pixels, conversion))
     except cv2.error as error:
-        raise BrokenFrame(f'the pixels cannot be converted: {_first_line(error)}') from error
+        raise BrokenFrame(f'the pixels cannot be converted: {one_line(error)}') from error
 
 
 def _bridge(encoding: str, pixels: NDArray[np.uint8], is_bigendian: bool) -> NDArray[np.uint8]:
@@ -261,10 +262,6 @@ def _require_even(encoding: str, **sides: int) -> None:
     for name, value in sides.items():
         if value % 2:
             raise BrokenFrame(f'{encoding} needs an even {name}, not {value}')
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def encode_jpeg(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

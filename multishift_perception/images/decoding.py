@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 import simplejpeg
 
+from multishift_perception.errors import one_line
 from multishift_perception.images.frame_errors import (
     BrokenFrame,
     OversizedFrame,
@@ -179,7 +180,7 @@ def _opencv(view: memoryview, kind: str, flags: int) -> NDArray[Any]:
     try:
         image = cv2.imdecode(np.frombuffer(view, np.uint8), flags)
     except cv2.error as error:
-        raise _undecodable(kind, view, str(error).strip().splitlines()[0]) from error
+        raise _undecodable(kind, view, one_line(error)) from error
     if image is None:
         raise _undecodable(kind, view, 'it is damaged')
     return np.asarray(image)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 
 from multishift_perception.arrays import Bytes, as_bytes
-from multishift_perception.images.resizing import given
+from multishift_perception.images.resizing import copy_to
 
 # Conversions that only put channels in order: which of them are red, green and blue.
 _ORDERS: dict[int | None, tuple[int, int, int]] = {None: (0, 1, 2), cv2.COLOR_BGR2RGB: (2, 1, 0)}
@@ -51,4 +51,4 @@ class Picture:
         """
         if self.conversion is not None:
             return as_bytes(cv2.cvtColor(self.pixels, self.conversion, dst=out))
-        return given(self.pixels, out)
+        return copy_to(self.pixels, out)

@@ -35,7 +35,7 @@ def fit(frame: Bytes, size: tuple[int, int], out: Bytes | None = None) -> Bytes:
         dst = out if step is steps[-1] else None
         wide = step.size[::-1]
         frame = as_bytes(cv2.resize(frame, wide, dst=dst, interpolation=step.method))
-    return frame if steps else given(frame, out)
+    return frame if steps else copy_to(frame, out)
 
 
 class FitStep(NamedTuple):
@@ -83,7 +83,7 @@ def resize_labels(labels: Bytes, size: tuple[int, ...], out: Bytes | None = None
         out: where to write the result.
     """
     if labels.shape[:2] == tuple(size):
-        return given(labels, out)
+        return copy_to(labels, out)
     # Rows repeat: whole ones are copied.
     rows = nearest_rows(labels.shape[0], size[0])
     return as_bytes(widen(labels, size[1]).take(rows, axis=0, out=out, mode='clip'))
@@ -116,14 +116,14 @@ def resize_scores(
 ) -> NDArray[_Number]:
     """Return scores ``[h,w]`` at another size (height, width), the one way it is done."""
     if scores.shape == tuple(size):
-        return given(scores, out)
+        return copy_to(scores, out)
     height, width = size
     resized = cv2.resize(scores, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, scores.dtype)
 
 
-def given(array: NDArray[_Number], out: NDArray[_Number] | None) -> NDArray[_Number]:
-    """Return the array, in ``out`` where that is given."""
+def copy_to(array: NDArray[_Number], out: NDArray[_Number] | None) -> NDArray[_Number]:
+    """Return an array; where ``out`` is given, that, with the array copied to it."""
     if out is None:
         return array
     np.copyto(out, array)

@@ -30,8 +30,8 @@ from multishift_perception.node import rcl
 from multishift_perception.node.arrivals import Arrivals, Untaken
 from multishift_perception.node.frame_slots import Arrival
 from multishift_perception.node.lost_frames import LostFrames
+from multishift_perception.node.parameter_specs import OVERRIDABLE
 from multishift_perception.node.parameters import CameraSettings
-from multishift_perception.node.publishers import OVERRIDABLE
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,16 @@ _SEGMENT_HINT = (
 
 
 class CameraInput:
-    """Subscribes to a camera's images, and to its calibration, while they are wanted."""
+    """Subscribes to a camera's images, and to its calibration, while they are wanted.
+
+    The executor's thread has it subscribe, and stores the calibration; images wait in the
+    middleware until the worker's thread takes them.
+
+    Attributes:
+        topic: resolved name of the topic of the images.
+        camera_info: the newest calibration, a ``CameraInfo``; None before the first.
+        counts_lost: whether the middleware numbers messages, so that lost ones are counted.
+    """
 
     def __init__(
         self,
@@ -63,7 +72,8 @@ class CameraInput:
             node: the node.
             camera: the camera's settings.
             arrivals: hears of frames.
-            on_arrivals: called with how many frames have come, from a thread of its own.
+            on_arrivals: called with how many frames have come, by the thread of ``arrivals`` or by
+                who takes a frame.
             on_loss: called with how many were lost on their way, by who takes a frame.
 
         Raises:
@@ -77,10 +87,10 @@ class CameraInput:
         image = camera.image_topic
         if camera.transport == 'compressed':
             image = image.removesuffix(_COMPRESSED)
-        self._topic, self._info_topic = self._names(image)
-        self.topic: str = node.resolve_topic_name(self._topic)
-        self._images: _Images | None = None
-        self._infos: Any = None
+        self._image_name, self._info_name = self._names(image)
+        self.topic: str = node.resolve_topic_name(self._image_name)
+        self._images: _ImageSubscription | None = None
+        self._info_subscription: Any = None
         self.camera_info: Any = None
         # Fast DDS numbers messages and has no event for lost ones; others may do neither.
         self.counts_lost = True
@@ -99,9 +109,9 @@ class CameraInput:
         """Subscribe to what is wanted, and unsubscribe from the rest."""
         if images and self._images is None:
             # A group of its own: those of rclpy never forget what was in them.
-            subscription = self._subscribe(self._kind, self._topic, _never_called, Untaken())
+            subscription = self._subscribe(self._kind, self._image_name, _never_called, Untaken())
             try:
-                self._images = _Images(subscription, self._arrivals, self._on_arrivals)
+                self._images = _ImageSubscription(subscription, self._arrivals, self._on_arrivals)
             except BaseException:
                 self._node.destroy_subscription(subscription)
                 raise
@@ -109,12 +119,14 @@ class CameraInput:
             former, self._images = self._images, None
             self._arrivals.forget(former.counter)
             self._node.destroy_subscription(former.subscription)
-        if infos and self._infos is None:
+        if infos and self._info_subscription is None:
             group = MutuallyExclusiveCallbackGroup()
-            self._infos = self._subscribe(CameraInfo, self._info_topic, self._store_info, group)
-        elif not infos and self._infos is not None:
-            self._node.destroy_subscription(self._infos)
-            self._infos = None
+            self._info_subscription = self._subscribe(
+                CameraInfo, self._info_name, self._store_info, group
+            )
+        elif not infos and self._info_subscription is not None:
+            self._node.destroy_subscription(self._info_subscription)
+            self._info_subscription = None
 
     def take(self) -> Arrival | None:
         """Take the newest frame; None if there is none."""
@@ -149,7 +161,7 @@ class CameraInput:
         return len(publishers), cause
 
     def _names(self, image: str) -> tuple[str, str]:
-        """Return the names of images and calibration, which stands beside the images.
+        """Return the names, yet to be remapped, of images and calibration, which is beside them.
 
         A remap of the raw image's name moves both with it, as image_transport has it, unless
         they are remapped themselves.
@@ -222,7 +234,7 @@ class CameraInput:
         return f'; existing image topics: {", ".join(near)}'
 
 
-class _Images:
+class _ImageSubscription:
     """A subscription of images, and what was received of it."""
 
     def __init__(
@@ -250,18 +262,30 @@ class _Images:
         if image is None:
             return None, 0
         self.counter.read()
+        noted_since = self._lost.received - noted
+        return image, self._lost_before(image, noted_since, image.received_ns > asked_ns)
+
+    def _lost_before(self, image: rcl.TakenImage, noted_since: int, came_since: bool) -> int:
+        """Return how many frames turn out to be lost before one that was taken.
+
+        Args:
+            image: the frame.
+            noted_since: how many frames the middleware has told of since it was asked for.
+            came_since: whether this one came since then, too.
+        """
         if image.number is None or self.subscription.get_publisher_count() != 1:
             self._lost.forget()  # the numbers of several publishers cannot be told apart
-            return image, 0
-        later, came_meanwhile = self._lost.received - noted, image.received_ns > asked_ns
-        # The middleware tells only of what is still unread when it comes to it.
-        is_noted = later > 0 or not came_meanwhile
-        if came_meanwhile and is_noted:
-            later -= 1  # this one itself
-        lost, unnoted = self._lost.lost_before(image.number, later=later, is_noted=is_noted)
+            return 0
+        # The middleware tells of what is still unread when it comes to tell: of one that came and
+        # was taken at once it may tell nothing.
+        is_noted = noted_since > 0 or not came_since
+        is_among_them = came_since and is_noted
+        lost, unnoted = self._lost.lost_before(
+            image.number, later=noted_since - is_among_them, is_noted=is_noted
+        )
         if unnoted:
             self._on_arrivals(unnoted)
-        return image, lost
+        return lost
 
     def _receive(self, count: int) -> None:
         self._lost.receive(count)

@@ -19,7 +19,12 @@ from multishift_perception.node.hold import Hold
 from multishift_perception.node.load import Load
 from multishift_perception.node.recent import WINDOW_S, Percentiles
 from multishift_perception.node.stream_statistics import StreamReport
-from multishift_perception.outputs import camera_status_name
+from multishift_perception.outputs import (
+    COVARIATE_SHIFT,
+    PROCESSED_RATE,
+    camera_status_name,
+    engine_status_name,
+)
 
 # A camera that sends nothing for this long is said to be silent.
 SILENT_S = 3.0
@@ -32,6 +37,7 @@ _LOSS_HINT = (
 )
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+# A level and what is said of it.
 Finding = tuple[bytes, str]
 
 
@@ -100,7 +106,10 @@ class EngineState:
 
 
 class Diagnostics:
-    """Makes the statuses, and remembers the levels they have shown."""
+    """Makes the statuses, and remembers the levels they have shown.
+
+    `_judge_camera` and `_judge_engine` decide on levels and messages.
+    """
 
     def __init__(self, node: str, clock: Callable[[], float]) -> None:
         """Start with nothing shown.
@@ -135,24 +144,22 @@ class Diagnostics:
 def camera_status(node: str, state: CameraState) -> DiagnosticStatus:
     """Return the status of one camera; ``node`` as for `Diagnostics`."""
     report = state.report
+    lost = report.lost if state.counts_lost else None
     level, message = _judge_camera(state)
     values: dict[str, Any] = {
         'image topic': state.topic,
         'transport': state.transport,
         'received rate (Hz)': f'{report.received_hz:.1f}',
-        'processed rate (Hz)': f'{report.processed_hz:.1f}',
+        PROCESSED_RATE: f'{report.processed_hz:.1f}',
         **_latencies('latency from stamp', report.from_stamp),
         **_latencies('latency from receipt', report.from_receipt),
     }
     for stage, times in report.stages.items():
         values |= _latencies(f'time of {stage}', times)
     values |= {
-        **FrameTally(report.received, report.processed, report.dropped).values(),
-        'lost before receipt': (
-            str(report.lost) if state.counts_lost else 'unknown: this middleware does not tell'
-        ),
+        **FrameTally(report.received, report.processed, report.dropped, lost).values(),
         'stamps': report.stamp_fault or 'plausible',
-        'covariate shift': _number(report.covariate_shift, 2),
+        COVARIATE_SHIFT: _number(report.covariate_shift, 2),
     }
     return _status(camera_status_name(node, state.name), level, message, state.topic, values)
 
@@ -205,7 +212,7 @@ def _joined(findings: Sequence[Finding]) -> Finding:
     return ordered[0][0], '; '.join(text for _, text in ordered)
 
 
-def _judge_silence(state: CameraState, silence: Silence) -> tuple[bytes, str]:
+def _judge_silence(state: CameraState, silence: Silence) -> Finding:
     """Tell a camera that never sent from one that stopped, and say the likely cause."""
     seconds = f'{state.report.silent_s:.0f} s'
     if state.report.received_since_watched:
@@ -226,36 +233,9 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
     if state.fault:
         values['fault'] = state.fault
     if state.engine is not None:
-        manifest = state.engine.manifest
-        _, height, width = state.engine.input_shape
-        batches = ', '.join(map(str, state.engine.batches))
-        values |= {
-            'bundle': state.engine.name,
-            'sha256': state.engine.digest,
-            'backend': state.engine.backend,
-            'device': state.engine.device,
-            'pictures are shrunk on': state.engine.shrinks_on,
-            'model': manifest.model,
-            'method': manifest.method,
-            'input': f'{batches} x {height} x {width}',
-            'known look': (
-                manifest.look.dataset
-                if manifest.look
-                else 'none: the bundle was built without, and domain_shift is not published'
-            ),
-        }
+        values |= _engine_values(state.engine)
     if state.report is not None:
-        report = state.report
-        values |= {
-            'calls': report.calls,
-            'calls per second': f'{report.calls_hz:.1f}',
-            'frames per call': _number(report.frames_per_call, 2),
-            **_latencies('call time', report.call_time),
-            **_latencies('turn time', report.turn_time),
-            'frames per second that fit': _number(report.capacity_hz, 1),
-            'faults': report.faults,
-            'last fault': report.last_fault,
-        }
+        values |= _call_values(state.report)
     if state.restart is not None:
         values |= {'reloads': state.restart.reloads, 'last reload fault': state.restart.fault}
     if state.load is not None:
@@ -263,7 +243,41 @@ def engine_status(node: str, state: EngineState) -> DiagnosticStatus:
     if state.gpu is not None:
         values |= state.gpu.values()
     hardware = state.engine.name if state.engine else ''
-    return _status(f'{node}: engine', level, message, hardware, values)
+    return _status(engine_status_name(node), level, message, hardware, values)
+
+
+def _engine_values(engine: Engine) -> dict[str, Any]:
+    manifest = engine.manifest
+    _, height, width = engine.input_shape
+    batches = ', '.join(map(str, engine.batches))
+    return {
+        'bundle': engine.name,
+        'sha256': engine.digest,
+        'backend': engine.backend,
+        'device': engine.device,
+        'pictures are shrunk on': engine.shrinks_on,
+        'model': manifest.model,
+        'method': manifest.method,
+        'input': f'{batches} x {height} x {width}',
+        'known look': (
+            manifest.look.dataset
+            if manifest.look
+            else 'none: the bundle was built without, and domain_shift is not published'
+        ),
+    }
+
+
+def _call_values(report: EngineReport) -> dict[str, Any]:
+    return {
+        'calls': report.calls,
+        'calls per second': f'{report.calls_hz:.1f}',
+        'frames per call': _number(report.frames_per_call, 2),
+        **_latencies('call time', report.call_time),
+        **_latencies('turn time', report.turn_time),
+        'frames per second that fit': _number(report.capacity_hz, 1),
+        'faults': report.faults,
+        'last fault': report.last_fault,
+    }
 
 
 def _judge_engine(state: EngineState) -> Finding:

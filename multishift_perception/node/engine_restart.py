@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 # So many calls without a good one between them are no accident.
 PERSISTENT = 3
-# Loading takes seconds and memory: each attempt waits twice as long as the one before it.
-FIRST_WAIT_S, MOST_ATTEMPTS = 1.0, 5
+# How long each attempt waits: loading takes seconds and memory. After the last there is no other.
+WAITS_S = (1, 2, 4, 8, 16)
+MOST_ATTEMPTS = len(WAITS_S)
 # An engine that has worked for this long is well again; one that fails sooner was not mended.
 _WELL_S = 60.0
 
@@ -105,4 +106,4 @@ class EngineRestart:
 
     def _schedule(self) -> None:
         if self._attempts < MOST_ATTEMPTS:
-            self._due_at = self._clock() + FIRST_WAIT_S * 2**self._attempts
+            self._due_at = self._clock() + WAITS_S[self._attempts]

@@ -205,7 +205,7 @@ class PerceptionNode(LifecycleNodeMixin, Node):
             stuck=session.stuck if session else None,
             restart=session.restart_report() if session else None,
             reloads=self.settings.engine_restart == 'reload',
-            load=session.load() if session else None,
+            load=session.engine_load() if session else None,
             gpu=session.gpu_health() if session else None,
             twins=self._twins(),
             has_clock=now.nanoseconds > 0,

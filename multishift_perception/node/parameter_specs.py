@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 import re
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.qos import QoSPolicyKind
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.validate_topic_name import validate_topic_name
 
 from multishift_perception.engine import BACKENDS
 from multishift_perception.errors import one_line
 from multishift_perception.images.decoding import MAX_PIXELS
+from multishift_perception.node.engine_restart import MOST_ATTEMPTS, WAITS_S
 from multishift_perception.overlay import ALPHA
 
 
@@ -126,7 +129,8 @@ NODE_SPECS = (
         'engine_restart',
         'reload',
         'What is done about an engine whose calls go on failing: never (nothing but to say so) '
-        'or reload (load it anew, at most 5 times, after 1, 2, 4, 8 and 16 s).',
+        f'or reload (load it anew, at most {MOST_ATTEMPTS} times, after '
+        f'{", ".join(map(str, WAITS_S[:-1]))} and {WAITS_S[-1]} s).',
         Change.ANY_TIME,
         choices=('never', 'reload'),
     ),
@@ -241,7 +245,7 @@ CAMERA_SPECS = (
     ),
 )
 
-
+# Below qos_overrides.<topic>.<publisher or subscription>., declared by rclpy for each topic.
 QOS_SPECS = (
     Spec('history', '', 'As in ROS.', choices=('keep_last', 'keep_all', 'system_default')),
     Spec('depth', 1, 'As in ROS.', low=1, high=10_000),
@@ -258,6 +262,7 @@ QOS_SPECS = (
         choices=('volatile', 'transient_local', 'best_available', 'system_default'),
     ),
 )
+OVERRIDABLE = QoSOverridingOptions([QoSPolicyKind[spec.name.upper()] for spec in QOS_SPECS])
 
 
 def all_specs(camera_names: Sequence[str]) -> dict[str, Spec]:
@@ -268,8 +273,7 @@ def all_specs(camera_names: Sequence[str]) -> dict[str, Spec]:
             default = spec.default
             if isinstance(default, str):
                 default = default.replace('<name>', camera)
-            values = {**vars(spec), 'default': default}
-            specs[f'cameras.{camera}.{spec.name}'] = Spec(**values)
+            specs[f'cameras.{camera}.{spec.name}'] = replace(spec, default=default)
     return specs
 
 

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Frame:
+    """A frame of this turn that is worth an engine call, or at least its calibration."""
+
     camera: Camera
     arrival: Arrival
     age: Age
@@ -51,6 +53,7 @@ class Processor:
         self,
         pipeline: Pipeline,
         cameras: Mapping[str, Camera],
+        *,
         settings: Callable[[], Settings],
         now_ns: Callable[[], int],
         engine_size: tuple[int, int],

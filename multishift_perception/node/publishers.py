@@ -9,12 +9,10 @@ import logging
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-import numpy as np
 from numpy.typing import NDArray
 from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Float32
 
@@ -46,6 +44,7 @@ from multishift_perception.node.object_messages import (
     detections,
     markers,
 )
+from multishift_perception.node.parameter_specs import OVERRIDABLE
 from multishift_perception.node.parameters import Settings
 from multishift_perception.node.rclpy_private import MismatchedReaders
 from multishift_perception.objects import ObjectFinder
@@ -65,14 +64,6 @@ except ImportError:  # label_info is published where vision_msgs is installed
 
 logger = logging.getLogger(__name__)
 
-OVERRIDABLE = QoSOverridingOptions(
-    (
-        QoSPolicyKind.HISTORY,
-        QoSPolicyKind.DEPTH,
-        QoSPolicyKind.RELIABILITY,
-        QoSPolicyKind.DURABILITY,
-    )
-)
 # What is published for frames; the class names are latched instead.
 _TYPES = {
     IMAGE: Image,
@@ -85,7 +76,12 @@ _TYPES = {
 }
 
 
-class _Frame:
+# Returns where the pixels of an output are to be written, by height and width; None where it is
+# not sent.
+BufferOf = Callable[[Output, tuple[int, int]], NDArray[Any] | None]
+
+
+class _FrameImages:
     """The images of one frame; what several of them need is computed once."""
 
     def __init__(
@@ -94,7 +90,7 @@ class _Frame:
         output: FrameOutput,
         settings: Settings,
         colors: Bytes,
-        place: Callable[[Output, tuple[int, int]], NDArray[Any] | None],
+        buffer_of: BufferOf,
     ) -> None:
         """Hold what the images are made of.
 
@@ -103,62 +99,60 @@ class _Frame:
             output: what the engine said of it.
             settings: the node's settings.
             colors: the classes' colours, as `draw_overlay` takes them.
-            place: returns where the pixels of an output are to be written, by height and width;
-                None where it is not sent.
+            buffer_of: tells where they are to be written.
         """
-        self.output = output
         self._picture = picture
+        self._output = output
         self._settings = settings
         self._colors = colors
-        self._place = place
+        self._buffer_of = buffer_of
 
-    def labels(self) -> Bytes:
-        place = self._place(Output.LABELS, self.output.size)
-        return self.output.write_labels(place)
-
-    def score(self) -> NDArray[np.float32]:
-        place = self._place(Output.ANOMALY_SCORE, self.output.size)
-        return score_unit(self.output.anomaly, out=place)
-
-    def confidence(self) -> Bytes:
-        place = self._place(Output.CONFIDENCE, self.output.size)
-        return self.output.write_confidence(place)
+    def pixels(self, kind: Output) -> NDArray[Any]:
+        """Return the pixels of an image, written into its buffer where it has one."""
+        output = self._output
+        match kind:
+            case Output.LABELS:
+                return output.write_labels(self._buffer(kind))
+            case Output.ANOMALY_SCORE:
+                return score_unit(output.anomaly, out=self._buffer(kind))
+            case Output.ANOMALY_MASK:
+                return self._mask
+            case Output.CONFIDENCE:
+                return output.write_confidence(self._buffer(kind))
+            case Output.OVERLAY | Output.OVERLAY_JPEG:
+                return self._overlay
+        raise ValueError(f'{kind} is no image')
 
     @cached_property
-    def mask(self) -> Bytes:
+    def _mask(self) -> Bytes:
         settings = self._settings
         return anomaly_mask(
-            self.output.anomaly,
+            self._output.anomaly,
             settings.anomaly_threshold,
             settings.min_anomaly_area,
-            out=self._place(Output.ANOMALY_MASK, self.output.size),
+            out=self._buffer(Output.ANOMALY_MASK),
         )
 
     @cached_property
-    def overlay(self) -> Bytes:
-        size, picture = self.output.size, self._picture
+    def _overlay(self) -> Bytes:
+        size, picture = self._output.size, self._picture
         if picture.shape[:2] != size:
             picture = picture.like(fit(picture.pixels, size))
         return draw_overlay(
             picture.pixels,
-            self.output.engine_labels,
-            self.mask,
+            self._output.engine_labels,
+            self._mask,
             self._colors,
             self._settings.overlay_alpha,
-            out=self._place(Output.OVERLAY, size),
+            out=self._buffer(Output.OVERLAY),
             conversion=picture.conversion,
         )
 
+    def _buffer(self, kind: Output) -> NDArray[Any] | None:
+        return self._buffer_of(kind, self._output.size)
 
-_PIXELS: Mapping[Output, Callable[[_Frame], NDArray[Any]]] = {
-    Output.LABELS: lambda frame: frame.labels(),
-    Output.ANOMALY_SCORE: lambda frame: frame.score(),
-    Output.ANOMALY_MASK: lambda frame: frame.mask,
-    Output.CONFIDENCE: lambda frame: frame.confidence(),
-    Output.OVERLAY: lambda frame: frame.overlay,
-    Output.OVERLAY_JPEG: lambda frame: frame.overlay,
-}
-# What of the engine's output each of them is made of.
+
+# What of the engine's output each output is made of.
 _PARTS: Mapping[Output, frozenset[Part]] = {
     Output.LABELS: frozenset({'labels'}),
     Output.ANOMALY_SCORE: frozenset({'anomaly'}),
@@ -178,7 +172,11 @@ def parts_of(wanted: Iterable[Output]) -> frozenset[Part]:
 
 
 class CameraOutputs:
-    """The publishers of one camera under ``~/<camera>/``."""
+    """The publishers of one camera under ``~/<camera>/``.
+
+    The executor's thread creates and destroys them; the worker's publishes frames; any may ask
+    what is wanted.
+    """
 
     def __init__(
         self,
@@ -211,6 +209,7 @@ class CameraOutputs:
         self._colors = color_table(classes)
         self._publishers: dict[Output, Any] = {}
         self._label_info: Any = None
+        # The buffers that images are written into, and sent from.
         self._images = {o: ReusedImage(o.encoding) for o in Output if o.kind == IMAGE}
         self._mismatches: list[MismatchedReaders] = []
         told = {Output.DOMAIN_SHIFT: tells_looks, Output.CONFIDENCE: tells_confidence}
@@ -255,15 +254,16 @@ class CameraOutputs:
             info: the camera's calibration, as far as it is known.
         """
 
-        def place(kind: Output, size: tuple[int, int]) -> NDArray[Any] | None:
+        def buffer_of(kind: Output, size: tuple[int, int]) -> NDArray[Any] | None:
             return self._images[kind].pixels(size) if kind in wanted else None
 
-        images = _Frame(frame, output, settings, self._colors, place)
+        images = _FrameImages(frame, output, settings, self._colors, buffer_of)
         for kind in Output:
             if kind in wanted and kind.is_image:
-                pixels = _PIXELS[kind](images)
+                pixels = images.pixels(kind)
                 if kind.kind == COMPRESSED_IMAGE:
                     self._send(kind, jpeg_message(header, pixels))
+                # They are in its buffer, which goes past rclpy: that would ask whether it may.
                 elif (publisher := self._publishers[kind]).is_activated:
                     self._images[kind].publish(publisher, header)
         if Output.DOMAIN_SHIFT in wanted and output.covariate_shift is not None:

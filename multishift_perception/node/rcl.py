@@ -2,9 +2,9 @@
 """Images by rcl, the C library below rclpy: copied once, and Python's lock stays free meanwhile.
 
 rclpy holds that lock while it takes or publishes a message, and copies a large one twice more.
-What is called here are rcl's public functions; the structures are those that ROS generates of the
-messages, and ROS allocates them. `check` compares them with what this machine's ROS does. Jazzy is
-what tests run; Kilted was tried.
+What is called here are rcl's public functions. The structures mirror those that rosidl generates
+for C, field for field, and ROS allocates them; `check` compares them with what this machine's ROS
+does. Jazzy is what tests run; Kilted was tried.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from std_msgs.msg import Header
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.node.rclpy_private import rcl_error
 
-_OK, _UNSUPPORTED, _NOTHING_TO_TAKE = 0, 3, 401
-_UNNUMBERED = 2**64 - 1
+# Of rcl/types.h; and of rmw/types.h, what the number of a message is where there is none.
+_RCL_RET_OK, _RCL_RET_UNSUPPORTED, _RCL_RET_SUBSCRIPTION_TAKE_FAILED = 0, 3, 401
+_RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TakenImage:
         data: its bytes, read-only; they stay as long as somebody holds them.
         received_ns: when the middleware received it, in nanoseconds of the system's clock (of
             Cyclone DDS, when it was taken); 0 where it does not tell.
-        number: of its publisher's messages, from the first on; None where they have none.
+        number: its place among its publisher's messages; None where they are not numbered.
     """
 
     header: Header
@@ -71,12 +72,18 @@ class TakenCompressed(TakenImage):
     format: str
 
 
-# What any `TakenImage` is made of.
+# The fields of `TakenImage`.
 _Common = tuple[Header, memoryview, int, int | None]
 
 
-class _String(ctypes.Structure):
+class _Bytes(ctypes.Structure):
+    """``rosidl_runtime_c__uint8__Sequence``."""
+
     _fields_ = (('data', c_void_p), ('size', c_size_t), ('capacity', c_size_t))
+
+
+class _String(_Bytes):
+    """``rosidl_runtime_c__String``; its capacity counts the zero at the end, its size does not."""
 
     def put(self, text: bytes) -> None:
         """Point to a text that somebody keeps."""
@@ -87,11 +94,9 @@ class _String(ctypes.Structure):
         return ctypes.string_at(self.data, self.size).decode(errors='replace')
 
 
-class _Bytes(ctypes.Structure):
-    _fields_ = (('data', c_void_p), ('size', c_size_t), ('capacity', c_size_t))
-
-
 class _Header(ctypes.Structure):
+    """``std_msgs__msg__Header``."""
+
     _fields_ = (('sec', c_int32), ('nanosec', c_uint32), ('frame_id', _String))
 
     def message(self) -> Header:
@@ -99,6 +104,8 @@ class _Header(ctypes.Structure):
 
 
 class _Image(ctypes.Structure):
+    """``sensor_msgs__msg__Image``."""
+
     _fields_ = (
         ('header', _Header),
         ('height', c_uint32),
@@ -115,6 +122,8 @@ class _Image(ctypes.Structure):
 
 
 class _CompressedImage(ctypes.Structure):
+    """``sensor_msgs__msg__CompressedImage``."""
+
     _fields_ = (('header', _Header), ('format', _String), ('data', _Bytes))
 
     def taken(self, common: _Common) -> TakenCompressed:
@@ -122,16 +131,20 @@ class _CompressedImage(ctypes.Structure):
 
 
 class _MessageInfo(ctypes.Structure):
+    """``rmw_message_info_t``."""
+
     _fields_ = (
-        ('sent_ns', c_int64),
-        ('received_ns', c_int64),
-        ('number', c_uint64),
+        ('source_timestamp', c_int64),
+        ('received_timestamp', c_int64),
+        ('publication_sequence_number', c_uint64),
         ('rest', c_uint64 * 16),  # more than there is, as nothing of it is read
     )
 
 
-class _ErrorText(ctypes.Structure):
-    _fields_ = (('text', ctypes.c_char * 1024),)
+class _ErrorString(ctypes.Structure):
+    """``rcutils_error_string_t``."""
+
+    _fields_ = (('str', ctypes.c_char * 1024),)
 
 
 _LAYOUTS: dict[type, Any] = {Image: _Image, CompressedImage: _CompressedImage}
@@ -148,8 +161,8 @@ class OutgoingImage:
         """Prepare."""
         self.encoding = encoding
         # ROS allocates it: a newer one may know more fields than the structures above.
-        address = _memory(Image).create()
-        weakref.finalize(self, _memory(Image).destroy, address).atexit = False
+        address = _type_support(Image).create()
+        _type_support(Image).destroy_with(self, address)
         self._image = _Image.from_address(address)
         self._empty = bytes(self._image)
 
@@ -190,25 +203,28 @@ def take(subscription: Subscription) -> TakenRaw | TakenCompressed | None:
         InvalidHandle: the subscription is destroyed.
         RuntimeError: the middleware cannot hand it over.
     """
-    memory = _memory(subscription.msg_type)
-    address = memory.create()
+    support = _type_support(subscription.msg_type)
+    address = support.create()
     image = _LAYOUTS[subscription.msg_type].from_address(address)
-    # Taken messages own their memory, so that nothing they point to can be overwritten.
+    # Each message is taken into memory of its own, so that nothing overwrites it. It is freed when
+    # nobody holds its bytes any more: they hold the array below, and that this owner.
     owner = (c_uint8 * 0).from_address(address)
-    weakref.finalize(owner, memory.destroy, address).atexit = False
+    support.destroy_with(owner, address)
     info = _MessageInfo()
     with subscription.handle:
         pointer = subscription.handle.pointer
         code = _rcl().rcl_take(pointer, address, ctypes.byref(info), None)
-    if code == _NOTHING_TO_TAKE:
+    if code == _RCL_RET_SUBSCRIPTION_TAKE_FAILED:
         _clear_fault()
         return None
     _raise_fault(code)
-    array = (c_uint8 * image.data.size).from_address(image.data.data or address)
+    array = (c_uint8 * image.data.size).from_address(image.data.data or address)  # or of none
     array.owner = owner
-    number = None if info.number == _UNNUMBERED else int(info.number)
     data = memoryview(array).cast('B').toreadonly()
-    common = image.header.message(), data, int(info.received_ns), number
+    sequence_number = int(info.publication_sequence_number)
+    is_numbered = sequence_number != _RMW_MESSAGE_INFO_SEQUENCE_NUMBER_UNSUPPORTED
+    number = sequence_number if is_numbered else None
+    common = image.header.message(), data, int(info.received_timestamp), number
     taken: TakenRaw | TakenCompressed = image.taken(common)
     return taken
 
@@ -233,7 +249,7 @@ def count_messages(subscription: Subscription, descriptor: int | None) -> None:
         pointer = subscription.handle.pointer
         set_callback = _rcl().rcl_subscription_set_on_new_message_callback
         code = set_callback(pointer, add, descriptor)
-    if code == _UNSUPPORTED:
+    if code == _RCL_RET_UNSUPPORTED:
         _clear_fault()
         raise MultishiftError(
             f'{get_rmw_implementation_identifier()} does not tell of new messages: choose another '
@@ -263,7 +279,7 @@ def check() -> None:
             raise AttributeError('sensor_msgs/CompressedImage is laid out otherwise')
         raw.is_bigendian = int(sys.byteorder == 'big')
         with OutgoingImage('e').filled(header, pixels) as address:
-            if _memory(Image).read(address) != raw:
+            if _type_support(Image).read(address) != raw:
                 raise AttributeError('sensor_msgs/Image is read otherwise')
     except (AttributeError, OSError) as error:
         raise MultishiftError(
@@ -275,10 +291,10 @@ def check() -> None:
 def _as_taken(message: Any) -> tuple[Any, ...]:
     """Return a message's header, its bytes, and its other fields, read in C's layout."""
     kind: Any = type(message)
-    memory = _memory(kind)
-    address = memory.create()
+    support = _type_support(kind)
+    address = support.create()
     try:
-        if not memory.fill(message, address):
+        if not support.fill(message, address):
             raise AttributeError(f'{kind.__name__} cannot be converted')
         image = _LAYOUTS[kind].from_address(address)
         if image.data.size != len(message.data) or not image.data.data:
@@ -287,11 +303,14 @@ def _as_taken(message: Any) -> tuple[Any, ...]:
         fields = vars(image.taken((image.header.message(), data, 0, None)))
         return tuple(v for k, v in fields.items() if k not in ('received_ns', 'number'))
     finally:
-        memory.destroy(address)
+        support.destroy(address)
 
 
-class _Memory:
-    """How ROS allocates, fills, reads and frees the C structure of a message."""
+class _TypeSupport:
+    """How ROS allocates, fills, reads and frees the C structure of a message.
+
+    Functions of rosidl's type support for Python, which rclpy itself calls.
+    """
 
     def __init__(self, kind: Any) -> None:
         if kind.__class__._CREATE_ROS_MESSAGE is None:
@@ -306,10 +325,14 @@ class _Memory:
             _address(functions._CONVERT_TO_PY)
         )
 
+    def destroy_with(self, owner: Any, address: int) -> None:
+        """Free a structure when its owner goes; when the process ends, that frees all at once."""
+        weakref.finalize(owner, self.destroy, address).atexit = False
+
 
 @lru_cache
-def _memory(kind: Any) -> _Memory:
-    return _Memory(kind)
+def _type_support(kind: Any) -> _TypeSupport:
+    return _TypeSupport(kind)
 
 
 def _address(capsule: Any) -> int:
@@ -333,7 +356,7 @@ def _rcl() -> Any:
 @lru_cache
 def _rcutils() -> Any:
     library = ctypes.CDLL('librcutils.so')
-    library.rcutils_get_error_string.restype = _ErrorText
+    library.rcutils_get_error_string.restype = _ErrorString
     return library
 
 
@@ -349,7 +372,7 @@ def _clear_fault() -> None:
 
 
 def _raise_fault(code: int) -> None:
-    if code != _OK:
-        text = _rcutils().rcutils_get_error_string().text.decode(errors='replace')
+    if code != _RCL_RET_OK:
+        text = _rcutils().rcutils_get_error_string().str.decode(errors='replace')
         _clear_fault()
         raise rcl_error(one_line(text) or f'rcl says {code}')

@@ -42,7 +42,13 @@ _LOOK_EVERY_S = 0.1
 
 
 class Session:
-    """A configured engine with its cameras."""
+    """A configured engine with its cameras.
+
+    Threads: the executor's creates and destroys all topics (`update`) and serves the calls of the
+    node; the one of `Arrivals` counts frames as they come (`_receive`); the one of `Worker` takes,
+    processes and publishes them, and loads the engine anew (`_process`); the one of `Lookout` asks
+    who watches (`_look`), and has the executor do what follows.
+    """
 
     def __init__(
         self, node: LifecycleNode, settings: Callable[[], Settings], loaded: LoadedEngine
@@ -75,14 +81,13 @@ class Session:
         self._cameras: dict[str, Camera] = {}
         self._wanted: dict[str, frozenset[Output]] = {}
         self._lookout: Lookout | None = None
-        # Topics are created and destroyed by the executor's thread alone.
         self._on_change = node.create_guard_condition(self.update)
         self._transforms: TransformMountings | None = None
         try:
             if any(camera.asks_tf for camera in chosen.cameras):
                 self._transforms = TransformMountings(node)
             for camera in chosen.cameras:
-                self._cameras[camera.name] = self._create(camera)
+                self._cameras[camera.name] = self._create_camera(camera)
         except BaseException:
             self.close()
             raise
@@ -93,14 +98,14 @@ class Session:
         self._processor = Processor(
             loaded.pipeline,
             self._cameras,
-            settings,
-            lambda: int(node.get_clock().now().nanoseconds),
-            self.engine.input_shape[1:],
-            self._call_size,
-            self._engine_statistics,
-            time.monotonic,
-            self._restart,
-            self._load_anew,
+            settings=settings,
+            now_ns=lambda: int(node.get_clock().now().nanoseconds),
+            engine_size=self.engine.input_shape[1:],
+            call_size=self._call_size,
+            statistics=self._engine_statistics,
+            clock=time.monotonic,
+            restart=self._restart,
+            load_anew=self._load_anew,
         )
         self._lookout = Lookout(_LOOK_EVERY_S, self._look)
 
@@ -121,6 +126,7 @@ class Session:
 
     def activate(self) -> None:
         """Start processing what is watched."""
+        # New ones: those of an earlier worker are closed for good.
         self._slots = FrameSlots(time.monotonic)
         self._worker = Worker(
             self._slots,
@@ -192,7 +198,7 @@ class Session:
         """Return the state of the engine's GPU; None without one, or where nothing tells."""
         return self._gpu.read() if self._gpu else None
 
-    def load(self) -> Load:
+    def engine_load(self) -> Load:
         """Return what the watched cameras ask of the engine."""
         reports = (c.statistics.report() for c in self._cameras.values() if c.input.is_watched)
         rates = [report.received_hz for report in reports if report.received_hz]
@@ -206,7 +212,7 @@ class Session:
 
     def camera_states(self) -> list[CameraState]:
         """Return what the cameras' statuses are made of."""
-        return [self._state(settings) for settings in self._settings().cameras]
+        return [self._camera_state(settings) for settings in self._settings().cameras]
 
     def _end_worker(self) -> bool:
         if self._worker is not None:
@@ -218,10 +224,11 @@ class Session:
         return True
 
     def _call_size(self, waiting: int) -> int:
+        """Ask the engine of now, which may be another one later."""
         return self.engine.call_size(waiting)
 
     def _load_anew(self) -> Pipeline:
-        """Replace the engine by one that is loaded afresh; called by the worker."""
+        """Replace the engine by one that is loaded afresh; called by the worker's thread."""
         try:
             self.engine.close()  # first: a GPU may not have room for two
         except Exception:  # of a library whose device is gone
@@ -236,13 +243,13 @@ class Session:
         return {name: camera.outputs.wanted(always) for name, camera in self._cameras.items()}
 
     def _look(self) -> None:
-        """See whether somebody began or ceased to watch; called by the lookout."""
+        """See whether somebody began or ceased to watch; called by the lookout's thread."""
         if self._wanted_now() != self._wanted:
             self._on_change.trigger()
         for camera in self._cameras.values():
             camera.outputs.name_mismatches()
 
-    def _create(self, settings: CameraSettings) -> Camera:
+    def _create_camera(self, settings: CameraSettings) -> Camera:
         statistics = StreamStatistics(time.monotonic)
         on_arrivals = partial(self._receive, settings.name, statistics)
         try:
@@ -271,12 +278,13 @@ class Session:
         return lambda frame: settings.mounting
 
     def _receive(self, camera: str, statistics: StreamStatistics, count: int) -> None:
+        """Count frames that have come; called by whoever hears of them, mostly `Arrivals`."""
         statistics.receive(count)
         if superseded := self._slots.put(camera, count):
             statistics.drop(Drop.SUPERSEDED, superseded)
 
     def _process(self, cameras: Sequence[str]) -> None:
-        """Take the newest frames of some cameras and process them; called by the worker."""
+        """Take the newest frames of some cameras, and process them; in the worker's thread."""
         try:
             if turn := self._take(cameras):
                 self._processor.process(turn)
@@ -296,7 +304,7 @@ class Session:
                 camera.statistics.drop(Drop.SUPERSEDED)
         return turn
 
-    def _state(self, settings: CameraSettings) -> CameraState:
+    def _camera_state(self, settings: CameraSettings) -> CameraState:
         camera = self._cameras[settings.name]
         report = camera.statistics.report()
         silent = report.watched_s is not None and report.silent_s >= SILENT_S

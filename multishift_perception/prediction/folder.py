@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 
 from multishift_perception.arrays import Bytes
-from multishift_perception.destinations import METRICS
 from multishift_perception.disk import full_disk, reporting_full_disk
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import remove_leftovers, replacing, write_bytes
+from multishift_perception.files import METRICS, remove_leftovers, replacing, write_bytes
 from multishift_perception.footage import Footage, check_for_opencv
 from multishift_perception.prediction.frame import FramePrediction
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from multishift_perception.arrays import Bytes
-from multishift_perception.destinations import METRICS, PREDICT
+from multishift_perception.destinations import PREDICT
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import write_text
+from multishift_perception.files import METRICS, write_text
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier, remove_report
@@ -170,13 +170,13 @@ def _predict(
 
 def _seen(camera: str, frame: Frame, found: FramePrediction, latency_ms: float) -> SeenFrame:
     return SeenFrame(
-        camera,
-        frame.stamp_ns,
-        latency_ms,
-        found.image,
-        found.labels,
-        found.mask,
-        found.anomaly,
+        camera=camera,
+        stamp_ns=frame.stamp_ns,
+        latency_ms=latency_ms,
+        image=found.image,
+        labels=found.labels,
+        mask=found.mask,
+        anomaly=found.anomaly,
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import jinja2
 
 from multishift_perception import files
-from multishift_perception.destinations import METRICS
 from multishift_perception.report.text import percent
 
 HTML = 'report.html'
@@ -26,7 +25,7 @@ def write_report_files(folder: Path, *, numbers: str, page: str) -> Path:
     Returns:
         Path of the page.
     """
-    files.write_text(folder / METRICS, numbers)
+    files.write_text(folder / files.METRICS, numbers)
     files.write_text(folder / HTML, page)
     return folder / HTML
 

@@ -36,7 +36,13 @@ _RECENT_S = 3.0
 
 @dataclass
 class _Seen:
-    """What the engine said last of a camera."""
+    """What the engine said last of a camera.
+
+    Attributes:
+        image: the frame, RGB ``uint8 [h,w,3]``.
+        output: what the engine said of it.
+        came: when it came, steady time in seconds.
+    """
 
     image: Bytes
     output: FrameOutput
@@ -45,7 +51,20 @@ class _Seen:
 
 @dataclass
 class _Camera:
-    """A camera and what became of its frames."""
+    """A camera and what became of its frames.
+
+    Attributes:
+        name: name of the camera.
+        player: decodes its frames.
+        seen: the newest frame with an output; None before the first.
+        drawn: the revision that is shown of it.
+        processed: frames with an output.
+        failed: frames whose engine call failed.
+        fault: why the last one did; empty if it did not.
+        regions: its anomalies; None if nobody reads them.
+        shift: how far it is from what the network was trained on.
+        times: when the latest frames were processed, steady time in seconds.
+    """
 
     name: str
     player: Player
@@ -71,7 +90,11 @@ class _Camera:
 
 
 class FootageFeed:
-    """The pipeline over footage; nothing is read, computed or encoded while nobody looks."""
+    """The pipeline over footage; nothing is read, computed or encoded while nobody looks.
+
+    Each camera's `Player` decodes in a thread of its own; one more, `_work`, has the engine and
+    draws; the page's reads what they have noted.
+    """
 
     lists_are_free = True
 

@@ -31,9 +31,16 @@ from multishift_perception.classes import CITYSCAPES, color_table
 from multishift_perception.engine.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.errors import MultishiftError, one_line
-from multishift_perception.frame_tally import FrameTally
+from multishift_perception.frame_tally import LOST, FrameTally
 from multishift_perception.message_types import IMAGE
-from multishift_perception.outputs import DIAGNOSTICS, Output, camera_status_name
+from multishift_perception.outputs import (
+    COVARIATE_SHIFT,
+    DIAGNOSTICS,
+    PROCESSED_RATE,
+    Output,
+    camera_status_name,
+    engine_status_name,
+)
 from multishift_perception.overlay import color_labels, draw_score
 from multishift_perception.pipeline import anomaly_levels, anomaly_mask
 from multishift_perception.regions import Region, find_regions
@@ -77,7 +84,11 @@ class _Camera:
 
 
 class RosFeed:
-    """A node's outputs and diagnostics, in a thread and a context of ROS of their own."""
+    """A node's outputs and diagnostics, in a thread and a context of ROS of their own.
+
+    That thread, in `_spin`, has all topics and services. The page's reads what it has noted, and
+    leaves changes of the threshold for it in a queue.
+    """
 
     # The node computes and sends the whole score for them.
     lists_are_free = False
@@ -107,8 +118,8 @@ class RosFeed:
         self._min_area = 0
         self._cameras: dict[str, _Camera] = {}
         self._engine: DiagnosticStatus | None = None
-        self._heard = float('-inf')
-        self._asked = self._looked = float('-inf')
+        # When diagnostics came, parameters were asked for, and a page asked how the node is.
+        self._heard = self._asked = self._looked = float('-inf')
         self._is_closing = False
         self._changes: SimpleQueue[tuple[float, Future[None]]] = SimpleQueue()
         self._context = rclpy.Context()
@@ -171,7 +182,7 @@ class RosFeed:
     def notice(self) -> Notice:
         """Return how the node is."""
         self._looked = monotonic()
-        if monotonic() - self._heard > _SILENT_S:
+        if self._is_silent:
             return Notice(
                 Level.STALE, f'nothing on {DIAGNOSTICS} from {self._name}: see whether it runs'
             )
@@ -179,28 +190,32 @@ class RosFeed:
 
     def cameras(self) -> list[CameraState]:
         """Return how each camera is."""
-        is_silent = monotonic() - self._heard > _SILENT_S
-        return [self._state(camera, is_silent) for camera in list(self._cameras.values())]
+        return [self._state(camera) for camera in list(self._cameras.values())]
 
-    def _state(self, camera: _Camera, is_silent: bool) -> CameraState:
+    @property
+    def _is_silent(self) -> bool:
+        """Whether the node's diagnostics have ceased, or never came."""
+        return monotonic() - self._heard > _SILENT_S
+
+    def _state(self, camera: _Camera) -> CameraState:
+        is_silent = self._is_silent
         values = {pair.key: pair.value for pair in camera.status.values}
         tally = FrameTally.read(values)
         dropped = dict(tally.dropped)
-        lost = values.get('lost before receipt', '')
-        if lost.isdecimal():
-            dropped['lost before receipt'] = int(lost)
+        if tally.lost is not None:
+            dropped[LOST] = tally.lost
         now, stamp = self._node.get_clock().now(), camera.stamp
         return CameraState(
             camera.name,
             Notice(Level.STALE, 'nothing is heard of it') if is_silent else _notice(camera.status),
-            rate=0.0 if is_silent else float(values.get('processed rate (Hz)', 0)),
+            rate=0.0 if is_silent else float(values.get(PROCESSED_RATE, 0)),
             age=(now - stamp).nanoseconds / 1e9 if stamp and camera.subscriptions else None,
             received=tally.received,
             processed=tally.processed,
             dropped=dropped,
             size=camera.size,
             regions=camera.regions,
-            shift=Shift(_number(values.get('covariate shift', '')), None),
+            shift=Shift(_number(values.get(COVARIATE_SHIFT, '')), None),
         )
 
     def _spin(self) -> None:
@@ -221,7 +236,7 @@ class RosFeed:
             if status.name.startswith(first):
                 name = status.name.removeprefix(first)
                 self._cameras.setdefault(name, _Camera(name, status)).status = status
-            elif status.name == f'{own}: engine':
+            elif status.name == engine_status_name(own):
                 self._engine = status
                 self._heard = monotonic()
 

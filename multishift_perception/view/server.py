@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 import errno
 from pathlib import Path
 import signal
@@ -186,6 +186,21 @@ def _camera(camera: CameraState) -> dict[str, Any]:
     }
 
 
+def check_address(host: str, port: int) -> None:
+    """See that one may listen at an address, before engines are loaded for it.
+
+    Raises:
+        MultishiftError: one may not.
+    """
+
+    async def bind() -> None:
+        loop = asyncio.get_running_loop()
+        (await loop.create_server(asyncio.Protocol, host, port, start_serving=False)).close()
+
+    with _naming_address(host, port):
+        asyncio.run(bind())
+
+
 async def serve(
     feed: Feed, board: Board, *, host: str, port: int, tell: Callable[[str], None]
 ) -> None:
@@ -210,7 +225,9 @@ async def serve(
     runner = server.runner()
     await runner.setup()
     try:
-        taken = await _listen(runner, host, port)
+        with _naming_address(host, port):
+            await web.TCPSite(runner, host, port).start()
+        taken = runner.addresses[0][1]
         name = socket.gethostname() if host in ('0.0.0.0', '::') else host
         shown = f'[{name}]' if ':' in name else name
         tell(f'http://{shown}:{taken}/' + (f'?token={token}' if token else ''))
@@ -220,10 +237,11 @@ async def serve(
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
-    """Listen, and return the port."""
+@contextmanager
+def _naming_address(host: str, port: int) -> Iterator[None]:
+    """Make one line, with its mend, of the fault of who listens at an address in the block."""
     try:
-        await web.TCPSite(runner, host, port).start()
+        yield
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise MultishiftError(
@@ -235,6 +253,3 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
             f'--host {host} --port {port}: cannot listen there ({reason}): give an address of '
             'this machine, and a port above 1023'
         ) from error
-    except OverflowError as error:
-        raise MultishiftError(f'--port {port}: give 0 to 65535') from error
-    return int(runner.addresses[0][1])

@@ -70,6 +70,11 @@ def test_every_argument_is_declared_with_a_description(file: Path) -> None:
             assert default.value in strings(choices.elts)
 
 
+def test_backends_of_other_packages_reach_the_node() -> None:
+    backend = declared(ROOT / 'launch/perception.launch.py')['backend']
+    assert 'choices' not in backend
+
+
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_every_argument_that_is_asked_for_is_declared_and_the_other_way_round(file: Path) -> None:
     asked = set(strings([call.args[0] for call in calls(file, 'LaunchConfiguration')]))

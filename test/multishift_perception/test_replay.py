@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 import json
 from pathlib import Path
@@ -22,8 +22,8 @@ from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.replay import Replay, Settings, replay
-from multishift_perception.report.drive_report import metrics
+from multishift_perception.replay import Replay, Settings
+from multishift_perception.report.drive_report import Report, metrics
 
 SIZE = (64, 96)
 STEP = 200_000_000
@@ -69,6 +69,13 @@ def write_bag(path: Path, *, labels: np.ndarray | None, truth_first: bool = Fals
 @pytest.fixture(scope='module')
 def engine(tiny_bundle: Path) -> Engine:
     return Engine.load(tiny_bundle, backend='openvino')
+
+
+def replay(
+    bag: Path, engine: Engine, *, topics: Sequence[str] = (), threshold: float = 0.5
+) -> Report:
+    with bags.BagReader(bag) as reader:
+        return Replay(reader, engine, Settings(threshold)).run(topics).report
 
 
 @pytest.mark.parametrize('truth_first', [False, True])

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from multishift_perception.bags import BagReader
 from multishift_perception.bags.from_images import make_bag
 from multishift_perception.cli import main as cli
 from multishift_perception.engine import Engine, read_manifest
@@ -19,7 +20,7 @@ from multishift_perception.engine.verification import verify
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.label_map import own_labels
 from multishift_perception.pipeline import Pipeline, anomaly_mask
-from multishift_perception.replay import replay
+from multishift_perception.replay import Replay, Settings
 
 FRAMES = 40
 # Larger than the engine's 64 x 96: outputs are resized, as a camera's are.
@@ -158,8 +159,8 @@ def test_a_bag_is_what_its_images_are(tiny_bundle: Path, ordinary: Path, tmp_pat
     found = read_manifest(by_bag)
     assert found.provenance['calibration']['frames'] == FRAMES // 2
     assert found.calibration.knots == read_manifest(by_images).calibration.knots
-    with Engine.load(by_bag) as engine:
-        assert replay(bag, engine).overall.frames == FRAMES
+    with Engine.load(by_bag) as engine, BagReader(bag) as reader:
+        assert Replay(reader, engine, Settings()).run().report.overall.frames == FRAMES
 
 
 class TestRefusals:

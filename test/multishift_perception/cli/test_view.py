@@ -85,17 +85,33 @@ def test_what_does_not_go_together_is_said(arguments, words):
     assert words in result.output
 
 
-def test_a_missing_source_is_told_before_the_engine_is_loaded(monkeypatch):
+@pytest.mark.parametrize(
+    ('source', 'host', 'words'),
+    [
+        ('none.mp4', '127.0.0.1', r'none\.mp4: no such file'),
+        (None, '203.0.113.1', r'--host 203\.0\.113\.1 --port 0: cannot listen there'),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_engine_is_loaded(
+    monkeypatch, photo, source, host, words
+):
     monkeypatch.setattr(Engine, 'load', lambda *_, **__: pytest.fail('the engine is loaded'))
-    with pytest.raises(MultishiftError, match=r'none\.mp4: no such file'):
-        CliRunner().invoke(command, ['none.mp4'], catch_exceptions=False)
+    with pytest.raises(MultishiftError, match=words):
+        CliRunner().invoke(
+            command, [source or str(photo), '--host', host, '--port', '0'], catch_exceptions=False
+        )
 
 
 @pytest.mark.parametrize(
     ('library', 'module', 'arguments', 'words'),
     [
         ('aiohttp', 'server', ['x.mp4'], r"`view` needs aiohttp, .* `pip install '.\[view\]'`"),
-        ('rclpy', 'ros_feed', ['--ros'], '--ros needs ROS 2, which does not load .*rclpy'),
+        (
+            'rclpy',
+            'ros_feed',
+            ['--ros', '--port', '0'],
+            '--ros needs ROS 2, which does not load .*rclpy',
+        ),
     ],
 )
 def test_a_missing_library_is_one_line(monkeypatch, library, module, arguments, words):

@@ -94,6 +94,7 @@ def test_totals_are_metrics_of_all_frames_together(
     assert report.overall.objects.objects == 4
     assert report.overall.objects.distances == report.overall.objects.found
     page = (tmp_path / 'out/report.html').read_text()
+    assert '<th>at</th>' in page
     for row in report.bags:
         assert f'href="{row.link}"' in page
         assert (tmp_path / 'out' / row.folder / 'report.html').exists()
@@ -126,7 +127,7 @@ def test_the_hosts_of_torchrun_share_the_bags(
     assert begun(todo.out) == done and (todo.out / 'report.html').stat().st_mtime_ns == page
     assert first is not None and len(first.bags) == 2
     monkeypatch.setenv('RANK', 'first')
-    with pytest.raises(MultishiftError, match='RANK'):
+    with pytest.raises(MultishiftError, match='has RANK=first: give a number'):
         replay_fleet(todo)
 
 

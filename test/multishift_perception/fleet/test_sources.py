@@ -10,7 +10,7 @@ import pytest
 
 from multishift_perception.bags.location import locate
 from multishift_perception.errors import MultishiftError
-from multishift_perception.fleet.folder import place_of
+from multishift_perception.fleet.folder import file_name_of
 from multishift_perception.fleet.sources import find_bags, fingerprint, is_one_bag
 
 
@@ -53,7 +53,7 @@ def test_patterns(drives: Path) -> None:
 def test_bags_of_one_name_are_called_by_their_paths(drives: Path) -> None:
     both = [drives / 'week 9/x.mcap', drives / 'week 10/x.mcap']
     assert names(*both) == [str(path) for path in both]
-    assert len({place_of(name) for name in names(*both)}) == 2
+    assert len({file_name_of(name) for name in names(*both)}) == 2
 
 
 def test_a_path_that_is_another_bags_name_stands_for_one_bag(
@@ -80,7 +80,7 @@ def test_what_holds_no_bag_is_named(drives: Path, tmp_path: Path) -> None:
         (drives / 'none.mcap', 'no such bag'),
         (drives / 'notes.txt', 'not a rosbag2 bag'),
         (f'{drives}/*.db3', 'matches no bag'),
-        ('', 'a bag is empty'),
+        ('', 'BAG is an empty text'),
     ):
         with pytest.raises(MultishiftError, match=words):
             names(source)
@@ -118,6 +118,6 @@ def test_a_fingerprint_changes_with_the_files(drives: Path) -> None:
 
 def test_places_are_file_names() -> None:
     hard = ['a/b', 'a%2Fb', '.hidden', '..', 'x' * 300, 'x' * 301, 'ä b', 'a\udcff']
-    places = [place_of(name) for name in hard]
+    places = [file_name_of(name) for name in hard]
     assert len(set(places)) == len(hard)
     assert all('/' not in p and not p.startswith('.') and len(p) < 200 for p in places)

@@ -111,14 +111,14 @@ def processor(pipeline, cameras, statistics, clock):
     return Processor(
         pipeline,
         cameras,
-        lambda: settings,
-        lambda: clock['ns'],
-        (64, 96),
-        call_size,
-        statistics,
-        lambda: clock['ns'] / 1e9,
-        EngineRestart(lambda: clock['ns'] / 1e9),
-        pipeline.load_anew,
+        settings=lambda: settings,
+        now_ns=lambda: clock['ns'],
+        engine_size=(64, 96),
+        call_size=call_size,
+        statistics=statistics,
+        clock=lambda: clock['ns'] / 1e9,
+        restart=EngineRestart(lambda: clock['ns'] / 1e9),
+        load_anew=pipeline.load_anew,
     )
 
 

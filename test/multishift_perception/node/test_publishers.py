@@ -140,9 +140,7 @@ def test_an_output_is_made_of_what_is_asked_of_the_engine_for_it(output):
     picture = Picture(np.zeros((8, 12, 3), np.uint8))
     colors = np.arange(768, dtype=np.uint8).reshape(256, 3)
     found, wanted = (
-        publishers._PIXELS[output](
-            publishers._Frame(picture, said, settings, colors, lambda *_: None)
-        )
+        publishers._FrameImages(picture, said, settings, colors, lambda *_: None).pixels(output)
         for said in (asked, whole)
     )
     assert np.array_equal(found, wanted)

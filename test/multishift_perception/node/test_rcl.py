@@ -181,7 +181,7 @@ def test_the_layout_is_checked(monkeypatch):
         patch.setitem(rcl._LAYOUTS, Image, rcl._LAYOUTS[CompressedImage])
         with pytest.raises(MultishiftError, match='Jazzy or Kilted'):
             rcl.check()
-    monkeypatch.setattr(rcl._memory(Image), 'read', lambda address: Image())
+    monkeypatch.setattr(rcl._type_support(Image), 'read', lambda address: Image())
     with pytest.raises(MultishiftError, match='Image is read otherwise'):
         rcl.check()
 

@@ -105,8 +105,8 @@ def test_a_node_is_shown_while_somebody_looks(node, peer, filled, monkeypatch):
         assert state.age < TIMEOUT_S
         assert {'stale', 'superseded', 'broken'} <= state.dropped.keys()
         now = 60.0  # nobody has read it for long
+        peer.spin_until(lambda: feed.cameras()[0].regions is None)
         peer.spin_until(lambda: not outputs_watched(peer))
-        assert feed.cameras()[0].regions is None
 
     try:
         asyncio.run(scenario())

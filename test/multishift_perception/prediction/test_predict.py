@@ -24,7 +24,7 @@ from multishift_perception import bags
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.footage import files_footage
+from multishift_perception.footage import files_footage, images_footage
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.prediction import Predictor, predict
 from multishift_perception.process.signals import Stopped
@@ -217,10 +217,20 @@ def test_each_source_has_a_folder_in_the_one_that_is_written(tmp_path: Path, cal
     assert [source['name'] for source in sources] == folders
 
 
-def test_what_is_written_does_not_lie_in_a_folder_of_images(tmp_path: Path, call: Any) -> None:
+def test_what_was_written_in_a_folder_of_images_is_none_of_them(
+    tmp_path: Path, call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo = write_image(tmp_path / 'photos/a.png')
+    call(photo.parent, '--out', tmp_path / 'photos/seen', '--outputs', 'mask')
+    assert [frame.name for frame in images_footage(photo.parent).frames] == ['a.png']
+    assert 'photos/seen is left out: it is a report of `multishift predict`' in caplog.text
+    # Asked for by its own name, it is read.
+    report = images_footage(tmp_path / 'photos/seen')
+    assert [frame.name for frame in report.frames] == ['mask/a.png']
+
+
+def test_what_a_pattern_names_is_not_written_over(tmp_path: Path, call: Any) -> None:
     write_image(tmp_path / 'photos/a.png')
-    result = call(tmp_path / 'photos', '--out', tmp_path / 'photos/seen', code=1)
-    assert 'whose images are read' in str(result.exception)
     call(tmp_path / '**/*.png', '--out', tmp_path / 'seen', '--outputs', 'mask')
     result = call(tmp_path / '**/*.png', '--out', tmp_path / 'seen', '--force', code=1)
     assert 'seen/mask/a.png, which is read' in str(result.exception)
@@ -367,7 +377,7 @@ def test_a_run_that_was_stopped_can_be_started_again(
     [
         ('missing.jpg', 'missing.jpg: no such file or folder'),
         ('missing/*.jpg', r'missing/\*.jpg: matches no .jpg'),
-        ('', 'a source is empty'),
+        ('', 'SOURCE is an empty text'),
         ('99999999999999999999', 'camera 9+ cannot be opened'),
         (os.fsdecode(b'latin\xe9.avi'), 'with a name that is not UTF-8: rename it'),
         ('63', 'camera 63 cannot be opened'),

@@ -133,6 +133,7 @@ def test_the_page_shows_the_numbers(report: Report, page: str) -> None:
     assert '<div class="value">50.0 ms</div>' in page
     assert 'low sun' in page
     assert '<th>stale</th>' in page
+    assert 'First found after' in page and '<th>at</th>' not in page  # no ground is known
     assert 'abc' in page
 
 

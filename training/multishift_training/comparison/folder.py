@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 import yaml
 
-from multishift_perception.destinations import METRICS, check_folder, report_of
+from multishift_perception.destinations import check_folder, report_of
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import claimed, write_bytes, write_text
+from multishift_perception.files import METRICS, claimed, write_bytes, write_text
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.comparison.config import Experiment, Test, folder_name
 from multishift_training.comparison.jobs import Job
