@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import InputScale
+from multishift_training.models.layers import Depthwise
 from multishift_training.models.layout import Layout, Source
 
 
@@ -123,10 +124,7 @@ class MBConv(nn.Module):
         if stride > 1:
             depthwise = SamePadded(wide, wide, kernel, stride, groups=wide)
         else:
-            padding = kernel // 2 * dilation
-            depthwise = nn.Conv2d(
-                wide, wide, kernel, 1, padding, dilation, groups=wide, bias=False
-            )
+            depthwise = Depthwise(wide, kernel, dilation=dilation)
         self.depthwise = nn.Sequential(depthwise, *_bn_relu6(wide))
         self.project = nn.Sequential(nn.Conv2d(wide, outputs, 1, bias=False), _bn(outputs))
         self.has_shortcut = stride == 1 and inputs == outputs

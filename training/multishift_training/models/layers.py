@@ -10,29 +10,47 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Depthwise(nn.Conv2d):
+    """A bias-free convolution of each channel by itself that keeps the size.
+
+    Dilated, it computes in float32 on a CPU in mixed precision, too: oneDNN 3.12, of PyTorch 2.13,
+    leaves the weights' gradient in bfloat16 unwritten where rows are longer than some 28 pixels
+    and channels come last, so that it is whatever was in memory.
+    """
+
+    def __init__(self, channels: int, kernel: int = 3, *, dilation: int = 1) -> None:
+        """Make it of a ``kernel`` of odd size."""
+        padding = dilation * (kernel // 2)
+        super().__init__(
+            channels, channels, kernel, 1, padding, dilation, groups=channels, bias=False
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return ``[B,channels,h,w]`` of the same."""
+        if self.dilation != (1, 1) and input.is_cpu and torch.is_autocast_enabled('cpu'):
+            with torch.autocast('cpu', enabled=False):
+                return super().forward(in_full(input))
+        return super().forward(input)
+
+
 def conv_bn_relu(
-    inputs: int,
-    outputs: int,
-    kernel: int = 3,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
-    groups: int = 1,
+    inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
     """Return a bias-free convolution with batch norm and ReLU that keeps the size at stride 1."""
     padding = dilation * (kernel // 2)
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    return _bn_relu(nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False))
 
 
 def separable(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
     """Return a depthwise 3x3 and a pointwise convolution, each with batch norm and ReLU."""
     return nn.Sequential(
-        conv_bn_relu(inputs, inputs, dilation=dilation, groups=inputs),
-        conv_bn_relu(inputs, outputs, kernel=1),
+        _bn_relu(Depthwise(inputs, dilation=dilation)), conv_bn_relu(inputs, outputs, kernel=1)
+    )
+
+
+def _bn_relu(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(
+        convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
     )
 
 
