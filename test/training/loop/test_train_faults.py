@@ -9,14 +9,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
 import yaml
 
 from multishift_perception import files
-from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
@@ -597,9 +595,9 @@ def test_bad_configuration_names_the_field(
     assert '\n' not in str(caught.value)
 
 
-def test_command_line(short: Content, folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / 'config.yaml'
-    path.write_text(yaml.safe_dump({**short, 'batch_size': 9}))
-    found = CliRunner().invoke(multishift, ['train', str(path), '--out', str(folder)])
-    assert isinstance(found.exception, MultishiftError)
-    assert 'sample_drive gives 8 samples, fewer than one batch' in str(found.exception)
+def test_too_large_a_batch_is_refused_before_frames_are_rendered(
+    short: Content, tmp_path: Path
+) -> None:
+    said = fault({**short, 'batch_size': 9}, tmp_path / 'run')
+    assert 'sample_drive gives 8 samples, fewer than one batch' in said
+    assert not (tmp_path / 'run' / 'cache').exists()

@@ -40,6 +40,7 @@ from multishift_training.datasets import (
     training_loader,
 )
 from multishift_training.datasets.groups import membership
+from multishift_training.datasets.presence import check_batch_size, count_images
 from multishift_training.loop.board import Board
 from multishift_training.loop.config import Stage, TrainConfig
 from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric, share_gradients
@@ -121,6 +122,11 @@ class _Training:
         self._config = config
         self._folder = folder
         self._fabric = fabric
+        check_batch_size(
+            config.batch_size,
+            count_images(config.data, root),
+            processes=fabric.world_size,
+        )
         self._model = _make_model(config, root, folder, self.state)
         self._states = _make_states(config, self._model, folder, self.state)
         for module in (self._model, *self._states.values()):
