@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from multishift_perception import files
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
+from multishift_training.checkpoints.key_matching import OWN
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.datasets import ValidationSet
 from multishift_training.loop import train as training
@@ -461,6 +463,25 @@ def test_weights_to_start_from(
     saved = State(model=loaded.state_dict())
     training._make_model(start, tmp_path, run, saved)
     assert saved.credits == state.credits
+
+
+def test_published_weights_are_named(short: Content, tmp_path: Path) -> None:
+    """What they learned from is not known: whoever passes the network on must find the file."""
+    start = TrainConfig.model_validate({**short, 'weights': 'published.pth'})
+    torch.save(trained.new_model(start, tmp_path).state_dict(), tmp_path / 'published.pth')
+    digest = sha256((tmp_path / 'published.pth').read_bytes()).hexdigest()
+    run, state = RunFolder(tmp_path, start, writes=False), State()
+    loaded = training._make_model(start, tmp_path, run, state)
+    named = [f'weights of published.pth ({OWN.name}): SHA-256 {digest}']
+    assert state.credits == named
+    # So are those of a run that an earlier version saved; of files that are gone, nothing is said.
+    saved = State(model=loaded.state_dict())
+    training._make_model(start, tmp_path, run, saved)
+    assert saved.credits == [named[0].replace(f' ({OWN.name})', '')]
+    (tmp_path / 'published.pth').unlink()
+    saved.credits = None
+    training._make_model(start, tmp_path, run, saved)
+    assert saved.credits is None
 
 
 def test_imagenet_weights_to_start_from(

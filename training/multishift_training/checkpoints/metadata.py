@@ -259,7 +259,8 @@ class Ancestry(NamedTuple):
 
     Attributes:
         adapting: methods that the network was adapted by, in order.
-        configuration: of the run that trained them, as it was stored; of ours alone.
+        configuration: of the run that trained them, as it was stored; empty where that was none
+            of ours.
         credits: as those of an `Origin`.
     """
 

@@ -28,7 +28,6 @@ from multishift_perception.destinations import EVALUATE, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import EMBEDDED_BUNDLE, Engine, read_manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
@@ -239,7 +238,7 @@ def _network(
 ) -> Iterator[_Subject]:
     from multishift_perception.report.provenance import software
     from multishift_training.checkpoints.published import open_published
-    from multishift_training.checkpoints.reading import weight_files
+    from multishift_training.checkpoints.reading import hashes_of
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation, validation_loader
     from multishift_training.evaluation.progress import digest_of
@@ -255,7 +254,7 @@ def _network(
         model, _ = open_published(checkpoint, name)
     opened = [images.in_classes(classes) for images in opened]
     batches = chain.from_iterable(validation_loader(images) for images in opened)
-    hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
+    hashes = ', '.join(f'{part} {digest}' for part, digest in hashes_of(checkpoint).items())
     # An interrupted evaluation goes on with the very statistics that it began with.
     described = '; '.join(part.model_dump_json(exclude_none=True) for part in to_fit)
     digest = digest_of([hashes, name, size, described], *(part.images for part in opened))

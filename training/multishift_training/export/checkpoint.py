@@ -17,7 +17,6 @@ from multishift_perception.classes import CITYSCAPES
 from multishift_perception.destinations import check_bundle, check_file
 from multishift_perception.engine import Manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_training.checkpoints.presence import check_checkpoint, check_weights
 from multishift_training.datasets import ValidationData
 from multishift_training.datasets.descriptions import read_datasets
@@ -336,13 +335,13 @@ def _provenance(
     report: LoadReport,
     scoring: _Scoring,
 ) -> dict[str, Any]:
-    from multishift_training.checkpoints.reading import weight_files
+    from multishift_training.checkpoints.reading import hashes_of
 
     imported = file.resolve().name
     calibrated = f' --calibrate {calibrate.name}' if calibrate else ''
     return {
         'checkpoint': imported,
-        'sha256': {part.name: sha256(part) for part in weight_files(file)},
+        'sha256': hashes_of(file),
         'layout': report.layout,
         'missing': list(report.missing),
         'left_over': list(report.left_over),

@@ -22,9 +22,10 @@ from multishift_perception.process.memory import keep_large_buffers
 from multishift_perception.progress import bar
 from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
-from multishift_training.checkpoints.credits import credits_of
+from multishift_training.checkpoints.credits import credits_of_weights
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.key_matching import untrained
+from multishift_training.checkpoints.load_report import LoadReport
 from multishift_training.checkpoints.metadata import (
     IMAGENET,
     Ancestry,
@@ -376,9 +377,11 @@ def _make_model(
     methods = [stage.method for stage in config.stages]
     if state.model is not None:
         if state.credits is None and config.weights not in (None, IMAGENET):
-            # Where the weights are gone by now, it is too late to ask them.
-            ancestry = read_ancestry(root / config.weights)
-            state.credits = _credits(model, ancestry)
+            start = root / config.weights
+            if start.exists():  # else it is too late to ask them
+                state.credits = credits_of_weights(
+                    start, read_ancestry(start), model.imagenet_package
+                )
         checkpoints.take_structure(model, state.model)
         model = trained.adapted(model, each_kind_once(_inherited(folder, state), methods))
         with folder.taking_up('weights'):
@@ -390,19 +393,18 @@ def _make_model(
     ancestry = Ancestry() if start is None else read_ancestry(start)
     inherited = ancestry.adapting
     state.inherited = [method.model_dump(mode='json') for method in inherited]
-    state.credits = _credits(model, ancestry)
+    state.credits = []
     adapting = each_kind_once(inherited, methods)
     if start is not None:
         if inherited:
             checkpoints.take_structure(model, trained.keys_of(start))
         model = trained.adapted(model, adapting[: len(inherited)])
-        _load(model, start)
+        report = _load(model, start)
+        if config.weights != IMAGENET:
+            state.credits = credits_of_weights(
+                start, ancestry, model.imagenet_package, report.layout
+            )
     return trained.adapted(model, adapting[len(inherited) :])
-
-
-def _credits(model: SegmentationModel, ancestry: Ancestry) -> list[str]:
-    """Return whom to name for what the run's first weights learned from."""
-    return credits_of(ancestry.configuration, model.imagenet_package, ancestry.credits)
 
 
 def _inherited(folder: RunFolder, state: State) -> list[Method]:
@@ -419,12 +421,13 @@ def _weights_file(model: SegmentationModel, config: TrainConfig, root: Path) -> 
     return root / config.weights
 
 
-def _load(model: SegmentationModel, path: Path) -> None:
+def _load(model: SegmentationModel, path: Path) -> LoadReport:
     """Load weights, and log what they are and lack."""
     report = checkpoints.load(model, path)
     logger.info('weights of %s\n%s', path.name, report)
     if parts := untrained(model, report):
         logger.info('start at random: %s', ', '.join(parts))
+    return report
 
 
 def _make_states(
