@@ -19,8 +19,8 @@ from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
 from multishift_training.datasets import Sample
 from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.network import make_model
 from multishift_training.loop.run_folder import RunFolder, State
-from multishift_training.loop.train import _make_model
 from multishift_training.loop.trainable import small_batch
 from multishift_training.methods import Context
 from multishift_training.methods.dcr import Dcr, _log_probabilities, _part
@@ -136,9 +136,9 @@ def test_a_network_of_either_form_is_opened_and_resumed(
     trained.save(best, model, config, {})
     opened = trained.open_trained(best).model.state_dict()
     runs = RunFolder(tmp_path, config, writes=False)
-    resumed = _make_model(config, tmp_path, runs, State(model=state)).state_dict()
+    resumed = make_model(config, tmp_path, runs, State(model=state)).state_dict()
     start = config.model_copy(update={'weights': str(best)})
-    started = _make_model(start, tmp_path, runs, State()).state_dict()
+    started = make_model(start, tmp_path, runs, State()).state_dict()
     for found in (opened, resumed, started):
         assert found.keys() == state.keys()
         assert all(torch.equal(found[key], value) for key, value in state.items())
