@@ -118,11 +118,6 @@ class _Training:
         self._config = config
         self._folder = folder
         self._fabric = fabric
-        check_batch_size(
-            config.batch_size,
-            count_images(config.data, root),
-            processes=fabric.world_size,
-        )
         self._model = make_model(config, root, folder, self.state)
         self._method_states = make_method_states(config, self._model, folder, self.state)
         for module in (self._model, *self._method_states.values()):
@@ -131,6 +126,9 @@ class _Training:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for stage in config.stages:  # what would stop a later stage stops the run before its data
             self._check(stage)
+        check_batch_size(
+            config.batch_size, count_images(config.data, root), processes=fabric.world_size
+        )
         self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
         self._validation = open_validation(
             config.val, root=root, cache=folder.cache, size=config.engine_size
