@@ -258,7 +258,7 @@ def test_asks_of_the_network_in_one_line() -> None:
     ('changes', 'said'),
     [
         ({'crop': [50, 64]}, 'sides are multiples of 4'),
-        ({'patches': [9, 8]}, r'the smaller bound stands first: \[8, 9\]'),
+        ({'patches': [9, 8]}, '9 is above 8: give the smaller first'),
     ],
 )
 def test_wrong_configurations_are_told(changes: Content, said: str) -> None:

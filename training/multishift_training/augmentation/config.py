@@ -15,17 +15,15 @@ from multishift_perception.schema.overrides import override
 from multishift_perception.schema.yaml_files import read_document
 from multishift_training import models
 from multishift_training.datasets import ImageData, Size, Strict
-from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
+from multishift_training.datasets.config import (
+    CocoObjects,
+    Positive,
+    Rising,
+    SampleObjects,
+    Share,
+    refuse_renamed,
+)
 from multishift_training.scores import SCORES
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
-    return bounds
 
 
 class AdeObjects(Strict):
@@ -69,11 +67,9 @@ class PerspectivePlacement(Strict):
     """
 
     kind: Literal['perspective']
-    height: tuple[Positive, Positive] = (0.25, 2.0)
+    height: Annotated[tuple[Positive, Positive], Rising] = (0.25, 2.0)
     camera_height: Positive = 1.5
     min_height: Share = 0.03
-
-    _rising = field_validator('height')(_rising)
 
 
 class PublishedPlacement(Strict):
@@ -121,9 +117,7 @@ class ProceduralGenerator(Strict):
     """
 
     kind: Literal['procedural']
-    detail: tuple[Share, Share] = (0.0, 1.0)
-
-    _rising = field_validator('detail')(_rising)
+    detail: Annotated[tuple[Share, Share], Rising] = (0.0, 1.0)
 
 
 class PastedWeatherGenerator(Strict):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.label_map import UNMAPPED, look_up
@@ -20,7 +21,6 @@ from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.reading import ForeignLabelsError, read_image, read_labels
 from multishift_training.datasets.tables import Table, spans
 
-Bytes = NDArray[np.uint8]
 LabelledImage = tuple[Bytes, Bytes]
 
 

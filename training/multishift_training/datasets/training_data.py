@@ -10,7 +10,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -19,18 +18,19 @@ from multishift_perception.classes import SemanticClass
 from multishift_perception.images.class_table import differences
 from multishift_perception.schema.composed import Flat, OneOrList
 from multishift_perception.schema.open_union import Models, OpenUnion
-from multishift_training.datasets.config import OutlierData, Size, Strict, refuse_renamed
+from multishift_training.datasets.config import (
+    OutlierData,
+    Positive,
+    Rising,
+    Share,
+    Size,
+    Strict,
+    refuse_renamed,
+)
 from multishift_training.datasets.groups import Groups, joined
 from multishift_training.datasets.kinds import ImageData, ImageSet, partner_kinds
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, le=0.5)]
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
-    return bounds
 
 
 class DeepLabTransforms(Strict):
@@ -84,10 +84,8 @@ class Style(Strict):
     """
 
     images: ImageData
-    beta: tuple[Beta, Beta] = (0.0, 0.1)
+    beta: Annotated[tuple[Beta, Beta], Rising] = (0.0, 0.1)
     probability: Share = 0.5
-
-    _ordered = field_validator('beta')(_rising)
 
 
 class ZoomCropTransforms(Strict):
@@ -108,15 +106,13 @@ class ZoomCropTransforms(Strict):
 
     kind: Literal['zoom_crop']
     size: Size | None = None
-    zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    zoom: Annotated[tuple[Positive, Positive], Rising] = (1.0, 1.0)
     crop: Size
     flip: Share = 0.5
     color: Share = 0.6
     blur: Share = 0.1
     strong_color: Share = 0.0
     style: Style | None = None
-
-    _ordered = field_validator('zoom')(_rising)
 
 
 TransformData = Annotated[

@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from multishift_perception.classes import VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, Size, TrainingData
-from multishift_training.methods.masks import Weight
+from multishift_training.datasets.config import Rising, Share, Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _STRIDE = 4  # of the crops' places and sizes, that of most networks' features
 
-Share = Annotated[float, Field(ge=0, le=1)]
+
+_Side = Annotated[int, Field(ge=4)]
 
 
 def _of_whole_cells(crop: Size) -> Size:
@@ -68,9 +69,9 @@ class Dcr(Method):
     kind: Literal['dcr']
     crop: Annotated[Size, AfterValidator(_of_whole_cells)] = (768, 768)
     donors: int = Field(default=10, ge=1)
-    patches: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (32, 256)
+    patches: Annotated[tuple[_Side, _Side], Rising] = (32, 256)
     on_road: Share = 0.7
-    overlap: tuple[Share, Share] = (0.05, 0.3)
+    overlap: Annotated[tuple[Share, Share], Rising] = (0.05, 0.3)
     width: int = Field(default=256, ge=8)
     calibrate: bool = True
     similarity: Literal['attention', 'feature', 'learned'] | None = None
@@ -84,13 +85,6 @@ class Dcr(Method):
     reconstruction: Weight = 1.0
     discrepancy: Weight = 1.0
     head_factor: Weight = 10.0
-
-    @field_validator('patches', 'overlap')
-    @classmethod
-    def _rising(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if bounds[0] > bounds[1]:
-            raise ValueError(f'the smaller bound stands first: [{bounds[1]}, {bounds[0]}]')
-        return bounds
 
     @property
     def others(self) -> int:
