@@ -12,7 +12,7 @@ from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option, overrides_argument, run_option
 from multishift_training.datasets.presence import check_batch_size, check_data, count_images
-from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.loop.config import LAST, TrainConfig, read_config
 
 
 @click.command()
@@ -56,7 +56,7 @@ def command(
     wanted = read_config(config, overrides)
     wanted = wanted.model_copy(update={k: v for k, v in replaced.items() if v is not None})
     folder = out or Path('runs') / config.stem
-    _check(wanted, data, new=not (folder / 'last.pt').exists())
+    _check(wanted, data, new=not (folder / LAST).exists())
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.loop.devices import is_first_process
     from multishift_training.loop.train import train

@@ -19,6 +19,10 @@ from multishift_training.datasets.config import Weight
 from multishift_training.datasets.training_data import check_classes
 from multishift_training.methods import Method, registered
 
+# Names of what a run leaves in its folder: its configuration, resolved; the state to resume from;
+# its best weights.
+CONFIG, LAST, BEST = 'config.yaml', 'last.pt', 'best.safetensors'
+
 
 class Optimizer(Strict):
     """An optimiser of torch.
