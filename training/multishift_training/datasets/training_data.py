@@ -121,7 +121,7 @@ TransformData = Annotated[
 ]
 
 
-class PastedWeatherPartner(Strict):
+class PastedWeatherPartnerData(Strict):
     """The partner is the original in another weather or light, drawn by rule.
 
     Attributes:
@@ -132,7 +132,7 @@ class PastedWeatherPartner(Strict):
     weather: bool = True
 
 
-class RuleAugPartner(Strict):
+class RuleAugPartnerData(Strict):
     """The partner is the original in the colours of RuleAug; nothing is pasted into it.
 
     What moves pixels is left to ``transforms``, which are the same for both members of a pair:
@@ -142,14 +142,15 @@ class RuleAugPartner(Strict):
     kind: Literal['rule_aug']
 
 
-def partners() -> Models:
-    """Return what partners may be: other images of the scenes, or changed originals."""
-    return (*partner_kinds(), PastedWeatherPartner, RuleAugPartner)
+def partner_models() -> Models:
+    """Return what describes partners: other images of the scenes, or changed originals."""
+    return (*partner_kinds(), PastedWeatherPartnerData, RuleAugPartnerData)
 
 
-Partners = Annotated[
-    ImageSet | PastedWeatherPartner | RuleAugPartner,
-    OpenUnion(partners),
+PartnerData = Annotated[
+    ImageSet | PastedWeatherPartnerData | RuleAugPartnerData,
+    OpenUnion(partner_models),
+    BeforeValidator(refuse_renamed),
 ]
 
 
@@ -168,7 +169,7 @@ class DomainData(Strict):
 
     images: Annotated[ImageData, Flat()]
     domain: Annotated[str, Field(min_length=1)]
-    partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
+    partners: PartnerData | None = None
     outliers: OutlierData | None = None
     transforms: TransformData | None = None
 
@@ -199,7 +200,7 @@ class Domain(NamedTuple):
 
     name: str
     images: ImageSet
-    partners: ImageSet | PastedWeatherPartner | RuleAugPartner | None
+    partners: ImageSet | PastedWeatherPartnerData | RuleAugPartnerData | None
     outliers: OutlierData | None
     transforms: TransformData
 
@@ -220,7 +221,7 @@ class TrainingData(Strict):
     """
 
     images: Annotated[ImageData | Annotated[list[DomainData], Field(min_length=1)], OneOrList()]
-    partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
+    partners: PartnerData | None = None
     mixup: Share = 0.0
     outliers: OutlierData | None = None
     transforms: TransformData
@@ -247,6 +248,12 @@ class TrainingData(Strict):
                     f'{other.name} to {list(other.transforms.crop)}: set `crop` of their '
                     'transforms to one size'
                 )
+        return self
+
+    @model_validator(mode='after')
+    def _fitting_classes(self) -> TrainingData:
+        for part in self._mixed:
+            check_classes(part, self.classes)
         return self
 
     @property
@@ -276,14 +283,9 @@ class TrainingData(Strict):
         """Images of a sample: 1, or 2 for pairs."""
         return 1 if self.domains[0].partners is None else 2
 
-    @model_validator(mode='after')
-    def _fitting_classes(self) -> TrainingData:
-        for part in self._mixed:
-            check_classes(part, self.classes)
-        return self
-
     @property
     def _mixed(self) -> list[ImageSet]:
+        """The data sets whose labels are learned: originals, and partners that have their own."""
         mixed = [part for domain in self.domains for part in (domain.images, domain.partners)]
         return [part for part in mixed if isinstance(part, ImageSet)]
 
