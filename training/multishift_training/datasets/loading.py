@@ -225,6 +225,7 @@ def training_loader(
     check_batch_size(batch_size, counts, processes=ranks)
     domains = len(counts)
     each = batch_size // domains
+    # Of each domain as many whole shares of a batch as it has, then batches of a share of each.
     order = samples.order(epoch)
     order = order[:, : order.shape[1] // each * each].reshape(domains, -1, each)
     batches = order.transpose(1, 0, 2).reshape(-1, batch_size)
