@@ -186,7 +186,7 @@ class _Training:
             others=stage.method.others,
         )
         steps = self.state.step + len(loader)
-        updates = math.ceil(steps / stage.accumulate)
+        updates = math.ceil(steps / stage.accumulate)  # steps of the optimiser in an epoch
         with bar(
             f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
             steps * config.batch_size,
@@ -195,11 +195,11 @@ class _Training:
             disable=not self._fabric.is_global_zero,
         ) as shown:
             for batch in loader:
-                position = epoch.in_stage * updates + self.state.step // stage.accumulate
-                set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
+                update = epoch.in_stage * updates + self.state.step // stage.accumulate
+                set_learning_rate(optimizer, stage.schedule, update, stage.epochs * updates)
                 last = self.state.step + 1 == steps
                 self._step(model, optimizer, weights, epoch, batch, last=last)
-                read = self.state.step - self._watch.is_behind
+                read = self.state.step - 1  # the newest step's losses are on their way
                 means = {k: v / read for k, v in self.state.sums.items()}
                 shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()}, refresh=False)
                 shown.update(config.batch_size)
