@@ -78,7 +78,7 @@ CASES = {
     'train, batch_size': (
         TRAINING.replace('batch_size: 1', 'batch_size: 2'),
         'train c.yaml',
-        'sample_drive gives 1 samples, fewer than one batch: lower batch_size (2)',
+        'sample_drive gives 1 sample, fewer than one batch: lower batch_size (2)',
     ),
     'train, weights': (f'{TRAINING}\nweights: w.pth', 'train c.yaml', 'weights: w.pth cannot be'),
     'train, folder': (

@@ -79,6 +79,7 @@ def check_batch_size(
     samples = len(domains) * max(number for _, number in domains)
     if samples < batch_size:
         raise MultishiftError(
-            f'{", ".join(kind for kind, _ in domains)} gives {samples} samples, fewer than one '
-            f'batch: lower batch_size ({batch_size})'
+            f'{", ".join(kind for kind, _ in domains)} gives {samples} '
+            f'sample{"s" if samples > 1 else ""}, fewer than one batch: lower batch_size '
+            f'({batch_size})'
         )
