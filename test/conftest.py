@@ -72,9 +72,6 @@ class ColorModel(SegmentationModel):
         rgb = (image * self.std + self.mean) * self.gain
         return Prediction(rgb[:, [0, 2, 1]], rgb.mean(1), feature=rgb)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError('has nothing to train')
-
 
 def tiny_calibration() -> Calibration:
     """Black is 0, mid grey the operating point, white 255."""

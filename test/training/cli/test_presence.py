@@ -75,6 +75,11 @@ CASES = {
         'train c.yaml',
         'coco_objects: no mask',
     ),
+    'train, batch_size': (
+        TRAINING.replace('batch_size: 1', 'batch_size: 2'),
+        'train c.yaml',
+        'sample_drive gives 1 sample, fewer than one batch: lower batch_size (2)',
+    ),
     'train, weights': (f'{TRAINING}\nweights: w.pth', 'train c.yaml', 'weights: w.pth cannot be'),
     'train, folder': (
         f'{TRAINING}\nfolder: f'.replace('deeplabv3plus_compact', 'mask2former'),

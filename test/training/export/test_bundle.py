@@ -43,9 +43,6 @@ class Bright(SegmentationModel):
         image = image * self.gain
         return Prediction(image, image.mean(1), image)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 def build(out: Path, gain: float, graph: DeployGraph | None = None, target: str = 'torch') -> None:
     export_bundle(

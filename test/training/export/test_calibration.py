@@ -27,9 +27,6 @@ class ScoreIsInput(SegmentationModel):
     def forward(self, image: torch.Tensor, size: tuple[int, int] | None = None) -> Prediction:
         return Prediction(image[:, :2], self.score, image)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 def calibrated(calibration, values: list[float]) -> list[int]:
     """Run scores through the deploy graph."""

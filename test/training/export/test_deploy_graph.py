@@ -46,9 +46,6 @@ class TinyModel(SegmentationModel):
         )
         return Prediction(logits, logits.square().sum(1), feature)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 @pytest.fixture
 def model() -> TinyModel:

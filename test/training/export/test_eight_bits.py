@@ -57,9 +57,6 @@ class Tiny(SegmentationModel):
         score = upsample(self.uncertainty(feature)[:, None], size)[:, 0]
         return Prediction(upsample(self.classifier(feature), size), score, feature)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 class Case(NamedTuple):
     network: Network

@@ -49,9 +49,6 @@ class Toy(SegmentationModel):
         score = logits.amax(1)
         return Prediction(logits.flip(1) if self.reverse else logits, score, logits)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 @pytest.fixture(scope='module')
 def trained(calibration: Calibration) -> DeployGraph:

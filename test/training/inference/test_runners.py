@@ -51,9 +51,6 @@ class TinyModel(SegmentationModel):
         logits = F.interpolate(self.classifier(feature), size or image.shape[2:], mode='bilinear')
         return Prediction(logits, logits.square().sum(1), feature)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 def spread(prediction: Prediction) -> Tensor:
     """Return minus the standard deviation of the logits."""

@@ -73,7 +73,7 @@ def test_trusted_are_the_labels_that_the_network_finds_easiest() -> None:
     labels[1, :, 0] = VOID
     labels[1, :2, 9] = NOVEL
     known = 160 - 8 - 2
-    trusted = trusted_labels(Reading(), images, labels, 110 / known)  # type: ignore[abstract]
+    trusted = trusted_labels(Reading(), images, labels, 110 / known)
     assert trusted.sum() == 110
     # All that is right and known, of both images together, and nothing else.
     right = labels < NOVEL

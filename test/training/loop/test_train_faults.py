@@ -5,25 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
 import logging
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
 import yaml
 
 from multishift_perception import files
-from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
+from multishift_training.checkpoints.key_matching import OWN
 from multishift_training.checkpoints.reading import read_weights
 from multishift_training.datasets import ValidationSet
 from multishift_training.loop import train as training
 from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.loop.network import make_model
 from multishift_training.loop.run_folder import RunFolder, State, check_run_folder
 from multishift_training.loop.train import train
 
@@ -453,7 +454,7 @@ def test_weights_to_start_from(
     start = TrainConfig.model_validate({**short, 'weights': 'start.safetensors'})
     run = RunFolder(tmp_path, start, writes=False)
     state = State()
-    loaded = training._make_model(start, tmp_path, run, state)
+    loaded = make_model(start, tmp_path, run, state)
     for key, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], tensor), key
     # Whoever learns on from weights owes what they learned from.
@@ -461,8 +462,27 @@ def test_weights_to_start_from(
     assert state.credits[:1] == earlier and 'LUMS Road' in state.credits[1]
     # So does a run that goes on from what an earlier version saved, which kept no credits.
     saved = State(model=loaded.state_dict())
-    training._make_model(start, tmp_path, run, saved)
+    make_model(start, tmp_path, run, saved)
     assert saved.credits == state.credits
+
+
+def test_published_weights_are_named(short: Content, tmp_path: Path) -> None:
+    """What they learned from is not known: whoever passes the network on must find the file."""
+    start = TrainConfig.model_validate({**short, 'weights': 'published.pth'})
+    torch.save(trained.new_model(start, tmp_path).state_dict(), tmp_path / 'published.pth')
+    digest = sha256((tmp_path / 'published.pth').read_bytes()).hexdigest()
+    run, state = RunFolder(tmp_path, start, writes=False), State()
+    loaded = make_model(start, tmp_path, run, state)
+    named = [f'weights of published.pth ({OWN.name}): SHA-256 {digest}']
+    assert state.credits == named
+    # So are those of a run that an earlier version saved; of files that are gone, nothing is said.
+    saved = State(model=loaded.state_dict())
+    make_model(start, tmp_path, run, saved)
+    assert saved.credits == [named[0].replace(f' ({OWN.name})', '')]
+    (tmp_path / 'published.pth').unlink()
+    saved.credits = None
+    make_model(start, tmp_path, run, saved)
+    assert saved.credits is None
 
 
 def test_imagenet_weights_to_start_from(
@@ -472,7 +492,7 @@ def test_imagenet_weights_to_start_from(
     config = TrainConfig.model_validate({**short, 'model': name, 'weights': 'imagenet'})
     with caplog.at_level(logging.INFO):
         run = RunFolder(tmp_path, config, writes=False)
-        model = training._make_model(config, tmp_path, run, State())
+        model = make_model(config, tmp_path, run, State())
     weights = read_weights(find_imagenet_weights(model, name))
     assert torch.equal(model.backbone.stem[0].weight, weights['_conv_stem.weight'])
     loaded, random = caplog.messages
@@ -597,9 +617,9 @@ def test_bad_configuration_names_the_field(
     assert '\n' not in str(caught.value)
 
 
-def test_command_line(short: Content, folder: Path, tmp_path: Path) -> None:
-    path = tmp_path / 'config.yaml'
-    path.write_text(yaml.safe_dump({**short, 'batch_size': 9}))
-    found = CliRunner().invoke(multishift, ['train', str(path), '--out', str(folder)])
-    assert isinstance(found.exception, MultishiftError)
-    assert 'sample_drive gives 8 samples, fewer than one batch' in str(found.exception)
+def test_too_large_a_batch_is_refused_before_frames_are_rendered(
+    short: Content, tmp_path: Path
+) -> None:
+    said = fault({**short, 'batch_size': 9}, tmp_path / 'run')
+    assert 'sample_drive gives 8 samples, fewer than one batch' in said
+    assert not (tmp_path / 'run' / 'cache').exists()

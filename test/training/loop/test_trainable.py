@@ -254,3 +254,17 @@ def test_losses_that_are_no_scalars_by_name(losses: object, message: str) -> Non
     with pytest.raises(MultishiftError) as caught:
         check_reach(wanted, small_batch(wanted.method, 1), context)
     assert str(caught.value) == f'stage some: method odd returns {message}'
+
+
+def test_network_that_does_not_enlarge_is_refused() -> None:
+    network = create('deeplabv3plus_compact')
+    network.register_forward_hook(
+        lambda model, _, found: found._replace(logits=found.logits[..., ::4, ::4])
+    )
+    wanted = stage(['*'])
+    context = Context(network, None, None, None, lambda values: values)
+    message = (
+        r'the network gives logits of shape \[2, 19, 16, 16\] for images of \[64, 64\]: enlarge'
+    )
+    with pytest.raises(MultishiftError, match=message):
+        check_reach(wanted, small_batch(wanted.method, 1), context)

@@ -17,7 +17,7 @@ from multishift_training.comparison.config import read_experiment
 from multishift_training.datasets.training_data import (
     DeepLabTransforms,
     Mask2FormerTransforms,
-    RuleAugPartner,
+    RuleAugPartnerData,
     RuleAugTransforms,
 )
 from multishift_training.loop.config import TrainConfig, read_config
@@ -184,7 +184,7 @@ def test_deeplab_is_trained_as_published() -> None:
 
 def test_rule_aug_takes_the_place_of_cg_aug_and_changes_nothing_else() -> None:
     found, published = config('rule_aug_deeplab'), config('multishift_deeplab')
-    assert found.data.partners == RuleAugPartner(kind='rule_aug')
+    assert found.data.partners == RuleAugPartnerData(kind='rule_aug')
     assert found.data.transforms == RuleAugTransforms(kind='rule_aug', color=False)
     assert found.model_copy(update={'data': published.data}) == published
 

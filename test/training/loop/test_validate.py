@@ -30,7 +30,7 @@ from multishift_training.datasets.config import SampleObjects
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.outliers import OutlierChoice
 from multishift_training.export import Plan, assembly
-from multishift_training.export.assembly import Frames, Origin, assemble
+from multishift_training.export.assembly import Frames, ModelCard, assemble
 from multishift_training.loop.validate import check_monitor
 from multishift_training.models import create
 
@@ -110,7 +110,7 @@ def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> Non
             Frames(ValidationSet(images), '3 frames'),
             workers=workers,
             plan=Plan(['torch']),
-            origin=Origin('deeplabv3plus_compact', 'none', {}),
+            card=ModelCard('deeplabv3plus_compact', 'none', {}),
         )
     assert str(caught.value).startswith(f'{tmp_path / "1.png"} ')
     assert '\n' not in str(caught.value)
@@ -136,7 +136,7 @@ def test_black_images_to_calibrate_on(
         Frames(ValidationSet(images), '3 frames'),
         workers=0,
         plan=Plan(['openvino'], 'int8'),
-        origin=Origin('deeplabv3plus_compact', 'none', {}),
+        card=ModelCard('deeplabv3plus_compact', 'none', {}),
     )
     with pytest.raises(MultishiftError, match=r'^3 frames: each is of one colour, black or'):
         assembled()

@@ -19,11 +19,11 @@ from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
 from multishift_training.datasets import Sample
 from multishift_training.loop.config import TrainConfig
+from multishift_training.loop.network import make_model
 from multishift_training.loop.run_folder import RunFolder, State
-from multishift_training.loop.train import _make_model
 from multishift_training.loop.trainable import small_batch
 from multishift_training.methods import Context
-from multishift_training.methods.dcr import Dcr, _log_probabilities, _part
+from multishift_training.methods.dcr import Dcr, _log_probabilities, _overlap
 from multishift_training.models import MaskPrediction, Prediction, SegmentationModel, create
 from multishift_training.models.dcr import FrozenAttention
 
@@ -54,14 +54,14 @@ def test_views_are_two_crops_with_patches_of_others() -> None:
 def test_shared_parts_of_features_lie_on_each_other() -> None:
     """Of a feature that tells the column, whatever is mirrored."""
     feature = torch.arange(16.0).expand(1, 1, 12, 16)
-    whole = _part(feature, rows=48, box=(0, 0, 48, 64), flip=False)
+    whole = _overlap(feature, rows=48, box=(0, 0, 48, 64), flip=False)
     assert torch.equal(whole, feature)
-    part = _part(feature, rows=48, box=(4, 8, 24, 40), flip=False)
-    mirrored = _part(feature.flip(-1), rows=48, box=(4, 24, 24, 56), flip=True)
+    part = _overlap(feature, rows=48, box=(4, 8, 24, 40), flip=False)
+    mirrored = _overlap(feature.flip(-1), rows=48, box=(4, 24, 24, 56), flip=True)
     assert part.shape == (1, 1, 5, 8) and part[0, 0, 0, 0] == 2
     assert torch.equal(part, mirrored)
-    assert _part(feature, rows=48, box=(4, 8, 5, 9), flip=False).shape == (1, 1, 1, 1)
-    assert not _part(feature, rows=48, box=(9, 8, 5, 9), flip=False).numel()
+    assert _overlap(feature, rows=48, box=(4, 8, 5, 9), flip=False).shape == (1, 1, 1, 1)
+    assert not _overlap(feature, rows=48, box=(9, 8, 5, 9), flip=False).numel()
 
 
 @pytest.fixture(scope='module', params=['deeplabv3plus_compact', 'segformer_b0'])
@@ -136,9 +136,9 @@ def test_a_network_of_either_form_is_opened_and_resumed(
     trained.save(best, model, config, {})
     opened = trained.open_trained(best).model.state_dict()
     runs = RunFolder(tmp_path, config, writes=False)
-    resumed = _make_model(config, tmp_path, runs, State(model=state)).state_dict()
+    resumed = make_model(config, tmp_path, runs, State(model=state)).state_dict()
     start = config.model_copy(update={'weights': str(best)})
-    started = _make_model(start, tmp_path, runs, State()).state_dict()
+    started = make_model(start, tmp_path, runs, State()).state_dict()
     for found in (opened, resumed, started):
         assert found.keys() == state.keys()
         assert all(torch.equal(found[key], value) for key, value in state.items())
@@ -258,7 +258,7 @@ def test_asks_of_the_network_in_one_line() -> None:
     ('changes', 'said'),
     [
         ({'crop': [50, 64]}, 'sides are multiples of 4'),
-        ({'patches': [9, 8]}, r'the smaller bound stands first: \[8, 9\]'),
+        ({'patches': [9, 8]}, '9 is above 8: give the smaller first'),
     ],
 )
 def test_wrong_configurations_are_told(changes: Content, said: str) -> None:

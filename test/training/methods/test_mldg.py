@@ -51,9 +51,6 @@ class Tiny(SegmentationModel):
         logits = self.classifier(feature)
         return Prediction(logits, logits[:, 0], feature)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 def made(domains: list[int]) -> tuple[Tiny, Batch]:
     torch.manual_seed(0)

@@ -122,5 +122,5 @@ def test_the_release_s_weights_are_the_defaults() -> None:
 
 
 def test_margins_the_wrong_way_round() -> None:
-    with pytest.raises(ValidationError, match="-6.0 is above -12.0: give the known pixels' first"):
+    with pytest.raises(ValidationError, match='-6.0 is above -12.0: give the smaller first'):
         Pebal(kind='pebal', margins=(-6, -12))

@@ -26,8 +26,9 @@ from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.metadata import read_origin
 from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.loop.network import make_model
 from multishift_training.loop.run_folder import RunFolder, State
-from multishift_training.loop.train import _make_model, train
+from multishift_training.loop.train import train
 from multishift_training.methods import Context, Method, register
 from multishift_training.models import Prediction, SegmentationModel
 
@@ -196,7 +197,7 @@ def test_exported_without_what_only_training_needs(run: Path, tmp_path: Path) ->
 def test_weights_of_an_adapted_run_start_another(run: Path, config: TrainConfig) -> None:
     start = config.model_copy(update={'weights': run / 'best.safetensors'})
     folder = RunFolder(run, config, writes=False)
-    loaded = _make_model(start, Path(), folder, State()).state_dict()
+    loaded = make_model(start, Path(), folder, State()).state_dict()
     assert same(dict(loaded), load_file(run / 'best.safetensors'))
 
 

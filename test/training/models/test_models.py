@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 import torch
+from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from multishift_perception.errors import MultishiftError
 from multishift_training import models
 from multishift_training.checkpoints import load
+from multishift_training.models import Prediction, SegmentationModel
+
+
+class Unscaled(SegmentationModel):
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
+        raise NotImplementedError
+
 
 PARAMETERS = {  # millions
     'deeplabv3plus_compact': 1.0,
@@ -78,8 +86,9 @@ def test_unknown_name() -> None:
             r'network mine cannot be made \(IndexError: pop from empty list\): mend',
         ),
         (lambda _: None, r'network mine is a NoneType, no SegmentationModel: mend'),
+        (lambda _: Unscaled(), r'network mine has no input_scale: say in its class'),
     ],
-    ids=['raises', 'nothing'],
+    ids=['raises', 'nothing', 'no scale'],
 )
 def test_network_of_a_stranger_that_cannot_be_made(
     factory: Callable[[int], Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

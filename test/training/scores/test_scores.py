@@ -42,9 +42,6 @@ class TinyModel(SegmentationModel):
         logits = F.interpolate(low, size or image.shape[2:], mode='bilinear')
         return Prediction(logits, logits.square().sum(1), feature)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        raise NotImplementedError
-
 
 @pytest.fixture
 def model() -> TinyModel:

@@ -5,27 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.images.class_table import differences
 from multishift_perception.schema.overrides import override
+from multishift_perception.schema.words import Words, check_name, one_of
 from multishift_perception.schema.yaml_files import read_document
-from multishift_training import models
+from multishift_training.checkpoints.metadata import ModelName
 from multishift_training.datasets import ImageData, Size, Strict
-from multishift_training.datasets.config import CocoObjects, SampleObjects, refuse_renamed
+from multishift_training.datasets.config import (
+    CocoObjects,
+    Positive,
+    Rising,
+    SampleObjects,
+    Share,
+    refuse_renamed,
+)
 from multishift_training.scores import SCORES
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
-    return bounds
 
 
 class AdeObjects(Strict):
@@ -69,11 +68,9 @@ class PerspectivePlacement(Strict):
     """
 
     kind: Literal['perspective']
-    height: tuple[Positive, Positive] = (0.25, 2.0)
+    height: Annotated[tuple[Positive, Positive], Rising] = (0.25, 2.0)
     camera_height: Positive = 1.5
     min_height: Share = 0.03
-
-    _rising = field_validator('height')(_rising)
 
 
 class PublishedPlacement(Strict):
@@ -121,9 +118,7 @@ class ProceduralGenerator(Strict):
     """
 
     kind: Literal['procedural']
-    detail: tuple[Share, Share] = (0.0, 1.0)
-
-    _rising = field_validator('detail')(_rising)
+    detail: Annotated[tuple[Share, Share], Rising] = (0.0, 1.0)
 
 
 class PastedWeatherGenerator(Strict):
@@ -174,24 +169,20 @@ class Judge(Strict):
     """
 
     network: Path
-    model: str | None = None
+    model: ModelName | None = None
     least: float
 
-    @field_validator('model')
-    @classmethod
-    def _known_model(cls, name: str | None) -> str | None:
-        if name is not None and name not in models.NAMES:
-            raise ValueError(f'unknown model {name!r}: choose one of {", ".join(models.NAMES)}')
-        return name
+
+def _detector_scores() -> list[str]:
+    names = [score.name for score in SCORES.values() if score.needs_only_prediction]
+    return ['calibrated', *names]
 
 
-if TYPE_CHECKING:
-    _DetectorScore = str
-else:
-    _DetectorScore = Literal[
-        'calibrated',
-        *(score.name for score in SCORES.values() if score.needs_only_prediction),
-    ]
+_DetectorScore = Annotated[
+    str,
+    AfterValidator(lambda name: check_name(name, 'score of a detector', _detector_scores())),
+    Words(lambda: one_of(_detector_scores())),
+]
 
 
 class Detector(Judge):

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_perception.pipeline import Pipeline, score_unit
 from multishift_training.augmentation.parts import Bytes
 from multishift_training.checkpoints.published import open_published
-from multishift_training.checkpoints.reading import weight_files
+from multishift_training.checkpoints.reading import hashes_of
 from multishift_training.checkpoints.trained import open_trained
 from multishift_training.inference.runners import NetworkRunner
 from multishift_training.scores import UNCERTAINTY
@@ -102,7 +101,7 @@ class CheckpointNetwork:
             opened = open_trained(path, root=root)
             _check_classes(path, opened.origin.classes)
             network, size = opened.model, opened.origin.run.engine_size
-        digests = ' '.join(sha256(part)[:12] for part in weight_files(path))
+        digests = ' '.join(digest[:12] for digest in hashes_of(path).values())
         self.version = f'{path.name} {digests}'
         self._score = score
         self._runner = NetworkRunner(network, (score,), size=size)

@@ -28,13 +28,13 @@ from multishift_training.methods import Method, registered
 SCHEMA = 2
 # As a run's weights: those of the installed package.
 IMAGENET = 'imagenet'
-# A union, which mypy takes for no type.
+# ``Any`` for mypy, which does not take an annotated union for a type.
 _METHOD: Any = Annotated[Method, OpenUnion(registered)]
-# A kind that is not known may be one of a package.
+# A method that is not known may be one of a package that is not installed here.
 _MEND = 'open it with the version and the packages that wrote it, or train again'
 
 
-class Network(Protocol):
+class NetworkConfig(Protocol):
     """What a configuration says of a network.
 
     Attributes:
@@ -46,7 +46,7 @@ class Network(Protocol):
     folder: Path | None
 
 
-def check_folder(network: Network) -> None:
+def check_folder(network: NetworkConfig) -> None:
     """See that a folder is given where the network takes its structure from one, and only there.
 
     Raises:
@@ -259,7 +259,8 @@ class Ancestry(NamedTuple):
 
     Attributes:
         adapting: methods that the network was adapted by, in order.
-        configuration: of the run that trained them, as it was stored; of ours alone.
+        configuration: of the run that trained them, as it was stored; empty where that was none
+            of ours.
         credits: as those of an `Origin`.
     """
 
@@ -269,7 +270,9 @@ class Ancestry(NamedTuple):
 
 
 def read_ancestry(path: Path) -> Ancestry:
-    """Return what comes with weights; nothing with those that are none of `multishift train`.
+    """Return what a run takes over with the weights of a file that it starts from.
+
+    With those that `multishift train` has not written, it is nothing.
 
     Raises:
         MultishiftError: the file is no whole safetensors file, or of a version that this one
@@ -309,7 +312,8 @@ def each_kind_once(inherited: Iterable[Method], own: Iterable[Method]) -> tuple[
 
 def _configuration(path: Path, metadata: Mapping[str, str]) -> Document:
     check_schema(path, metadata.get('schema', '1'), mend=_MEND)
-    # What trained it is known, whatever it is called since.
+    # What an earlier version called rule_based. Of a new configuration that is refused, see
+    # `refuse_renamed`; of a stored one it is known what is meant.
     stored = metadata['config'].replace('"kind":"rule_based"', '"kind":"pasted_weather"')
     return Document.of_json(f'{path}, its configuration', stored, mend=_MEND)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import sha256
 from multishift_training.checkpoints.pickles import (
     PickledArray,
     read_pickle,
@@ -68,6 +69,15 @@ def weight_files(path: Path) -> list[Path]:
         if (path / name).is_file():
             return _shards(path / name) if name.endswith('.json') else [path / name]
     raise MultishiftError(f'{path} holds no weights: put its model.safetensors beside config.json')
+
+
+def hashes_of(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that holds the weights, by name, in hexadecimal digits.
+
+    Raises:
+        MultishiftError: see `weight_files`.
+    """
+    return {part.name: sha256(part) for part in weight_files(path)}
 
 
 def _shards(index: Path) -> list[Path]:

@@ -13,7 +13,12 @@ import safetensors.torch
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.files import write_bytes
 from multishift_training import checkpoints, models
-from multishift_training.checkpoints.metadata import Network, Origin, metadata_of, read_origin
+from multishift_training.checkpoints.metadata import (
+    NetworkConfig,
+    Origin,
+    metadata_of,
+    read_origin,
+)
 from multishift_training.methods import Method
 from multishift_training.models import SegmentationModel
 
@@ -89,7 +94,7 @@ def keys_of(path: Path) -> list[str]:
 
 
 def new_model(
-    network: Network, root: Path, num_classes: int = len(CITYSCAPES)
+    network: NetworkConfig, root: Path, num_classes: int = len(CITYSCAPES)
 ) -> SegmentationModel:
     """Return the network of a configuration, randomly initialised, as no method has adapted it.
 

@@ -17,7 +17,7 @@ from multishift_training.cli.options import data_option
 from multishift_training.cli.presence import check_augmentation
 from multishift_training.comparison.config import Experiment, read_experiment
 from multishift_training.comparison.folder import REPORT, ComparisonFolder
-from multishift_training.datasets.presence import check_data
+from multishift_training.datasets.presence import check_batch_size, check_data, count_images
 from multishift_training.export import Precision
 
 
@@ -161,6 +161,7 @@ def _check(experiment: Experiment, root: Path) -> None:
         check_data(test, root)
     for training in experiment.trainings.values():
         check_data(training.data, root)  # of generated partners nothing is there yet
+        check_batch_size(training.batch_size, count_images(training.data, root))
         check_data(training.val, root)
     if experiment.augmentation is not None:
         from multishift_training.augmentation.config import read_config

@@ -28,7 +28,6 @@ from multishift_perception.destinations import EVALUATE, check_folder, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import EMBEDDED_BUNDLE, Engine, read_manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_perception.metrics import ANOMALY_TRACK, OBSTACLE_TRACK
 from multishift_training import models
 from multishift_training.cli.options import SizeType, data_option
@@ -216,6 +215,7 @@ def _check_options(
 def _engine(
     bundle: Path | None, backend: str, device: int, threshold: float
 ) -> Iterator[_Subject]:
+    """Open an engine to be evaluated; it is closed when the block ends."""
     from multishift_perception.report.provenance import provenance
     from multishift_training.inference.runners import EngineRunner
 
@@ -231,33 +231,47 @@ def _network(
     name: str | None,
     scores: tuple[str, ...],
     size: tuple[int, int] | None,
-    to_fit: list[ValidationData],
+    fit_on: list[ValidationData],
     *,
     root: Path,
     device: int,
     cache: Path,
 ) -> Iterator[_Subject]:
+    """Open the network of a checkpoint to be evaluated, its scores fitted where they are.
+
+    Args:
+        checkpoint: weights.
+        name: of the network that published weights are of; None for those of a run of ours.
+        scores: names of the scores.
+        size: rows and columns that the network sees; those of each image if None.
+        fit_on: what scores are fitted on.
+        root: folder that relative data paths start from.
+        device: number of the GPU.
+        cache: of rendered frames, and of fitted statistics.
+    """
     from multishift_perception.report.provenance import software
     from multishift_training.checkpoints.published import open_published
-    from multishift_training.checkpoints.reading import weight_files
+    from multishift_training.checkpoints.reading import hashes_of
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation, validation_loader
     from multishift_training.evaluation.progress import digest_of
     from multishift_training.inference.fitting import fit_scores
     from multishift_training.inference.runners import NetworkRunner
 
-    opened = [open_validation(part, root=root, cache=cache, size=size) for part in to_fit]
     classes: Sequence[SemanticClass] = CITYSCAPES
     if name is None:
         model, trained = open_trained(checkpoint, root=root)
         classes = trained.classes
     else:
         model, _ = open_published(checkpoint, name)
-    opened = [images.in_classes(classes) for images in opened]
+    opened = [
+        open_validation(part, root=root, cache=cache, size=size).in_classes(classes)
+        for part in fit_on
+    ]
     batches = chain.from_iterable(validation_loader(images) for images in opened)
-    hashes = ', '.join(f'{part.name} {sha256(part)}' for part in weight_files(checkpoint))
+    hashes = ', '.join(f'{part} {digest}' for part, digest in hashes_of(checkpoint).items())
     # An interrupted evaluation goes on with the very statistics that it began with.
-    described = '; '.join(part.model_dump_json(exclude_none=True) for part in to_fit)
+    described = '; '.join(part.model_dump_json(exclude_none=True) for part in fit_on)
     digest = digest_of([hashes, name, size, described], *(part.images for part in opened))
     fitted = fit_scores(model, scores, batches, kept=cache / _FITTED / digest[:16])
     runner = NetworkRunner(model, scores, size=size, fitted=fitted, device=device, classes=classes)

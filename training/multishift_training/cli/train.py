@@ -11,8 +11,8 @@ import click
 from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option, overrides_argument, run_option
-from multishift_training.datasets.presence import check_data
-from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.datasets.presence import check_batch_size, check_data, count_images
+from multishift_training.loop.config import LAST, TrainConfig, read_config
 
 
 @click.command()
@@ -56,7 +56,7 @@ def command(
     wanted = read_config(config, overrides)
     wanted = wanted.model_copy(update={k: v for k, v in replaced.items() if v is not None})
     folder = out or Path('runs') / config.stem
-    _check(wanted, data, new=not (folder / 'last.pt').exists())
+    _check(wanted, data, new=not (folder / LAST).exists())
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.loop.devices import is_first_process
     from multishift_training.loop.train import train
@@ -79,7 +79,7 @@ def command(
 
 
 def _check(config: TrainConfig, root: Path, *, new: bool) -> None:
-    """See that what a training run reads is there.
+    """See that what a training run reads is there, with enough images for a batch.
 
     Args:
         config: of the run.
@@ -90,6 +90,7 @@ def _check(config: TrainConfig, root: Path, *, new: bool) -> None:
         MultishiftError: folders or files are missing; the message names them.
     """
     check_data(config.data, root)
+    check_batch_size(config.batch_size, count_images(config.data, root))
     check_data(config.val, root)
     if config.folder is not None:
         check_weights(root / config.folder, key='folder')

@@ -16,10 +16,10 @@ from multishift_perception.schema.words import Words, check_name
 from multishift_perception.schema.yaml_files import read_typed
 from multishift_training.datasets.config import Size, Strict
 from multishift_training.datasets.training_data import (
-    Partners,
+    PartnerData,
     TrainingData,
     ValidationData,
-    partners,
+    partner_models,
 )
 from multishift_training.loop.config import TrainConfig
 from multishift_training.scores import UNCERTAINTY, check_scores
@@ -51,8 +51,8 @@ class GeneratedPartners(Strict):
     kind: Literal['generated']
 
 
-_Partners = Annotated[
-    Partners | GeneratedPartners, OpenUnion(lambda: (*partners(), GeneratedPartners))
+_WayPartners = Annotated[
+    PartnerData | GeneratedPartners, OpenUnion(lambda: (*partner_models(), GeneratedPartners))
 ]
 
 
@@ -65,7 +65,7 @@ class WayData(TrainingData):
     """
 
     # More than any training takes, and replaced before training starts.
-    partners: _Partners | None = None  # type: ignore[assignment]
+    partners: _WayPartners | None = None  # type: ignore[assignment]
 
 
 class ClosedWorldTraining(TrainConfig):

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 import yaml
@@ -19,11 +19,10 @@ from multishift_perception.files import METRICS, claimed, write_bytes, write_tex
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.comparison.config import Experiment, Test, folder_name
 from multishift_training.comparison.jobs import Job
-from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.loop.config import BEST, CONFIG, TrainConfig, read_config
 
 COMPARE = 'multishift compare'
 REPORT = report_of(COMPARE)
-_BEST = 'best.safetensors'
 # By score and condition: metrics, fractions 0..1; None where one is undefined.
 Figures = dict[str, dict[str, dict[str, float | None]]]
 
@@ -65,7 +64,9 @@ class Seen(BaseModel):
     ways: dict[str, bytes]
 
 
+_ENGINE_TIMES = TypeAdapter(dict[str, dict[str, dict[str, EngineTime]]])
 _PICTURES = TypeAdapter(dict[str, list[Seen]])
+T = TypeVar('T')
 
 
 class ComparisonFolder:
@@ -115,11 +116,11 @@ class ComparisonFolder:
         if job.starts_from is None:
             return None
         beside = self.run(job).with_name(folder_name(job.starts_from))
-        return beside.resolve() / _BEST
+        return beside.resolve() / BEST
 
     def weights(self, job: Job) -> Path:
         """Return the best weights of a job."""
-        return self.run(job) / _BEST
+        return self.run(job) / BEST
 
     def engine(self, job: Job, score: str, precision: str) -> Path:
         """Return the engine bundle of a job whose score is the one of that name."""
@@ -163,46 +164,17 @@ class ComparisonFolder:
     @property
     def engine_times(self) -> dict[str, dict[str, dict[str, EngineTime]]]:
         """What engines take, by precision, way and score; empty where none was timed."""
-        if not self._engine_times.exists():
-            return {}
-        try:
-            found = json.loads(self._engine_times.read_text())
-            return {
-                precision: {
-                    way: {score: EngineTime(**time) for score, time in by_score.items()}
-                    for way, by_score in by_way.items()
-                }
-                for precision, by_way in found.items()
-            }
-        except (ValueError, TypeError, AttributeError) as error:
-            raise MultishiftError(
-                f'{self._engine_times} is damaged ({type(error).__name__}): delete it and give '
-                '--time-engines again'
-            ) from None
+        return _read_json(self._engine_times, _ENGINE_TIMES, '--time-engines')
 
-    def set_engine_times(
-        self, precision: str, times: Mapping[str, Mapping[str, EngineTime]]
-    ) -> None:
+    def set_engine_times(self, precision: str, times: dict[str, dict[str, EngineTime]]) -> None:
         """Record what engines of a precision take, by way and score."""
         kept = {**self.engine_times, precision: times}
-        content = {
-            name: {way: {s: asdict(t) for s, t in scores.items()} for way, scores in ways.items()}
-            for name, ways in kept.items()
-        }
-        write_text(self._engine_times, json.dumps(content, indent=1) + '\n')
+        write_bytes(self._engine_times, _ENGINE_TIMES.dump_json(kept, indent=1) + b'\n')
 
     @property
     def pictures(self) -> dict[str, list[Seen]]:
         """Images as the ways see them, by test; empty where none was drawn."""
-        if not self._pictures.exists():
-            return {}
-        try:
-            return _PICTURES.validate_json(self._pictures.read_bytes())
-        except ValueError as error:
-            raise MultishiftError(
-                f'{self._pictures} is damaged ({type(error).__name__}): delete it and give '
-                '--pictures again'
-            ) from None
+        return _read_json(self._pictures, _PICTURES, '--pictures')
 
     def set_pictures(self, pictures: dict[str, list[Seen]]) -> None:
         """Record images as the ways see them, by test."""
@@ -240,7 +212,7 @@ class ComparisonFolder:
         return read_config(path).model_dump(mode='json') if path.exists() else None
 
     def _kept_path(self, job: Job) -> Path:
-        return self.run(job) / 'config.yaml'
+        return self.run(job) / CONFIG
 
     def _as_if_here(self, job: Job, kept: dict[str, Any]) -> dict[str, Any]:
         """Return a kept configuration whose paths into the folder are those of where it lies.
@@ -306,6 +278,20 @@ class ComparisonFolder:
             raise MultishiftError(
                 f'{path} is damaged ({type(error).__name__}): delete it to have it measured anew'
             ) from None
+
+
+def _read_json(path: Path, kind: TypeAdapter[dict[str, T]], option: str) -> dict[str, T]:
+    """Return what an option of the command has written; nothing where it has not yet.
+
+    Raises:
+        MultishiftError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return kind.validate_json(path.read_bytes())
+    except ValidationError:
+        raise MultishiftError(f'{path} is damaged: delete it and give {option} again') from None
 
 
 def _redescribed(job: Job, kept: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,6 +28,19 @@ from multishift_perception.schema.words import Accepted, Words, tag_of
 
 Size = tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]]
 Truth = Literal['classes', 'anomaly']
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
+    return bounds
+
+
+# Makes a type of two bounds refuse those in the wrong order: ``Annotated[tuple[...], Rising]``.
+Rising = AfterValidator(_rising)
 
 
 class Strict(BaseModel):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, NOVEL, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.label_map import UNMAPPED, look_up
@@ -20,7 +20,6 @@ from multishift_training.datasets.kinds import ImageData
 from multishift_training.datasets.reading import ForeignLabelsError, read_image, read_labels
 from multishift_training.datasets.tables import Table, spans
 
-Bytes = NDArray[np.uint8]
 LabelledImage = tuple[Bytes, Bytes]
 
 
@@ -139,7 +138,7 @@ class LabelledImages:
         """
         return read_image(self.entries[index])
 
-    def read_labels(self, index: int) -> NDArray[np.uint8]:
+    def read_labels(self, index: int) -> Bytes:
         """Return the labels ``uint8 [H,W]`` of an image, without reading the image.
 
         They are as its file has them, where `read` mends some.
@@ -149,7 +148,7 @@ class LabelledImages:
         """
         return self._renumbered(self._own_labels(index), index)
 
-    def _own_labels(self, index: int) -> NDArray[np.uint8]:
+    def _own_labels(self, index: int) -> Bytes:
         return read_labels(
             self.entries[index].labels,
             self._table,

@@ -24,6 +24,7 @@ from multishift_perception.process.signals import deaf_to_signals, obey_parent
 from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
 from multishift_training.datasets.images import LabelledImages, open_images
 from multishift_training.datasets.outliers import OutlierChoice, paste
+from multishift_training.datasets.presence import check_batch_size
 from multishift_training.datasets.samples import Samples
 from multishift_training.datasets.training_data import ValidationData
 from multishift_training.datasets.transforms import resized
@@ -220,21 +221,11 @@ def training_loader(
         MultishiftError: there are fewer samples than a batch needs, or a batch cannot be shared
             out evenly.
     """
-    domains = len(samples.domains)
-    if batch_size % (domains * ranks):
-        of_domains = '' if domains == 1 else f'{domains} domains in '
-        sharers = f'{of_domains}{ranks} process{"es" if ranks > 1 else ""}'
-        raise MultishiftError(
-            f'batch_size {batch_size} cannot be shared by {sharers}: give a multiple of '
-            f'{domains * ranks}'
-        )
-    if len(samples) < batch_size:
-        kinds = ', '.join(domain.originals.kind for domain in samples.domains)
-        raise MultishiftError(
-            f'{kinds} gives {len(samples)} samples, fewer than one batch: '
-            f'lower batch_size ({batch_size})'
-        )
+    counts = [(domain.originals.kind, len(domain)) for domain in samples.domains]
+    check_batch_size(batch_size, counts, processes=ranks)
+    domains = len(counts)
     each = batch_size // domains
+    # Of each domain as many whole shares of a batch as it has, then batches of a share of each.
     order = samples.order(epoch)
     order = order[:, : order.shape[1] // each * each].reshape(domains, -1, each)
     batches = order.transpose(1, 0, 2).reshape(-1, batch_size)

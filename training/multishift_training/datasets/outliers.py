@@ -11,9 +11,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import UNREADABLE
@@ -28,8 +28,6 @@ from multishift_training.datasets.config import (
 )
 from multishift_training.datasets.entries import MEND_ROOT, Entry, find, some
 from multishift_training.datasets.images import LabelledImages
-
-Bytes = NDArray[np.uint8]
 
 
 class Outliers(Protocol):

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.datasets.images import LabelledImage
 
-Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 _ROAD = 0

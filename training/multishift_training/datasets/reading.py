@@ -12,14 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.images.label_map import UNMAPPED, look_up, read_raw_labels
 from multishift_training.datasets.entries import Entry
 from multishift_training.datasets.tables import Table, spans
-
-Bytes = NDArray[np.uint8]
 
 
 class ForeignLabelsError(MultishiftError):

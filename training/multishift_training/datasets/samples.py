@@ -28,8 +28,8 @@ from multishift_training.datasets.partners import (
 from multishift_training.datasets.styles import Looks
 from multishift_training.datasets.training_data import (
     Domain,
-    PastedWeatherPartner,
-    RuleAugPartner,
+    PastedWeatherPartnerData,
+    RuleAugPartnerData,
     TrainingData,
     ZoomCropTransforms,
 )
@@ -125,7 +125,7 @@ class Samples:
         return Sample(images, labels, domain=domain, others=beside, num_classes=known)
 
     def stream_of_views(self, epoch: int, index: int) -> np.random.Generator:
-        """Return what a method draws from that makes its own views of a sample."""
+        """Return the random stream of a method that makes its own views of a sample."""
         place, domain = self._placed(index)
         return self.domains[domain].streams(epoch, place).views
 
@@ -135,9 +135,9 @@ class Samples:
 
 
 class Streams(NamedTuple):
-    """What a sample is drawn from, by purpose: what one of them draws changes no other.
+    """The random streams of a sample, one for each purpose: what one draws changes no other.
 
-    In the order in which they came to be: a further one leaves those of earlier runs as they were.
+    A new one goes last: those before it draw what they drew, so that runs resume exactly.
     """
 
     partner: np.random.Generator
@@ -260,13 +260,15 @@ class DomainSamples:
         return found if self._size is None else [resized(*one, self._size) for one in found]
 
     def streams(self, epoch: int, index: int) -> Streams:
-        """Return what a sample is drawn from."""
+        """Return the random streams of a sample; they depend on nothing but its place."""
         seed, place = self._seed
-        return Streams(*np.random.default_rng((seed, epoch, index, place)).spawn(6))
+        return Streams(
+            *np.random.default_rng((seed, epoch, index, place)).spawn(len(Streams._fields))
+        )
 
 
 def _open_partners(
-    config: ImageSet | PastedWeatherPartner | RuleAugPartner | None,
+    config: ImageSet | PastedWeatherPartnerData | RuleAugPartnerData | None,
     originals: LabelledImages,
     outliers: OutlierChoice | None,
     root: Path,
@@ -275,9 +277,9 @@ def _open_partners(
     match config:
         case None:
             return None
-        case PastedWeatherPartner():
+        case PastedWeatherPartnerData():
             return PastedWeatherPartners(originals, outliers, new_weather=config.weather)
-        case RuleAugPartner():
+        case RuleAugPartnerData():
             return RuleAugPartners(originals)
         case images:
             opened = open_images(images, root, cache, training=True)

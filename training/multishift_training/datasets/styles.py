@@ -12,12 +12,10 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_training.datasets.images import LabelledImage, LabelledImages, open_images
 from multishift_training.datasets.training_data import Style, TransformData, ZoomCropTransforms
-
-Bytes = NDArray[np.uint8]
 
 
 class Looks:

@@ -10,7 +10,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -19,18 +18,19 @@ from multishift_perception.classes import SemanticClass
 from multishift_perception.images.class_table import differences
 from multishift_perception.schema.composed import Flat, OneOrList
 from multishift_perception.schema.open_union import Models, OpenUnion
-from multishift_training.datasets.config import OutlierData, Size, Strict, refuse_renamed
+from multishift_training.datasets.config import (
+    OutlierData,
+    Positive,
+    Rising,
+    Share,
+    Size,
+    Strict,
+    refuse_renamed,
+)
 from multishift_training.datasets.groups import Groups, joined
 from multishift_training.datasets.kinds import ImageData, ImageSet, partner_kinds
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, le=0.5)]
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] > bounds[1]:
-        raise ValueError(f'{bounds[0]} is above {bounds[1]}: give the smaller first')
-    return bounds
 
 
 class DeepLabTransforms(Strict):
@@ -84,10 +84,8 @@ class Style(Strict):
     """
 
     images: ImageData
-    beta: tuple[Beta, Beta] = (0.0, 0.1)
+    beta: Annotated[tuple[Beta, Beta], Rising] = (0.0, 0.1)
     probability: Share = 0.5
-
-    _ordered = field_validator('beta')(_rising)
 
 
 class ZoomCropTransforms(Strict):
@@ -108,15 +106,13 @@ class ZoomCropTransforms(Strict):
 
     kind: Literal['zoom_crop']
     size: Size | None = None
-    zoom: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 1.0)
+    zoom: Annotated[tuple[Positive, Positive], Rising] = (1.0, 1.0)
     crop: Size
     flip: Share = 0.5
     color: Share = 0.6
     blur: Share = 0.1
     strong_color: Share = 0.0
     style: Style | None = None
-
-    _ordered = field_validator('zoom')(_rising)
 
 
 TransformData = Annotated[
@@ -125,7 +121,7 @@ TransformData = Annotated[
 ]
 
 
-class PastedWeatherPartner(Strict):
+class PastedWeatherPartnerData(Strict):
     """The partner is the original in another weather or light, drawn by rule.
 
     Attributes:
@@ -136,7 +132,7 @@ class PastedWeatherPartner(Strict):
     weather: bool = True
 
 
-class RuleAugPartner(Strict):
+class RuleAugPartnerData(Strict):
     """The partner is the original in the colours of RuleAug; nothing is pasted into it.
 
     What moves pixels is left to ``transforms``, which are the same for both members of a pair:
@@ -146,14 +142,15 @@ class RuleAugPartner(Strict):
     kind: Literal['rule_aug']
 
 
-def partners() -> Models:
-    """Return what partners may be: other images of the scenes, or changed originals."""
-    return (*partner_kinds(), PastedWeatherPartner, RuleAugPartner)
+def partner_models() -> Models:
+    """Return what describes partners: other images of the scenes, or changed originals."""
+    return (*partner_kinds(), PastedWeatherPartnerData, RuleAugPartnerData)
 
 
-Partners = Annotated[
-    ImageSet | PastedWeatherPartner | RuleAugPartner,
-    OpenUnion(partners),
+PartnerData = Annotated[
+    ImageSet | PastedWeatherPartnerData | RuleAugPartnerData,
+    OpenUnion(partner_models),
+    BeforeValidator(refuse_renamed),
 ]
 
 
@@ -172,7 +169,7 @@ class DomainData(Strict):
 
     images: Annotated[ImageData, Flat()]
     domain: Annotated[str, Field(min_length=1)]
-    partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
+    partners: PartnerData | None = None
     outliers: OutlierData | None = None
     transforms: TransformData | None = None
 
@@ -203,7 +200,7 @@ class Domain(NamedTuple):
 
     name: str
     images: ImageSet
-    partners: ImageSet | PastedWeatherPartner | RuleAugPartner | None
+    partners: ImageSet | PastedWeatherPartnerData | RuleAugPartnerData | None
     outliers: OutlierData | None
     transforms: TransformData
 
@@ -224,7 +221,7 @@ class TrainingData(Strict):
     """
 
     images: Annotated[ImageData | Annotated[list[DomainData], Field(min_length=1)], OneOrList()]
-    partners: Annotated[Partners, BeforeValidator(refuse_renamed)] | None = None
+    partners: PartnerData | None = None
     mixup: Share = 0.0
     outliers: OutlierData | None = None
     transforms: TransformData
@@ -251,6 +248,12 @@ class TrainingData(Strict):
                     f'{other.name} to {list(other.transforms.crop)}: set `crop` of their '
                     'transforms to one size'
                 )
+        return self
+
+    @model_validator(mode='after')
+    def _fitting_classes(self) -> TrainingData:
+        for part in self._mixed:
+            check_classes(part, self.classes)
         return self
 
     @property
@@ -280,14 +283,9 @@ class TrainingData(Strict):
         """Images of a sample: 1, or 2 for pairs."""
         return 1 if self.domains[0].partners is None else 2
 
-    @model_validator(mode='after')
-    def _fitting_classes(self) -> TrainingData:
-        for part in self._mixed:
-            check_classes(part, self.classes)
-        return self
-
     @property
     def _mixed(self) -> list[ImageSet]:
+        """The data sets whose labels are learned: originals, and partners that have their own."""
         mixed = [part for domain in self.domains for part in (domain.images, domain.partners)]
         return [part for part in mixed if isinstance(part, ImageSet)]
 

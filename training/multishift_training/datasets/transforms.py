@@ -10,8 +10,8 @@ from typing import Any
 import albumentations as A
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import VOID
 from multishift_perception.images.resizing import fit, resize_labels
 from multishift_training.datasets.images import LabelledImage
@@ -23,7 +23,6 @@ from multishift_training.datasets.training_data import (
     ZoomCropTransforms,
 )
 
-Bytes = NDArray[np.uint8]
 # By pixel centres, as images are interpolated.
 _NEAREST = cv2.INTER_NEAREST_EXACT
 

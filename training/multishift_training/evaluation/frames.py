@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 import logging
 
-import numpy as np
-from numpy.typing import NDArray
-
+from multishift_perception.arrays import Bytes
 from multishift_perception.errors import MultishiftError
 from multishift_perception.progress import bar
 from multishift_training.datasets import ValidationSet
@@ -20,7 +18,6 @@ from multishift_training.inference.runners import Output, Runner
 
 logger = logging.getLogger(__name__)
 
-Bytes = NDArray[np.uint8]
 _REASONS = 3  # that are said; `some` names as many images
 
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL
 from multishift_perception.images.resizing import resize_labels
 from multishift_perception.metrics import AnomalyMetrics, SegmentationMetrics
 from multishift_perception.metrics import state as metric_state
 
-Bytes = NDArray[np.uint8]
 AP, MIOU = 'AP', 'mIoU'
 _WIDTH = 480
 _PARTS = ('image', 'truth', 'labels', 'score', 'mask')

@@ -33,7 +33,7 @@ _PROBES = 2
 _SAMPLES = 64
 
 
-class Origin(NamedTuple):
+class ModelCard(NamedTuple):
     """What a network is and where it comes from, for the manifest: see ``export_bundle``."""
 
     model: str
@@ -84,7 +84,7 @@ def assemble(
     *,
     workers: int,
     plan: Plan,
-    origin: Origin,
+    card: ModelCard,
 ) -> Manifest:
     """Calibrate a network and write its bundle, with probes and samples of the same frames.
 
@@ -94,7 +94,7 @@ def assemble(
         frames: what to calibrate on, with a progress bar.
         workers: processes that read them.
         plan: what to build; it has been checked.
-        origin: where the network comes from.
+        card: what the network is, and where it comes from.
 
     Raises:
         MultishiftError: the frames show nothing, or an artifact differs from the eager graph by
@@ -128,10 +128,10 @@ def assemble(
         probes=np.stack(_spread(images, batch, _PROBES * batch)),
         targets=plan,
         samples=_spread(images, batch, samples),
-        model=origin.model,
-        method=origin.method,
-        classes=[ClassEntry(name=c.name, color=c.color) for c in origin.classes],
-        provenance=origin.provenance,
+        model=card.model,
+        method=card.method,
+        classes=[ClassEntry(name=c.name, color=c.color) for c in card.classes],
+        provenance=card.provenance,
     )
 
 

@@ -17,7 +17,6 @@ from multishift_perception.classes import CITYSCAPES
 from multishift_perception.destinations import check_bundle, check_file
 from multishift_perception.engine import Manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import sha256
 from multishift_training.checkpoints.presence import check_checkpoint, check_weights
 from multishift_training.datasets import ValidationData
 from multishift_training.datasets.descriptions import read_datasets
@@ -101,16 +100,14 @@ def build(
     size = size or run.engine_size
     if size is None:
         raise MultishiftError(f'the run of {checkpoint} sets no engine_size: give --size HxW')
-    check_data(run.val, data)
-    scoring.check_data(data)
-    for description in looks.values():
+    for description in (run.val, *scoring.fit_on, *looks.values()):
         check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.credits import credits_of
     from multishift_training.checkpoints.trained import open_trained
     from multishift_training.datasets import open_validation
-    from multishift_training.export.assembly import Frames, Origin, assemble, rescored
+    from multishift_training.export.assembly import Frames, ModelCard, assemble, rescored
 
     model = open_trained(checkpoint, root=data).model
     cache = checkpoint.parent / 'cache'
@@ -128,12 +125,12 @@ def build(
         Frames(
             images,
             f'{len(images)} validation frames ({run.val.model_dump_json()})',
-            domains={n: open_set(d) for n, d in looks.items()},
+            domains={name: open_set(description) for name, description in looks.items()},
             look_words=_words(looks),
         ),
         workers=run.workers,
         plan=plan,
-        origin=Origin(
+        card=ModelCard(
             model=run.model,
             method=', then '.join(stage.name for stage in run.stages),
             provenance={
@@ -203,15 +200,13 @@ def build_published(
     _check_places(out, plan, file, force=force)
     source = _one_data_set(calibrate) if calibrate else _sample_drive(size)
     check_weights(file)
-    check_data(source, data)
-    scoring.check_data(data)
-    for description in looks.values():
+    for description in (source, *scoring.fit_on, *looks.values()):
         check_data(description, data)
     check_plan(plan)
     # What is wrong is said by now: torch takes seconds.
     from multishift_training.checkpoints.published import open_published
     from multishift_training.datasets import open_validation
-    from multishift_training.export.assembly import Frames, Origin, assemble, rescored
+    from multishift_training.export.assembly import Frames, ModelCard, assemble, rescored
 
     network, report = open_published(file, model)
     if loaded is not None:
@@ -224,21 +219,21 @@ def build_published(
             return opened.in_classes(CITYSCAPES)
 
         images = open_set(source)
-        frames = Frames(images, f'{len(images)} frames ({source.model_dump_json()})')
-        if calibrate is None:
-            words = f'the synthetic sample drive, {frames.words}'
-            frames = Frames(images, words, caveat=f'provisional: {CALIBRATE}')
-        frames = frames._replace(
-            domains={n: open_set(d) for n, d in looks.items()}, look_words=_words(looks)
-        )
+        words = f'{len(images)} frames ({source.model_dump_json()})'
         fit_on = [open_set(description) for description in scoring.fit_on]
         return assemble(
             out,
             rescored(network, score, fit_on, workers=0),
-            frames,
+            Frames(
+                images,
+                words if calibrate else f'the synthetic sample drive, {words}',
+                caveat='' if calibrate else f'provisional: {CALIBRATE}',
+                domains={name: open_set(description) for name, description in looks.items()},
+                look_words=_words(looks),
+            ),
             workers=0,
             plan=plan,
-            origin=Origin(
+            card=ModelCard(
                 model, 'imported', _provenance(file, model, size, calibrate, report, scoring)
             ),
         )
@@ -270,11 +265,6 @@ class _Scoring(NamedTuple):
         if fit is None:
             return cls(name, (), options)
         return cls(name, tuple(read_datasets([fit]).values()), f'{options} --fit {fit.name}')
-
-    def check_data(self, root: Path) -> None:
-        """See that what it is fitted on is there."""
-        for description in self.fit_on:
-            check_data(description, root)
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -336,13 +326,13 @@ def _provenance(
     report: LoadReport,
     scoring: _Scoring,
 ) -> dict[str, Any]:
-    from multishift_training.checkpoints.reading import weight_files
+    from multishift_training.checkpoints.reading import hashes_of
 
     imported = file.resolve().name
     calibrated = f' --calibrate {calibrate.name}' if calibrate else ''
     return {
         'checkpoint': imported,
-        'sha256': {part.name: sha256(part) for part in weight_files(file)},
+        'sha256': hashes_of(file),
         'layout': report.layout,
         'missing': list(report.missing),
         'left_over': list(report.left_over),

@@ -79,28 +79,41 @@ def unfold(program: ExportedProgram, graph: DeployGraph, calls: NDArray[np.uint8
 
 
 def _read(ours: fx.GraphModule, theirs: fx.GraphModule, known: Container[str]) -> _Found:
+    """Read the tensors of their graph by the keys that ours has at the same places.
+
+    Args:
+        ours: exported of the network, whose keys its nodes still name.
+        theirs: optimised, where convolutions have tensors of other names.
+        known: keys of the network.
+
+    Raises:
+        ValueError: the graphs differ; the message says in what.
+    """
     ours.graph.eliminate_dead_code()
-    named, given = list(convolutions(ours.graph)), list(convolutions(theirs.graph))
-    if len(named) != len(given):
-        raise ValueError(f'{len(given)} convolutions for {len(named)}')
+    our_convs, their_convs = list(convolutions(ours.graph)), list(convolutions(theirs.graph))
+    if len(our_convs) != len(their_convs):
+        raise ValueError(f'{len(their_convs)} convolutions for {len(our_convs)}')
     state: dict[str, Tensor] = {}
     norms = []
-    for conv, folded in zip(named, given, strict=True):
+    for conv, folded in zip(our_convs, their_convs, strict=True):
         weight, bias = tensors(theirs, parameters_of(folded))
-        keys = [node and str(node.target) for node in parameters_of(conv)]
-        state[keys[0]] = weight
-        if norm := following_norm(conv):
-            nodes: Any = norm.args[1:5]
-            epsilon: Any = norm.args[7]
-            scale, shift, mean, variance = (str(node.target) for node in nodes)
-            state[scale] = torch.full_like(bias, (1 + epsilon) ** 0.5)
-            state[shift] = bias
-            state[mean], state[variance] = torch.zeros_like(bias), torch.ones_like(bias)
-            if keys[1]:
-                state[keys[1]] = torch.zeros_like(bias)
-            norms.append(scale.rpartition('.')[0])
-        elif keys[1]:
-            state[keys[1]] = bias
+        weight_key, bias_key = (node and str(node.target) for node in parameters_of(conv))
+        state[weight_key] = weight
+        norm = following_norm(conv)
+        if norm is None:
+            if bias_key:
+                state[bias_key] = bias
+            continue
+        # What the norm did is in the weight. It becomes one that adds the bias, and no more.
+        nodes: Any = norm.args[1:5]
+        epsilon: Any = norm.args[7]
+        scale, shift, mean, variance = (str(node.target) for node in nodes)
+        state[scale] = torch.full_like(bias, (1 + epsilon) ** 0.5)
+        state[shift] = bias
+        state[mean], state[variance] = torch.zeros_like(bias), torch.ones_like(bias)
+        if bias_key:
+            state[bias_key] = torch.zeros_like(bias)
+        norms.append(scale.rpartition('.')[0])
     for node in ours.graph.find_nodes(op='get_attr'):
         key = str(node.target)
         # What no state has, such as a constant of the code, the network has anyhow.

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
 from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_training.datasets import Samples
@@ -26,8 +27,6 @@ _SAMPLES = 4
 _ALPHA = 0.6
 _DISTRUSTED = (255, 40, 40)
 _TINT = 0.7
-
-Bytes = NDArray[np.uint8]
 
 
 class Board:

@@ -15,10 +15,13 @@ from multishift_perception.schema.words import Words
 from multishift_perception.schema.yaml_files import read_document
 from multishift_training.checkpoints.metadata import IMAGENET, ModelName, check_folder
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
+from multishift_training.datasets.config import Weight
 from multishift_training.datasets.training_data import check_classes
 from multishift_training.methods import Method, registered
 
-Weight = Annotated[float, Field(ge=0)]
+# Names of what a run leaves in its folder: its configuration, resolved; the state to resume from;
+# its best weights.
+CONFIG, LAST, BEST = 'config.yaml', 'last.pt', 'best.safetensors'
 
 
 class Optimizer(Strict):

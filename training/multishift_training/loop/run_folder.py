@@ -30,7 +30,7 @@ from multishift_perception.files import (
 )
 from multishift_training.checkpoints.metadata import SCHEMA, check_schema
 from multishift_training.datasets.batch import Batch
-from multishift_training.loop.config import Stage, TrainConfig, read_config
+from multishift_training.loop.config import BEST, CONFIG, LAST, Stage, TrainConfig, read_config
 
 # What a file that is no whole state makes its readers raise.
 _DAMAGED = (
@@ -45,7 +45,6 @@ _DAMAGED = (
 )
 
 
-_CONFIG = 'config.yaml'
 _MEND = 'go on with the version that wrote it, or delete it to start the run anew'
 # What a run leaves that fails before it has saved a state.
 _SCRAPS = ('cache', 'lock', 'events.out.tfevents.*', 'bad_batch_*.safetensors')
@@ -117,12 +116,12 @@ class RunFolder:
             MultishiftError: it holds a run of another configuration.
         """
         self.path = path
-        self.best = path / 'best.safetensors'
+        self.best = path / BEST
         self.cache = path / 'cache'
-        self._last = path / 'last.pt'
+        self._last = path / LAST
         self._log = path / 'log.jsonl'
         self._writes = writes
-        self._claimed = path / _CONFIG
+        self._claimed = path / CONFIG
         self._text = yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False)
         if self._claimed.exists() and read_config(self._claimed) != config:
             raise MultishiftError(
@@ -232,7 +231,7 @@ def check_run_folder(path: Path) -> None:
 
 def _is_run(path: Path) -> bool:
     try:
-        read_config(path / _CONFIG)
+        read_config(path / CONFIG)
     except MultishiftError:
         return False
     return True

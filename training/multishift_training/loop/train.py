@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property, partial
 import logging
 import math
@@ -14,24 +13,12 @@ from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multishift_perception.disk import reporting_full_disk
-from multishift_perception.errors import MultishiftError
 from multishift_perception.process.memory import keep_large_buffers
 from multishift_perception.progress import bar
-from multishift_training import checkpoints
 from multishift_training.checkpoints import trained
-from multishift_training.checkpoints.credits import credits_of
-from multishift_training.checkpoints.imagenet import find_imagenet_weights
-from multishift_training.checkpoints.key_matching import untrained
-from multishift_training.checkpoints.metadata import (
-    IMAGENET,
-    Ancestry,
-    check_same_classes,
-    each_kind_once,
-    read_ancestry,
-)
 from multishift_training.datasets import (
     Batch,
     Samples,
@@ -40,14 +27,20 @@ from multishift_training.datasets import (
     training_loader,
 )
 from multishift_training.datasets.groups import membership
+from multishift_training.datasets.presence import check_batch_size, count_images
 from multishift_training.loop.board import Board
 from multishift_training.loop.config import Stage, TrainConfig
 from multishift_training.loop.devices import gathered, leave_cores_to, make_fabric, share_gradients
+from multishift_training.loop.network import (
+    inherited_methods,
+    make_method_states,
+    make_model,
+    naming,
+)
 from multishift_training.loop.optimizers import make_optimizer, set_learning_rate
 from multishift_training.loop.run_folder import (
     Epoch,
     RunFolder,
-    State,
     check_run_folder,
     locked,
     schedule,
@@ -63,8 +56,8 @@ from multishift_training.loop.trainable import (
 )
 from multishift_training.loop.validate import check_monitor, monitored, validate
 from multishift_training.loop.watch import GRADIENT, WEIGHTS, Watch, gradient_norm, weights_norm
-from multishift_training.methods import METHODS, Context, Method
-from multishift_training.models import Prediction, SegmentationModel
+from multishift_training.methods import Context
+from multishift_training.models import Prediction
 from multishift_training.models.input_scale import Normalize
 from multishift_training.scores import SCORES
 
@@ -113,7 +106,11 @@ def train(
 
 
 class _Training:
-    """A run in progress: its data, its network, and how far it is."""
+    """A run in progress: its data, its network, and how far it is.
+
+    Attributes:
+        state: how far it is. What a method trains beside the network is called method state.
+    """
 
     def __init__(self, config: TrainConfig, folder: RunFolder, fabric: Fabric, root: Path) -> None:
         """Make the network or take up what a killed run saved, check the stages, open the data."""
@@ -121,14 +118,17 @@ class _Training:
         self._config = config
         self._folder = folder
         self._fabric = fabric
-        self._model = _make_model(config, root, folder, self.state)
-        self._states = _make_states(config, self._model, folder, self.state)
-        for module in (self._model, *self._states.values()):
+        self._model = make_model(config, root, folder, self.state)
+        self._method_states = make_method_states(config, self._model, folder, self.state)
+        for module in (self._model, *self._method_states.values()):
             module.to(fabric.device)
             if config.channels_last:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for stage in config.stages:  # what would stop a later stage stops the run before its data
             self._check(stage)
+        check_batch_size(
+            config.batch_size, count_images(config.data, root), processes=fabric.world_size
+        )
         self._samples = Samples(config.data, root=root, cache=folder.cache, seed=config.seed)
         self._validation = open_validation(
             config.val, root=root, cache=folder.cache, size=config.engine_size
@@ -145,18 +145,20 @@ class _Training:
         self._watch = Watch(partial(folder.keep_batch, rank=fabric.global_rank))
 
     def _check(self, stage: Stage) -> None:
+        """See that a stage can be trained: on small images of noise, before there are data."""
+        data, method = self._config.data, stage.method
         choose_trainable(self._model, stage)
-        with _naming(stage):
-            stage.method.check_data(self._config.data)
-            data = self._config.data
-            batch = small_batch(stage.method, data.members, len(data.domains))
+        with naming(stage):
+            method.check_data(data)
+            batch = small_batch(method, data.members, len(data.domains))
         processes = self._fabric.world_size
         if batch.members == 1 and self._config.batch_size == processes:
-            check_one_image(self._model, stage, self._config.data.crop, processes)
-        weights = stage.method.weights_of_classes(self._model, self._no_rarity)
-        state = self._states.get(stage.method.kind)
-        check_learning_rates(self._model, state, stage)
-        context = Context(self._model, state, weights, None, lambda values: values)
+            check_one_image(self._model, stage, data.crop, processes)
+        alike = torch.ones(len(data.classes), device=self._fabric.device)
+        weights = method.weights_of_classes(self._model, lambda: alike)
+        method_state = self._method_states.get(method.kind)
+        check_learning_rates(self._model, method_state, stage)
+        context = Context(self._model, method_state, weights, None, lambda values: values)
         check_reach(stage, batch, context)
 
     def run(self, epoch: Epoch, limit: TimeLimit) -> bool:
@@ -184,7 +186,7 @@ class _Training:
             others=stage.method.others,
         )
         steps = self.state.step + len(loader)
-        updates = math.ceil(steps / stage.accumulate)
+        updates = math.ceil(steps / stage.accumulate)  # steps of the optimiser in an epoch
         with bar(
             f'{stage.name} {epoch.in_stage + 1}/{stage.epochs}',
             steps * config.batch_size,
@@ -193,15 +195,15 @@ class _Training:
             disable=not self._fabric.is_global_zero,
         ) as shown:
             for batch in loader:
-                position = epoch.in_stage * updates + self.state.step // stage.accumulate
-                set_learning_rate(optimizer, stage.schedule, position, stage.epochs * updates)
+                update = epoch.in_stage * updates + self.state.step // stage.accumulate
+                set_learning_rate(optimizer, stage.schedule, update, stage.epochs * updates)
                 last = self.state.step + 1 == steps
                 self._step(model, optimizer, weights, epoch, batch, last=last)
-                read = self.state.step - self._watch.is_behind
+                read = self.state.step - 1  # the newest step's losses are on their way
                 means = {k: v / read for k, v in self.state.sums.items()}
                 shown.set_postfix({k: f'{v:.3g}' for k, v in means.items()}, refresh=False)
                 shown.update(config.batch_size)
-                whole = last or self.state.step % stage.accumulate == 0
+                whole = _ends_update(self.state.step, stage, last=last)
                 due = last or self.state.step % (config.checkpoint_steps * stage.accumulate) == 0
                 over = limit.is_over(self._fabric, whole=whole, due=due)
                 if due or over:
@@ -221,12 +223,11 @@ class _Training:
             self._model.init_uncertainty_from_classifier()
         choose_trainable(self._model, stage)
         set_training_mode(self._model, stage)
-        method = stage.method
-        state = self._states.get(method.kind)
-        if state is not None:
-            state.train()
-        factors = method.learning_rate_factors
-        optimizer = make_optimizer(self._model, stage.optimizer, state, factors)
+        method_state = self._method_states.get(stage.method.kind)
+        if method_state is not None:
+            method_state.train()
+        factors = stage.method.learning_rate_factors
+        optimizer = make_optimizer(self._model, stage.optimizer, method_state, factors)
         if not begins and self.state.optimizer is not None:
             with self._folder.taking_up('optimizer'):
                 optimizer.load_state_dict(self.state.optimizer)
@@ -234,10 +235,12 @@ class _Training:
         return model, wrapped
 
     def _class_weights(self, stage: Stage) -> Tensor | None:
+        """Return what the stage's losses weight classes by, ``float32 [C+G]``, if they do."""
         return stage.method.weights_of_classes(self._model, lambda: self._rarity)
 
     @cached_property
     def _groups(self) -> Tensor | None:
+        """The classes of each group that labels stand for, ``bool [G,C]``; None of none."""
         groups = self._samples.groups
         if not groups:
             return None
@@ -246,14 +249,11 @@ class _Training:
 
     @cached_property
     def _rarity(self) -> Tensor:
+        """Weights of classes and groups by rarity, ``float32 [C+G]``; reads labels once."""
         labels = len(self._samples.classes) + len(self._samples.groups)
         originals = [domain.originals for domain in self._samples.domains]
         weights = class_weights(originals, labels)
         return weights.to(self._fabric.device)
-
-    def _no_rarity(self) -> Tensor:
-        """Stand for the rarity of classes before there are data."""
-        return torch.ones(len(self._config.data.classes), device=self._fabric.device)
 
     def _step(
         self,
@@ -267,14 +267,14 @@ class _Training:
     ) -> None:
         """Take a batch, and a step of the optimiser if it is the last of those it accumulates."""
         stage, step = epoch.stage, self.state.step + 1
-        whole = last or step % stage.accumulate == 0
-        method, state = stage.method, self._states.get(stage.method.kind)
-        learning = [self._model] if state is None else [self._model, state]
+        whole = _ends_update(step, stage, last=last)
+        method, method_state = stage.method, self._method_states.get(stage.method.kind)
+        learning = [self._model] if method_state is None else [self._model, method_state]
         moved = batch.moved(self._fabric.to_device)
         stride = self._config.loss_stride
         labels = moved.labels[:, ::stride, ::stride].long()
         gather = partial(gathered, self._fabric, members=batch.members)
-        context = Context(self._model, state, class_weights, self._groups, gather)
+        context = Context(self._model, method_state, class_weights, self._groups, gather)
         # Dropout and sampled pairs depend on the place in the run alone, so that runs resume
         # exactly; dropout differs between processes.
         place = (self._config.seed, epoch.number, step)
@@ -286,8 +286,8 @@ class _Training:
             parts = method.losses(prediction, moved._replace(labels=labels), context)
             total = torch.stack(list(parts.values())).sum()
             self._fabric.backward(total / stage.accumulate)
-        if whole and state is not None:
-            share_gradients(self._fabric, state)
+        if whole and method_state is not None:
+            share_gradients(self._fabric, method_state)
         figures = {**parts, GRADIENT: gradient_norm(*learning)}
         if whole:
             if stage.clip_norm is not None:
@@ -312,7 +312,9 @@ class _Training:
         self._add_losses(epoch)
         self.state.model = self._model.state_dict()
         self.state.optimizer = optimizer.state_dict()
-        self.state.methods = {kind: state.state_dict() for kind, state in self._states.items()}
+        self.state.methods = {
+            kind: method_state.state_dict() for kind, method_state in self._method_states.items()
+        }
         self._folder.save(self.state)
 
     def _finish(
@@ -335,7 +337,7 @@ class _Training:
                     config,
                     found,
                     classes=classes,
-                    inherited=_inherited(self._folder, state),
+                    inherited=inherited_methods(self._folder, state),
                     credits=state.credits or (),
                 )
             self._folder.write_log(state.history)
@@ -348,101 +350,15 @@ class _Training:
         self._save(epoch, optimizer)
 
 
-def _make_model(
-    config: TrainConfig, root: Path, folder: RunFolder, state: State
-) -> SegmentationModel:
-    """Return the network: as a killed run left it, from a checkpoint, or new.
+def _ends_update(step: int, stage: Stage, *, last: bool) -> bool:
+    """Return whether the optimiser moves after a step: with it, all that it accumulates is there.
 
     Args:
-        config: of the run.
-        root: folder that relative paths of weights start from.
-        folder: of the run.
-        state: of the run; of a new one it learns what was inherited.
-
-    Raises:
-        MultishiftError: weights are at fault, or the network is none for the method of a stage.
+        step: number of the step in the epoch, from 1.
+        stage: says of how many batches an update is.
+        last: whether it is the epoch's last, whose update may be of fewer.
     """
-    torch.manual_seed(config.seed)
-    model = trained.new_model(config, root, len(config.data.classes))
-    for stage in config.stages:
-        with _naming(stage):
-            stage.method.check_network(model, config.model)
-    methods = [stage.method for stage in config.stages]
-    if state.model is not None:
-        if state.credits is None and config.weights not in (None, IMAGENET):
-            # Where the weights are gone by now, it is too late to ask them.
-            ancestry = read_ancestry(root / config.weights)
-            state.credits = _credits(model, ancestry)
-        checkpoints.take_structure(model, state.model)
-        model = trained.adapted(model, each_kind_once(_inherited(folder, state), methods))
-        with folder.taking_up('weights'):
-            model.load_state_dict(state.model)
-        return model
-    start = None if config.weights is None else _weights_file(model, config, root)
-    if start is not None:
-        check_same_classes(start, config.data.classes)
-    ancestry = Ancestry() if start is None else read_ancestry(start)
-    inherited = ancestry.adapting
-    state.inherited = [method.model_dump(mode='json') for method in inherited]
-    state.credits = _credits(model, ancestry)
-    adapting = each_kind_once(inherited, methods)
-    if start is not None:
-        if inherited:
-            checkpoints.take_structure(model, trained.keys_of(start))
-        model = trained.adapted(model, adapting[: len(inherited)])
-        _load(model, start)
-    return trained.adapted(model, adapting[len(inherited) :])
-
-
-def _credits(model: SegmentationModel, ancestry: Ancestry) -> list[str]:
-    """Return whom to name for what the run's first weights learned from."""
-    return credits_of(ancestry.configuration, model.imagenet_package, ancestry.credits)
-
-
-def _inherited(folder: RunFolder, state: State) -> list[Method]:
-    """Return what the network of the run's first weights was adapted by."""
-    with folder.taking_up('inherited methods'):
-        return [METHODS[method['kind']].model_validate(method) for method in state.inherited]
-
-
-def _weights_file(model: SegmentationModel, config: TrainConfig, root: Path) -> Path:
-    """Return the file of the weights that a configuration names."""
-    assert config.weights is not None
-    if config.weights == IMAGENET:
-        return find_imagenet_weights(model, config.model)
-    return root / config.weights
-
-
-def _load(model: SegmentationModel, path: Path) -> None:
-    """Load weights, and log what they are and lack."""
-    report = checkpoints.load(model, path)
-    logger.info('weights of %s\n%s', path.name, report)
-    if parts := untrained(model, report):
-        logger.info('start at random: %s', ', '.join(parts))
-
-
-def _make_states(
-    config: TrainConfig, model: SegmentationModel, folder: RunFolder, state: State
-) -> dict[str, nn.Module]:
-    """Return what only training needs, by kind of method: as a killed run left it, or new."""
-    found: dict[str, nn.Module] = {}
-    for method in (stage.method for stage in config.stages):
-        if method.kind in found or (made := method.make_state(model)) is None:
-            continue
-        if method.kind in state.methods:
-            with folder.taking_up(f'weights of the method {method.kind}'):
-                made.load_state_dict(state.methods[method.kind])
-        found[method.kind] = made
-    return found
-
-
-@contextmanager
-def _naming(stage: Stage) -> Iterator[None]:
-    """Say of faults which stage they are of: a method does not know."""
-    try:
-        yield
-    except MultishiftError as error:
-        raise MultishiftError(f'stage {stage.name}: {error}') from None
+    return last or step % stage.accumulate == 0
 
 
 def _seed(*place: int) -> None:

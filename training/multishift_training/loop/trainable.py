@@ -17,6 +17,7 @@ from multishift_perception.schema.words import did_you_mean
 from multishift_training.datasets.batch import Batch, Sample, collate, of_domain
 from multishift_training.loop.config import Stage
 from multishift_training.methods import Context, Method
+from multishift_training.models import Prediction
 from multishift_training.models.input_scale import Normalize
 from multishift_training.models.mask_network import MaskNetwork
 
@@ -169,7 +170,8 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
         context: of the losses.
 
     Raises:
-        MultishiftError: they are no scalars by name, or depend on nothing that learns.
+        MultishiftError: they are no scalars by name, or depend on nothing that learns; or the
+            network's outputs are not of the image's size.
     """
     model = context.model
     device = next(model.parameters()).device
@@ -182,7 +184,9 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
     with torch.random.fork_rng([device] if device.type == 'cuda' else []), torch.enable_grad():
         moved = batch.moved(lambda values: values.to(device))
         moved = moved._replace(labels=moved.labels.long())
-        losses = stage.method.losses(model(normalize(moved.images)), moved, context)
+        prediction = model(normalize(moved.images))
+        _check_sizes(prediction, moved.labels)
+        losses = stage.method.losses(prediction, moved, context)
     _check_scalars(losses, stage)
     with torch.no_grad():
         for tensor, value in zip(tensors, before, strict=True):
@@ -192,6 +196,17 @@ def check_reach(stage: Stage, batch: Batch, context: Context) -> None:
             f'stage {stage.name}: no loss of its method depends on '
             f'{", ".join(stage.trainable)}: let other parts learn'
         )
+
+
+def _check_sizes(prediction: Prediction, labels: Tensor) -> None:
+    size = labels.shape[1:]
+    for name, found in (('logits', prediction.logits), ('score', prediction.score)):
+        if found.shape[-2:] != size:
+            raise MultishiftError(
+                f'the network gives {name} of shape {list(found.shape)} for images of '
+                f'{list(size)}: enlarge them to the size that its forward is given, or to that '
+                'of the image'
+            )
 
 
 def _check_scalars(losses: object, stage: Stage) -> None:

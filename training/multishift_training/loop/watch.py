@@ -44,21 +44,12 @@ class _Observed(NamedTuple):
 
 
 class Watch:
-    """Reads a step's figures once the next one is given to the device; none is ever left out.
-
-    Attributes:
-        is_behind: whether a step was observed whose figures are not read yet.
-    """
+    """Reads a step's figures once the next one is given to the device; none is ever left out."""
 
     def __init__(self, keep_batch: Callable[[Batch], Path]) -> None:
         """Take what writes a batch to be looked into, and returns its path."""
         self._keep_batch = keep_batch
         self._observed: _Observed | None = None
-
-    @property
-    def is_behind(self) -> bool:
-        """See the class."""
-        return self._observed is not None
 
     def observe(self, step: int, batch: Batch, figures: Mapping[str, Tensor]) -> None:
         """Send the figures of a step to the host, and wait for nothing.

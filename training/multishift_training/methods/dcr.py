@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from multishift_perception.classes import VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, Size, TrainingData
-from multishift_training.methods.masks import Weight
+from multishift_training.datasets.config import Rising, Share, Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _STRIDE = 4  # of the crops' places and sizes, that of most networks' features
 
-Share = Annotated[float, Field(ge=0, le=1)]
+
+_Side = Annotated[int, Field(ge=4)]
 
 
 def _of_whole_cells(crop: Size) -> Size:
@@ -68,9 +69,9 @@ class Dcr(Method):
     kind: Literal['dcr']
     crop: Annotated[Size, AfterValidator(_of_whole_cells)] = (768, 768)
     donors: int = Field(default=10, ge=1)
-    patches: tuple[Annotated[int, Field(ge=4)], Annotated[int, Field(ge=4)]] = (32, 256)
+    patches: Annotated[tuple[_Side, _Side], Rising] = (32, 256)
     on_road: Share = 0.7
-    overlap: tuple[Share, Share] = (0.05, 0.3)
+    overlap: Annotated[tuple[Share, Share], Rising] = (0.05, 0.3)
     width: int = Field(default=256, ge=8)
     calibrate: bool = True
     similarity: Literal['attention', 'feature', 'learned'] | None = None
@@ -84,13 +85,6 @@ class Dcr(Method):
     reconstruction: Weight = 1.0
     discrepancy: Weight = 1.0
     head_factor: Weight = 10.0
-
-    @field_validator('patches', 'overlap')
-    @classmethod
-    def _rising(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if bounds[0] > bounds[1]:
-            raise ValueError(f'the smaller bound stands first: [{bounds[1]}, {bounds[0]}]')
-        return bounds
 
     @property
     def others(self) -> int:
@@ -217,16 +211,18 @@ class Dcr(Method):
         assert isinstance(context.state, TrainingParts)
         gather, labels = context.gather, batch.labels
         logit = prediction.auxiliary['logit'][:, 0]
-        weights, parts = torch.ones_like(logit), {}
+        novel_weights = torch.ones_like(logit)
         counted = (gather(labels) != VOID).sum().clamp(min=1)
+        parts = {}
         if self.discrepancy:
-            size = (labels.shape[1], labels.shape[2])
-            known = context.state.known(prediction.auxiliary['calibrated'])
-            known = context.model.enlarge(known, size)
-            each = dcr.cognitive_cross_entropy(known, labels, context.groups)
+            # What the second classifier says, which learns what is novel too, beside the frozen.
+            learned = context.state.known(prediction.auxiliary['calibrated'])
+            learned = context.model.enlarge(learned, (labels.shape[1], labels.shape[2]))
+            each = dcr.cognitive_cross_entropy(learned, labels, context.groups)
             parts['discrepancy'] = self.discrepancy * gather(each).sum() / counted
-            weights = dcr.cognitive_discrepancy(_log_probabilities(prediction), known, labels)
-        each = gather(dcr.novelty_cross_entropy(logit, labels, weights))
+            frozen = _log_probabilities(prediction)
+            novel_weights = dcr.cognitive_discrepancy(frozen, learned, labels)
+        each = gather(dcr.novelty_cross_entropy(logit, labels, novel_weights))
         parts['novelty'] = each.sum() / counted + gather(health(logit)).sum()
         if self.dice:
             parts['dice'] = self.dice * gather(dcr.novelty_dice(logit, labels)).mean()
@@ -238,7 +234,11 @@ class Dcr(Method):
     def _reconstruction(
         self, features: Mapping[str, Tensor], batch: Batch, parts: TrainingParts
     ) -> Tensor:
-        """Return of each image the loss of the four pairs of its two crops, ``[2B]``."""
+        """Return the loss of painting the overlap, the mean over four, for each crop, ``[2B]``.
+
+        What is seen in the overlap, its scene, is the same in both crops, its look is each crop's
+        own: the scene of either, with the look of either, must give the picture of the latter.
+        """
         import torch
 
         from multishift_training.losses.dcr import reconstruction_loss
@@ -248,22 +248,21 @@ class Dcr(Method):
         boxes, flipped = batch.extras['overlap'].tolist(), batch.extras['flipped'].tolist()
         losses = []
         for i in range(pairs):
-            members = (i, pairs + i)
-            targets, looks, scenes = [], [], []
-            for member in members:
+            scenes, looks, pictures = [], [], []
+            for member in (i, pairs + i):
                 whole = batch.images[member].permute(2, 0, 1)[None] / 127.5 - 1
-                seen = partial(_part, rows=whole.shape[2], box=boxes[member], flip=flipped[member])
-                targets.append(seen(whole))
-                scenes.append(seen(related[member : member + 1]))
-                looks.append(seen(unrelated[member : member + 1]))
-            # The scene may come from either crop; the picture is that of the look.
-            scene = torch.cat([scenes[0], scenes[0], scenes[1], scenes[1]])
-            look, target = (torch.cat([x[0], x[1], x[0], x[1]]) for x in (looks, targets))
-            size = (target.shape[2], target.shape[3])
-            if not target.numel():  # crops of a large image that miss each other
+                overlap = partial(
+                    _overlap, rows=whole.shape[2], box=boxes[member], flip=flipped[member]
+                )
+                scenes.append(overlap(related[member : member + 1]))
+                looks.append(overlap(unrelated[member : member + 1]))
+                pictures.append(overlap(whole))
+            if not pictures[0].numel():  # crops of a large image that miss each other
                 losses.append(related.sum() * 0)
                 continue
-            painted = parts.painted(scene, look, size)
+            scene = torch.cat([scenes[0], scenes[0], scenes[1], scenes[1]])
+            look, target = (torch.cat([x[0], x[1], x[0], x[1]]) for x in (looks, pictures))
+            painted = parts.painted(scene, look, (target.shape[2], target.shape[3]))
             losses.append(reconstruction_loss(painted, target.to(painted)).mean())
         return torch.stack(losses).repeat(2)
 
@@ -277,22 +276,28 @@ def _looked_at(model: SegmentationModel) -> Prediction:
     return prediction
 
 
-def _part(maps: Tensor, *, rows: int, box: Sequence[int], flip: bool) -> Tensor:
-    """Return the shared part of maps ``[B,K,h,w]``, mirrored back where they are mirrored.
+def _overlap(maps: Tensor, *, rows: int, box: Sequence[int], flip: bool) -> Tensor:
+    """Return the part of maps ``[B,K,h,w]`` that both crops share, mirrored back if mirrored.
 
     Args:
-        maps: of an image of so many rows, at whatever stride.
-        rows: of the image.
-        box: top, left, bottom and right of the part in the image.
+        maps: of a crop, at whatever stride.
+        rows: of the crop.
+        box: top, left, bottom and right of the part in the crop; it is empty where they miss each
+            other.
         flip: whether it is mirrored.
     """
-    stride = max(round(rows / maps.shape[2]), 1)
     top, left, bottom, right = box
-    # At a coarse stride a narrow part may fall between two cells.
-    ends = max(bottom // stride, top // stride + 1), max(right // stride, left // stride + 1)
     if bottom <= top or right <= left:
-        ends = 0, 0
-    part = maps[:, :, top // stride : ends[0], left // stride : ends[1]]
+        return maps[:, :, :0, :0]
+    stride = max(round(rows / maps.shape[2]), 1)
+    first_row, first_column = top // stride, left // stride
+    # At a coarse stride a narrow part may fall between two cells: it is one at least.
+    part = maps[
+        :,
+        :,
+        first_row : max(bottom // stride, first_row + 1),
+        first_column : max(right // stride, first_column + 1),
+    ]
     return part.flip(-1) if flip else part
 
 

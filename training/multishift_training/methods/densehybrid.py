@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.masks import Weight
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.method import Context, Method
 from multishift_training.methods.outliers import (
     check_classifies_pixels,

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from multishift_training.datasets import Batch, Sample
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.ibn import check_takes_instance_norms
-from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Strict, TrainingData
+from multishift_training.datasets.config import Weight
 from multishift_training.losses.options import MaskWeights
 from multishift_training.methods.method import Method
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from multishift_training.models import Prediction, SegmentationModel
 
-Weight = Annotated[float, Field(ge=0)]
 
 _PUBLISHED = MaskWeights()
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from multishift_perception.classes import VOID
 from multishift_training.datasets import Batch, TrainingData
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.episodes import (
     Tested,
@@ -18,7 +19,6 @@ from multishift_training.methods.episodes import (
     one_image_in_one_line,
     predict,
 )
-from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 from multishift_training.methods.outliers import check_classifies_pixels
 

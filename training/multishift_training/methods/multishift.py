@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
+from multishift_training.datasets.config import Weight
 from multishift_training.losses.options import MeanOver, ThirdTerm
-from multishift_training.methods.masks import MaskLosses, SegmentingMethod, Weight, mask_parts
+from multishift_training.methods.masks import MaskLosses, SegmentingMethod, mask_parts
 from multishift_training.methods.method import Context, Selection
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from multishift_training.models import Prediction, SegmentationModel
 
 Margin = Annotated[float, Field(ge=0)]
-Bytes = NDArray[np.uint8]
 
 
 class MultiShift(SegmentingMethod):

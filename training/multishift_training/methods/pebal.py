@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-from pydantic import field_validator
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from multishift_perception.classes import NOVEL
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.masks import Weight
+from multishift_training.datasets.config import Rising, Weight
 from multishift_training.methods.method import Context, Method
 from multishift_training.methods.outliers import (
     check_classifies_pixels,
@@ -45,18 +43,11 @@ class Pebal(Method):
     """
 
     kind: Literal['pebal']
-    margins: tuple[float, float] = (-12.0, -6.0)
+    margins: Annotated[tuple[float, float], Rising] = (-12.0, -6.0)
     energy: Weight = 0.1
     outliers: Weight = 0.1
     sparsity: Weight = 5e-4
     smoothness: Weight = 3e-6
-
-    @field_validator('margins')
-    @classmethod
-    def _rising(cls, margins: tuple[float, float]) -> tuple[float, float]:
-        if margins[0] > margins[1]:
-            raise ValueError(f"{margins[0]} is above {margins[1]}: give the known pixels' first")
-        return margins
 
     def check_data(self, data: TrainingData) -> None:
         """See that there are outliers."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.episodes import (
     Tested,
@@ -20,7 +21,6 @@ from multishift_training.methods.episodes import (
     one_image_in_one_line,
     predict,
 )
-from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pydantic import Field
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.methods.masks import Weight
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.method import Context, Method
 from multishift_training.methods.outliers import check_outliers
 

@@ -10,10 +10,9 @@ from pydantic import Field
 from multishift_perception.classes import NOVEL
 from multishift_perception.images.label_map import class_index
 from multishift_training.datasets import Batch
-from multishift_training.datasets.config import ClassName
+from multishift_training.datasets.config import ClassName, Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.ibn import check_takes_instance_norms
-from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:

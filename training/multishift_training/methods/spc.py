@@ -10,8 +10,8 @@ from pydantic import Field
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
-from multishift_training.methods.masks import Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
+from multishift_training.datasets.config import Weight
 from multishift_training.methods.masks import (
     MaskLosses,
     SegmentingMethod,
-    Weight,
     is_mask_network,
     mask_parts,
 )

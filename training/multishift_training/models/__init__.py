@@ -211,4 +211,9 @@ def create(name: str, num_classes: int = 19, **options: Any) -> SegmentationMode
             f'network {name} is a {type(model).__name__}, no SegmentationModel: mend the function '
             'that makes it'
         )
+    if not hasattr(model, 'input_scale'):
+        raise MultishiftError(
+            f'network {name} has no input_scale: say in its class which images it takes, such as '
+            'multishift_training.models.input_scale.IMAGENET'
+        )
     return model

@@ -94,10 +94,6 @@ class DeepLabV3Plus(SegmentationModel):
         context = upsample(self.aspp(high), low.shape[2:])
         return torch.cat([self.low(low), context], 1)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        """Copy the classifier's weights into the uncertainty head."""
-        self.uncertainty.init_from(self.classifier)
-
     def layouts(self) -> Sequence[Layout]:
         """Return the layouts of published checkpoints with the same backbone."""
         return self.backbone.layouts()

@@ -39,7 +39,3 @@ class MaskNetwork(SegmentationModel):
         self.register_buffer('class_weight', weight)
         self.classes_first = False
         self.score = mask_score
-
-    def init_uncertainty_from_classifier(self) -> None:
-        """Copy the classifier of the queries into the uncertainty head."""
-        self.uncertainty.init_from(self.classifier)

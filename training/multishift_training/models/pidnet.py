@@ -245,10 +245,6 @@ class PidNet(SegmentationModel):
             coarse_logits=logits,
         )
 
-    def init_uncertainty_from_classifier(self) -> None:
-        """Copy the classifier's weights and bias into the uncertainty head."""
-        self.uncertainty.init_from(self.classifier)
-
     def layouts(self) -> Sequence[Layout]:
         """Return the layout of the released files, and that of the public network's own state."""
         return pidnet_layouts.layouts(light=self._light)

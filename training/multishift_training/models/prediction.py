@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -84,9 +84,13 @@ class SegmentationModel(nn.Module):
                 Losses take fewer to save time.
         """
 
-    @abstractmethod
     def init_uncertainty_from_classifier(self) -> None:
-        """Make the score the classifier's own, the starting point of its training."""
+        """Make the score the classifier's own, the starting point of its training.
+
+        By default the head ``uncertainty`` starts as ``classifier``: see `EnergyHead.init_from`.
+        """
+        head: Any = self.uncertainty
+        head.init_from(self.classifier)
 
     def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Return maps ``[B,N,h,w]`` of the feature's rows and columns at ``size``.

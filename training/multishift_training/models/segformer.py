@@ -167,10 +167,6 @@ class SegFormer(SegmentationModel):
         score = _upsample(self.uncertainty(feature)[:, None], size)[:, 0]
         return Prediction(_upsample(logits, size), score, feature, coarse_logits=logits)
 
-    def init_uncertainty_from_classifier(self) -> None:
-        """Copy the classifier's weights and bias into the uncertainty head."""
-        self.uncertainty.init_from(self.classifier)
-
     def enlarge(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """See `SegmentationModel`; edges on edges, as published."""
         return _upsample(maps, size)

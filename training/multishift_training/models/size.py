@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch._subclasses import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from multishift_training import models
@@ -32,13 +32,15 @@ def measure(name: str, size: tuple[int, int]) -> tuple[SegmentationModel, ModelS
     Nothing is computed, so that it takes seconds at most on any machine.
 
     Args:
-        name: of ``models.NAMES``, but for the one whose structure is in a folder.
+        name: of ``models.NAMES``, but for those whose structure is in a folder.
         size: rows and columns of the image.
     """
-    with FakeTensorMode():
-        model = models.create(name).eval()
+    with torch.device('meta'):
+        # Some parameters of `transformers` are made where no device is asked for.
+        model = models.create(name).to('meta').eval()
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         model.requires_grad_(False)
-        with FlopCounterMode(display=False) as counter:
+        # Attention as matrix products: the counter does not know the fused kernel of CPUs.
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3, *size))
     return model, ModelSize(parameters, counter.get_total_flops())

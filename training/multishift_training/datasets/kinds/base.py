@@ -115,4 +115,12 @@ class ImageSet(Strict, ABC):
         Raises:
             MultishiftError: see `entries`.
         """
-        self.entries(root, Path())
+        self.count(root)
+
+    def count(self, root: Path) -> int:
+        """Return how many images there are, without reading or rendering one.
+
+        Raises:
+            MultishiftError: see `entries`.
+        """
+        return len(self.entries(root, Path()))

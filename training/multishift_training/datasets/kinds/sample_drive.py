@@ -74,5 +74,6 @@ class SampleDriveData(ImageSet):
         """Return our own encoding."""
         return own_labels()
 
-    def check(self, root: Path) -> None:
-        """Nothing: frames are rendered when they are needed."""
+    def count(self, root: Path) -> int:
+        """Return how many frames are rendered when they are needed."""
+        return self.frames * max(len(self.conditions), 1)
