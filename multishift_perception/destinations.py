@@ -166,7 +166,7 @@ def check_bundle(
     mend = f'give another folder with {option}'
     with _in_one_line(path, mend):
         _check_place(path, reads, mend)
-        if _holds(path, Path.cwd()) or path.is_mount():
+        if holds(path, Path.cwd()) or path.is_mount():
             raise MultishiftError(
                 f'{path} is the current folder, one above it, or a disk: {mend}, a new one'
             )
@@ -185,7 +185,7 @@ def _check_place(path: Path, reads: Iterable[Path | None], mend: str) -> None:
     if os.path.lexists(path) and not path.is_dir():
         raise MultishiftError(f'{path} is no folder: {mend}')
     for source in reads:
-        if source is not None and _holds(path, source):
+        if source is not None and holds(path, source):
             raise MultishiftError(f'{path} holds {source}, which is read: {mend}')
 
 
@@ -207,7 +207,7 @@ def _names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
 
-def _holds(folder: Path, path: Path) -> bool:
+def holds(folder: Path, path: Path) -> bool:
     """Whether a path is a folder or lies in it."""
     # Of links that lead to themselves, pathlib raises before Python 3.13.
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

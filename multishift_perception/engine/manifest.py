@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 import yaml
 
 from multishift_perception.arrays import Bytes
@@ -57,7 +65,7 @@ class Calibration(_Strict):
 
     Attributes:
         knots: pairs (score, anomaly), both increasing; scores outside are clamped.
-        operating_point: the raw score that maps to 128.
+        operating_point: the raw score that maps to 128, not outside the knots.
         rule: how the operating point was chosen, in words.
         dataset: what it was fitted on, in words.
     """
@@ -66,6 +74,15 @@ class Calibration(_Strict):
     operating_point: FiniteFloat
     rule: str
     dataset: str
+
+    @field_validator('operating_point')
+    @classmethod
+    def _within_the_knots(cls, point: float, info: ValidationInfo) -> float:
+        knots = info.data.get('knots')  # absent where they are at fault themselves
+        if knots and not knots[0][0] <= point <= knots[-1][0]:
+            ends = f'{knots[0][0]:g} to {knots[-1][0]:g}'
+            raise ValueError(f'{point:g} lies outside the knots, {ends}')
+        return point
 
     @model_validator(mode='after')
     def _increasing(self) -> Calibration:

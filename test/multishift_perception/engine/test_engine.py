@@ -218,6 +218,11 @@ def test_wrong_value_names_the_field(bundle: Path) -> None:
         ({'schema_version': 'one'}, r'schema_version \(line \d+\) is one, expected 1'),
         ({'calibration': {'knots': [[-1.0, math.nan], [2.0, 255.0]]}}, 'is .nan'),
         ({'calibration': {'operating_point': math.inf}}, r'operating_point .*is .inf'),
+        (
+            {'calibration': {'operating_point': 1e3}},
+            r'manifest\.yaml: calibration\.operating_point \(line \d+\): 1000 lies outside the '
+            r'knots, 0\.01 to 0\.99: build the bundle again$',
+        ),
     ],
 )
 def test_values_that_no_engine_has(bundle: Path, change: dict[str, Any], said: str) -> None:

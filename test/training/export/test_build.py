@@ -169,6 +169,17 @@ def test_score_is_refused_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize('command', [build, build_published], ids=['build', 'published'])
+def test_onnx_link_that_leads_to_itself(command: Callable[..., Any], tmp_path: Path) -> None:
+    link = tmp_path / 'network.onnx'
+    link.symlink_to(link)
+    more = {} if command is build else {'model': 'deeplabv3plus_compact'}
+    with pytest.raises(MultishiftError) as fault:
+        command(tmp_path / 'absent', tmp_path / 'engine', **more, onnx=link)
+    assert str(fault.value).startswith(f'{link} exists: only an ONNX model of ours is replaced; ')
+    assert '\n' not in str(fault.value)
+
+
 @pytest.mark.slow
 def test_what_a_score_is_fitted_on_is_looked_for(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / 'fit.yaml').write_text('kind: camvid\nsplit: val\n')

@@ -99,8 +99,16 @@ def test_process_that_is_stuck_is_said_and_ended(
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> None:
+def test_image_that_a_process_cannot_read(tmp_path: Path) -> None:
+    images = labelled(tmp_path, 1)
+    (tmp_path / '0.png').write_bytes(b'no image')
+    with pytest.raises(MultishiftError) as caught:
+        list(validation_loader(ValidationSet(images), workers=1))
+    assert str(caught.value).startswith(f'{tmp_path / "0.png"} ')
+    assert '\n' not in str(caught.value)
+
+
+def test_image_that_calibration_cannot_read(tmp_path: Path) -> None:
     images = labelled(tmp_path, 3)
     (tmp_path / '1.png').write_bytes(b'no image')
     with pytest.raises(MultishiftError) as caught:
@@ -108,7 +116,6 @@ def test_image_that_calibration_cannot_read(workers: int, tmp_path: Path) -> Non
             tmp_path / 'engine',
             create('deeplabv3plus_compact'),
             Frames(ValidationSet(images), '3 frames'),
-            workers=workers,
             plan=Plan(['torch']),
             card=ModelCard('deeplabv3plus_compact', 'none', {}),
         )
@@ -134,7 +141,6 @@ def test_black_images_to_calibrate_on(
         tmp_path / 'engine',
         Mock(),
         Frames(ValidationSet(images), '3 frames'),
-        workers=0,
         plan=Plan(['openvino'], 'int8'),
         card=ModelCard('deeplabv3plus_compact', 'none', {}),
     )

@@ -62,7 +62,7 @@ class Frames(NamedTuple):
 
 
 def rescored(
-    model: SegmentationModel, score: str, fit_on: Sequence[ValidationSet], *, workers: int
+    model: SegmentationModel, score: str, fit_on: Sequence[ValidationSet]
 ) -> SegmentationModel:
     """Return a network that gives a score, which is fitted first where it is one that is.
 
@@ -70,9 +70,8 @@ def rescored(
         model: the network.
         score: name of the score.
         fit_on: labelled frames of the engine's size.
-        workers: processes that read them.
     """
-    batches = chain.from_iterable(validation_loader(s, workers=workers) for s in fit_on)
+    batches = chain.from_iterable(map(validation_loader, fit_on))
     fitted = fit_scores(model, [score], batches)
     return with_score(model, score, fitted=fitted.get(score))
 
@@ -82,7 +81,6 @@ def assemble(
     model: SegmentationModel,
     frames: Frames,
     *,
-    workers: int,
     plan: Plan,
     card: ModelCard,
 ) -> Manifest:
@@ -92,7 +90,6 @@ def assemble(
         out: the bundle.
         model: the network; it is put into evaluation mode.
         frames: what to calibrate on, with a progress bar.
-        workers: processes that read them.
         plan: what to build; it has been checked.
         card: what the network is, and where it comes from.
 
@@ -101,7 +98,8 @@ def assemble(
             too much; nothing is written.
     """
     images, batch = frames.images, plan.least
-    watched = _Watched(validation_loader(images, workers=workers))
+    # Without processes that read ahead: the network, on the CPU, takes far longer than a frame.
+    watched = _Watched(validation_loader(images))
     known, novel = pooled_scores(model, watched)
     check_content(
         [str(images.images.entries[place].image) for place in watched.blank],
@@ -117,9 +115,9 @@ def assemble(
     graph = DeployGraph(model, calibration)
     look = None
     if frames.domains:
-        look = fit_look(graph, frames.domains, workers=workers), frames.look_words
+        look = fit_look(graph, frames.domains), frames.look_words
     elif len(images) >= LEAST_FRAMES:
-        look = fit_look(graph, {'validation': images}, workers=workers), frames.words
+        look = fit_look(graph, {'validation': images}), frames.words
     return export_bundle(
         out,
         graph,

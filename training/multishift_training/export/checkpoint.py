@@ -14,7 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multishift_perception.classes import CITYSCAPES
-from multishift_perception.destinations import check_bundle, check_file
+from multishift_perception.destinations import check_bundle, check_file, holds
 from multishift_perception.engine import Manifest
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints.presence import check_checkpoint, check_weights
@@ -121,14 +121,13 @@ def build(
     command = f'multishift train CONFIG; multishift engine build {checkpoint.name}'
     return assemble(
         out,
-        rescored(model, score, fit_on, workers=run.workers),
+        rescored(model, score, fit_on),
         Frames(
             images,
             f'{len(images)} validation frames ({run.val.model_dump_json()})',
             domains={name: open_set(description) for name, description in looks.items()},
             look_words=_words(looks),
         ),
-        workers=run.workers,
         plan=plan,
         card=ModelCard(
             model=run.model,
@@ -223,7 +222,7 @@ def build_published(
         fit_on = [open_set(description) for description in scoring.fit_on]
         return assemble(
             out,
-            rescored(network, score, fit_on, workers=0),
+            rescored(network, score, fit_on),
             Frames(
                 images,
                 words if calibrate else f'the synthetic sample drive, {words}',
@@ -231,7 +230,6 @@ def build_published(
                 domains={name: open_set(description) for name, description in looks.items()},
                 look_words=_words(looks),
             ),
-            workers=0,
             plan=plan,
             card=ModelCard(
                 model, 'imported', _provenance(file, model, size, calibrate, report, scoring)
@@ -290,7 +288,7 @@ def _check_places(out: Path, plan: Plan, weights: Path, *, force: bool) -> None:
     check_bundle(out, option='--out', reads=[weights])
     if plan.onnx is None:
         return
-    if plan.onnx.resolve().is_relative_to(out.resolve()):
+    if holds(out, plan.onnx):
         raise MultishiftError(
             f'{plan.onnx} lies in {out}, which is replaced as a whole: name another file'
         )

@@ -15,24 +15,19 @@ from multishift_training.export.deploy_graph import DeployGraph
 
 
 @torch.inference_mode()
-def fit_look(graph: DeployGraph, domains: Mapping[str, ValidationSet], *, workers: int) -> Look:
+def fit_look(graph: DeployGraph, domains: Mapping[str, ValidationSet]) -> Look:
     """Fit the statistics that a deploy graph gives, of each domain.
 
     Args:
         graph: the graph.
         domains: frames of the engine's size, by name.
-        workers: processes that read them.
 
     Raises:
         MultishiftError: a domain has too few frames.
     """
     statistics = {}
     for name, frames in domains.items():
-        batches = track(
-            validation_loader(frames, workers=workers),
-            f'look of {name}',
-            unit='batch',
-            leave=False,
-        )
+        loader = validation_loader(frames)
+        batches = track(loader, f'look of {name}', unit='batch', leave=False)
         statistics[name] = np.concatenate([graph.look(images).numpy() for images, _ in batches])
     return Look.fit(statistics)

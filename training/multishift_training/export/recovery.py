@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from multishift_perception.destinations import Kind, check_file
+from multishift_perception.destinations import Kind, check_file, holds
 from multishift_perception.engine import Manifest, ProbeSet, read_manifest
 from multishift_perception.engine.engine import file_faults
 from multishift_perception.errors import MultishiftError
@@ -50,8 +49,7 @@ def write_checkpoint(
     manifest = read_manifest(bundle)
     if out.suffix != _SUFFIX:
         raise MultishiftError(f'{out}: the name that --out takes must end in {_SUFFIX}')
-    # Of links that lead to themselves, pathlib raises before Python 3.13.
-    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(bundle)):
+    if holds(bundle, out):
         raise MultishiftError(
             f'{out} lies in {bundle}, which is replaced as a whole: name another file'
         )
