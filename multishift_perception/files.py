@@ -33,12 +33,17 @@ _LONGEST_PREFIX = 200
 
 
 def command_of(folder: Path) -> str | None:
-    """Return the command whose report a folder holds; None where it holds none."""
+    """Return the command of ours whose report a folder holds; None where it holds none.
+
+    Other programs write files of that name, too, and may note their own commands in them.
+    """
     try:
         content = json.loads((folder / METRICS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last, of lists in lists in lists
         return None
-    return content.get('command') if isinstance(content, dict) else None
+    command = content.get('command') if isinstance(content, dict) else None
+    is_ours = isinstance(command, str) and command.startswith('multishift ')
+    return command if is_ours else None
 
 
 def file_lock(path: Path) -> FileLock:

@@ -290,3 +290,24 @@ def test_sample_drive_command_follows_the_conventions(tmp_path: Path) -> None:
     assert set(map(tuple, stamps.values())) == {(0, 333_333_333, 666_666_667)}
     assert info.k[0] > 0
     assert info.p[0] == info.k[0]
+
+
+def test_only_reports_of_ours_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = {
+        'ours': '{"command": "multishift replay"}',
+        'ffmpeg': '{"command": "ffmpeg -i drive.mp4"}',
+        'list': '{"command": ["multishift"]}',
+        'deep': '[' * 100_000,
+        'binary': '\x80',
+    }
+    for name, text in notes.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'a.png').touch()
+        (tmp_path / name / 'metrics.json').write_text(text, encoding='latin-1')
+    (tmp_path / 'folder/metrics.json').mkdir(parents=True)
+    (tmp_path / 'folder/metrics.json/a.png').touch()
+    found = {path.relative_to(tmp_path).parts[0] for path in find_images(tmp_path)}
+    assert found == {'ffmpeg', 'list', 'deep', 'binary', 'folder'}
+    assert 'ours is left out: it is a report of `multishift replay`' in caplog.text
