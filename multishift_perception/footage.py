@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 import glob
+from itertools import takewhile
 import logging
 import os
 from pathlib import Path, PurePath
@@ -18,7 +19,7 @@ import cv2
 
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.bags import BagReader, camera_name, choose_topics, stamp_ns
-from multishift_perception.bags.from_images import find_images, natural_order
+from multishift_perception.bags.from_images import find_images, natural_order, without_reports
 from multishift_perception.bags.location import is_bag
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import decode
@@ -282,9 +283,14 @@ def _unopened(source: str, is_file: bool) -> str:
 
 
 def _matching(pattern: str) -> list[Path]:
-    """Return the images that a pattern matches, in natural order."""
+    """Return the images that a pattern matches, in natural order, but those of reports.
+
+    As with a folder, that is of reports below what the pattern names as it is.
+    """
+    parts = Path(pattern).parts
+    named = takewhile(lambda part: not glob.has_magic(part), parts)
     files = [Path(p) for p in glob.glob(pattern, recursive=True)]
-    found = [f for f in files if is_picture(f)]
+    found = without_reports([f for f in files if is_picture(f)], Path(*named))
     if not found:
         raise MultishiftError(f'{pattern}: matches no {", ".join(PICTURES)} image')
     return natural_order(found)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import logging
 from pathlib import Path
 import re
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import METRICS, command_of
+from multishift_perception.files import command_of
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.images.label_map import read_labels
@@ -91,22 +91,20 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MultishiftError(f'{folder}: no such folder of images')
-    files = list(list_files(folder))
-    reports = {
-        file.parent: command
-        for file in files
-        if file.name == METRICS and file.parent != folder and (command := command_of(file.parent))
-    }
-    for report, command in reports.items():
-        logger.warning('%s is left out: it is a report of `%s`', report, command)
-    found = [
-        file
-        for file in files
-        if file.suffix.lower() in PICTURES and reports.keys().isdisjoint(file.parents)
-    ]
+    pictures = [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
+    found = without_reports(pictures, folder)
     if not found:
         raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
     return natural_order(found)
+
+
+def without_reports(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the files under a folder that lie in no report below it, and name the reports."""
+    below = {f for file in files for f in file.parents if f != folder and f.is_relative_to(folder)}
+    reports = {path: command for path in sorted(below) if (command := command_of(path))}
+    for report, command in reports.items():
+        logger.warning('%s is left out: it is a report of `%s`', report, command)
+    return [file for file in files if reports.keys().isdisjoint(file.parents)]
 
 
 def natural_order(files: Iterable[Path]) -> list[Path]:

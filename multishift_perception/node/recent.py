@@ -34,6 +34,10 @@ class Recent(Generic[Event]):
         self._events.append((now, event))
         self._forget(now)
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._events.clear()
+
     def events(self) -> list[Event]:
         """Return what happened recently, the oldest first."""
         self._forget(self._clock())

@@ -88,6 +88,9 @@ class StreamStatistics:
         with self._lock:
             self._watched_at = self._clock() if watched else None
             self._last_received = None
+            # Rates are over the time since now: what came before would make them too high.
+            self._arrivals.clear()
+            self._latencies.clear()
             self._look.forget()
 
     def receive(self, count: int = 1) -> None:

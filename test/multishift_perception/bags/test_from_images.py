@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 import struct
 from typing import Any
@@ -20,6 +21,7 @@ from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.cli.main import multishift
 from multishift_perception.errors import MultishiftError
+from multishift_perception.footage import open_footage
 from multishift_perception.images.label_map import (
     UNMAPPED,
     apply_label_map,
@@ -311,3 +313,8 @@ def test_only_reports_of_ours_are_left_out(
     found = {path.relative_to(tmp_path).parts[0] for path in find_images(tmp_path)}
     assert found == {'ffmpeg', 'list', 'deep', 'binary', 'folder'}
     assert 'ours is left out: it is a report of `multishift replay`' in caplog.text
+    with ExitStack() as stack:
+        (footage,) = open_footage(str(tmp_path / '**/*.png'), stack)
+        assert footage.count == len(found)
+        (named,) = open_footage(str(tmp_path / 'ours/*.png'), stack)
+        assert named.count == 1

@@ -54,6 +54,20 @@ def test_rates_and_percentiles_are_of_the_window(statistics, clock):
     assert report.stages[Stage.DECODE].p50 is None
 
 
+def test_rates_begin_anew_with_the_subscription(statistics, clock):
+    statistics.watch(True)
+    for _ in range(40):
+        clock.now += 0.1
+        statistics.receive()
+        statistics.process(received_at=clock.now, from_stamp=0.02, stages={})
+    statistics.watch(False)
+    statistics.watch(True)
+    clock.now += 1
+    report = statistics.report()
+    assert report.received_hz == report.processed_hz == 0
+    assert report.received == report.processed == 40
+
+
 def test_an_unbelievable_stamp_gives_no_latency(statistics, clock):
     statistics.process(received_at=clock.now - 0.01, from_stamp=None, stages={})
     assert statistics.report().from_stamp.p50 is None
