@@ -27,7 +27,8 @@ class Depthwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``[B,channels,h,w]`` of the same."""
-        if self.dilation != (1, 1) and input.is_cpu and torch.is_autocast_enabled('cpu'):
+        mixed = input.is_cpu and torch.is_autocast_enabled('cpu')
+        if mixed and self.dilation != (1, 1) and self.weight.dtype == torch.float32:
             with torch.autocast('cpu', enabled=False):
                 return super().forward(in_full(input))
         return super().forward(input)
