@@ -100,7 +100,9 @@ def find_images(folder: Path) -> list[Path]:
 
 def without_reports(files: Sequence[Path], folder: Path) -> list[Path]:
     """Return the files under a folder that lie in no report below it, and name the reports."""
-    below = {f for file in files for f in file.parents if f != folder and f.is_relative_to(folder)}
+    holding = {file.parent for file in files}
+    above = {f for held in holding for f in (held, *held.parents)}
+    below = (f for f in above if f != folder and f.is_relative_to(folder))
     reports = {path: command for path in sorted(below) if (command := command_of(path))}
     for report, command in reports.items():
         logger.warning('%s is left out: it is a report of `%s`', report, command)

@@ -29,7 +29,7 @@ class Depthwise(nn.Conv2d):
         """Return ``[B,channels,h,w]`` of the same."""
         mixed = input.is_cpu and torch.is_autocast_enabled('cpu')
         if mixed and self.dilation != (1, 1) and self.weight.dtype == torch.float32:
-            with torch.autocast('cpu', enabled=False):
+            with exactly(input):
                 return super().forward(in_full(input))
         return super().forward(input)
 
