@@ -358,6 +358,8 @@ def test_transitions_one_after_the_other_and_many_at_once(peer, filled, node):
         )
         futures = [ask(client, next(order)) for client in clients for _ in range(10)]
         peer.spin_until(lambda: any(future.done() for future in futures))
+        # Of those that still wait one would end what the walk began: this is answered after them.
+        change(peer, Transition.TRANSITION_CONFIGURE)
         walk_to_active(peer)
         assert node.log.count('transition refused') > before
         inbox.messages.clear()
