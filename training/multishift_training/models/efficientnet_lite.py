@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from multishift_training.models.backbone import Backbone, DecoderConfig
 from multishift_training.models.input_scale import InputScale
-from multishift_training.models.layers import Depthwise
+from multishift_training.models.layers import Depthwise, convolve_depthwise
 from multishift_training.models.layout import Layout, Source
 
 
@@ -89,7 +89,10 @@ class SamePadded(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return ``[B,outputs,ceil(H/stride),ceil(W/stride)]``."""
         rows, columns = (self._padding(size) for size in input.shape[2:])
-        return super().forward(F.pad(input, (*columns, *rows)))
+        padded = F.pad(input, (*columns, *rows))
+        if self.groups == self.in_channels:
+            return convolve_depthwise(padded, self.weight, stride=self.stride[0])
+        return super().forward(padded)
 
     def _padding(self, size: int) -> tuple[int, int]:
         kernel, stride = self.kernel_size[0], self.stride[0]

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
 
 class Depthwise(nn.Conv2d):
-    """A bias-free convolution of each channel by itself that keeps the size.
-
-    Dilated, it computes in float32 on a CPU in mixed precision, too: oneDNN 3.12, of PyTorch 2.13,
-    leaves the weights' gradient in bfloat16 unwritten where rows are longer than some 28 pixels
-    and channels come last, so that it is whatever was in memory.
-    """
+    """A bias-free convolution of each channel by itself that keeps the size."""
 
     def __init__(self, channels: int, kernel: int = 3, *, dilation: int = 1) -> None:
         """Make it of a ``kernel`` of odd size."""
@@ -27,11 +24,61 @@ class Depthwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return ``[B,channels,h,w]`` of the same."""
-        mixed = input.is_cpu and torch.is_autocast_enabled('cpu')
-        if mixed and self.dilation != (1, 1) and self.weight.dtype == torch.float32:
-            with exactly(input):
-                return super().forward(in_full(input))
-        return super().forward(input)
+        dilation = self.dilation[0]
+        padding = dilation * (self.kernel_size[0] // 2)
+        return convolve_depthwise(input, self.weight, padding=padding, dilation=dilation)
+
+
+def convolve_depthwise(
+    x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> Tensor:
+    """Return each channel of ``x [B,C,h,w]`` convolved with its own of ``weight [C,1,k,k]``.
+
+    On a CPU in mixed precision it computes in float32, and rounds what comes out: there oneDNN
+    3.12, of PyTorch 2.13, takes five times as long for most gradients in bfloat16, and leaves the
+    weights' unwritten where channels come last and dilated rows are longer than some 28 pixels.
+    """
+    mixed = x.is_cpu and torch.is_autocast_enabled('cpu') and weight.dtype == torch.float32
+    if mixed:
+        with exactly(x):
+            out = convolve_depthwise(
+                x.float(), weight, stride=stride, padding=padding, dilation=dilation
+            )
+        return out.to(torch.get_autocast_dtype('cpu'))
+    learns = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if x.is_cpu and learns and dilation > 1 and stride == 1:
+        out = _Dilated.apply(x, weight, padding, dilation)  # type: ignore[no-untyped-call]
+        return cast(Tensor, out)
+    return F.conv2d(x, weight, None, stride, padding, dilation, groups=len(weight))
+
+
+class _Dilated(torch.autograd.Function):
+    """A dilated depthwise convolution whose input's gradient is one, too, of the kernel turned.
+
+    It always is: but oneDNN 3.12 takes some twenty times as long for it by itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, padding: int, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding, ctx.dilation = padding, dilation
+        return F.conv2d(x, weight, None, 1, padding, dilation, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        padding, dilation, groups = ctx.padding, ctx.dilation, len(weight)
+        of_input = of_weight = None
+        with exactly(gradient):
+            if ctx.needs_input_grad[0]:
+                around = dilation * (weight.shape[-1] - 1) - padding
+                turned = weight.flip(2, 3)
+                of_input = F.conv2d(gradient, turned, None, 1, around, dilation, groups)
+            if ctx.needs_input_grad[1]:
+                of_weight = conv2d_weight(  # type: ignore[no-untyped-call]
+                    x, weight.shape, gradient, 1, padding, dilation, groups
+                )
+        return of_input, of_weight, None, None
 
 
 def conv_bn_relu(
