@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
+from multishift_training.losses import wildnet
 from multishift_training.losses.wildnet import consistency, content_extension
 
 B, N, D, Q, T = 2, 6, 4, 5, 0.07
@@ -51,7 +52,9 @@ def one_by_one(own: Tensor, other: Tensor, labels: Tensor, wild: Tensor) -> list
     return terms
 
 
-def test_contents_are_extended_as_published() -> None:
+@pytest.mark.parametrize('at_once', [2, 4096])
+def test_contents_are_extended_as_published(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wildnet, '_AT_ONCE', at_once)
     own, other, labels, wild = drawn()
     found = content_extension(own, other, labels, wild)
     expected = one_by_one(own, other, labels, wild)
@@ -65,6 +68,20 @@ def test_contents_are_extended_as_published() -> None:
     void = content_extension(own, other, torch.full_like(labels, VOID), wild)
     [gradient] = torch.autograd.grad(void.source.sum() + void.wild.sum(), own)
     assert not void.source.any() and gradient.isfinite().all()
+
+
+def test_the_nearest_may_be_sought_in_16_bits() -> None:
+    """Of two contents that are one in 16 bits the first is taken; the rest is as exact as ever."""
+    own, other, labels, wild = drawn()
+    alike = torch.stack([other[0, 0] * 0.999, other[0, 0], wild[0]]).detach()
+    labels[1] = VOID
+    exact, taken = (
+        content_extension(own, other, labels, only) for only in (alike[1:], alike[::2])
+    )
+    found = content_extension(own, other, labels, alike)
+    coarse = content_extension(own, other, labels, alike, compare_in=torch.bfloat16)
+    assert torch.equal(found.wild, exact.wild) and torch.equal(coarse.wild, taken.wild)
+    assert coarse.wild.dtype == torch.float64 and not torch.equal(exact.wild, taken.wild)
 
 
 def test_consistency_is_a_mean_over_pixels_and_classes() -> None:

@@ -12,6 +12,8 @@ from multishift_perception.classes import NOVEL
 
 _TEMPERATURE = 0.07
 _FEW = 1e-5
+# Contents that are compared at once: the similarities of all of them may not fit into memory.
+_AT_ONCE = 4096
 
 
 class ContentTerms(NamedTuple):
@@ -22,7 +24,12 @@ class ContentTerms(NamedTuple):
 
 
 def content_extension(
-    embeddings: Tensor, styled: Tensor, labels: Tensor, contents: Tensor
+    embeddings: Tensor,
+    styled: Tensor,
+    labels: Tensor,
+    contents: Tensor,
+    *,
+    compare_in: torch.dtype | None = None,
 ) -> ContentTerms:
     """Return how far pixels are from themselves in another style, and from what is like that.
 
@@ -36,6 +43,7 @@ def content_extension(
         labels: ``int64 [B,N]``; novel and void pixels are no anchors, and nothing is held against
             them.
         contents: of the wild, unit vectors ``[Q,D]``; without gradient.
+        compare_in: the type in which the nearest is sought; that of ``styled``, if not given.
     """
     known = labels < NOVEL
     alike = labels[:, :, None] == labels[:, None]
@@ -46,11 +54,24 @@ def content_extension(
     held = logits.masked_fill(left_out, -1 / _TEMPERATURE)
     source = held.logsumexp(2) - held.diagonal(dim1=1, dim2=2)
     with torch.no_grad():
-        nearest = contents[(styled @ contents.T).argmax(2)]
+        nearest = contents[_nearest(styled, contents, compare_in or styled.dtype)]
     positive = (embeddings * nearest).sum(2).clamp(-1, 1) / _TEMPERATURE
     others = logits.masked_fill(alike | ~known[:, None], -torch.inf)
     wild = torch.cat([positive[:, :, None], others], 2).logsumexp(2) - positive
     return ContentTerms(_mean(source, known), _mean(wild, known))
+
+
+def _nearest(pixels: Tensor, contents: Tensor, compare_in: torch.dtype) -> Tensor:
+    """Return which of ``contents [Q,D]`` is nearest to each of ``pixels [B,N,D]``, ``[B,N]``."""
+    compared = pixels.to(compare_in)
+    most, nearest = (compared @ contents[:_AT_ONCE].T.to(compare_in)).max(2)
+    for start in range(_AT_ONCE, len(contents), _AT_ONCE):
+        some = contents[start : start + _AT_ONCE]
+        likeness, index = (compared @ some.T.to(compare_in)).max(2)
+        nearer = likeness > most
+        most = torch.where(nearer, likeness, most)
+        nearest = torch.where(nearer, index + start, nearest)
+    return nearest
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ class WildNet(Method):
             state(clean.feature, self.grid),
             state(styled.feature, self.grid),
             labels,
-            state.contents.clone(),
+            state.contents,
+            compare_in=styled.feature.dtype,  # of 16 bits in mixed precision
         )
         divergence = consistency(clean.logits, styled.logits)
         return {
