@@ -208,10 +208,13 @@ def test_the_loop_lets_it_differentiate_in_mixed_precision() -> None:
     fabric = make_fabric('bf16')
     own = model.float()
     wrapped, _ = fabric.setup(own, torch.optim.SGD(own.parameters(), 0.1))
-    context = Context(own, None, None, None, lambda values: values)
+    context = Context(own, None, None, None, lambda values: values, fabric.autocast)
     prediction = wrapped(seen_by(own, batch.images))
+    found = []
+    own.register_forward_hook(lambda model, images, prediction: found.append(prediction))
     total = total_of(method_of(second_order=True).losses(prediction, batch, context))
     fabric.backward(total)
+    assert [prediction.logits.dtype for prediction in found] == [torch.bfloat16]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in own.parameters())
 
 

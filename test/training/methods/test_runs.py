@@ -29,7 +29,8 @@ from multishift_training.loop.devices import gathered
 from multishift_training.loop.train import train
 from multishift_training.loop.trainable import small_batch
 from multishift_training.methods import METHODS, Context, Method
-from multishift_training.models import create
+from multishift_training.methods.wildnet import WildNet
+from multishift_training.models import Prediction, SegmentationModel, create
 from multishift_training.models.input_scale import Normalize
 
 Content = dict[str, Any]
@@ -100,6 +101,28 @@ def test_stopped_after_every_step_ends_as_if_it_never_had_been(
         assert len(one) == len(two)
         assert all(map(equal, one, two))
     assert (run / 'log.jsonl').read_text() == (folder / 'log.jsonl').read_text()
+
+
+@pytest.mark.parametrize('config', ['wildnet'], indirect=True)
+def test_what_runs_the_network_again_does_so_in_the_precision_of_the_run(
+    config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, types = WildNet.losses, []
+
+    def note(model: SegmentationModel, images: object, prediction: Prediction) -> None:
+        types.append(prediction.logits.dtype)
+
+    def noted(self: WildNet, seen: Prediction, batch: Batch, context: Context) -> Any:
+        note(context.model, batch.images, seen)
+        handle = context.model.register_forward_hook(note)
+        found = losses(self, seen, batch, context)
+        handle.remove()
+        return found
+
+    monkeypatch.setattr(WildNet, 'losses', noted)
+    train(config.model_copy(update={'precision': 'bf16'}), folder, root=Path())
+    # What the loop gives has 32 bits, as losses need, and so has all in the check before the run.
+    assert types == [torch.float32] * 3 + [torch.float32, torch.bfloat16, torch.bfloat16] * 2
 
 
 def test_what_is_frozen_stays_to_the_bit(run: Path, config: TrainConfig) -> None:

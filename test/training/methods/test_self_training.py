@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,9 +74,18 @@ def test_coarse_labels_become_the_teachers_classes_where_it_is_sure(certainty: f
     method = SelfTraining(kind='self_training', weight=0.5)
     teacher = Teacher(certainty)
     state = method.make_state(teacher)  # type: ignore[arg-type]
-    context = Context(teacher, state, None, GROUP, lambda values: values)  # type: ignore[arg-type]
+    entered = []
+
+    @contextmanager
+    def precision() -> Iterator[None]:
+        entered.append('in')
+        yield
+        entered.append('out')
+
+    context = Context(teacher, state, None, GROUP, lambda values: values, precision)  # type: ignore[arg-type]
     found = method.losses(Prediction(logits, logits[:, 0], logits), batch(labels, plain), context)
 
+    assert entered == ['in', 'out']
     taught = {(0, 0, 1): 10, (0, 0, 2): 2} if certainty == 20 else {}
     total = torch.tensor(0.0, dtype=torch.float64)
     for image, row, column in np.ndindex(2, 2, 3):

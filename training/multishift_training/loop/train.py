@@ -274,7 +274,14 @@ class _Training:
         stride = self._config.loss_stride
         labels = moved.labels[:, ::stride, ::stride].long()
         gather = partial(gathered, self._fabric, members=batch.members)
-        context = Context(self._model, method_state, class_weights, self._groups, gather)
+        context = Context(
+            self._model,
+            method_state,
+            class_weights,
+            self._groups,
+            gather,
+            self._fabric.autocast,
+        )
         # Dropout and sampled pairs depend on the place in the run alone, so that runs resume
         # exactly; dropout differs between processes.
         place = (self._config.seed, epoch.number, step)

@@ -14,7 +14,7 @@ from multishift_training.methods.method import Context
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from multishift_training.models import Prediction, SegmentationModel
+    from multishift_training.models import Prediction
 
 # How many domains are for meta-testing: one, or as many as are drawn.
 Tested = Literal['one', 'any']
@@ -127,7 +127,7 @@ def _mean_of_processes(
 
 
 def predict(
-    model: SegmentationModel,
+    context: Context,
     parameters: Mapping[str, Tensor],
     batch: Batch,
     buffers: Mapping[str, Tensor] | None = None,
@@ -135,7 +135,7 @@ def predict(
     """Return what a network would say with other parameters; its buffers stay as they are.
 
     Args:
-        model: the network.
+        context: of the losses.
         parameters: by name, in place of its own.
         batch: what it sees; the prediction is at the rows and columns of the labels.
         buffers: by name, some in place of its own.
@@ -144,12 +144,15 @@ def predict(
 
     from multishift_training.models.input_scale import Normalize
 
+    model = context.model
     weight = next(model.parameters())
     normalize = Normalize(model.input_scale).to(weight.device)
     images = normalize(batch.images).to(weight.dtype)
     own = {name: buffer.clone() for name, buffer in model.named_buffers()}
     state = {**parameters, **own, **(buffers or {})}
-    prediction: Prediction = functional_call(model, state, (images, tuple(batch.labels.shape[1:])))
+    size = tuple(batch.labels.shape[1:])
+    with context.autocast():
+        prediction: Prediction = functional_call(model, state, (images, size))
     return prediction
 
 

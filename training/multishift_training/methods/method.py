@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +32,8 @@ class Context(NamedTuple):
             label is of one class.
         gather: brings what all processes found together, so that losses are those of one process
             with the whole batch. Buffers that move by what it brought are the same in all.
+        autocast: a context of the run's precision: what runs the network again does so in it.
+            Losses are outside, in 32 bits.
     """
 
     model: SegmentationModel
@@ -38,6 +41,7 @@ class Context(NamedTuple):
     class_weights: Tensor | None
     groups: Tensor | None
     gather: Gather
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 class Selection(NamedTuple):

@@ -76,6 +76,6 @@ class Mldg(Method):
         )
         shown = batch.moved(lambda values: values[tested])
         with one_image_in_one_line(self.kind, shown, batch):
-            judged = predict(context.model, moved, shown)
+            judged = predict(context, moved, shown)
         testing = mean_cross_entropy(judged, shown, context)
         return {'meta_train': training, 'meta_test': self.weight * testing}

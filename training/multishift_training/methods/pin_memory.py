@@ -225,7 +225,7 @@ class PinMemory(Method):
         reading = {n.removeprefix(network): p for n, p in moved.items() if n.startswith(network)}
         shown = batch.moved(lambda values: values[tested])
         with one_image_in_one_line(self.kind, shown, batch):
-            judged = predict(context.model, reading, shown, {f'{MEMORY}.items': new})
+            judged = predict(context, reading, shown, {f'{MEMORY}.items': new})
         found = self._reading(judged, shown, new, context)
         return {f'meta_test_{name}': loss for name, loss in found.items()}
 

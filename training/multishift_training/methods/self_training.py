@@ -114,7 +114,7 @@ class SelfTraining(Method):
         if not images.any():
             return labels, torch.zeros_like(coarse)
         teacher.eval()
-        with torch.no_grad():
+        with torch.no_grad(), context.autocast():
             normalize = Normalize(context.model.input_scale).to(labels.device)
             plain = normalize(batch.extras[_PLAIN][images])
             logits = teacher(plain, tuple(labels.shape[1:])).logits.float()

@@ -99,10 +99,10 @@ class WildNet(Method):
         styles: dict[str, tuple[Tensor, Tensor]] = {}
         run = one_image_in_one_line
         with torch.no_grad(), noting_styles(context.model, styles), run(self.kind, wild, batch):
-            seen = predict(context.model, parameters, wild)
+            seen = predict(context, parameters, wild)
         turned = {name: (m[partner], d[partner]) for name, (m, d) in styles.items()}
         with in_styles(context.model, turned), run(self.kind, own, batch):
-            styled = predict(context.model, parameters, own)
+            styled = predict(context, parameters, own)
         parts['style'] = self.style * mean_cross_entropy(styled, own, context)
         parts |= self._of_both(clean, styled, own, context)
         self._remember(seen, context)
