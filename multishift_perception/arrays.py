@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 
 def as_bytes(array: Any) -> Bytes:

@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 from tqdm import trange
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.sample_drive import cutout, random_frame
 from multishift_training.augmentation.config import ProceduralGenerator
-from multishift_training.augmentation.parts import Bytes, Composition, NovelObject, Scene
+from multishift_training.augmentation.parts import Composition, NovelObject, Scene
 from multishift_training.augmentation.procedural import (
     Procedural,
     air,

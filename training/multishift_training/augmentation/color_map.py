@@ -7,9 +7,10 @@ from functools import cache
 
 import numpy as np
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, VOID
 from multishift_training.augmentation.ade20k import ade20k
-from multishift_training.augmentation.parts import Bytes, Composition
+from multishift_training.augmentation.parts import Composition
 
 
 def ade_color_map(composition: Composition) -> Bytes:

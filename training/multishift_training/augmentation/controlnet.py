@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.color_map import ade_color_map
 from multishift_training.augmentation.config import ControlNetGenerator
@@ -34,7 +35,7 @@ from multishift_training.augmentation.diffusion_weights import (
     load_model,
     readable,
 )
-from multishift_training.augmentation.parts import Bytes, Composition, Generated, nearest
+from multishift_training.augmentation.parts import Composition, Generated, nearest
 from multishift_training.augmentation.prompts import Prompt, draw_prompt
 
 _DTYPES = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}

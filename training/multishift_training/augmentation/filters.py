@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.classes import CITYSCAPES
 from multishift_training.augmentation.config import Detector, Filters, Judge
 from multishift_training.augmentation.networks import Network, Opinion, open_network
 from multishift_training.augmentation.parts import (
-    Bytes,
     Composition,
-    Mask,
     Reason,
     Rejection,
     Segmenter,

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES, SemanticClass
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.pipeline import Pipeline, score_unit
-from multishift_training.augmentation.parts import Bytes
 from multishift_training.checkpoints.published import open_published
 from multishift_training.checkpoints.reading import hashes_of
 from multishift_training.checkpoints.trained import open_trained

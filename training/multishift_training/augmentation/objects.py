@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import UNREADABLE
 from multishift_perception.sample_drive import NOVEL_OBJECTS, cutout
 from multishift_training.augmentation.ade20k import ade20k
 from multishift_training.augmentation.config import AdeObjects, CutoutObjects, ObjectData
-from multishift_training.augmentation.parts import Bytes, Mask, NovelObject, Rejection
+from multishift_training.augmentation.parts import NovelObject, Rejection
 from multishift_training.datasets.config import CocoObjects, SampleObjects
 from multishift_training.datasets.entries import MEND_ROOT, Entry, Files, find, some
 from multishift_training.datasets.outliers import coco_images

@@ -9,10 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.images.resizing import resize_labels
-
-Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 # Why an attempt was given up, in the words of the record.
 Reason = Literal[

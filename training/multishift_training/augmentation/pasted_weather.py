@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.errors import MultishiftError
-from multishift_training.augmentation.parts import Bytes, Composition, Generated
+from multishift_training.augmentation.parts import Composition, Generated
 from multishift_training.datasets.transforms import SharedTransforms, weather
 
 

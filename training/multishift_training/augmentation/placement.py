@@ -7,15 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Mask
 from multishift_perception.classes import NOVEL, TrainId
 from multishift_training.augmentation.config import PerspectivePlacement, Placement
-from multishift_training.augmentation.parts import (
-    Composition,
-    Mask,
-    NovelObject,
-    Rejection,
-    Scene,
-)
+from multishift_training.augmentation.parts import Composition, NovelObject, Rejection, Scene
 
 # Share of an image above which an object leaves too little of the scene.
 _LARGEST = 0.5

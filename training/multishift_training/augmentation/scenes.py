@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import CITYSCAPES
 from multishift_perception.errors import MultishiftError
 from multishift_training.augmentation.config import AugmentConfig, ControlNetGenerator
-from multishift_training.augmentation.parts import Bytes, Scene, nearest
+from multishift_training.augmentation.parts import Scene, nearest
 from multishift_training.datasets import open_images
 from multishift_training.datasets.entries import file_name, some
 from multishift_training.datasets.kinds.cityscapes import LABEL_IDS, label_ids

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.files import sha256
 from multishift_training.augmentation.config import ClassicalPresence, SamPresence
-from multishift_training.augmentation.parts import Bytes, Mask, Segmenter
+from multishift_training.augmentation.parts import Segmenter
 
 _SAM_FILES = ('config.json', 'model.safetensors')
 # Of which one is there: older releases of `transformers` write the first.

@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import UNREADABLE
@@ -21,7 +22,6 @@ from multishift_perception.report.page import environment
 from multishift_perception.report.pictures import jpeg
 from multishift_training.augmentation.config import AugmentConfig
 from multishift_training.augmentation.output_folder import AugmentFolder
-from multishift_training.augmentation.parts import Bytes, Mask
 from multishift_training.augmentation.records import Record, Summary
 from multishift_training.augmentation.scenes import Scenes
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import cv2
 
+from multishift_perception.arrays import Bytes
 from multishift_training.augmentation.filters import IOU
 from multishift_training.augmentation.output_folder import AugmentFolder
-from multishift_training.augmentation.parts import Bytes, Scene
+from multishift_training.augmentation.parts import Scene
 from multishift_training.augmentation.records import Record
 from multishift_training.datasets.entries import file_name
 

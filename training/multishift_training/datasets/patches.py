@@ -17,11 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.datasets.images import LabelledImage
-
-Mask = NDArray[np.bool_]
 
 _ROAD = 0
 _GREY = 128

@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from multishift_training.augmentation.parts import Bytes, Mask
+from multishift_perception.arrays import Bytes, Mask
 from multishift_training.augmentation.procedural.labels import PLANTS, SKY, only, present
 from multishift_training.augmentation.procedural.view import Floats
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import VOID
-from multishift_training.augmentation.parts import Bytes
 from multishift_training.augmentation.procedural.labels import PLANTS, SKY, only
 from multishift_training.augmentation.procedural.noise import fractal, tiled
 from multishift_training.augmentation.procedural.view import Floats

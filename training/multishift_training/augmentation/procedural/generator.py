@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import VOID
 from multishift_training.augmentation import config
-from multishift_training.augmentation.parts import Bytes, Composition, Generated
+from multishift_training.augmentation.parts import Composition, Generated
 from multishift_training.augmentation.procedural import (
     air,
     camera,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import TrainId
-from multishift_training.augmentation.parts import Bytes
 
 ROAD = TrainId.ROAD.value
 SIDEWALK = TrainId.SIDEWALK.value

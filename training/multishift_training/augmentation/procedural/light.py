@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from multishift_training.augmentation.parts import Bytes
+from multishift_perception.arrays import Bytes
 from multishift_training.augmentation.procedural.domain import Domain
 from multishift_training.augmentation.procedural.labels import BUILDING, SKY
 from multishift_training.augmentation.procedural.noise import fractal

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL
-from multishift_training.augmentation.parts import Bytes, Composition
+from multishift_training.augmentation.parts import Composition
 from multishift_training.augmentation.procedural.noise import fractal, tiled
 from multishift_training.augmentation.procedural.things import Thing
 

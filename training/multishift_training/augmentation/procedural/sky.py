@@ -6,7 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from multishift_training.augmentation.parts import Bytes
+from multishift_perception.arrays import Bytes
 from multishift_training.augmentation.procedural.domain import Domain
 from multishift_training.augmentation.procedural.labels import SKY, only
 from multishift_training.augmentation.procedural.noise import fractal

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from multishift_training.augmentation.parts import Bytes
+from multishift_perception.arrays import Bytes
 from multishift_training.augmentation.procedural.view import CAMERA_HEIGHT, Floats, View
 
 

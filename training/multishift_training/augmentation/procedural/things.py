@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_training.augmentation.parts import Bytes
+from multishift_perception.arrays import Bytes
 from multishift_training.augmentation.procedural.labels import (
     BICYCLE,
     BUS,
