@@ -151,17 +151,20 @@ class Peer:
 
     def spin_until(self, done: Callable[[], Any], timeout: float = TIMEOUT_S) -> Any:
         """Spin until ``done`` returns something true, and return that."""
-        end = time.monotonic() + timeout
+        if result := self._spin_for(timeout, done):
+            return result
+        raise AssertionError(f'nothing came within {timeout} s')
+
+    def spin(self, seconds: float) -> None:
+        self._spin_for(seconds, lambda: False)
+
+    def _spin_for(self, seconds: float, done: Callable[[], Any]) -> Any:
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             if result := done():
                 return result
             self._executor.spin_once(timeout_sec=0.02)
-        raise AssertionError(f'nothing came within {timeout} s')
-
-    def spin(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._executor.spin_once(timeout_sec=0.02)
+        return None
 
     def listen(self, topic: str, kind: Any, *, reliable: bool = True) -> Inbox:
         return Inbox(self, topic, kind, reliable)
@@ -180,21 +183,29 @@ class Peer:
     def ask(self, topic: str, message: Any, inbox: Inbox, info: CameraInfo | None = None) -> Any:
         """Publish a frame with a fresh stamp until its output comes, and return that.
 
+        It is that of the last one sent, so that none of them is under way any more, whose output
+        would come to whoever listens next.
+
         With ``info`` beside each frame, as cameras do: one that is sent before the node knows its
         sender is lost.
         """
         publisher = self.publisher(topic, type(message))
         beside = topic.rpartition('/')[0] + '/camera_info'
-        stamps = []
+        patience = 0.05
+
+        def answer() -> Any:
+            stamp = message.header.stamp
+            return next((m for m in inbox.messages if m.header.stamp == stamp), None)
 
         def answered() -> Any:
+            nonlocal patience
             message.header.stamp = self.now()
-            stamps.append(message.header.stamp)
             if info is not None:
                 self.publisher(beside, CameraInfo).publish(info)
             publisher.publish(message)
-            self.spin(0.1)
-            return next((m for m in inbox.messages if m.header.stamp in stamps), None)
+            self._spin_for(patience, answer)
+            patience *= 2  # until it suffices for the slowest node
+            return answer()
 
         return self.spin_until(answered)
 
