@@ -138,6 +138,7 @@ class Peer:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._publishers: dict[str, Any] = {}
+        self._clients: dict[tuple[Any, str, str], Any] = {}
         self.statuses: dict[str, DiagnosticStatus] = {}
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._store_statuses, 10)
 
@@ -209,15 +210,46 @@ class Peer:
 
         return self.spin_until(answered)
 
-    def call(self, kind: Any, service: str, request: Any, node: str = NAME) -> Any:
+    def client(self, kind: Any, service: str, node: str = NAME) -> Any:
+        """A client whom the node knows: an answer to one whom it does not is lost.
+
+        A server waits 0.1 s for whom it answers to be discovered. A participant discovers those of
+        another in the order in which they were made: whoever is answered is known, and so are all
+        that are older.
+        """
         client = self.node.create_client(kind, f'{node}/{service}')
-        try:
-            self.spin_until(client.service_is_ready)
-            future = client.call_async(request)
-            self.spin_until(future.done)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        younger = self.node.create_client(GetState, f'{node}/get_state')
+        for one in (client, younger):
+            self.spin_until(one.service_is_ready)
+        asked: list[Any] = []
+
+        def is_answered() -> bool:
+            return any(future.done() for future in asked)
+
+        def is_known() -> bool:
+            asked.append(younger.call_async(GetState.Request()))
+            self._spin_for(0.2 * 2 ** len(asked), is_answered)
+            return is_answered()
+
+        self.spin_until(is_known)
+        self.node.destroy_client(younger)
+        return client
+
+    def call(self, kind: Any, service: str, request: Any, node: str = NAME) -> Any:
+        if (kind, service, node) not in self._clients:
+            self._clients[kind, service, node] = self.client(kind, service, node)
+        future = self._clients[kind, service, node].call_async(request)
+        self.spin_until(future.done)
+        return future.result()
+
+    def see_off(self, node: str = NAME) -> None:
+        """Wait until nothing is seen of a node that has ended, before another has its name.
+
+        What is asked of the new one would go to the old one alone.
+        """
+        for key in [key for key in self._clients if key[2] == node]:
+            self.node.destroy_client(self._clients.pop(key))
+        self.spin_until(lambda: self.node.count_services(f'{node}/get_state') == 0)
 
     def set_parameter(self, name: str, value: Any, node: str = NAME) -> SetParametersResult:
         parameter: Parameter = RclpyParameter(name, value=value).to_parameter_msg()

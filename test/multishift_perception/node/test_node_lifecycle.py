@@ -18,10 +18,11 @@ LABELS = '/multishift_perception/camera/labels'
 
 
 @pytest.fixture
-def node(start_node, request):
+def node(start_node, peer, request):
     node = start_node(max_frame_age_ms=2000, **request.param)
     yield node
     assert node.stop() == 0, node.log
+    peer.see_off()
 
 
 @pytest.mark.parametrize(

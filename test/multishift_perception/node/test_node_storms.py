@@ -218,8 +218,7 @@ def test_a_storm_of_parameter_sets_some_of_them_invalid(peer, filled):
     storm: list[Any] = []
     for number, pair in enumerate(good):
         storm += [pair, bad[number % len(bad)]]
-    client = peer.node.create_client(SetParameters, f'{NODE}/set_parameters')
-    peer.spin_until(client.service_is_ready)
+    client = peer.client(SetParameters, 'set_parameters', NODE)
     message = filled(RED)
     futures: list[Any] = []
     outputs = []
@@ -247,9 +246,8 @@ def test_a_storm_of_parameter_sets_some_of_them_invalid(peer, filled):
 
 def test_watchers_that_change_while_parameters_do_are_seen(peer, filled):
     """The node looks for watchers now and then, and after each change of a parameter."""
-    client = peer.node.create_client(SetParameters, f'{NODE}/set_parameters')
+    client = peer.client(SetParameters, 'set_parameters', NODE)
     parameter = Parameter('min_anomaly_area', value=0).to_parameter_msg()
-    peer.spin_until(client.service_is_ready)
 
     def is_unwatched():
         future = client.call_async(SetParameters.Request(parameters=[parameter]))
@@ -324,9 +322,7 @@ def walk_to_active(peer):
 
 
 def test_transitions_one_after_the_other_and_many_at_once(peer, filled, node):
-    clients = [peer.node.create_client(ChangeState, f'{NODE}/change_state') for _ in range(6)]
-    for client in clients:
-        peer.spin_until(client.service_is_ready)
+    clients = [peer.client(ChangeState, 'change_state', NODE) for _ in range(6)]
 
     def ask(client, transition):
         request = ChangeState.Request()
