@@ -140,6 +140,7 @@ class Peer:
         self._publishers: dict[str, Any] = {}
         self._clients: dict[tuple[Any, str, str], Any] = {}
         self.statuses: dict[str, DiagnosticStatus] = {}
+        self._statuses_since_ns = 0
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._store_statuses, 10)
 
     def close(self) -> None:
@@ -147,8 +148,14 @@ class Peer:
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 
-    def _store_statuses(self, message: DiagnosticArray) -> None:
-        self.statuses.update({status.name: status for status in message.status})
+    def _store_statuses(self, message: DiagnosticArray, info: Any) -> None:
+        if info['source_timestamp'] >= self._statuses_since_ns:
+            self.statuses.update({status.name: status for status in message.status})
+
+    def forget_statuses(self) -> None:
+        """Know only those that are sent from now on, and not those that are under way."""
+        self.statuses.clear()
+        self._statuses_since_ns = time.time_ns()
 
     def spin_until(self, done: Callable[[], Any], timeout: float = TIMEOUT_S) -> Any:
         """Spin until ``done`` returns something true, and return that."""
@@ -250,6 +257,7 @@ class Peer:
         for key in [key for key in self._clients if key[2] == node]:
             self.node.destroy_client(self._clients.pop(key))
         self.spin_until(lambda: self.node.count_services(f'{node}/get_state') == 0)
+        self.forget_statuses()
 
     def set_parameter(self, name: str, value: Any, node: str = NAME) -> SetParametersResult:
         parameter: Parameter = RclpyParameter(name, value=value).to_parameter_msg()

@@ -135,7 +135,7 @@ def test_stamps_that_are_odd_and_can_be_right(peer, filled):
             return {1, 2} == {1 + sent.index(stamp) % 2 for stamp in stamps}
 
         peer.spin_until(processed)
-        peer.statuses.clear()
+        peer.forget_statuses()
         peer.status('camera front', lambda _, values: values['stamps'] == 'plausible')
     assert all(m.header.frame_id == 'front_optical' for m in inbox.messages)
 

@@ -116,7 +116,7 @@ def test_simulated_time(peer, filled, node, tiny_bundle):
         tick()
         return 'multishift_perception: engine' in peer.statuses
 
-    peer.statuses.clear()
+    peer.forget_statuses()
     peer.spin_until(reported)
     assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
     assert peer.change_state(Transition.TRANSITION_CONFIGURE)
@@ -161,7 +161,7 @@ def test_simulated_time(peer, filled, node, tiny_bundle):
             return {message.header.stamp.sec for message in inbox.messages} <= sent
 
         assert flows(seconds, ticks=False), 'the clock is paused'
-        peer.statuses.clear()
+        peer.forget_statuses()
         peer.status('camera camera', lambda *_: True)
         assert flows(1000, ticks=True), 'the bag begins anew'
         peer.status('camera camera', recovered)

@@ -149,7 +149,7 @@ def test_ten_times_the_rate_it_can_bear(peer, filled, slow):
     slow.write_text('0.05')
     message, outputs = filled(RED), Outputs(peer, 'c0')
     peer.spin_until(lambda: send(peer, message, 'c0') and (peer.spin(0.1) or outputs.seen))
-    peer.statuses.clear()
+    peer.forget_statuses()
 
     def overload(status, _):
         for _ in range(3):
@@ -198,7 +198,7 @@ def test_a_camera_that_falls_silent_keeps_no_other_waiting(peer, filled):
         one_after_the_other()
         return float(values['time of wait p99 (ms)']) < 500
 
-    peer.statuses.clear()
+    peer.forget_statuses()
     peer.status('camera c2', at_once, NODE)
     assert peer.set_parameter('max_batch_wait_ms', 0, NODE).successful
     for inbox in inboxes:
@@ -419,7 +419,7 @@ def test_a_bundle_that_is_deleted_damaged_or_replaced(
         assert change(peer, Transition.TRANSITION_CLEANUP)
         walk_to_active(peer)
         runs_on()
-        peer.statuses.clear()
+        peer.forget_statuses()
         assert digest(peer) != before
 
 
