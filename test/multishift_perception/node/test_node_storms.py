@@ -133,7 +133,14 @@ def test_twenty_cameras_have_equal_shares_and_none_waits_for_two_rounds(peer, fi
         send_to_all()
         return all(each.seen for each in outputs)
 
+    def are_there():
+        send_to_all()
+        return f'{NODE[1:]}: camera {CAMERAS[-1]}' in peer.statuses
+
     peer.spin_until(all_seen)
+    # Older ones lack what was processed since, which would be more than is sent from now on.
+    peer.forget_statuses()
+    peer.spin_until(are_there)
     before, sent = {camera: processed(peer, camera) for camera in CAMERAS}, 0
     peer.spin_until(have_shares)
     assert max(shares()) < sent, 'nothing was dropped'
@@ -155,11 +162,11 @@ def test_ten_times_the_rate_it_can_bear(peer, filled, slow):
         for _ in range(3):
             send(peer, message, 'c0')
             peer.spin(0.005)
-        return 'overload: ' in status.message
+        # With more than a warning where the machine let a call wait for long.
+        return 'overload: ' in status.message and status.level == DiagnosticStatus.WARN
 
-    camera = peer.status('camera c0', overload, NODE)
+    peer.status('camera c0', overload, NODE)
     engine = peer.status('engine', overload, NODE)
-    assert camera.level == engine.level == DiagnosticStatus.WARN
     assert 'lower the rate to' in engine.message
     stamps = [stamp for stamp, _ in outputs.seen]
     assert stamps == sorted(stamps)
@@ -196,7 +203,7 @@ def test_a_camera_that_falls_silent_keeps_no_other_waiting(peer, filled):
 
     def at_once(_, values):
         one_after_the_other()
-        return float(values['time of wait p99 (ms)']) < 500
+        return float(values['time of wait p99 (ms)'] or 'inf') < 500
 
     peer.forget_statuses()
     peer.status('camera c2', at_once, NODE)
@@ -442,6 +449,14 @@ def test_after_all_that_the_cameras_and_the_engine_are_well(peer, filled):
         inbox.close()
 
 
+def made_at(segment):
+    """When a file was made; long ago where it is gone, which may be at any moment."""
+    try:
+        return segment.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def test_after_sigkill_it_starts_anew_and_what_is_left_is_said(peer, filled, node, start_storm):
     """Most often nothing is: a process that received from a dead one frees its segment."""
     message = filled(RED)
@@ -454,8 +469,7 @@ def test_after_sigkill_it_starts_anew_and_what_is_left_is_said(peer, filled, nod
 
         def are_old():
             """Younger ones might be just being made: the node does not name them."""
-            made = [segment.stat().st_mtime for segment in left if segment.exists()]
-            return all(time.time() - at > 3 for at in made)
+            return all(time.time() - made_at(segment) > 3 for segment in left)
 
         peer.spin_until(are_old)
         new = start_storm()
