@@ -48,10 +48,6 @@ VISION_MSGS = {
     'LabelInfo': 'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold',
 }
 
-# Workers of pytest-xdist, and most runs of different people on one host, do not hear each other;
-# the demo takes one of the domains below 102.
-WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
-DOMAIN = 215 + (os.getppid() + WORKER) % 18
 NAME = '/multishift_perception'
 TIMEOUT_S = 60.0  # a limit for events, which nobody waits for on a machine with time
 
@@ -59,7 +55,7 @@ TIMEOUT_S = 60.0  # a limit for events, which nobody waits for on a machine with
 class NodeProcess:
     """The node, started as users start it."""
 
-    def __init__(self, arguments: list[str], log: Path, program: Path | None) -> None:
+    def __init__(self, arguments: list[str], log: Path, program: Path | None, domain: int) -> None:
         self._log = log
         self._file = log.open('w')
         started = [str(program)] if program else ['-m', 'multishift_perception.node.main']
@@ -68,7 +64,7 @@ class NodeProcess:
             [*command, *arguments],
             env={
                 **os.environ,
-                'ROS_DOMAIN_ID': str(DOMAIN),
+                'ROS_DOMAIN_ID': str(domain),
                 'ROS_LOG_DIR': str(log.parent),
             },
             stdout=self._file,
@@ -131,9 +127,9 @@ class NodeProcess:
 class Peer:
     """The other end of the node's topics and services."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain: int) -> None:
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN)
+        rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node('peer', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -342,7 +338,9 @@ def this_host_only() -> Iterator[None]:
 
 
 @pytest.fixture(scope='session')
-def start_node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NodeProcess]:
+def start_node(
+    tmp_path_factory: pytest.TempPathFactory, ros_domain: int
+) -> Callable[..., NodeProcess]:
     def start(
         program: Path | None = None, remaps: Sequence[str] = (), **parameters: Any
     ) -> NodeProcess:
@@ -350,14 +348,15 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NodePr
         arguments = [('-p', f'{name}:={value}') for name, value in parameters.items()]
         arguments += [('-r', remap) for remap in remaps]
         log = tmp_path_factory.mktemp('node') / 'log.txt'
-        return NodeProcess([word for pair in arguments for word in pair], log, program)
+        words = [word for pair in arguments for word in pair]
+        return NodeProcess(words, log, program, ros_domain)
 
     return start
 
 
 @pytest.fixture(scope='module')
-def peer() -> Iterator[Peer]:
-    peer = Peer()
+def peer(ros_domain: int) -> Iterator[Peer]:
+    peer = Peer(ros_domain)
     yield peer
     peer.close()
 
