@@ -51,7 +51,9 @@ def test_a_node_that_never_answers_or_stays_is_said(monkeypatch: pytest.MonkeyPa
     for states, words in ((LOST, 'does not answer within'), (configuring, 'not active')):
         node, _ = asked(monkeypatch, *[states] * 1000)
         now = iter(range(1000))
-        monkeypatch.setattr(await_active.time, 'monotonic', lambda now=now: float(next(now)))
+        monkeypatch.setattr(
+            'multishift_perception.node.await_active.time.monotonic', lambda now=now: next(now)
+        )
         with pytest.raises(MultishiftError, match=words):
             wait_until_active(node, '/eyes')
         monkeypatch.undo()
