@@ -24,9 +24,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, *states: int | None) -> tuple[Any, li
     waits: list[float] = []
 
     def ask(_: Any) -> Any:
-        state = next(answers)
-        state = state and SimpleNamespace(id=state, label=f'state {state}')
-        return Mock(result=lambda: state and SimpleNamespace(current_state=state))
+        number = next(answers)
+        state = SimpleNamespace(id=number, label=f'state {number}')
+        told = None if number is LOST else SimpleNamespace(current_state=state)
+        return Mock(result=lambda: told)
 
     def spin(node: Any, future: Any, timeout_sec: float) -> None:
         waits.append(timeout_sec)
