@@ -10,6 +10,7 @@ from pathlib import Path
 import resource
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -192,6 +193,24 @@ def load_on_an_older_cpu(*bundles: Path | None) -> None:
 def older_cpu() -> Callable[..., None]:
     """`load_on_an_older_cpu`."""
     return load_on_an_older_cpu
+
+
+@pytest.fixture(scope='session')
+def ros_domain() -> Iterator[int]:
+    """A ROS domain that no other process of tests on this host has: graphs do not mix.
+
+    Its ports are none that the system hands out. The name of a socket is free again once its
+    process has ended, in whatever way.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        for domain in range(215, 233):
+            try:
+                claim.bind(f'\0multishift_perception/tests/domain/{domain}')
+            except OSError:  # it is another's
+                continue
+            yield domain
+            return
+    pytest.fail('all ROS domains for tests are taken: wait for the end of other runs')
 
 
 Unshared = Callable[..., 'subprocess.CompletedProcess[str]']

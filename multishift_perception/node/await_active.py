@@ -24,6 +24,9 @@ from multishift_perception.errors import MultishiftError
 # A node may load a large engine before it is active.
 PATIENCE_S = 90.0
 _ASK_EVERY_S = 0.1
+# After this long it is asked again: a node that just starts may answer before it has discovered
+# whom, and such an answer is lost.
+_FIRST_WAIT_S = 1.0
 _UNDER_WAY = (State.TRANSITION_STATE_CONFIGURING, State.TRANSITION_STATE_ACTIVATING)
 
 
@@ -43,14 +46,17 @@ def wait_until_active(node: Any, name: str, patience_s: float = PATIENCE_S) -> N
     """
     client = node.create_client(GetState, f'{name}/get_state')
     end = time.monotonic() + patience_s
-    answer = None
-    if client.wait_for_service(patience_s):
-        answer = _ask(node, client, patience_s)
-        while answer is not None and answer.current_state.id in _UNDER_WAY:
-            if time.monotonic() > end:
-                break
+    answer, wait_s = None, _FIRST_WAIT_S
+    is_there = client.wait_for_service(patience_s)
+    while is_there and (answer is None or answer.current_state.id in _UNDER_WAY):
+        if time.monotonic() > end:
+            break
+        if answer is not None:
             time.sleep(_ASK_EVERY_S)
-            answer = _ask(node, client, patience_s)
+        told = _ask(node, client, wait_s)
+        if told is None:
+            wait_s *= 2  # until it suffices for the slowest node
+        answer = told or answer
     node.destroy_client(client)
     if answer is None:
         raise MultishiftError(f'{name}: does not answer within {patience_s:.0f} s; is it running?')

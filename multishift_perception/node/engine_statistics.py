@@ -99,10 +99,12 @@ class EngineStatistics:
         with self._lock:
             calls, turns = self._recent.events(), self._turns.events()
             frames, busy = sum(n for n, _ in turns), sum(seconds for _, seconds in turns)
+            # Not the calls: the turn of the latest one may not have ended.
+            filled = sum(n > 0 for n, _ in turns)
             return EngineReport(
                 calls=self._calls,
                 calls_hz=len(calls) / WINDOW_S,
-                frames_per_call=frames / len(calls) if calls else None,
+                frames_per_call=frames / filled if filled else None,
                 call_time=Percentiles.of(calls),
                 turn_time=Percentiles.of([seconds for _, seconds in turns]),
                 capacity_hz=frames / busy if busy else None,

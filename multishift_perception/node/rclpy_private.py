@@ -15,7 +15,7 @@ from lifecycle_msgs.msg import Transition
 import rclpy
 from rclpy.event_handler import QoSPublisherEventType
 from rclpy.exceptions import InvalidHandle, NotInitializedException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -34,6 +34,15 @@ _OF_A_NODE = (
 )
 
 _CONFIGURING = 'configuring'
+
+
+class Executor(SingleThreadedExecutor):
+    """Frees in silence what could not be made, as where the context was shut down meanwhile.
+
+    rclpy's then misses what its constructor sets last, and a traceback is printed.
+    """
+
+    _sigint_gc: Any = None
 
 
 def check(node: LifecycleNode) -> None:

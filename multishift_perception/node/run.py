@@ -10,7 +10,7 @@ import os
 import sys
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
@@ -19,7 +19,7 @@ from multishift_perception.node.log_bridge import log_no_longer, log_to
 from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.parameter_files import parameters_of_all_nodes
 from multishift_perception.node.parameter_specs import help_text
-from multishift_perception.node.rclpy_private import comes_of_shutdown
+from multishift_perception.node.rclpy_private import Executor, comes_of_shutdown
 from multishift_perception.node.shared_memory import name_leftovers
 from multishift_perception.outputs import NODE_NAME
 from multishift_perception.process.memory import keep_large_buffers
@@ -68,7 +68,7 @@ def _spin(arguments: Sequence[str]) -> None:
     if leftovers := name_leftovers():
         logger.warning('%s', leftovers)
     try:
-        executor = SingleThreadedExecutor()
+        executor = Executor()
     except TypeError:
         if rclpy.ok():
             raise

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.ros
 
 
 @pytest.fixture(autouse=True)
-def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ros_domain: int) -> None:
     """An ament prefix with the node, a `ros2` that only takes notes, and a graph of our own."""
     index = tmp_path / 'share/ament_index/resource_index/packages'
     programs = tmp_path / 'lib' / NAME
@@ -54,7 +54,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
-    monkeypatch.setenv('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(ros_domain))
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     for variable in PROFILE_VARIABLES:
         monkeypatch.delenv(variable, raising=False)

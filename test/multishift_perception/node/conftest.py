@@ -48,10 +48,6 @@ VISION_MSGS = {
     'LabelInfo': 'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold',
 }
 
-# Workers of pytest-xdist, and most runs of different people on one host, do not hear each other;
-# the demo takes one of the domains below 102.
-WORKER = int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))
-DOMAIN = 215 + (os.getppid() + WORKER) % 18
 NAME = '/multishift_perception'
 TIMEOUT_S = 60.0  # a limit for events, which nobody waits for on a machine with time
 
@@ -59,7 +55,7 @@ TIMEOUT_S = 60.0  # a limit for events, which nobody waits for on a machine with
 class NodeProcess:
     """The node, started as users start it."""
 
-    def __init__(self, arguments: list[str], log: Path, program: Path | None) -> None:
+    def __init__(self, arguments: list[str], log: Path, program: Path | None, domain: int) -> None:
         self._log = log
         self._file = log.open('w')
         started = [str(program)] if program else ['-m', 'multishift_perception.node.main']
@@ -68,7 +64,7 @@ class NodeProcess:
             [*command, *arguments],
             env={
                 **os.environ,
-                'ROS_DOMAIN_ID': str(DOMAIN),
+                'ROS_DOMAIN_ID': str(domain),
                 'ROS_LOG_DIR': str(log.parent),
             },
             stdout=self._file,
@@ -131,14 +127,16 @@ class NodeProcess:
 class Peer:
     """The other end of the node's topics and services."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain: int) -> None:
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=DOMAIN)
+        rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node('peer', context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._publishers: dict[str, Any] = {}
+        self._clients: dict[tuple[Any, str, str], Any] = {}
         self.statuses: dict[str, DiagnosticStatus] = {}
+        self._statuses_since_ns = 0
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._store_statuses, 10)
 
     def close(self) -> None:
@@ -146,22 +144,31 @@ class Peer:
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 
-    def _store_statuses(self, message: DiagnosticArray) -> None:
-        self.statuses.update({status.name: status for status in message.status})
+    def _store_statuses(self, message: DiagnosticArray, info: Any) -> None:
+        if info['source_timestamp'] >= self._statuses_since_ns:
+            self.statuses.update({status.name: status for status in message.status})
+
+    def forget_statuses(self) -> None:
+        """Know only those that are sent from now on, and not those that are under way."""
+        self.statuses.clear()
+        self._statuses_since_ns = time.time_ns()
 
     def spin_until(self, done: Callable[[], Any], timeout: float = TIMEOUT_S) -> Any:
         """Spin until ``done`` returns something true, and return that."""
-        end = time.monotonic() + timeout
+        if result := self._spin_for(timeout, done):
+            return result
+        raise AssertionError(f'nothing came within {timeout} s')
+
+    def spin(self, seconds: float) -> None:
+        self._spin_for(seconds, lambda: False)
+
+    def _spin_for(self, seconds: float, done: Callable[[], Any]) -> Any:
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             if result := done():
                 return result
             self._executor.spin_once(timeout_sec=0.02)
-        raise AssertionError(f'nothing came within {timeout} s')
-
-    def spin(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self._executor.spin_once(timeout_sec=0.02)
+        return None
 
     def listen(self, topic: str, kind: Any, *, reliable: bool = True) -> Inbox:
         return Inbox(self, topic, kind, reliable)
@@ -180,33 +187,73 @@ class Peer:
     def ask(self, topic: str, message: Any, inbox: Inbox, info: CameraInfo | None = None) -> Any:
         """Publish a frame with a fresh stamp until its output comes, and return that.
 
+        It is that of the last one sent, so that none of them is under way any more, whose output
+        would come to whoever listens next.
+
         With ``info`` beside each frame, as cameras do: one that is sent before the node knows its
         sender is lost.
         """
         publisher = self.publisher(topic, type(message))
         beside = topic.rpartition('/')[0] + '/camera_info'
-        stamps = []
+        patience = 0.05
+
+        def answer() -> Any:
+            stamp = message.header.stamp
+            return next((m for m in inbox.messages if m.header.stamp == stamp), None)
 
         def answered() -> Any:
+            nonlocal patience
             message.header.stamp = self.now()
-            stamps.append(message.header.stamp)
             if info is not None:
                 self.publisher(beside, CameraInfo).publish(info)
             publisher.publish(message)
-            self.spin(0.1)
-            return next((m for m in inbox.messages if m.header.stamp in stamps), None)
+            self._spin_for(patience, answer)
+            patience *= 2  # until it suffices for the slowest node
+            return answer()
 
         return self.spin_until(answered)
 
-    def call(self, kind: Any, service: str, request: Any, node: str = NAME) -> Any:
+    def client(self, kind: Any, service: str, node: str = NAME) -> Any:
+        """A client whom the node knows: an answer to one whom it does not is lost.
+
+        A server waits 0.1 s for whom it answers to be discovered. A participant discovers those of
+        another in the order in which they were made: whoever is answered is known, and so are all
+        that are older.
+        """
         client = self.node.create_client(kind, f'{node}/{service}')
-        try:
-            self.spin_until(client.service_is_ready)
-            future = client.call_async(request)
-            self.spin_until(future.done)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        younger = self.node.create_client(GetState, f'{node}/get_state')
+        for one in (client, younger):
+            self.spin_until(one.service_is_ready)
+        asked: list[Any] = []
+
+        def is_answered() -> bool:
+            return any(future.done() for future in asked)
+
+        def is_known() -> bool:
+            asked.append(younger.call_async(GetState.Request()))
+            self._spin_for(0.2 * 2 ** len(asked), is_answered)
+            return is_answered()
+
+        self.spin_until(is_known)
+        self.node.destroy_client(younger)
+        return client
+
+    def call(self, kind: Any, service: str, request: Any, node: str = NAME) -> Any:
+        if (kind, service, node) not in self._clients:
+            self._clients[kind, service, node] = self.client(kind, service, node)
+        future = self._clients[kind, service, node].call_async(request)
+        self.spin_until(future.done)
+        return future.result()
+
+    def see_off(self, node: str = NAME) -> None:
+        """Wait until nothing is seen of a node that has ended, before another has its name.
+
+        What is asked of the new one would go to the old one alone.
+        """
+        for key in [key for key in self._clients if key[2] == node]:
+            self.node.destroy_client(self._clients.pop(key))
+        self.spin_until(lambda: self.node.count_services(f'{node}/get_state') == 0)
+        self.forget_statuses()
 
     def set_parameter(self, name: str, value: Any, node: str = NAME) -> SetParametersResult:
         parameter: Parameter = RclpyParameter(name, value=value).to_parameter_msg()
@@ -291,7 +338,9 @@ def this_host_only() -> Iterator[None]:
 
 
 @pytest.fixture(scope='session')
-def start_node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NodeProcess]:
+def start_node(
+    tmp_path_factory: pytest.TempPathFactory, ros_domain: int
+) -> Callable[..., NodeProcess]:
     def start(
         program: Path | None = None, remaps: Sequence[str] = (), **parameters: Any
     ) -> NodeProcess:
@@ -299,14 +348,15 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NodePr
         arguments = [('-p', f'{name}:={value}') for name, value in parameters.items()]
         arguments += [('-r', remap) for remap in remaps]
         log = tmp_path_factory.mktemp('node') / 'log.txt'
-        return NodeProcess([word for pair in arguments for word in pair], log, program)
+        words = [word for pair in arguments for word in pair]
+        return NodeProcess(words, log, program, ros_domain)
 
     return start
 
 
 @pytest.fixture(scope='module')
-def peer() -> Iterator[Peer]:
-    peer = Peer()
+def peer(ros_domain: int) -> Iterator[Peer]:
+    peer = Peer(ros_domain)
     yield peer
     peer.close()
 

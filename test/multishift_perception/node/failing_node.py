@@ -9,6 +9,7 @@ It forgets faults after a second, so that a test need not wait for it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 import os
 from pathlib import Path
 import sys
@@ -25,7 +26,9 @@ _broken: list[OpenVinoBackend] = []
 
 
 def _failing(self: OpenVinoBackend, frames: Any) -> Any:
-    what = _FAIL.read_text() if _FAIL.exists() else ''
+    what = ''
+    with suppress(FileNotFoundError):  # it may go between a look and the reading
+        what = _FAIL.read_text()
     if what == 'instance':
         _broken.append(self)
         _FAIL.unlink()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 import os
 from pathlib import Path
 import sys
@@ -17,7 +18,8 @@ _run = OpenVinoBackend.run
 
 
 def _slow(self: OpenVinoBackend, frames: Any) -> Any:
-    time.sleep(float(_SLOW.read_text() or 0) if _SLOW.exists() else 0.0)
+    with suppress(FileNotFoundError):  # it may go between a look and the reading
+        time.sleep(float(_SLOW.read_text() or 0))
     return _run(self, frames)
 
 

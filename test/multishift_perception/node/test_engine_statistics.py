@@ -46,6 +46,16 @@ def test_calls_are_those_of_the_engine_and_of_the_window(statistics, clock):
     assert report.capacity_hz == pytest.approx(3 / 0.12)
 
 
+def test_a_call_whose_turn_goes_on_changes_no_mean(statistics, clock):
+    call(statistics, clock, 0.01)
+    assert statistics.report().frames_per_call is None
+    statistics.turn(2, 0.02)
+    call(statistics, clock, 0.01)
+    assert statistics.report().frames_per_call == 2
+    statistics.turn(0, 0.02)  # it failed
+    assert statistics.report().frames_per_call == 2
+
+
 def test_a_fault_is_counted_for_ever_and_recently(statistics, clock):
     fault = RuntimeError('out of memory')
     assert statistics.fail(fault)

@@ -163,6 +163,8 @@ def composed(request, peer, tiny_bundle):
     for one in (node, other):
         one.destroy_node()
     destroy_states(other)
+    for name in MANAGED:
+        peer.see_off(name)
 
 
 def test_a_lifecycle_manager_leads_it_beside_another_node(composed, peer, filled, bonds):

@@ -106,13 +106,15 @@ def test_labels_and_confidence_are_as_the_segmentation_layer_of_nav2_takes_them(
     """Subscribed best effort, matched by exact stamps, read as ``data[row * width + column]``."""
     listen = {name: peer.listen(f'{OUT}/{name}', Image, reliable=False) for name in TAKEN_BY_NAV2}
     with listen['labels'] as labels, listen['confidence'] as confidence:
-        first = peer.ask(FRONT, filled(RED), labels)
 
-        def beside():
-            return next((m for m in confidence.messages if m.header == first.header), None)
+        def both():
+            """What is seen late, or is lost, has no partner."""
+            peer.ask(FRONT, filled(RED), labels)
+            pairs = ((a, b) for a in labels.messages for b in confidence.messages)
+            return next((pair for pair in pairs if pair[0].header == pair[1].header), None)
 
-        second = peer.spin_until(beside)
-    for image in (first, second):
+        found = peer.spin_until(both)
+    for image in found:
         assert (image.encoding, image.height, image.width, image.step) == ('mono8', 48, 64, 64)
         assert len(image.data) == 48 * 64
 

@@ -222,8 +222,7 @@ def test_it_answers_while_the_engine_loads(peer, start_node, tiny_bundle, tmp_pa
     hang.touch()
 
     # The one who asks for a state gets its answer when it is reached; others are served meanwhile.
-    client = peer.node.create_client(ChangeState, '/loading/change_state')
-    peer.spin_until(client.service_is_ready)
+    client = peer.client(ChangeState, 'change_state', '/loading')
     request = ChangeState.Request()
     request.transition.id = Transition.TRANSITION_CONFIGURE
     future = client.call_async(request)

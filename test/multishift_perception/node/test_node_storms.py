@@ -133,7 +133,14 @@ def test_twenty_cameras_have_equal_shares_and_none_waits_for_two_rounds(peer, fi
         send_to_all()
         return all(each.seen for each in outputs)
 
+    def are_there():
+        send_to_all()
+        return f'{NODE[1:]}: camera {CAMERAS[-1]}' in peer.statuses
+
     peer.spin_until(all_seen)
+    # Older ones lack what was processed since, which would be more than is sent from now on.
+    peer.forget_statuses()
+    peer.spin_until(are_there)
     before, sent = {camera: processed(peer, camera) for camera in CAMERAS}, 0
     peer.spin_until(have_shares)
     assert max(shares()) < sent, 'nothing was dropped'
@@ -149,17 +156,17 @@ def test_ten_times_the_rate_it_can_bear(peer, filled, slow):
     slow.write_text('0.05')
     message, outputs = filled(RED), Outputs(peer, 'c0')
     peer.spin_until(lambda: send(peer, message, 'c0') and (peer.spin(0.1) or outputs.seen))
-    peer.statuses.clear()
+    peer.forget_statuses()
 
     def overload(status, _):
         for _ in range(3):
             send(peer, message, 'c0')
             peer.spin(0.005)
-        return 'overload: ' in status.message
+        # With more than a warning where the machine let a call wait for long.
+        return 'overload: ' in status.message and status.level == DiagnosticStatus.WARN
 
-    camera = peer.status('camera c0', overload, NODE)
+    peer.status('camera c0', overload, NODE)
     engine = peer.status('engine', overload, NODE)
-    assert camera.level == engine.level == DiagnosticStatus.WARN
     assert 'lower the rate to' in engine.message
     stamps = [stamp for stamp, _ in outputs.seen]
     assert stamps == sorted(stamps)
@@ -196,9 +203,9 @@ def test_a_camera_that_falls_silent_keeps_no_other_waiting(peer, filled):
 
     def at_once(_, values):
         one_after_the_other()
-        return float(values['time of wait p99 (ms)']) < 500
+        return float(values['time of wait p99 (ms)'] or 'inf') < 500
 
-    peer.statuses.clear()
+    peer.forget_statuses()
     peer.status('camera c2', at_once, NODE)
     assert peer.set_parameter('max_batch_wait_ms', 0, NODE).successful
     for inbox in inboxes:
@@ -218,8 +225,7 @@ def test_a_storm_of_parameter_sets_some_of_them_invalid(peer, filled):
     storm: list[Any] = []
     for number, pair in enumerate(good):
         storm += [pair, bad[number % len(bad)]]
-    client = peer.node.create_client(SetParameters, f'{NODE}/set_parameters')
-    peer.spin_until(client.service_is_ready)
+    client = peer.client(SetParameters, 'set_parameters', NODE)
     message = filled(RED)
     futures: list[Any] = []
     outputs = []
@@ -247,9 +253,8 @@ def test_a_storm_of_parameter_sets_some_of_them_invalid(peer, filled):
 
 def test_watchers_that_change_while_parameters_do_are_seen(peer, filled):
     """The node looks for watchers now and then, and after each change of a parameter."""
-    client = peer.node.create_client(SetParameters, f'{NODE}/set_parameters')
+    client = peer.client(SetParameters, 'set_parameters', NODE)
     parameter = Parameter('min_anomaly_area', value=0).to_parameter_msg()
-    peer.spin_until(client.service_is_ready)
 
     def is_unwatched():
         future = client.call_async(SetParameters.Request(parameters=[parameter]))
@@ -324,9 +329,7 @@ def walk_to_active(peer):
 
 
 def test_transitions_one_after_the_other_and_many_at_once(peer, filled, node):
-    clients = [peer.node.create_client(ChangeState, f'{NODE}/change_state') for _ in range(6)]
-    for client in clients:
-        peer.spin_until(client.service_is_ready)
+    clients = [peer.client(ChangeState, 'change_state', NODE) for _ in range(6)]
 
     def ask(client, transition):
         request = ChangeState.Request()
@@ -423,7 +426,7 @@ def test_a_bundle_that_is_deleted_damaged_or_replaced(
         assert change(peer, Transition.TRANSITION_CLEANUP)
         walk_to_active(peer)
         runs_on()
-        peer.statuses.clear()
+        peer.forget_statuses()
         assert digest(peer) != before
 
 
@@ -446,6 +449,14 @@ def test_after_all_that_the_cameras_and_the_engine_are_well(peer, filled):
         inbox.close()
 
 
+def made_at(segment):
+    """When a file was made; long ago where it is gone, which may be at any moment."""
+    try:
+        return segment.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def test_after_sigkill_it_starts_anew_and_what_is_left_is_said(peer, filled, node, start_storm):
     """Most often nothing is: a process that received from a dead one frees its segment."""
     message = filled(RED)
@@ -458,8 +469,7 @@ def test_after_sigkill_it_starts_anew_and_what_is_left_is_said(peer, filled, nod
 
         def are_old():
             """Younger ones might be just being made: the node does not name them."""
-            made = [segment.stat().st_mtime for segment in left if segment.exists()]
-            return all(time.time() - at > 3 for at in made)
+            return all(time.time() - made_at(segment) > 3 for segment in left)
 
         peer.spin_until(are_old)
         new = start_storm()

@@ -86,14 +86,16 @@ def test_every_output_is_that_of_the_frame_of_its_header(peer, tiny_bundle_of_si
                 sent[camera][stamp.sec, stamp.nanosec] = pixels
                 publishers[camera].publish(image(pixels, stamp))
         peer.spin(float(rng.uniform(0, 0.05)))
-        return all(len(inbox.messages) >= 8 for inbox in inboxes.values())
+        some_are_dropped = all(
+            len(inboxes[camera, 'labels'].messages) < len(sent[camera]) for camera in SIZES
+        )
+        return some_are_dropped and all(len(inbox.messages) >= 8 for inbox in inboxes.values())
 
     peer.spin_until(enough)
     with Engine.load(tiny_bundle_of_sizes) as engine:
         pipeline, colors = Pipeline(engine), color_table(engine.classes)
         for camera in SIZES:
             found = {kind: arrays(inboxes[camera, kind], t) for kind, t in kinds.items()}
-            assert len(found['labels']) < len(sent[camera])
             for kind, outputs in found.items():
                 assert outputs.keys() <= sent[camera].keys()
                 for stamp, output in outputs.items():
@@ -116,20 +118,26 @@ def test_frames_that_give_way_are_received_and_not_lost(peer, filled):
     with peer.listen(OUT.format('front', 'labels'), Image) as inbox:
         publisher = peer.publisher('/front/image_raw', Image)
         peer.ask('/front/image_raw', filled(RED), inbox)
-        before = count(peer.status('camera front', lambda *_: True), 'received')
+        peer.forget_statuses()
+        before = peer.status('camera front', lambda *_: True)
         for _ in range(20):  # more at once than a depth of one takes
             message = filled(RED)
             message.header.stamp = peer.now()
             publisher.publish(message)
 
-        def all_counted(status, _):
+        def uncounted(status):
+            """One that came after the last watcher had gone, and before the next, is not."""
             dropped = sum(count(status, f'dropped: {cause}') for cause in Drop)
-            received = count(status, 'received')
-            return received >= before + 20 and received == dropped + count(status, 'processed')
+            return count(status, 'received') - dropped - count(status, 'processed')
+
+        def all_counted(status, _):
+            come = count(status, 'received') - count(before, 'received')
+            return come >= 20 and uncounted(status) <= uncounted(before)
 
         status = peer.status('camera front', all_counted)
         assert count(status, 'dropped: superseded') > 0
-        assert count(status, 'lost before receipt') == 0
+        # A node that is not scheduled for long has lost some in the bursts before.
+        assert count(status, 'lost before receipt') == count(before, 'lost before receipt')
         assert count(status, 'time of engine p95 (ms)') >= 0
         assert count(status, 'latency from stamp p99 (ms)') > 0
 
@@ -155,7 +163,7 @@ def test_frames_that_a_stopped_node_does_not_receive_are_lost_and_counted(peer, 
     with peer.listen(OUT.format('rear', 'labels'), Image) as inbox:
         publisher = peer.publisher('/rear/image_raw', Image)
         peer.spin_until(answered)
-        peer.statuses.clear()
+        peer.forget_statuses()
         before = peer.status('camera rear', lambda *_: True)
         sent_before = len(sent)
         node.process.send_signal(signal.SIGSTOP)
@@ -193,16 +201,15 @@ def test_files_above_the_bound_are_refused_and_other_cameras_go_on(peer, filled,
     others = peer.listen(OUT.format('front', 'labels'), Image)
     publisher = peer.publisher('/jpeg/image_raw/compressed', CompressedImage)
 
-    def counted(_, values):
+    def counted(status, values):
         for data in large:
             message = CompressedImage(format='jpeg', data=data)
             message.header.stamp = peer.now()
             publisher.publish(message)
             peer.ask('/front/image_raw', filled(RED), others)
-        return int(values['dropped: oversized']) > 1
+        return int(values['dropped: oversized']) > 1 and 'oversized' in status.message
 
-    status = peer.status('camera jpeg', counted)
-    assert 'oversized' in status.message
+    peer.status('camera jpeg', counted)
     assert not inbox.messages
     message = CompressedImage(format='png', data=png)
     peer.ask('/jpeg/image_raw/compressed', message, inbox)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+import sys
 from types import SimpleNamespace
 
 import pytest
+import rclpy
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.node import rclpy_private
@@ -43,6 +46,15 @@ def test_what_is_missing_is_named_in_one_line(name):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_an_executor_that_cannot_be_made_is_freed_in_silence(monkeypatch):
+    unraised = []
+    monkeypatch.setattr(sys, 'unraisablehook', lambda fault: unraised.append(fault.exc_type))
+    with pytest.raises(Exception):  # noqa: B017  whatever rclpy raises of a context that is down
+        rclpy_private.Executor(context=rclpy.Context())
+    gc.collect()
+    assert not unraised
+
+
 def test_nothing_private_is_taken_elsewhere():
     """The real rclpy passes the check in every test that starts the node."""
     package = Path(rclpy_private.__file__).parents[1]
@@ -54,6 +66,7 @@ def test_nothing_private_is_taken_elsewhere():
             '_service_change_state',
             '_state_machine',
             'rclpy.impl',
+            '_sigint_gc',
         )
         if name in file.read_text()
     ]

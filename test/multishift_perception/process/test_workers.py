@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -72,9 +74,23 @@ def runs(process: int) -> bool:
         return False
 
 
-def test_what_waits_is_not_begun_after_a_fault() -> None:
+def test_what_waits_is_not_begun_after_a_fault(tmp_path: Path) -> None:
+    gate = tmp_path / 'gate'
+    os.mkfifo(gate)
+
+    def open_gate() -> None:
+        is_cancelled.wait(20)  # however late the fault is heard of
+        opened.append(os.open(gate, os.O_RDWR))
+
+    is_cancelled = threading.Event()
+    opened: list[int] = []
     with pytest.raises(RuntimeError), worker_pool(1, print, ()) as pool:
-        jobs = [pool.submit(time.sleep, 0.2) for _ in range(50)]
-        jobs[0].result()
+        # Whoever opens the gate to read waits for one who writes.
+        jobs = [pool.submit(os.open, gate, os.O_RDONLY) for _ in range(50)]
+        jobs[-1].add_done_callback(lambda _: is_cancelled.set())
+        opener = threading.Thread(target=open_gate)
+        opener.start()
         raise RuntimeError
+    opener.join()
+    os.close(*opened)
     assert sum(job.cancelled() for job in jobs) > 40

@@ -71,7 +71,7 @@ def serving(feed: FootageFeed, board: Board) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
         loop.close()
-        assert feed.close()
+        until(feed.close)
 
 
 @pytest.fixture(scope='module')

@@ -490,18 +490,27 @@ def test_workers_change_nothing(real: tuple[Path, Path], out: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_takes_its_workers_with_it(real: tuple[Path, Path], out: Path) -> None:
     data, whole = real
+    # It stops by itself amid the work: whoever kills it may be scheduled late.
     script = (
-        'import json, sys; from pathlib import Path;'
-        'from multishift_training.augmentation import run;'
-        'from multishift_training.augmentation.config import AugmentConfig;'
-        'config = AugmentConfig.model_validate(json.loads(sys.argv[1]));'
-        'run.augment(config, Path(sys.argv[2]), root=Path(sys.argv[3]))'
+        'import json, os, signal, sys, threading, time; from pathlib import Path\n'
+        'from multishift_training.augmentation import run\n'
+        'from multishift_training.augmentation.config import AugmentConfig\n'
+        'config = AugmentConfig.model_validate(json.loads(sys.argv[1]))\n'
+        'out = Path(sys.argv[2])\n'
+        'def stop():\n'
+        '    while not list(out.glob("records/*")): time.sleep(0.001)\n'
+        '    os.kill(os.getpid(), signal.SIGSTOP)\n'
+        'threading.Thread(target=stop, daemon=True).start()\n'
+        'run.augment(config, out, root=Path(sys.argv[3]))\n'
     )
     config = json.dumps({**CONFIG, 'workers': 2})
     with subprocess.Popen([sys.executable, '-c', script, config, out, data]) as process:
-        while process.poll() is None and not list(out.glob('records/*')):
+        while ') T ' not in Path(f'/proc/{process.pid}/stat').read_text():
+            assert process.poll() is None
             time.sleep(0.01)
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+        assert children
+        assert any(out.glob('records/*'))
         process.kill()
     while any(_runs(child) for child in children):
         time.sleep(0.01)

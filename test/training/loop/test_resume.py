@@ -215,7 +215,9 @@ def test_stopped_while_an_epoch_is_recorded(
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(RunFolder, 'save', end_after_curves)
         train(config, folder, root=Path())
-    time.sleep(1)  # files of events are read in the order of their seconds
+    ended = int(time.time())
+    while int(time.time()) == ended:  # files of events are read in the order of their seconds
+        time.sleep(0.01)
     train(config, folder, root=Path())
     assert_same_runs(whole, folder)
     # Curves have no second value of an epoch.
@@ -223,52 +225,49 @@ def test_stopped_while_an_epoch_is_recorded(
     assert [event.step for event in events.Scalars('miou')] == [0, 1, 2]
 
 
-# Starts a run again and again, each time in a new process that it kills with SIGKILL a while after
-# the run has saved some more states; then lets it end. One import serves them all.
+# Starts a run again and again, each time in a new process that ends as by SIGKILL a while after
+# the run has saved some more states; then lets it end. One import serves them all. A timer of the
+# process's own ends it, which counts the time that it computes: it never comes to its end before,
+# however late the other process is scheduled, and however fast the machine is.
 KILLER = """
-import os, random, signal, sys, time
+import os, random, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from multishift_perception.errors import MultishiftError
 from multishift_training.loop.config import read_config
+from multishift_training.loop.run_folder import RunFolder
 from multishift_training.loop.train import train
-from multishift_training.models.deeplab import DeepLabV3Plus
 
 config, whole, folder, kills = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), 3
-last, chance = folder / 'last.pt', random.Random(0)
+chance, save = random.Random(0), RunFolder.save
+SAVED = 100  # the exit code with no state
 
-def version():
-    return last.stat().st_ino, last.stat().st_mtime_ns
-
-def start(folder):
+def start(folder, states=0, seconds=0.0):
     child = os.fork()
     if child == 0:
+        saved = 0
+        def count(self, state):
+            nonlocal saved
+            save(self, state)
+            saved += 1
+            if saved == states:
+                signal.setitimer(signal.ITIMER_PROF, seconds)
+        RunFolder.save = count
         train(read_config(config), folder, root=Path())
-        os._exit(0)
+        os._exit(SAVED + saved)
     return child
 
-def saved_more(child, states):
-    before = version() if last.exists() else None
-    while states:
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), 'the run ended before it was killed'
-        if last.exists() and version() != before:
-            before, states = version(), states - 1
-        time.sleep(0.0005)
-
 def finish(folder):
-    _, status = os.waitpid(start(folder), 0)
-    assert status == 0, status
+    _, status, used = os.wait4(start(folder), 0)
+    saved = os.waitstatus_to_exitcode(status) - SAVED
+    assert saved > 0, status
+    return (used.ru_utime + used.ru_stime) / saved
 
-finish(whole)
+step = finish(whole)
 for _ in range(kills):
-    child = start(folder)
-    saved_more(child, chance.choice((1, 1, 2)))
-    time.sleep(chance.uniform(0, 0.15))
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), status
-    state = torch.load(last, weights_only=True)
+    _, status = os.waitpid(start(folder, chance.choice((1, 1, 2)), chance.uniform(1e-3, step)), 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF, status
+    state = torch.load(folder / 'last.pt', weights_only=True)
     print(state['epoch'], state['step'])
 finish(folder)
 """
@@ -300,11 +299,16 @@ def test_killed_at_any_moment(
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_one_line(
-    number: signal.Signals, content: Callable[..., Content], folder: Path, tmp_path: Path
+    number: signal.Signals,
+    content: Callable[..., Content],
+    stages: dict[str, Content],
+    folder: Path,
+    tmp_path: Path,
 ) -> None:
     """Also where a process that loads data hears them too, as of a terminal."""
     path = tmp_path / 'config.yaml'
-    path.write_text(yaml.safe_dump(content(workers=1)))
+    endless = {**stages['closed_world'], 'epochs': 10_000}  # however late the signal is sent
+    path.write_text(yaml.safe_dump(content(workers=1, stages=[endless])))
     with subprocess.Popen(
         [sys.executable, '-m', 'multishift_perception.cli.main', 'train', path, '--out', folder],
         env={**os.environ, 'OMP_NUM_THREADS': '1'},

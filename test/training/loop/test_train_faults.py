@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 import logging
 from pathlib import Path
+import signal
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ import yaml
 
 from multishift_perception import files
 from multishift_perception.errors import MultishiftError
+from multishift_perception.process.signals import Stopped, ended_by_signals
 from multishift_training.checkpoints import trained
 from multishift_training.checkpoints.imagenet import find_imagenet_weights
 from multishift_training.checkpoints.key_matching import OWN
@@ -256,6 +259,22 @@ def test_what_killed_writers_left_is_removed(short: Content, folder: Path) -> No
     assert len(list(folder.glob('.*.half.part'))) == 4
     RunFolder(folder, config, writes=True)
     assert {path.name for path in folder.iterdir()} == {'.mine', 'cache'}
+
+
+class Signalling:
+    """Gets a signal to end while it is saved."""
+
+    def __reduce__(self) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return OrderedDict, ()
+
+
+def test_signal_amid_a_save_waits_until_the_state_is_whole(short: Content, folder: Path) -> None:
+    run = RunFolder(folder, TrainConfig.model_validate(short), writes=True)
+    with ended_by_signals():
+        with pytest.raises(Stopped):
+            run.save(State(epoch=3, model={'weights': Signalling()}))
+    assert run.load().epoch == 3
 
 
 def test_fault_that_is_no_full_disk_keeps_its_name(

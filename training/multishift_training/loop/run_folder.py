@@ -28,6 +28,7 @@ from multishift_perception.files import (
     write_bytes,
     write_text,
 )
+from multishift_perception.process.signals import waiting_for_block
 from multishift_training.checkpoints.metadata import SCHEMA, check_schema
 from multishift_training.datasets.batch import Batch
 from multishift_training.loop.config import BEST, CONFIG, LAST, Stage, TrainConfig, read_config
@@ -182,13 +183,17 @@ class RunFolder:
     def save(self, state: State) -> None:
         """Write the state, atomically: a run killed at any moment finds the last whole one.
 
+        A signal to end waits until it is written: PyTorch's writer, interrupted, ends by a fault
+        of its own instead.
+
         Raises:
             MultishiftError: there is no room; what was written before is whole.
         """
         if not self._writes:
             return
-        with self._claiming(), replacing(self._last) as fresh, fresh.open('wb') as file:
-            torch.save({'schema': SCHEMA, **vars(state)}, file)
+        with waiting_for_block(), self._claiming(), replacing(self._last) as fresh:
+            with fresh.open('wb') as file:
+                torch.save({'schema': SCHEMA, **vars(state)}, file)
 
     @contextmanager
     def _claiming(self) -> Iterator[None]:
