@@ -17,7 +17,7 @@ from multishift_perception.schema.faults import Source, fault_line
 
 T = TypeVar('T')
 
-# Bytes of a file that nobody writes by hand: it is another one. PyYAML takes ten seconds for as much.
+# Bytes of a file that nobody writes by hand: it is another one. As many take ten seconds to read.
 _LARGEST = 2**20
 # Values that a file may stand for: aliases of aliases of aliases of a few lines multiply to any
 # number, and a merge or a message goes through all of them.
