@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+import math
 from pathlib import Path
 import sys
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    LogInfo,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.conditions import IfCondition
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
@@ -149,8 +157,8 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*ARGUMENTS, node, rviz, view])
 
 
-def perception_node(context: LaunchContext) -> list[LifecycleNode]:
-    """Return the node with the parameters that the arguments ask for.
+def perception_node(context: LaunchContext) -> list[Action]:
+    """Return the node with the parameters that the arguments ask for, and warnings before it.
 
     The node walks itself to active, so that it behaves alike under launch, `ros2 run` and a
     supervisor. Where its engine cannot be loaded it says why, in the log and on /diagnostics, and
@@ -164,22 +172,64 @@ def perception_node(context: LaunchContext) -> list[LifecycleNode]:
         executable='perception_node',
         name=argument(context, 'node_name'),
         namespace=argument(context, 'namespace'),
-        parameters=[argument(context, 'params_file'), parameters(context)],
+        parameters=[params_file(context), parameters(context)],
         remappings=remaps(context),
         ros_arguments=['--log-level', argument(context, 'log_level')]
         + (['--enclave', enclave] if enclave else []),
         additional_env=dds_environment(context),
         output='screen',
         respawn=respawn,
-        respawn_delay=float(argument(context, 'respawn_delay')),
+        respawn_delay=seconds('respawn_delay', argument(context, 'respawn_delay')),
         on_exit=None if respawn else lambda _, context: end(context),
     )
-    return [node]
+    return [*warnings(context), node]
 
 
 def argument(context: LaunchContext, name: str) -> str:
     """Return the value of an argument."""
     return LaunchConfiguration(name).perform(context)
+
+
+def params_file(context: LaunchContext) -> str:
+    """Return the parameter file.
+
+    Raises:
+        ValueError: there is none; launch would start the node on its defaults.
+    """
+    path = argument(context, 'params_file')
+    if not Path(path).is_file():
+        raise ValueError(f'params_file: {path!r} is no file: give a parameter file')
+    return path
+
+
+def seconds(name: str, text: str) -> float:
+    """Return the time that an argument gives.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f'{name}: {text!r} is no number of seconds')
+    return value
+
+
+def warnings(context: LaunchContext) -> list[LogInfo]:
+    """Return what to say of arguments that are nearly ours: launch passes over unknown ones."""
+    ours = [known.name for known in ARGUMENTS]
+    near = {
+        name: get_close_matches(name, ours, n=1, cutoff=0.8)
+        for name in context.launch_configurations
+        if name not in ours
+    }
+    return [
+        LogInfo(msg=f'{name} is no argument of the perception node: did you mean {found[0]}?')
+        for name, found in near.items()
+        if found
+    ]
 
 
 def words(context: LaunchContext, name: str) -> list[str]:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+import logging
 import os
 from pathlib import Path
-import shutil
+import queue
 import threading
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,15 @@ from multishift_perception.files import WRITTEN_BY, replacing
 from multishift_perception.images.codec import encode_jpeg
 from multishift_perception.regions import find_regions
 
+logger = logging.getLogger(__name__)
+
 # By this name the viewer knows recordings of one kind, and we our own.
 APPLICATION = WRITTEN_BY[1]
 _CLEAR = (0, 0, 0, 0)
 # Frames after which all is handed over to the file, and how long that may take.
 _FLUSH_EVERY, _PATIENCE_S = 16, 60.0
+# How long it may take before it is told, and between two looks.
+_SHORT_S, _POLL_S = 2.0, 0.01
 # What the viewer shows at first.
 _VIEWS = {
     'what the engine saw': ('image', 'labels', 'anomalies'),
@@ -160,7 +166,7 @@ class RerunFile:
         return str(self._rerun.new_entity_path(list(names)))
 
     def flush(self) -> None:
-        """Wait until all frames are handed over.
+        """Wait until all frames are written.
 
         Raises:
             OSError: the file cannot be written.
@@ -169,37 +175,57 @@ class RerunFile:
         try:
             self._recording.flush(timeout_sec=_PATIENCE_S)
         except RuntimeError as error:  # of the library, which has no kind of its own for it
-            raise MultishiftError(
-                f'{self._name}: {_FLUSH_EVERY} frames were not written within {_PATIENCE_S:.0f} s '
-                f'({one_line(error)}): name a file on a faster disk with --rerun'
-            ) from error
-        self._file.check()
+            raise self._too_slow(one_line(error)) from error
+        self._await(self._file.is_written)
 
     def close(self) -> None:
         """End the recording.
 
         Raises:
             OSError: the file could not be written.
+            MultishiftError: it is written too slowly.
         """
         self._recording.disconnect()
-        self._file.close()
+        self._await(self._file.is_closed)
+
+    def abandon(self) -> None:
+        """End a recording that nobody is to have; a disk that takes nothing is not waited for."""
+        self._recording.disconnect()
+        self._file.is_closed(_SHORT_S)
+
+    def _await(self, is_done: Callable[[float], bool]) -> None:
+        """Wait for the file, by what says whether it is done within some seconds."""
+        if not is_done(_SHORT_S):
+            logger.warning('waiting for the disk of %s; Ctrl-C gives it up', self._name)
+            if not is_done(_PATIENCE_S):
+                raise self._too_slow('nothing came back from the disk')
+        self._file.check()
+
+    def _too_slow(self, reason: str) -> MultishiftError:
+        return MultishiftError(
+            f'{self._name}: {_FLUSH_EVERY} frames were not written within {_PATIENCE_S:.0f} s '
+            f'({reason}): name a file on a faster disk with --rerun'
+        )
 
 
 class _PipedFile:
     """A file that is written through a pipe, which takes all, also where the file does not.
 
     The library's own writer ends at the first fault, does not say which it was, and leaves the
-    next flush waiting for ever: it never gets to see one.
+    next flush waiting for ever: it never gets to see one. Nor does it see a disk that takes
+    nothing, as one of the network that is gone: no signal would end its waiting for that.
     """
 
     def __init__(self, path: Path) -> None:
         """Begin to write what comes through the pipe."""
         self._outlet, self._inlet = os.pipe()
+        self._came: queue.SimpleQueue[bytes] = queue.SimpleQueue()  # nothing at the end
         self._fault: OSError | None = None
         self._writer = threading.Thread(
             target=self._write, args=(path,), name='rerun', daemon=True
         )
         self._writer.start()
+        threading.Thread(target=self._take, name='rerun pipe', daemon=True).start()
 
     @contextmanager
     def inlet(self) -> Iterator[str]:
@@ -214,20 +240,33 @@ class _PipedFile:
         if self._fault is not None:
             raise self._fault
 
-    def close(self) -> None:
-        """Wait for the end of the pipe, and `check`."""
-        self._writer.join()
-        self.check()
+    def is_written(self, seconds: float) -> bool:
+        """Wait until what came is written, for some seconds; return whether it is."""
+        end = monotonic() + seconds
+        while not self._came.empty() and monotonic() < end:
+            sleep(_POLL_S)
+        return self._came.empty()
+
+    def is_closed(self, seconds: float) -> bool:
+        """Wait until all up to the pipe's end is written, for some seconds; whether it is."""
+        self._writer.join(seconds)
+        return not self._writer.is_alive()
+
+    def _take(self) -> None:
+        with open(self._outlet, 'rb') as pipe:
+            while data := pipe.read1():
+                self._came.put(data)
+        self._came.put(b'')
 
     def _write(self, path: Path) -> None:
-        with open(self._outlet, 'rb') as pipe:
-            try:
-                with path.open('wb') as file:
-                    shutil.copyfileobj(pipe, file)
-            except OSError as error:
-                self._fault = error
-                while pipe.read1():  # or the library would wait for room
-                    pass
+        try:
+            with path.open('wb') as file:
+                while data := self._came.get():
+                    file.write(data)
+        except OSError as error:
+            self._fault = error
+            while self._came.get():  # so that nobody waits for it to be written
+                pass
 
 
 @contextmanager
@@ -243,9 +282,14 @@ def writing_rerun(path: Path, classes: Sequence[SemanticClass]) -> Iterator[Reru
     """
     rerun = load_rerun()
     with replacing(path) as fresh:
-        with closing(RerunFile(rerun, fresh, classes, name=path)) as recording:
+        recording = RerunFile(rerun, fresh, classes, name=path)
+        try:
             yield recording
             recording.arrange()
+        except BaseException:
+            recording.abandon()
+            raise
+        recording.close()
 
 
 def check_rerun(path: Path, *, force: bool, reads: Sequence[Path | None]) -> None:

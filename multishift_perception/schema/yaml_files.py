@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 import json
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,12 @@ from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.schema.faults import Source, fault_line
 
 T = TypeVar('T')
+
+# Bytes of a file that nobody writes by hand: it is another one. As many take ten seconds to read.
+_LARGEST = 2**20
+# Values that a file may stand for: aliases of aliases of aliases of a few lines multiply to any
+# number, and a merge or a message goes through all of them.
+_MOST_VALUES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -97,15 +104,27 @@ def read_document(path: Path, what: str, *, mend: str = '') -> Document:
         mend: what to do about a fault; when left out, to give another file.
 
     Raises:
-        MultishiftError: it is missing, unreadable, no YAML, empty, or holds no keys.
+        MultishiftError: it is missing, unreadable, too large, no YAML, empty, or holds no keys.
     """
     ending = mend or f'give {what}'
     try:
-        loader = _Loader(path.read_text(encoding='utf-8'))
+        with path.open('rb') as file:  # may be a pipe, which has no size to ask for
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise MultishiftError(f'{path} is larger than {_LARGEST:,} bytes: {ending}')
+        loader = _Loader(data.decode())
         node = loader.get_single_node()
+        if node is not None and _values(node, {}) > _MOST_VALUES:
+            raise MultishiftError(
+                f'{path}: its aliases stand for more than {_MOST_VALUES:,} values: {ending}'
+            )
         content = None if node is None else loader.construct_document(node)
     except OSError as error:
         raise MultishiftError(f'{path} cannot be read ({error.strerror}): {ending}') from None
+    except UnicodeDecodeError as error:
+        raise MultishiftError(
+            f'{path} is no UTF-8 text (from byte {error.start} on: save it as UTF-8): {ending}'
+        ) from None
     except yaml.MarkedYAMLError as error:
         raise MultishiftError(f'{path}{_yaml_fault(error)}') from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -142,6 +161,22 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node stands for, each alias for all that it repeats.
+
+    Args:
+        node: the node; it may hold itself.
+        known: of other nodes, by identity.
+    """
+    if id(node) not in known:
+        known[id(node)] = 1
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            parts = chain.from_iterable(parts)
+        known[id(node)] += sum(_values(part, known) for part in parts)
+    return known[id(node)]
+
+
 class _TwiceError(yaml.MarkedYAMLError):
     """A key is given twice."""
 
@@ -154,5 +189,7 @@ def _yaml_fault(error: yaml.MarkedYAMLError) -> str:
     if isinstance(error, _TwiceError):
         return f': {line}{problem}'
     if problem and r"'\t'" in problem:
-        problem = 'it is indented by a tab: indent by spaces'
+        problem = 'a tab stands where spaces must: write spaces'
+    if problem and problem.startswith('but '):  # what comes before it is said apart
+        problem = f'{error.context}, {problem}'
     return f' is not valid YAML: {line}{problem}'

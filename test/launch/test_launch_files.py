@@ -160,11 +160,24 @@ def test_arguments_describe_several_cameras() -> None:
         ({'image_topics': '/a'}, '1 topics and camera_names 0'),
         ({'transport': 'compressed'}, 'transport is that of camera_names'),
         ({'remaps': '/a=/b'}, "'/a=/b' is none: write FROM:=TO"),
+        ({'params_file': '/nope.yaml'}, "params_file: '/nope.yaml' is no file"),
+        ({'params_file': ''}, "params_file: '' is no file"),
+        ({'respawn_delay': '2s'}, "respawn_delay: '2s' is no number of seconds"),
+        ({'respawn_delay': 'nan'}, "respawn_delay: 'nan' is no number of seconds"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, str], fault: str) -> None:
+    file, context = started(**arguments)
     with pytest.raises(ValueError, match=fault):
-        given(**arguments)
+        file['perception_node'](context)
+
+
+def test_an_argument_that_is_nearly_ours_is_told() -> None:
+    file, context = started(bakend='openvino', bag='drive')
+    [warning, _] = file['perception_node'](context)
+    assert perform_substitutions(context, warning.msg) == (
+        'bakend is no argument of the perception node: did you mean backend?'
+    )
 
 
 def test_a_node_that_ends_is_started_anew(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -101,7 +102,7 @@ def test_what_is_imported_is_launch() -> None:
         tree = ast.parse(file.read_text())
         modules = [n.module or '' for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
         modules += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
-        known = {'__future__', 'launch', 'launch_ros', 'pathlib', 'sys'}
+        known = {'launch', 'launch_ros', *sys.stdlib_module_names}
         assert {module.partition('.')[0] for module in modules} <= known
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+import os
 from pathlib import Path
 import re
 import sys
@@ -179,3 +180,32 @@ def test_a_disk_that_is_too_slow_is_named_with_the_file(
         for number in range(100):
             recording.add(observation(number))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_hangs_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that takes nothing, as a share whose server is gone: a pipe that nobody reads."""
+    hanging, inlets = tmp_path / 'hanging', list[int]()
+    os.mkfifo(hanging)
+    library = MagicMock()
+    stream = library.RecordingStream()
+    stream.save.side_effect = lambda path: inlets.append(os.open(path, os.O_WRONLY))
+    stream.log.side_effect = lambda *_, **__: os.write(inlets[-1], bytes(100_000))
+    stream.disconnect.side_effect = lambda: os.close(inlets[-1])
+    monkeypatch.setattr(rerun_file, 'load_rerun', lambda: library)
+    monkeypatch.setattr(rerun_file, 'replacing', lambda path: nullcontext(hanging))
+    monkeypatch.setattr(rerun_file, '_SHORT_S', 0.01)
+    monkeypatch.setattr(rerun_file, '_PATIENCE_S', 0.01)
+    path = tmp_path / 'drive.rrd'
+    for count in (1, 100):
+        with (
+            pytest.raises(MultishiftError, match=rf'^{path}: .* on a faster disk with --rerun'),
+            writing_rerun(path, CLASSES) as recording,
+        ):
+            for number in range(count):
+                recording.add(observation(number))
+    assert caplog.messages == 2 * [f'waiting for the disk of {path}; Ctrl-C gives it up']
+    with pytest.raises(KeyboardInterrupt), writing_rerun(path, CLASSES) as recording:
+        raise KeyboardInterrupt
+    os.close(os.open(hanging, os.O_RDONLY))  # lets the threads that write end

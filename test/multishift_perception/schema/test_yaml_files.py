@@ -42,6 +42,12 @@ class Drawing(Strict):
         return self
 
 
+# Ten lines that stand for a thousand million values.
+LAUGHS = 'a0: &a0 [x]\n' + ''.join(
+    f'a{i}: &a{i} [{", ".join(10 * [f"*a{i - 1}"])}]\n' for i in range(1, 10)
+)
+
+
 def read(text: str, folder: Path) -> Drawing:
     path = folder / 'drawing.yaml'
     path.write_text(text)
@@ -124,12 +130,17 @@ def test_what_is_right_is_read(tmp_path: Path) -> None:
         ('name: &a [*a]', ': name (line 1) is [[...]], expected text'),
         ('name: x\nname: y', ': line 2: the key name is given twice, first in line 1: leave one'),
         ('{name: x, name: y}', ': line 1: the key name is given twice'),
-        ('name: x\nframe:\n\tkind: round', ' is not valid YAML: line 3: it is indented by a tab'),
+        (
+            'name: x\nframe:\n\tkind: round',
+            ' is not valid YAML: line 3: a tab stands where spaces',
+        ),
         ('name: [', ' is not valid YAML: line 1: '),
         ('name: x: y', ' is not valid YAML: line 1: mapping values are not allowed here'),
         ('name: 2020-13-45', ' is not valid YAML (month must be in 1..12): give a drawing'),
         ('name: !!python/name:os.system', ' is not valid YAML: line 1: could not determine a con'),
-        ('name: x\n---\nname: y', ' is not valid YAML: line 2: '),
+        ('name: x\n---\nname: y', ' is not valid YAML: line 2: expected a single document in the'),
+        ('name: "' + 2**20 * 'x' + '"', ' is larger than 1,048,576 bytes: give a drawing'),
+        (LAUGHS, ': its aliases stand for more than 1,000,000 values: give a drawing'),
         ('[' * 5000, ' is not valid YAML'),
         ('', ' is empty: give a drawing'),
         ('# nothing\n', ' is empty: give a drawing'),
@@ -162,7 +173,12 @@ def test_what_a_merge_brings_may_be_overridden(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('content', 'reason'), [(None, 'No such file'), ('folder', 'Is a directory'), (b'\xff', 'UTF')]
+    ('content', 'reason'),
+    [
+        (None, 'No such file'),
+        ('folder', 'Is a directory'),
+        ('name: é'.encode('latin1'), 'from byte 6 on: save it as UTF-8'),
+    ],
 )
 def test_what_cannot_be_read(content: Any, reason: str, tmp_path: Path) -> None:
     path = tmp_path / 'drawing.yaml'

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 import subprocess
 import sys
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,13 @@ stages:
   trainable: ['*']
   method: {kind: closed_world}
   optimizer: {learning_rate: 0.1}
+"""
+COMPARISON = f"""
+tests: {{t: {{images: {{kind: sample_drive, split: demo, frames: 1, seed: 1}}}}}}
+closed_world: &run
+{textwrap.indent(TRAINING, '  ')}
+ways:
+  adapted: {{<<: *run, weights: w.pth}}
 """
 # Runs one command after the other, for starting Python takes longer than they do; writes what each
 # said, its exit status, and what is heavy and was loaded by then.
@@ -81,6 +89,7 @@ CASES = {
         'sample_drive gives 1 sample, fewer than one batch: lower batch_size (2)',
     ),
     'train, weights': (f'{TRAINING}\nweights: w.pth', 'train c.yaml', 'weights: w.pth cannot be'),
+    'compare, weights of a way': (COMPARISON, 'compare c.yaml', 'adapted: weights: w.pth cannot'),
     'train, folder': (
         f'{TRAINING}\nfolder: f'.replace('deeplabv3plus_compact', 'mask2former'),
         'train c.yaml',

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import json
+import math
 import os
 from pathlib import Path
 import shutil
@@ -96,6 +97,8 @@ class Trainings:
             self.stopped_at = ''
             raise KeyboardInterrupt
         self.done.append(name)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / 'best.safetensors').touch()
         return path / 'best.safetensors'
 
     def measure(
@@ -156,6 +159,54 @@ def test_seeds_and_ways_and_tests_may_be_added(
     assert compare(whole, tmp_path, seeds=[1]) == []
     assert trainings.done == ['seed_1/again']
     assert trainings.measured[:3] == ['closed_world dusk', 'stage_1 dusk', 'both_stages dusk']
+
+
+def test_weights_that_somebody_removed_are_missed_in_one_line(
+    described: Described, trainings: Trainings, tmp_path: Path
+) -> None:
+    compare(described(), tmp_path)
+    run_of_first, record = tmp_path / 'seed_0/stage_1', tmp_path / 'seed_0/stage_1.json'
+    mend = f'{run_of_first}/best.safetensors is missing: delete {run_of_first} and {record} to'
+    shutil.rmtree(run_of_first)
+    assert compare(described(), tmp_path) == []  # nothing asks for them
+    (tmp_path / 'seed_0/both_stages.json').unlink()
+    with pytest.raises(MultishiftError, match=f'both stages: {mend}'):  # starts from them
+        compare(described(), tmp_path)
+    whole = described()
+    whole['tests']['dusk'] = whole['tests']['day']
+    with pytest.raises(MultishiftError, match=f'stage 1: {mend}'):  # to be measured on dusk
+        compare(whole, tmp_path)
+    assert trainings.done == ALL
+    record.unlink()
+    assert compare(whole, tmp_path) == []
+    assert trainings.done == [*ALL, *ALL[1:3]]
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda record: '{',
+        lambda record: 3000 * '[',
+        lambda record: {**record, 'training': []},
+        lambda record: {**record, 'tests': {'day': {'description': {}, 'figures': 3}}},
+        lambda record: record['tests']['day']['figures']['energy']['all'].pop('AP') and record,
+        lambda record: record['tests']['day']['figures']['energy']['all'].update(AP='x') or record,
+        lambda record: (
+            record['tests']['day']['figures']['energy']['all'].update(AP=math.nan) or record
+        ),
+    ],
+)
+def test_record_that_is_damaged_is_refused_in_one_line(
+    described: Described, trainings: Trainings, tmp_path: Path, change: Callable[[Any], Any]
+) -> None:
+    compare(described(), tmp_path, seeds=[0])
+    path = tmp_path / 'seed_0/closed_world.json'
+    changed = change(json.loads(path.read_text()))
+    path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
+    with pytest.raises(
+        MultishiftError, match=f'^{path} is damaged: delete it to have it measured'
+    ):
+        compare(described(), tmp_path, seeds=[0])
 
 
 def test_time_limit_leaves_the_rest(

@@ -51,6 +51,7 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
     faults: dict[str, dict[str, Any]] = {
         'baseline: stage 2 is no way (did you mean stage 1?)': {'baseline': 'stage 2'},
         'baseline_score: energy is no score of stage 1': {'baseline_score': 'energy'},
+        'means: day, day: name each test once': {'means': [['day', 'day']]},
         'means: dusk is no test': {'means': [['day', 'dusk']]},
         'starts_from: both stages is no way above it': {
             'ways': {**ways, 'stage 1': {**ways['stage 1'], 'starts_from': 'both stages'}}
@@ -62,6 +63,12 @@ def test_faults_are_told_in_one_line(described: Described, tmp_path: Path) -> No
             'ways': {**ways, 'both stages': {**ways['both stages'], 'weights': 'imagenet'}}
         },
         "ways: '+' names no folder": {'ways': {'+': ways['stage 1']}, 'baseline': '+'},
+        "ways: 'wwwwwwwwwwwwwwwwwwww'... is too long for a folder": {
+            'ways': {300 * 'w': ways['stage 1']}
+        },
+        'seeds (line 1) is 9999999999, expected a whole number from 1 to 1000': {
+            'seeds': 9_999_999_999
+        },
         'seed 1 stands twice': {'seeds': [1, 0, 1]},
         'closed world: seed: set `seeds` of the experiment': {
             'closed_world': {**whole['closed_world'], 'seed': 1}

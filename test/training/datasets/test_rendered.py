@@ -92,7 +92,12 @@ def test_nothing_is_kept_of_a_rendering_that_failed(
     with pytest.raises(KeyboardInterrupt):
         open_images(described(), tmp_path, tmp_path)
     assert folders(tmp_path) == []
+    killed = tmp_path / f'.sample_drive-val-{rendered._key(described())}.killed.part'
+    killed.mkdir()
+    (killed / '.replacing').touch()  # the lock of the process that rendered
+    (killed / '00000040_dry.image.png').touch()
     assert len(open_images(described(), tmp_path, tmp_path)) == 2
+    assert not killed.exists()
 
 
 @pytest.mark.slow

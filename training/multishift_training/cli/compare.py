@@ -167,6 +167,6 @@ def _check(experiment: Experiment, root: Path) -> None:
         from multishift_training.augmentation.config import read_config
 
         check_augmentation(read_config(experiment.augmentation), root)
-    weights = experiment.closed_world.weights
-    if weights is not None and weights != IMAGENET:
-        check_weights(root / weights, key='closed_world: weights')
+    for name, training in experiment.trainings.items():
+        if training.weights is not None and training.weights != IMAGENET:
+            check_weights(root / training.weights, key=f'{name}: weights')

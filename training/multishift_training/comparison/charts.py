@@ -11,7 +11,8 @@ import matplotlib.style
 import numpy as np
 
 from multishift_perception.report.charts import COLORS, STYLE, svg
-from multishift_training.comparison.results import METRICS, Cell, Row
+from multishift_training.comparison.folder import MEASURED
+from multishift_training.comparison.results import Cell, Row
 
 _STYLE = {**STYLE, 'axes.grid.axis': 'x'}
 _INK, _SOFT = '#1f2933', '#9aa5b1'
@@ -32,7 +33,7 @@ def differences_chart(rows: Sequence[Row]) -> str:
 
 
 def _panels(rows: Sequence[Row], unit: str, draw: _Draw) -> str:
-    metrics = [m for m in METRICS if any(row.cells[m].by_seed for row in rows)]
+    metrics = [m for m in MEASURED if any(row.cells[m].by_seed for row in rows)]
     with matplotlib.style.context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.9 + 0.27 * len(rows)), layout='constrained')
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]

@@ -26,12 +26,17 @@ from multishift_training.scores import UNCERTAINTY, check_scores
 
 CLOSED_WORLD = 'closed world'
 
+# More are no experiment: each is a training of every way.
+_MOST_SEEDS = 1000
+# Bytes of a folder's name: file systems allow 255, and some are for what names that begin with it.
+_LONGEST_FOLDER = 200
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _counted(given: Any) -> Any:
-    is_number = isinstance(given, int) and not isinstance(given, bool) and given > 0
-    return list(range(given)) if is_number else given
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    return list(range(given)) if is_number and 0 < given <= _MOST_SEEDS else given
 
 
 def _known(scores: list[str]) -> list[str]:
@@ -130,9 +135,9 @@ class Experiment(Strict):
     base: dict[str, Any] = {}
     seeds: Annotated[
         list[Seed],
-        Field(min_length=1),
+        Field(min_length=1, max_length=_MOST_SEEDS),
         BeforeValidator(_counted),
-        Words('a whole number from 1 on, or a list of whole numbers'),
+        Words(f'a whole number from 1 to {_MOST_SEEDS}, or a list of so many whole numbers'),
     ] = [0, 1, 2]
     closed_world: ClosedWorldTraining
     ways: dict[str, Way]
@@ -160,6 +165,8 @@ class Experiment(Strict):
         for names in self.means:
             for name in names:
                 _check('means', name, 'test', self.tests)
+            if len({*names}) < len(names):
+                raise ValueError(f'means: {", ".join(names)}: name each test once')
         _check('baseline', self.baseline, 'way', self.trainings)
         if self.baseline_score is not None:
             scores = self.trainings[self.baseline].scores
@@ -173,6 +180,10 @@ class Experiment(Strict):
         for name, way in self.ways.items():
             if not folder_name(name):
                 raise ValueError(f'ways: {name!r} names no folder: take letters or digits')
+            if len(folder_name(name).encode()) > _LONGEST_FOLDER:
+                raise ValueError(
+                    f'ways: {name[:20]!r}... is too long for a folder: take a shorter name'
+                )
             if other := folders.get(folder_name(name)):
                 raise ValueError(f'ways: {name!r} and {other!r} would share a folder: rename one')
             if way.starts_from is not None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 import yaml
 
 from multishift_perception.destinations import check_folder, report_of
@@ -23,6 +23,8 @@ from multishift_training.loop.config import BEST, CONFIG, TrainConfig, read_conf
 
 COMPARE = 'multishift compare'
 REPORT = report_of(COMPARE)
+# What is measured on a test, by score and condition.
+MEASURED = ('AP', 'FPR95', 'mIoU')
 # By score and condition: metrics, fractions 0..1; None where one is undefined.
 Figures = dict[str, dict[str, dict[str, float | None]]]
 
@@ -62,6 +64,29 @@ class Seen(BaseModel):
     image: bytes
     truth: bytes
     ways: dict[str, bytes]
+
+
+def _whole(figures: Figures) -> Figures:
+    for by_condition in figures.values():
+        if any(sorted(metrics) != sorted(MEASURED) for metrics in by_condition.values()):
+            raise ValueError('metrics are missing')
+    return figures
+
+
+class _OnTest(BaseModel):
+    """What is measured of a job on a test."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    description: dict[str, Any]
+    figures: Annotated[Figures, AfterValidator(_whole)]
+
+
+class _Record(BaseModel):
+    """What is measured of a job so far, by test, and how it was trained."""
+
+    training: dict[str, Any]
+    tests: dict[str, _OnTest]
 
 
 _ENGINE_TIMES = TypeAdapter(dict[str, dict[str, dict[str, EngineTime]]])
@@ -148,6 +173,20 @@ class ComparisonFolder:
     def is_trained(self, job: Job) -> bool:
         """Return whether a job is known to be trained: something of it is measured."""
         return bool(self._record(job))
+
+    def check_weights(self, job: Job) -> None:
+        """See that the weights are there that a job starts from or, once trained, has left.
+
+        Raises:
+            MultishiftError: somebody removed them.
+        """
+        wanted = self.weights(job) if self.is_trained(job) else self.start(job)
+        if wanted is not None and not wanted.exists():
+            run = self.run(job).with_name(wanted.parent.name)
+            raise MultishiftError(
+                f'{run / BEST} is missing: delete {run} and {run.with_suffix(".json")} to have it '
+                'trained anew'
+            )
 
     def is_done(self, job: Job) -> bool:
         """Return whether a job is trained, and measured on every test."""
@@ -269,14 +308,13 @@ class ComparisonFolder:
 
     def _record(self, job: Job) -> dict[str, Any]:
         path = self._record_path(job)
-        if not path.exists():
-            return {}
         try:
-            found: dict[str, Any] = json.loads(path.read_text())
-            return {'training': found['training'], 'tests': dict(found['tests'])}
-        except (ValueError, KeyError, TypeError) as error:
+            return _Record.model_validate_json(path.read_bytes()).model_dump()
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError):
             raise MultishiftError(
-                f'{path} is damaged ({type(error).__name__}): delete it to have it measured anew'
+                f'{path} is damaged: delete it to have it measured anew'
             ) from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multishift_training.comparison.config import Experiment
-from multishift_training.comparison.folder import ComparisonFolder, EngineTime, Figures
+from multishift_training.comparison.folder import MEASURED, ComparisonFolder, EngineTime, Figures
 from multishift_training.comparison.jobs import Job
 from multishift_training.comparison.statistics import (
     Difference,
@@ -16,8 +16,6 @@ from multishift_training.comparison.statistics import (
     spread,
 )
 from multishift_training.evaluation.tally import ALL
-
-METRICS = ('AP', 'FPR95', 'mIoU')
 
 # Of a part of the tests: by metric and seed.
 _BySeed = dict[str, dict[int, float]]
@@ -133,7 +131,7 @@ def _means(
     for names in experiment.means:
         if any(name not in by_part for name in names):
             continue
-        of_metric = {m: [by_part[name][m] for name in names] for m in METRICS}
+        of_metric = {m: [by_part[name][m] for name in names] for m in MEASURED}
         *others, last = names
         found[f'mean of {", ".join(others)} and {last}'] = {
             metric: sum(known) / len(known)
@@ -156,7 +154,7 @@ def _rows(
         if not (found := by_part.get(part)):
             continue
         cells = {}
-        for metric in METRICS:
+        for metric in MEASURED:
             by_seed = found.get(metric, {})
             difference = (
                 None

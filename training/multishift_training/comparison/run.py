@@ -205,6 +205,7 @@ class _Work:
 
     def _train_and_measure(self, job: Job) -> None:
         folder = self._folder
+        folder.check_weights(job)
         if not folder.is_trained(job):
             folder.take_up(job)
             left = self._end - monotonic()

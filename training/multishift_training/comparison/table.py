@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from multishift_training.comparison.folder import EngineTime
-from multishift_training.comparison.results import METRICS, Results, Row
+from multishift_training.comparison.folder import MEASURED, EngineTime
+from multishift_training.comparison.results import Results, Row
 from multishift_training.comparison.statistics import Difference, Spread
 
 _DASH = '–'
@@ -28,8 +28,8 @@ def headings(results: Results) -> list[str]:
         for precision in results.precisions
         for what in ('ms', 'CPU ms')
     ]
-    differences = [f'{metric}, difference' for metric in METRICS]
-    return ['way', 'score', 'seeds', *METRICS, *engines, *differences]
+    differences = [f'{metric}, difference' for metric in MEASURED]
+    return ['way', 'score', 'seeds', *MEASURED, *engines, *differences]
 
 
 def texts(row: Row, precisions: Sequence[str]) -> list[str]:
@@ -39,7 +39,7 @@ def texts(row: Row, precisions: Sequence[str]) -> list[str]:
         row: the row.
         precisions: of the engines whose times are shown.
     """
-    cells = [row.cells[metric] for metric in METRICS]
+    cells = [row.cells[metric] for metric in MEASURED]
     return [
         row.way,
         row.score,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from multishift_perception import classes, sample_drive
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import file_lock, replacing
+from multishift_perception.files import file_lock, remove_leftovers, replacing
 from multishift_perception.process.workers import worker_pool
 from multishift_perception.progress import track
 from multishift_perception.sample_drive import random_frame
@@ -77,6 +77,7 @@ def _fill(folder: Path, config: SampleDriveData) -> None:
         with file_lock(folder.with_suffix('.lock')):
             if folder.is_dir():
                 return
+            remove_leftovers(folder)
             with replacing(folder) as fresh:
                 fresh.mkdir()
                 _render(config, fresh)

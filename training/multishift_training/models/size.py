@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from multishift_training import models
@@ -26,6 +29,26 @@ class ModelSize(NamedTuple):
     flops: int
 
 
+class _ShapedSamples(TorchFunctionMode):
+    """Gives samples of images their shape alone.
+
+    Sampling is point-wise work, which does not count; without memory, torch takes each sampling
+    apart into hundreds of steps, and Mask2Former samples 50 times or more.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is not F.grid_sample:
+            return func(*args, **(kwargs or {}))
+        image, grid, *_ = args
+        return image.new_empty(*image.shape[:2], *grid.shape[1:-1])
+
+
 def measure(name: str, size: tuple[int, int]) -> tuple[SegmentationModel, ModelSize]:
     """Return a network without memory for its weights, and its size.
 
@@ -41,6 +64,7 @@ def measure(name: str, size: tuple[int, int]) -> tuple[SegmentationModel, ModelS
         parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         model.requires_grad_(False)
         # Attention as matrix products: the counter does not know the fused kernel of CPUs.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        counter = FlopCounterMode(display=False)
+        with sdpa_kernel(SDPBackend.MATH), counter, _ShapedSamples():
             model(torch.empty(1, 3, *size))
     return model, ModelSize(parameters, counter.get_total_flops())
