@@ -26,6 +26,7 @@ from multishift_training.datasets import TrainingData
 from multishift_training.loop.config import TrainConfig
 from multishift_training.loop.devices import leave_torchrun
 from multishift_training.loop.run_folder import RunFolder, State
+from multishift_training.loop.watch import NotFiniteError
 
 Described = Callable[..., dict[str, Any]]
 
@@ -90,12 +91,15 @@ class Trainings:
         self.done: list[str] = []
         self.measured: list[str] = []
         self.stopped_at = ''
+        self.diverging = ''
 
     def train(self, config: TrainConfig, path: Path, *, root: Path, seconds: float) -> Path | None:
         name = f'{path.parent.name}/{path.name}'
         if name == self.stopped_at:
             self.stopped_at = ''
             raise KeyboardInterrupt
+        if name == self.diverging:
+            raise NotFiniteError('the loss is not finite')
         self.done.append(name)
         path.mkdir(parents=True, exist_ok=True)
         (path / 'best.safetensors').touch()
@@ -144,6 +148,19 @@ def test_goes_on_where_it_was(described: Described, trainings: Trainings, tmp_pa
     assert trainings.done == ALL
     assert compare(described(), tmp_path) == []
     assert trainings.done == ALL
+
+
+def test_what_diverges_is_told_once_all_others_are_done(
+    described: Described, trainings: Trainings, tmp_path: Path
+) -> None:
+    trainings.diverging = 'seed_0/stage_1'
+    with pytest.raises(MultishiftError, match=r'^seed 0: stage 1: the loss is not finite$'):
+        compare(described(), tmp_path)
+    # Nor what starts from it.
+    assert trainings.done == [ALL[0], *ALL[3:]]
+    trainings.diverging = ''
+    assert compare(described(), tmp_path) == []
+    assert trainings.done == [ALL[0], *ALL[3:], *ALL[1:3]]
 
 
 def test_seeds_and_ways_and_tests_may_be_added(
@@ -369,10 +386,10 @@ def test_faults_say_which_job(
     described: Described, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(*arguments: object, **options: object) -> Path:
-        raise MultishiftError('the loss is not finite')
+        raise MultishiftError('no such weights')
 
     monkeypatch.setattr(run, 'train', train)
-    with pytest.raises(MultishiftError, match='seed 0: closed world: the loss is not finite'):
+    with pytest.raises(MultishiftError, match='seed 0: closed world: no such weights'):
         compare(described(), tmp_path)
 
 

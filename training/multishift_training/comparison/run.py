@@ -24,6 +24,7 @@ from multishift_training.comparison.results import Results, gather_results
 from multishift_training.export import Precision
 from multishift_training.loop.devices import leave_torchrun
 from multishift_training.loop.train import train
+from multishift_training.loop.watch import NotFiniteError
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ def compare(
 
     Raises:
         MultishiftError: the folder holds something else, or what is done of the experiment was
-            done by another configuration; data or weights are at fault; a loss is not finite; or
-            the disk is full.
+            done by another configuration; data or weights are at fault; the disk is full; or,
+            once all others are done, ways have diverged.
     """
     leave_torchrun()
     with reporting_full_disk(path, resumes=True):
@@ -68,9 +69,11 @@ def compare(
         folder = ComparisonFolder(path, experiment)
         folder.begin()
         folder.check(jobs, augmentation)
-        _Work(experiment, folder, jobs, augmentation, root, monotonic() + seconds).do()
+        work = _Work(experiment, folder, jobs, augmentation, root, monotonic() + seconds)
+        work.do()
         results = gather_results(experiment, folder, jobs)
         write_report(results, experiment, folder)
+        work.raise_diverged()
     return results
 
 
@@ -169,9 +172,13 @@ class _Work:
         self._augmentation = augmentation
         self._root = root
         self._end = end
+        self._diverged: dict[str, NotFiniteError] = {}
 
     def do(self) -> None:
-        """Take one job after the other until all are done, by whomever, or the time is over."""
+        """Take one job after the other until all are done, by whomever, or the time is over.
+
+        Those that diverge are left, and what starts from them: the others are not to wait for it.
+        """
         waits = False
         while (left := self._left()) and monotonic() < self._end:
             if any(self._try(job) for job in left):
@@ -182,14 +189,38 @@ class _Work:
             waits = True
             sleep(_POLL)
 
+    def raise_diverged(self) -> None:
+        """Say which jobs diverged, if any.
+
+        Raises:
+            MultishiftError: some did.
+        """
+        if self._diverged:
+            told = [f'{job}: {error}' for job, error in self._diverged.items()]
+            raise MultishiftError('; '.join(told))
+
     def _left(self) -> list[Job]:
-        return [job for job in self._jobs if not self._folder.is_done(job)]
+        return [
+            job
+            for job in self._jobs
+            if not self._folder.is_done(job) and not self._is_hopeless(job)
+        ]
+
+    def _is_hopeless(self, job: Job) -> bool:
+        """Return whether it diverged, or what it starts from."""
+        start = self._start(job)
+        return str(job) in self._diverged or (start is not None and self._is_hopeless(start))
+
+    def _start(self, job: Job) -> Job | None:
+        """Return the job that it starts from, if any."""
+        if job.starts_from is None:
+            return None
+        return next(j for j in self._jobs if (j.seed, j.way) == (job.seed, job.starts_from))
 
     def _try(self, job: Job) -> bool:
         """Do a job, or the partners that it wants first; return whether something was done."""
-        if job.starts_from is not None and not self._folder.is_done(
-            next(j for j in self._jobs if (j.seed, j.way) == (job.seed, job.starts_from))
-        ):
+        start = self._start(job)
+        if start is not None and not self._folder.is_done(start):
             return False
         if job.is_generated and not self._folder.has_generated:
             return self._generate()
@@ -199,6 +230,9 @@ class _Work:
             logger.info('%s (%d of %d are left)', job, len(self._left()), len(self._jobs))
             try:
                 self._train_and_measure(job)
+            except NotFiniteError as error:
+                logger.warning('%s: %s', job, error)
+                self._diverged[str(job)] = error
             except MultishiftError as error:
                 raise MultishiftError(f'{job}: {error}') from error
         return True

@@ -25,6 +25,10 @@ GRADIENT, WEIGHTS = 'norm of the gradient', 'norm of the weights'
 _NORMS = {GRADIENT: 'the gradient is', WEIGHTS: 'the weights are'}
 
 
+class NotFiniteError(MultishiftError):
+    """A loss, the gradient or the weights are not finite: the run has diverged."""
+
+
 class _Observed(NamedTuple):
     """A step whose figures are on their way to the host.
 
@@ -66,7 +70,7 @@ class Watch:
         """Return the losses of the step observed last, by name; none where they were read before.
 
         Raises:
-            MultishiftError: one of the step's figures is not finite; its batch is kept.
+            NotFiniteError: one of the step's figures is not finite; its batch is kept.
         """
         seen, self._observed = self._observed, None
         if seen is None:
@@ -75,7 +79,7 @@ class Watch:
         figures = dict(zip(seen.names, seen.values.tolist(), strict=True))
         if found := _faults(figures):
             path = self._keep_batch(seen.batch)
-            raise MultishiftError(
+            raise NotFiniteError(
                 f'stage {epoch.stage.name}, epoch {epoch.in_stage + 1}, batch {seen.step}: '
                 f'{found}; the batch is in {path}. Lower the learning rate, or set clip_norm, and '
                 'start the run in another folder'
