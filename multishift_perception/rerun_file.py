@@ -259,14 +259,16 @@ class _PipedFile:
         self._came.put(b'')
 
     def _write(self, path: Path) -> None:
+        is_at_end = False
         try:
             with path.open('wb') as file:
                 while data := self._came.get():
                     file.write(data)
+                is_at_end = True  # though the file may take the last of it only as it is closed
         except OSError as error:
             self._fault = error
-            while self._came.get():  # so that nobody waits for it to be written
-                pass
+            while not is_at_end:  # so that nobody waits for it to be written
+                is_at_end = not self._came.get()
 
 
 @contextmanager
