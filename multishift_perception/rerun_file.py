@@ -166,7 +166,7 @@ class RerunFile:
         return str(self._rerun.new_entity_path(list(names)))
 
     def flush(self) -> None:
-        """Wait until all frames are written.
+        """Wait until hardly anything is left to be written.
 
         Raises:
             OSError: the file cannot be written.
@@ -203,7 +203,7 @@ class RerunFile:
 
     def _too_slow(self, reason: str) -> MultishiftError:
         return MultishiftError(
-            f'{self._name}: {_FLUSH_EVERY} frames were not written within {_PATIENCE_S:.0f} s '
+            f'{self._name}: the last frames were not written within {_PATIENCE_S:.0f} s '
             f'({reason}): name a file on a faster disk with --rerun'
         )
 
@@ -241,7 +241,7 @@ class _PipedFile:
             raise self._fault
 
     def is_written(self, seconds: float) -> bool:
-        """Wait until what came is written, for some seconds; return whether it is."""
+        """Wait until all that came but its last piece is written, for some seconds; whether it is."""
         end = monotonic() + seconds
         while not self._came.empty() and monotonic() < end:
             sleep(_POLL_S)
