@@ -241,14 +241,14 @@ class _PipedFile:
             raise self._fault
 
     def is_written(self, seconds: float) -> bool:
-        """Wait until all that came but its last piece is written, for some seconds; whether it is."""
+        """Wait until all that came but its last piece is written; return whether it is in time."""
         end = monotonic() + seconds
         while not self._came.empty() and monotonic() < end:
             sleep(_POLL_S)
         return self._came.empty()
 
     def is_closed(self, seconds: float) -> bool:
-        """Wait until all up to the pipe's end is written, for some seconds; whether it is."""
+        """Wait until all up to the pipe's end is written; return whether it is in time."""
         self._writer.join(seconds)
         return not self._writer.is_alive()
 
