@@ -166,7 +166,7 @@ class RerunFile:
         return str(self._rerun.new_entity_path(list(names)))
 
     def flush(self) -> None:
-        """Wait until all frames are written.
+        """Wait until hardly anything is left to be written.
 
         Raises:
             OSError: the file cannot be written.
@@ -203,7 +203,7 @@ class RerunFile:
 
     def _too_slow(self, reason: str) -> MultishiftError:
         return MultishiftError(
-            f'{self._name}: {_FLUSH_EVERY} frames were not written within {_PATIENCE_S:.0f} s '
+            f'{self._name}: the last frames were not written within {_PATIENCE_S:.0f} s '
             f'({reason}): name a file on a faster disk with --rerun'
         )
 
@@ -241,14 +241,14 @@ class _PipedFile:
             raise self._fault
 
     def is_written(self, seconds: float) -> bool:
-        """Wait until what came is written, for some seconds; return whether it is."""
+        """Wait until all that came but its last piece is written; return whether it is in time."""
         end = monotonic() + seconds
         while not self._came.empty() and monotonic() < end:
             sleep(_POLL_S)
         return self._came.empty()
 
     def is_closed(self, seconds: float) -> bool:
-        """Wait until all up to the pipe's end is written, for some seconds; whether it is."""
+        """Wait until all up to the pipe's end is written; return whether it is in time."""
         self._writer.join(seconds)
         return not self._writer.is_alive()
 
@@ -259,14 +259,16 @@ class _PipedFile:
         self._came.put(b'')
 
     def _write(self, path: Path) -> None:
+        is_at_end = False
         try:
             with path.open('wb') as file:
                 while data := self._came.get():
                     file.write(data)
+                is_at_end = True  # though the file may take the last of it only as it is closed
         except OSError as error:
             self._fault = error
-            while self._came.get():  # so that nobody waits for it to be written
-                pass
+            while not is_at_end:  # so that nobody waits for it to be written
+                is_at_end = not self._came.get()
 
 
 @contextmanager

@@ -49,11 +49,11 @@ def wait_until_active(node: Any, name: str, patience_s: float = PATIENCE_S) -> N
     answer, wait_s = None, _FIRST_WAIT_S
     is_there = client.wait_for_service(patience_s)
     while is_there and (answer is None or answer.current_state.id in _UNDER_WAY):
-        if time.monotonic() > end:
+        if (left_s := end - time.monotonic()) <= 0:
             break
         if answer is not None:
             time.sleep(_ASK_EVERY_S)
-        told = _ask(node, client, wait_s)
+        told = _ask(node, client, min(wait_s, left_s))
         if told is None:
             wait_s *= 2  # until it suffices for the slowest node
         answer = told or answer

@@ -24,7 +24,8 @@ class EngineReport:
     Attributes:
         calls: engine calls since the node was configured.
         calls_hz: recent calls per second.
-        frames_per_call: recent mean of the cameras' frames in a call; None without a call.
+        frames_per_call: recent mean of the cameras' frames in a call whose turn has ended; None
+            without one.
         call_time: recent duration of the engine's call alone.
         turn_time: recent duration of a turn: decoding, call, publishing.
         capacity_hz: frames per second that fit into the recent turns, one after the other; None

@@ -19,9 +19,10 @@ import pytest
 from multishift_perception import rerun_file
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
-from multishift_perception.rerun_file import APPLICATION, SeenFrame, writing_rerun
+from multishift_perception.rerun_file import APPLICATION, SeenFrame, _PipedFile, writing_rerun
 
 CLASSES = (SemanticClass('road', (128, 64, 128)), SemanticClass('sky', (70, 130, 180)))
+TIMEOUT_S = 20.0  # which nobody waits for
 STAMP = 1_767_225_600_123_456_789
 
 
@@ -164,6 +165,16 @@ def test_a_full_disk_leaves_nothing_behind(
         for number in range(100):
             recording.add(observation(number))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('size', [10, 100_000])
+def test_a_full_disk_is_told_also_where_closing_the_file_finds_it(size: int) -> None:
+    file = _PipedFile(Path('/dev/full'))
+    with file.inlet() as inlet:
+        Path(inlet).write_bytes(bytes(size))
+    assert file.is_closed(TIMEOUT_S)
+    with pytest.raises(OSError, match='No space left'):
+        file.check()
 
 
 def test_a_disk_that_is_too_slow_is_named_with_the_file(

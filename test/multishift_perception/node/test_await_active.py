@@ -50,11 +50,12 @@ def test_it_asks_again_where_an_answer_is_lost(monkeypatch: pytest.MonkeyPatch) 
 def test_a_node_that_never_answers_or_stays_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     configuring = State.TRANSITION_STATE_CONFIGURING
     for states, words in ((LOST, 'does not answer within'), (configuring, 'not active')):
-        node, _ = asked(monkeypatch, *[states] * 1000)
+        node, waits = asked(monkeypatch, *[states] * 1000)
         now = iter(range(1000))
         monkeypatch.setattr(
             'multishift_perception.node.await_active.time.monotonic', lambda now=now: next(now)
         )
         with pytest.raises(MultishiftError, match=words):
-            wait_until_active(node, '/eyes')
+            wait_until_active(node, '/eyes', 90)
+        assert all(wait <= 90 - asked_at for asked_at, wait in enumerate(waits, 1))
         monkeypatch.undo()

@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 import shutil
 from typing import Any
+import weakref
 
 from click.testing import CliRunner
 import pytest
+from torch import nn
 import yaml
 
 from multishift_perception.cli.main import multishift
@@ -92,12 +94,16 @@ class Trainings:
         self.measured: list[str] = []
         self.stopped_at = ''
         self.diverging = ''
+        self.networks: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def train(self, config: TrainConfig, path: Path, *, root: Path, seconds: float) -> Path | None:
         name = f'{path.parent.name}/{path.name}'
         if name == self.stopped_at:
             self.stopped_at = ''
             raise KeyboardInterrupt
+        assert not self.networks, 'the network of a run that is over is kept'
+        network = nn.Identity()
+        self.networks.add(network)
         if name == self.diverging:
             raise NotFiniteError('the loss is not finite')
         self.done.append(name)

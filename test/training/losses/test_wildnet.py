@@ -98,3 +98,5 @@ def test_consistency_is_a_mean_over_pixels_and_classes() -> None:
     assert torch.autograd.gradcheck(
         consistency, (one.requires_grad_(), two.requires_grad_()), raise_exception=True
     )
+    coarse = two.detach().bfloat16()
+    assert torch.equal(consistency(one.float(), coarse), consistency(one.float(), coarse.float()))

@@ -172,7 +172,7 @@ class _Work:
         self._augmentation = augmentation
         self._root = root
         self._end = end
-        self._diverged: dict[str, NotFiniteError] = {}
+        self._diverged: dict[str, str] = {}  # what was said of each job
 
     def do(self) -> None:
         """Take one job after the other until all are done, by whomever, or the time is over.
@@ -196,7 +196,7 @@ class _Work:
             MultishiftError: some did.
         """
         if self._diverged:
-            told = [f'{job}: {error}' for job, error in self._diverged.items()]
+            told = [f'{job}: {fault}' for job, fault in self._diverged.items()]
             raise MultishiftError('; '.join(told))
 
     def _left(self) -> list[Job]:
@@ -231,8 +231,9 @@ class _Work:
             try:
                 self._train_and_measure(job)
             except NotFiniteError as error:
-                logger.warning('%s: %s', job, error)
-                self._diverged[str(job)] = error
+                fault = str(error)  # the error itself would keep the network
+                logger.warning('%s: %s', job, fault)
+                self._diverged[str(job)] = fault
             except MultishiftError as error:
                 raise MultishiftError(f'{job}: {error}') from error
         return True

@@ -134,6 +134,8 @@ def predict(
 ) -> Prediction:
     """Return what a network would say with other parameters; its buffers stay as they are.
 
+    It is in the type that the run's precision computes in.
+
     Args:
         context: of the losses.
         parameters: by name, in place of its own.

@@ -33,7 +33,7 @@ class Context(NamedTuple):
         gather: brings what all processes found together, so that losses are those of one process
             with the whole batch. Buffers that move by what it brought are the same in all.
         autocast: a context of the run's precision: what runs the network again does so in it.
-            Losses are outside, in 32 bits.
+            Losses are outside, in 32 bits, of which what comes out of it may have but 16.
     """
 
     model: SegmentationModel
