@@ -94,6 +94,7 @@ class Trainings:
         self.measured: list[str] = []
         self.stopped_at = ''
         self.diverging = ''
+        self.diverged = 0
         self.networks: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def train(self, config: TrainConfig, path: Path, *, root: Path, seconds: float) -> Path | None:
@@ -105,6 +106,7 @@ class Trainings:
         network = nn.Identity()
         self.networks.add(network)
         if name == self.diverging:
+            self.diverged += 1
             raise NotFiniteError('the loss is not finite')
         self.done.append(name)
         path.mkdir(parents=True, exist_ok=True)
@@ -167,6 +169,14 @@ def test_what_diverges_is_told_once_all_others_are_done(
     trainings.diverging = ''
     assert compare(described(), tmp_path) == []
     assert trainings.done == [ALL[0], *ALL[3:], *ALL[1:3]]
+
+
+def test_what_diverges_is_not_told_while_others_are_left(
+    described: Described, trainings: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings.diverging = 'seed_0/closed_world'
+    monkeypatch.setattr(run, 'monotonic', lambda: trainings.diverged)  # then the time is over
+    assert len(compare(described(), tmp_path, seconds=0.5)) == len(ALL)
 
 
 def test_seeds_and_ways_and_tests_may_be_added(

@@ -190,14 +190,14 @@ class _Work:
             sleep(_POLL)
 
     def raise_diverged(self) -> None:
-        """Say which jobs diverged, if any.
+        """Say which jobs diverged, if any, once no other is left.
 
         Raises:
             MultishiftError: some did.
         """
-        if self._diverged:
+        if self._diverged and not self._left():
             told = [f'{job}: {fault}' for job, fault in self._diverged.items()]
-            raise MultishiftError('; '.join(told))
+            raise MultishiftError('\n'.join(told))
 
     def _left(self) -> list[Job]:
         return [
