@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL
 from multishift_training.losses.options import ThirdTerm
 from multishift_training.losses.sorted_hinge import sorted_hinge_sums
+from multishift_training.models.layers import in_full
 
 # What the third term cuts at zero, of u_augmented - u_original and its margin. The paper's form
 # wants the augmented score lower by the margin; the poster's wants both equal, its margin being a
@@ -75,7 +76,7 @@ def relative_contrastive(
         margins: wanted distances.
         third_term: form of the third term.
     """
-    score = torch.stack(halves(at_least_float32(score))).flatten(1)
+    score = torch.stack(halves(in_full(score))).flatten(1)
     known = torch.stack(halves(labels < NOVEL)).flatten(1)
     is_novel = labels.flatten() == NOVEL
     low = torch.stack([score[0] + margins.original, score[1] + margins.augmented])
@@ -98,11 +99,6 @@ def consistency(rise: Tensor, known: Tensor, margin: float, third_term: ThirdTer
     """
     hinge = F.relu(THIRD_TERMS[third_term](rise, margin)) * known
     return hinge.sum() / known.sum().clamp(min=1)
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return the values in ``float32``, or in their own type where that is wider."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def halves(batch: Tensor) -> tuple[Tensor, Tensor]:

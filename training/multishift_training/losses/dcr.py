@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.losses.contrastive import at_least_float32
 from multishift_training.losses.noise_aware import pixel_cross_entropy
+from multishift_training.models.layers import in_full
 
 _DICE_SMOOTHING = 1.0
 _WINDOW, _DEVIATION = 11, 1.5  # of the structural similarity, in pixels
@@ -28,7 +28,7 @@ def novelty_cross_entropy(logit: Tensor, labels: Tensor, weights: Tensor) -> Ten
         labels: ``int64 [B,H,W]``.
         weights: of the novel pixels, ``[B,H,W]``.
     """
-    logit, novel = at_least_float32(logit), labels == NOVEL
+    logit, novel = in_full(logit), labels == NOVEL
     losses = F.binary_cross_entropy_with_logits(logit, novel.to(logit), reduction='none')
     return losses * torch.where(novel, weights, 1) * (labels != VOID)
 
@@ -40,7 +40,7 @@ def novelty_dice(logit: Tensor, labels: Tensor) -> Tensor:
         logit: that a pixel is novel, ``[B,H,W]``.
         labels: ``int64 [B,H,W]``; void pixels do not count.
     """
-    found = (at_least_float32(logit).sigmoid() * (labels != VOID)).flatten(1)
+    found = (in_full(logit).sigmoid() * (labels != VOID)).flatten(1)
     novel = (labels == NOVEL).to(found).flatten(1)
     shared = 2 * (found * novel).sum(1) + _DICE_SMOOTHING
     return 1 - shared / (found.square().sum(1) + novel.sum(1) + _DICE_SMOOTHING)
@@ -58,7 +58,7 @@ def cognitive_cross_entropy(
         labels: ``int64 [B,H,W]``.
         groups: see `pixel_cross_entropy`.
     """
-    alike = -at_least_float32(logits).log_softmax(1).mean(1)
+    alike = -in_full(logits).log_softmax(1).mean(1)
     return pixel_cross_entropy(logits, labels, groups=groups) + alike * (labels == NOVEL)
 
 
@@ -74,7 +74,7 @@ def cognitive_discrepancy(frozen: Tensor, learned: Tensor, labels: Tensor) -> Te
         learned: logits of the one that did.
         labels: ``int64 [B,H,W]``; void pixels do not count.
     """
-    frozen, learned = at_least_float32(frozen), at_least_float32(learned).log_softmax(1)
+    frozen, learned = in_full(frozen), in_full(learned).log_softmax(1)
     apart = (frozen.exp() * (frozen - learned)).sum(1)
     counted = labels != VOID
     largest = apart.masked_fill(~counted, -torch.inf).amax((1, 2), keepdim=True)

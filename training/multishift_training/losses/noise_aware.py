@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.losses.contrastive import at_least_float32, halves
+from multishift_training.losses.contrastive import halves
 from multishift_training.losses.options import MeanOver
+from multishift_training.models.layers import in_full
 
 
 class SegmentationTerms(NamedTuple):
@@ -81,10 +82,8 @@ def pixel_cross_entropy(
     """
     known = labels.masked_fill(labels == NOVEL, VOID)
     if groups is not None:
-        return _group_cross_entropy(at_least_float32(logits), known, weights, groups)
-    return F.cross_entropy(
-        at_least_float32(logits), known, weights, ignore_index=VOID, reduction='none'
-    )
+        return _group_cross_entropy(in_full(logits), known, weights, groups)
+    return F.cross_entropy(in_full(logits), known, weights, ignore_index=VOID, reduction='none')
 
 
 def _group_cross_entropy(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.losses.contrastive import at_least_float32
+from multishift_training.models.layers import in_full
 
 _LEAST_PROBABILITY = 1e-7
 
@@ -38,7 +38,7 @@ def residual_terms(logits: Tensor, untouched: Tensor, labels: Tensor) -> Residua
         untouched: of the frozen path; no gradient passes.
         labels: ``int64 [B,H,W]``; only whether a pixel is known, novel or void is read.
     """
-    logits, untouched = at_least_float32(logits), at_least_float32(untouched.detach())
+    logits, untouched = in_full(logits), in_full(untouched.detach())
     known, novel = labels < NOVEL, labels == NOVEL
     agreement = F.cross_entropy(logits, untouched.argmax(1), reduction='none')
     disparity = (_entropy(logits) - _entropy(untouched)).square()

@@ -11,11 +11,11 @@ from multishift_perception.classes import NOVEL
 from multishift_training.losses.contrastive import (
     ContrastiveTerms,
     Margins,
-    at_least_float32,
     consistency,
     halves,
 )
 from multishift_training.losses.options import ThirdTerm
+from multishift_training.models.layers import in_full
 
 
 def sampled_contrastive(
@@ -38,7 +38,7 @@ def sampled_contrastive(
         third_term: form of the third term.
         sample_ratio: largest number of pairs, as a share of all pixels.
     """
-    score = at_least_float32(score)
+    score = in_full(score)
     original, augmented = halves(score)
     known_original, known_augmented = halves(labels < NOVEL)
     # The novel pixels are drawn last, as released.

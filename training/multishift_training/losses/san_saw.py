@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from multishift_training.losses.contrastive import at_least_float32
+from multishift_training.models.layers import in_full
 
 _RELAXED = 2  # as released: half of the pairs of classes, rounded down, are free
 
@@ -32,7 +32,7 @@ def class_whitening(x: Tensor, weights: Tensor, classes: Sequence[int]) -> Tenso
     strength, order = weights.detach().abs()[list(classes)].sort(1, descending=True)
     groups = x.shape[1] // count
     strength, order = strength[:, :groups], order[:, :groups]
-    points = at_least_float32(x).flatten(2)
+    points = in_full(x).flatten(2)
     chosen = points[:, order.flatten()].view(len(x), count, groups, -1)
     chosen = chosen * strength.sigmoid().to(chosen)[:, :, None]
     covariance = torch.einsum('bsgn,btgn->bgst', chosen, chosen) / max(points.shape[2] - 1, 1)

@@ -6,12 +6,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from multishift_training.losses.contrastive import at_least_float32
+from multishift_training.models.layers import in_full
 
 
 def covariance(x: Tensor) -> Tensor:
     """Return the covariances of standardised channels, ``[B,C,C]``, of ``x [B,C,h,w]``."""
-    points = at_least_float32(x).flatten(2)
+    points = in_full(x).flatten(2)
     return points @ points.transpose(1, 2) / max(points.shape[2] - 1, 1)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL
-from multishift_training.losses.contrastive import at_least_float32
+from multishift_training.models.layers import in_full
 
 _TEMPERATURE = 0.07
 _FEW = 1e-5
@@ -86,5 +86,5 @@ def consistency(logits: Tensor, styled: Tensor) -> Tensor:
         logits: ``[B,C,H,W]``, of p.
         styled: of q, in another style.
     """
-    own, other = (at_least_float32(said).log_softmax(1) for said in (logits, styled))
+    own, other = (in_full(said).log_softmax(1) for said in (logits, styled))
     return (own.exp() * (own - other)).mean((1, 2, 3))

@@ -155,9 +155,9 @@ def _abstention(logits: Tensor, abstaining: Tensor, of_label: Tensor, novel: Ten
     import torch
     from torch.nn import functional as F
 
-    from multishift_training.losses.contrastive import at_least_float32
+    from multishift_training.models.layers import in_full
 
-    logits = at_least_float32(logits)
+    logits = in_full(logits)
     total = logits.logsumexp(1)
     penalty = _smoothed(total.square()).clamp(min=1)
     lead = abstaining - total  # log odds of abstention
