@@ -49,7 +49,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ('random_frames',),
     ),
     'multishift_training': (
-        ('losses', 'models'),
+        ('models',),
+        ('losses',),
         ('datasets',),
         ('methods',),
         ('checkpoints',),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multishift_perception.engine.manifest import Calibration
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import Normalize
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 # Segments of the calibration that are computed at a stretch. OpenVINO fuses what has one shape
 # into one loop and keeps each segment of it in a register: those of a CPU without AVX-512 last for

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL
 from multishift_training.losses.options import ThirdTerm
 from multishift_training.losses.sorted_hinge import sorted_hinge_sums
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 # What the third term cuts at zero, of u_augmented - u_original and its margin. The paper's form
 # wants the augmented score lower by the margin; the poster's wants both equal, its margin being a

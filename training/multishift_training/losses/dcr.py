@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses.noise_aware import pixel_cross_entropy
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 _DICE_SMOOTHING = 1.0
 _WINDOW, _DEVIATION = 11, 1.5  # of the structural similarity, in pixels

@@ -23,6 +23,7 @@ from multishift_training.losses.query_matching import (
     match,
     point_sample,
 )
+from multishift_training.models.precision import exactly
 
 STRIDE = 4  # of mask logits, in pixels of the padded image
 MULTIPLE = 32  # of the sides of the padded image
@@ -92,7 +93,7 @@ def mask_losses(
             is odd.
     """
     # Costs and sums over thousands of points need more digits than mixed precision has.
-    with torch.autocast(labels.device.type, enabled=False):
+    with exactly(labels):
         class_logits, mask_logits = prediction.class_logits.float(), prediction.mask_logits.float()
         labels = _padded(labels, mask_logits)
         matches = [

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses.contrastive import halves
 from multishift_training.losses.options import MeanOver
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 
 class SegmentationTerms(NamedTuple):

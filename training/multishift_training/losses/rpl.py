@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 _LEAST_PROBABILITY = 1e-7
 

@@ -15,7 +15,7 @@ from multishift_training.losses.contrastive import (
     halves,
 )
 from multishift_training.losses.options import ThirdTerm
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 
 def sampled_contrastive(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 _RELAXED = 2  # as released: half of the pairs of classes, rounded down, are free
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 
 def covariance(x: Tensor) -> Tensor:

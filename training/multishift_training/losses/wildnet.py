@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 _TEMPERATURE = 0.07
 _FEW = 1e-5

@@ -155,7 +155,7 @@ def _abstention(logits: Tensor, abstaining: Tensor, of_label: Tensor, novel: Ten
     import torch
     from torch.nn import functional as F
 
-    from multishift_training.models.layers import in_full
+    from multishift_training.models.precision import in_full
 
     logits = in_full(logits)
     total = logits.logsumexp(1)

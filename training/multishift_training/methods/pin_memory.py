@@ -138,7 +138,8 @@ class PinMemory(Method):
         from torch.nn import functional as F
 
         from multishift_training.losses.noise_aware import checked_cross_entropy
-        from multishift_training.models.layers import in_full, upsample
+        from multishift_training.models.layers import upsample
+        from multishift_training.models.precision import in_full
         from multishift_training.models.spc import unit
 
         assert prediction.auxiliary is not None
@@ -166,7 +167,7 @@ class PinMemory(Method):
         from torch.func import functional_call
 
         from multishift_training.losses.pin_memory import ClassSums, class_sums, written
-        from multishift_training.models.layers import in_full
+        from multishift_training.models.precision import in_full
 
         assert context.state is not None
         writing: Any = context.state.get_submodule('writing')

@@ -69,7 +69,8 @@ class SanSaw(Method):
         from multishift_training.losses.noise_aware import checked_cross_entropy, health
         from multishift_training.losses.san_saw import class_whitening
         from multishift_training.models.deeplab import DeepLabV3Plus
-        from multishift_training.models.layers import in_full, upsample
+        from multishift_training.models.layers import upsample
+        from multishift_training.models.precision import in_full
         from multishift_training.models.san_saw import PLACES, semantic_norms
 
         model, said, gather = context.model, prediction.auxiliary, context.gather

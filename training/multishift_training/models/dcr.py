@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.layers import conv_bn_relu, in_full
+from multishift_training.models.layers import conv_bn_relu
+from multishift_training.models.precision import in_full
 from multishift_training.models.prediction import Prediction, SegmentationModel
 from multishift_training.models.segformer import SegFormer
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 from multishift_training.models.prediction import Prediction, SegmentationModel
 
 HybridScore = Literal['hybrid', 'likelihood', 'discriminator']

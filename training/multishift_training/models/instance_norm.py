@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from multishift_training.models.backbone import Backbone
 from multishift_training.models.compact import CompactBackbone, ResidualBlock
 from multishift_training.models.efficientnet_lite import EfficientNetLite, MBConv
-from multishift_training.models.layers import in_full
 from multishift_training.models.noted import Noted
+from multishift_training.models.precision import in_full
 from multishift_training.models.resnet import ResNet
 
 # Whose places are known.

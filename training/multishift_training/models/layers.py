@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
+
+from multishift_training.models.precision import exactly
 
 
 class Depthwise(nn.Conv2d):
@@ -100,19 +101,6 @@ def _bn_relu(convolution: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(
         convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
     )
-
-
-def in_full(x: Tensor) -> Tensor:
-    """Return what mixed precision left in 16 bits in 32; what has more stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def exactly(x: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which mixed precision computes with ``x`` and the like in its type."""
-    kind = x.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return torch.autocast(kind, enabled=False)
-    return nullcontext()  # an exported program has no place for contexts
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:

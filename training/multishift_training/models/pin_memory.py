@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_training.models.deeplab import DeepLabV3Plus, initialise
-from multishift_training.models.layers import conv_bn_relu, exactly, in_full
+from multishift_training.models.layers import conv_bn_relu
 from multishift_training.models.noted import Noted
+from multishift_training.models.precision import exactly, in_full
 from multishift_training.models.prediction import Prediction
 from multishift_training.models.spc import unit
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus, initialise
-from multishift_training.models.layers import exactly, in_full, smoothed, upsample
+from multishift_training.models.layers import smoothed, upsample
+from multishift_training.models.precision import exactly, in_full
 from multishift_training.models.prediction import Prediction
 
 _KERNEL = 7  # rows and columns of the smoothing, of a standard deviation of one pixel

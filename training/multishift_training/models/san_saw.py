@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from multishift_training.models.deeplab import DeepLabV3Plus
 from multishift_training.models.instance_norm import InstanceNorm, last_blocks
-from multishift_training.models.layers import in_full
 from multishift_training.models.noted import Noted
+from multishift_training.models.precision import in_full
 from multishift_training.models.prediction import Prediction
 
 PLACES = ('stride_4', 'stride_8')

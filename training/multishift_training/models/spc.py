@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from multishift_training.models import deeplab_layouts
 from multishift_training.models.backbone import Backbone
 from multishift_training.models.deeplab import DeepLabV3Plus, initialise
-from multishift_training.models.layers import exactly, in_full
 from multishift_training.models.layout import Layout
 from multishift_training.models.noted import Noted
+from multishift_training.models.precision import exactly, in_full
 from multishift_training.models.prediction import Prediction
 from multishift_training.models.resnet import ResNet
 from multishift_training.models.style_projection import StyleProjection, Weighting

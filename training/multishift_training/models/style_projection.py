@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from multishift_training.models.layers import in_full
 from multishift_training.models.noted import Noted
+from multishift_training.models.precision import in_full
 
 _EPSILON = 1e-6  # of variances, as released
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from multishift_training.models.deeplab import initialise
-from multishift_training.models.layers import in_full
+from multishift_training.models.precision import in_full
 
 TAPS = ('backbone.entry_tap', 'backbone.low_tap')
 _EPSILON = 1e-5
