@@ -19,7 +19,7 @@ from multishift_training.comparison.folder import ComparisonFolder
 from multishift_training.comparison.jobs import Job, list_jobs
 from multishift_training.comparison.measuring import measure
 from multishift_training.comparison.pictures import draw_pictures
-from multishift_training.comparison.report import write_report
+from multishift_training.comparison.report import TABLE, write_report
 from multishift_training.comparison.results import Results, gather_results
 from multishift_training.export import Precision
 from multishift_training.loop.devices import leave_torchrun
@@ -197,6 +197,7 @@ class _Work:
         """
         if self._diverged and not self._left():
             told = [f'{job}: {fault}' for job, fault in self._diverged.items()]
+            told.append(f'what the others reached is in {self._folder.path / TABLE}')
             raise MultishiftError('\n'.join(told))
 
     def _left(self) -> list[Job]:

@@ -8,7 +8,7 @@ the points with the smallest losses count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from multishift_training.losses.query_matching import (
     point_sample,
 )
 from multishift_training.models.precision import exactly
+from multishift_training.models.prediction import MaskPrediction
 
 STRIDE = 4  # of mask logits, in pixels of the padded image
 MULTIPLE = 32  # of the sides of the padded image
@@ -33,18 +34,6 @@ MULTIPLE = 32  # of the sides of the padded image
 UNCERTAIN_CANDIDATES, UNCERTAIN_SHARE = 3.0, 0.75
 SMALL_LOSS_SHARE = 0.95
 ORIGINAL_WEIGHT = 2.0
-
-
-class Queries(Protocol):
-    """What the losses need of a mask network's queries: see ``models.MaskPrediction``."""
-
-    @property
-    def class_logits(self) -> Tensor:
-        """``[B,Q,C+1]``; the last class is "no object"."""
-
-    @property
-    def mask_logits(self) -> Tensor:
-        """``[B,Q,h,w]`` at a quarter of the padded image."""
 
 
 class MaskTerms(NamedTuple):
@@ -64,7 +53,7 @@ class MaskTerms(NamedTuple):
 
 
 def mask_losses(
-    prediction: Queries,
+    prediction: MaskPrediction,
     labels: Tensor,
     *,
     class_weight: Tensor,

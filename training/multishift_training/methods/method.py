@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, Strict, TrainingData
 
 if TYPE_CHECKING:
@@ -184,3 +185,22 @@ class Method(Strict):
             groups: as of `Context`.
         """
         return None
+
+
+def check_is_deeplab(model: SegmentationModel, name: str, place: str) -> None:
+    """See that a network is a DeepLab, with a pyramid and a backbone that has taps.
+
+    Args:
+        model: the network.
+        name: its name, for the message.
+        place: which method does what in which part of it, for the message.
+
+    Raises:
+        MultishiftError: it is none.
+    """
+    from multishift_training.models.deeplab import DeepLabV3Plus
+
+    if not isinstance(model, DeepLabV3Plus):
+        raise MultishiftError(
+            f'method {place} of a DeepLab, which {name} lacks: choose a deeplabv3plus network'
+        )

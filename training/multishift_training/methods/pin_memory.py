@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
 from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
@@ -21,7 +20,7 @@ from multishift_training.methods.episodes import (
     one_image_in_one_line,
     predict,
 )
-from multishift_training.methods.method import Context, Method
+from multishift_training.methods.method import Context, Method, check_is_deeplab
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -68,13 +67,7 @@ class PinMemory(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a pyramid."""
-        from multishift_training.models.deeplab import DeepLabV3Plus
-
-        if not isinstance(model, DeepLabV3Plus):
-            raise MultishiftError(
-                f'method pin_memory puts its memory behind the pyramid of a DeepLab, which {name} '
-                'lacks: choose a deeplabv3plus network'
-            )
+        check_is_deeplab(model, name, 'pin_memory puts its memory behind the pyramid')
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Give the network its memory."""

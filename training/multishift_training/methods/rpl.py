@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from multishift_perception.classes import NOVEL
-from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, TrainingData
 from multishift_training.datasets.config import Weight
-from multishift_training.methods.method import Context, Method
+from multishift_training.methods.method import Context, Method, check_is_deeplab
 from multishift_training.methods.outliers import check_outliers
 
 if TYPE_CHECKING:
@@ -64,13 +63,7 @@ class Rpl(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a pyramid."""
-        from multishift_training.models.deeplab import DeepLabV3Plus
-
-        if not isinstance(model, DeepLabV3Plus):
-            raise MultishiftError(
-                f'method rpl adds a block beside the pyramid of a DeepLab, which {name} lacks: '
-                'choose a deeplabv3plus network'
-            )
+        check_is_deeplab(model, name, 'rpl adds a block beside the pyramid')
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Return the network with the block, and the score of what the block disturbs."""

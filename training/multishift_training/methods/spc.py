@@ -12,7 +12,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
-from multishift_training.methods.method import Context, Method
+from multishift_training.methods.method import Context, Method, check_is_deeplab
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,18 +80,13 @@ class Spc(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a backbone with taps."""
-        from multishift_training.models.deeplab import DeepLabV3Plus
         from multishift_training.models.spc import SpcDeepLab
 
         if isinstance(model, SpcDeepLab):
             raise MultishiftError(
                 f'method spc adds what {name} has already: choose {name.removesuffix("_spc")}'
             )
-        if not isinstance(model, DeepLabV3Plus):
-            raise MultishiftError(
-                f'method spc projects styles in the backbone of a DeepLab, which {name} lacks: '
-                'choose a deeplabv3plus network'
-            )
+        check_is_deeplab(model, name, 'spc projects styles in the backbone')
 
     def views(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample; of a single source each member in a look drawn for it.

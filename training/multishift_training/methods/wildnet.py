@@ -12,7 +12,7 @@ from multishift_training.datasets import Batch, TrainingData
 from multishift_training.datasets.config import Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.episodes import one_image_in_one_line, predict
-from multishift_training.methods.method import Context, Method
+from multishift_training.methods.method import Context, Method, check_is_deeplab
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,13 +60,7 @@ class WildNet(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a backbone with taps."""
-        from multishift_training.models.deeplab import DeepLabV3Plus
-
-        if not isinstance(model, DeepLabV3Plus):
-            raise MultishiftError(
-                f'method wildnet changes styles in the backbone of a DeepLab, which {name} lacks: '
-                'choose a deeplabv3plus network'
-            )
+        check_is_deeplab(model, name, 'wildnet changes styles in the backbone')
 
     def make_state(self, model: SegmentationModel) -> nn.Module:
         """Return what embeds pixels, and the contents of the wild."""
