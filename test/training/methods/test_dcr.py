@@ -75,9 +75,14 @@ def test_the_closed_world_is_untouched_and_the_score_bounded(
     plain: SegmentationModel, post_process: str
 ) -> None:
     image = torch.randn(2, 3, 64, 96)
-    model = method_of(post_process=post_process).adapt(deepcopy(plain)).eval()
+    model = deepcopy(plain)
+    # As another method of the run would, whose losses read it.
+    model.register_forward_hook(lambda _, __, said: said.with_auxiliary({'other': said.score}))
+    model = method_of(post_process=post_process).adapt(model).eval()
     before, after = plain(image, (32, 48)), model(image, (32, 48))
     assert torch.equal(after.logits, before.logits)
+    assert after.auxiliary is not None
+    assert set(after.auxiliary) == {'other', 'calibrated', 'shared', 'related', 'logit'}
     assert after.score.shape == (2, 32, 48)
     assert after.score.min() > 0 and after.score.max() < 1
     added = set(model.state_dict()) - set(plain.state_dict())

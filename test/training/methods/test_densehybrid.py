@@ -25,11 +25,14 @@ def test_adds_a_discriminator_and_changes_no_class() -> None:
     model = create('deeplabv3plus_compact').eval()
     image = torch.randn(1, 3, 64, 64)
     before, names = model(image), set(model.state_dict())
+    # As another method of the run would, whose losses read it.
+    model.register_forward_hook(lambda _, __, said: said.with_auxiliary({'other': said.score}))
     method = DenseHybrid(kind='densehybrid', norm=False)
     after = method.adapt(model)(image, (32, 32))
     added = {'discriminator.layers.0.weight', 'discriminator.layers.0.bias'}
     assert set(model.state_dict()) == names | added
     assert torch.equal(model(image).logits, before.logits)
+    assert set(after.auxiliary) == {'other', 'discriminator'}
     said = after.auxiliary['discriminator']
     assert said.shape == (1, 1, 32, 32)
     assert torch.equal(after.score, hybrid_score(after.logits, said, 'hybrid'))

@@ -174,5 +174,4 @@ def _in_evaluation(module: nn.Module) -> Iterator[None]:
 
 def _say_standardised(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
     taken = [norm.noted.take() for norm in _norms(model)]
-    maps = dict(zip(_PLACES, taken, strict=True))
-    return prediction._replace(auxiliary={**(prediction.auxiliary or {}), **maps})
+    return prediction.with_auxiliary(dict(zip(_PLACES, taken, strict=True)))

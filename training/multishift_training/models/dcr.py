@@ -317,7 +317,7 @@ def add_anomaly_head(
 def _rescore(model: Any, _: Any, prediction: Prediction) -> Prediction:
     size = (prediction.logits.shape[2], prediction.logits.shape[3])
     found: Anomaly = model.anomaly(prediction.feature)
-    auxiliary = {name: getattr(found, name) for name in ('calibrated', 'shared', 'related')}
-    auxiliary['logit'] = model.enlarge(found.logit, size)
+    said = {name: getattr(found, name) for name in ('calibrated', 'shared', 'related')}
+    said['logit'] = model.enlarge(found.logit, size)
     score = model.enlarge(found.score, size)[:, 0]
-    return prediction._replace(score=score, auxiliary=auxiliary)
+    return prediction._replace(score=score).with_auxiliary(said)

@@ -78,4 +78,4 @@ def _rescore(model: Any, _: Any, prediction: Prediction) -> Prediction:
     size = (logits.shape[2], logits.shape[3])
     logit = model.enlarge(model.discriminator(prediction.feature), size)
     score = hybrid_score(in_full(logits), in_full(logit), model.discriminator.score)
-    return prediction._replace(score=score, auxiliary={'discriminator': logit})
+    return prediction._replace(score=score).with_auxiliary({'discriminator': logit})

@@ -76,10 +76,8 @@ def _with_negative(classifier: nn.Linear | nn.Conv2d, place: int) -> nn.Linear |
 def _keep_known(model: SegmentationModel, inputs: Any, prediction: Prediction) -> Prediction:
     """Keep the negative class out of the labels; of pixel networks, losses take its logit."""
     logits = prediction.logits
-    auxiliary = {**(prediction.auxiliary or {}), 'negative': logits[:, -1]}
     coarse = prediction.coarse_logits
-    return prediction._replace(
-        logits=logits[:, :-1],
-        auxiliary=auxiliary,
-        coarse_logits=None if coarse is None else coarse[:, :-1],
+    known = prediction._replace(
+        logits=logits[:, :-1], coarse_logits=None if coarse is None else coarse[:, :-1]
     )
+    return known.with_auxiliary({'negative': logits[:, -1]})

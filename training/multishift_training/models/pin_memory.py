@@ -95,5 +95,4 @@ def _recall(pyramid: Any, inputs: Any, feature: Tensor) -> Tensor:
 
 
 def _say_feature(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
-    feature = {'recalled_by': model.aspp.memory.noted.take()}
-    return prediction._replace(auxiliary={**(prediction.auxiliary or {}), **feature})
+    return prediction.with_auxiliary({'recalled_by': model.aspp.memory.noted.take()})

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -51,6 +51,10 @@ class Prediction(NamedTuple):
     masks: MaskPrediction | None = None
     auxiliary: dict[str, Tensor] | None = None
     coarse_logits: Tensor | None = None
+
+    def with_auxiliary(self, said: Mapping[str, Tensor]) -> Prediction:
+        """Return it with more as auxiliary, beside what other methods have there."""
+        return self._replace(auxiliary={**(self.auxiliary or {}), **said})
 
 
 class SegmentationModel(nn.Module):

@@ -117,9 +117,9 @@ def _normalise(block: Any, inputs: Any, feature: Tensor) -> Tensor:
 
 
 def _say_normalised(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
-    said = dict(prediction.auxiliary or {})
+    said = {}
     for place, (block, _) in zip(PLACES, last_blocks(model.backbone), strict=True):
         said[place] = block.normalised.take()
         said[f'{place}_input'] = block.semantic_norm.noted.take()
         said[f'{place}_logits'] = block.semantic_norm.said.take()
-    return prediction._replace(auxiliary=said)
+    return prediction.with_auxiliary(said)

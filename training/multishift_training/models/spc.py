@@ -194,9 +194,8 @@ def _say_styles(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
         'entry_style': backbone.entry_tap.noted.take(),
         'low_style': backbone.low_tap.noted.take(),
     }
-    return prediction._replace(auxiliary={**(prediction.auxiliary or {}), **styles})
+    return prediction.with_auxiliary(styles)
 
 
 def _say_embeddings(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
-    embeddings = {'embeddings': model.classifier.noted.take()}
-    return prediction._replace(auxiliary={**(prediction.auxiliary or {}), **embeddings})
+    return prediction.with_auxiliary({'embeddings': model.classifier.noted.take()})
