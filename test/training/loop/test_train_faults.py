@@ -459,6 +459,20 @@ def test_weights_of_another_network(short: Content, folder: Path, tmp_path: Path
     assert str(tmp_path / 'absent.pth') in message
 
 
+def test_weights_of_another_network_that_a_method_adapted(
+    short: Content, stages: dict[str, Content], tmp_path: Path
+) -> None:
+    stage = {**stages['closed_world'], 'method': {'kind': 'ibn'}}
+    config = TrainConfig.model_validate({**short, 'stages': [stage]})
+    model = trained.adapted(trained.new_model(config, tmp_path), [config.stages[0].method])
+    trained.save(tmp_path / 'start.safetensors', model, config, {})
+    other = {**short, 'model': 'segformer_b0', 'weights': 'start.safetensors'}
+    message = fault(other, tmp_path / 'run', tmp_path)
+    assert message.startswith(
+        f'weights: {tmp_path / "start.safetensors"} are of another network: method ibn puts '
+    )
+
+
 def test_weights_to_start_from(
     short: Content, stages: dict[str, Content], folder: Path, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ from transformers import (
 from multishift_perception.errors import MultishiftError
 from multishift_training import checkpoints
 from multishift_training.checkpoints.key_matching import untrained
-from multishift_training.models.layout import Layout
+from multishift_training.models.layout import Layout, Source
 from multishift_training.models.segformer import MIN_SIDE, VARIANTS, SegFormer, Variant
 from multishift_training.models.segformer_layouts import Form
 
@@ -442,6 +442,12 @@ def test_signatures_are_in_their_own_files(tmp_path: Path) -> None:
     assert layouts['SegFormer of Hugging Face'] in hugging_face_weights(TINY, tmp_path)
     assert layouts['SegFormer of MMSegmentation'] in mmsegmentation_weights(TINY)
     assert len(set(layouts.values())) == len(layouts) == 7
+
+
+def test_what_a_method_added_has_its_own_name_in_every_layout() -> None:
+    key = 'discriminator.layers.0.weight'
+    for layout in SegFormer(TINY).layouts():
+        assert layout.source(key) == Source(key)
 
 
 @pytest.mark.parametrize('form', Form)

@@ -150,6 +150,7 @@ def _started(
     state.inherited = [method.model_dump(mode='json') for method in inherited]
     adapting = each_kind_once(inherited, methods)
     if inherited:
+        _check_inherited(inherited, model, config.model, path)
         checkpoints.take_structure(model, trained.keys_of(path))
     model = trained.adapted(model, adapting[: len(inherited)])
     report = _load(model, path)
@@ -160,6 +161,17 @@ def _started(
         else credits_of_weights(path, ancestry, model.imagenet_package, report.layout)
     )
     return trained.adapted(model, adapting[len(inherited) :])
+
+
+def _check_inherited(
+    methods: Sequence[Method], model: SegmentationModel, name: str, path: Path
+) -> None:
+    """See that a network is one that the methods can adapt which adapted that of the weights."""
+    try:
+        for method in methods:
+            method.check_network(model, name)
+    except MultishiftError as error:
+        raise MultishiftError(f'weights: {path} are of another network: {error}') from None
 
 
 def _load(model: SegmentationModel, path: Path) -> LoadReport:

@@ -182,6 +182,8 @@ def layouts(adapt: Callable[[Form], Callable[[], None]]) -> tuple[Layout, ...]:
 
 def _hugging_face(key: str) -> Source:
     module, numbers, tensor = _split(key)
+    if module not in _HUGGING_FACE:  # of what a method added
+        return Source(key)
     place = _HUGGING_FACE[module].format(*numbers) + tensor
     if module == 'decoder.levels.fuse':  # the coarsest level comes first
         return Source(place, partial(_part, index=_LEVELS - 1 - numbers[0], of=_LEVELS, dim=1))
@@ -190,6 +192,8 @@ def _hugging_face(key: str) -> Source:
 
 def _mmsegmentation(key: str) -> Source:
     module, numbers, tensor = _split(key)
+    if module not in _MMSEGMENTATION:  # of what a method added
+        return Source(key)
     place = _MMSEGMENTATION[module].format(*numbers) + tensor
     match module.rpartition('.')[2]:
         case 'fuse':
