@@ -85,7 +85,7 @@ def cluster_terms(
     present, divisor = counts > 0, counts.clamp(min=1)
     spread = (places @ sums.spread) / divisor
     totals = torch.einsum('mb,bcd->mcd', places, sums.embeddings)
-    means = unit(totals / divisor[..., None], -1)
+    means = F.normalize(totals / divisor[..., None], dim=-1)
     # To the bases of domain n and class k, from the mean of domain m and class c.
     cosines = torch.einsum('mcd,nkd->mcnk', means, bases.to(means)) / temperature
     positive = cosines.diagonal(dim1=1, dim2=3).mean(1)
@@ -126,8 +126,3 @@ def moved(old: Tensor, new: Tensor, where: Tensor, momentum: float | Tensor) -> 
     """
     where = where.reshape(*where.shape, *(1,) * (old.ndim - where.ndim))
     return torch.where(where, momentum * old + (1 - momentum) * new.to(old), old)
-
-
-def unit(values: Tensor, dim: int) -> Tensor:
-    """Return vectors of length 1; none where they are 0."""
-    return F.normalize(values, dim=dim)

@@ -155,7 +155,8 @@ class Spc(Method):
         with torch.no_grad():
             momentum = self._momentum(clusters.steps)
             clusters.steps.add_(1)
-            moved = spc.unit(spc.moved(bases, terms.means, terms.present, momentum), -1)
+            moved = spc.moved(bases, terms.means, terms.present, momentum)
+            moved = F.normalize(moved, dim=-1)
             # Those that stay do so to the bit.
             moved = torch.where(terms.present[..., None], moved, bases)
             clusters.bases.copy_(moved.reshape(clusters.bases.shape))
