@@ -108,11 +108,6 @@ class LabelledImages:
         """Whether a label value of the data set stands for novel pixels."""
         return bool((self._table == NOVEL).any())
 
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """The weather or light of each image; empty where the data set does not say."""
-        return tuple(entry.condition for entry in self.entries)
-
     def read(self, index: int) -> LabelledImage:
         """Return the RGB image ``uint8 [H,W,3]`` and the labels ``uint8 [H,W]`` of an image.
 
