@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-import random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import albumentations as A
 import cv2
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from multishift_perception.arrays import Bytes, Mask
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.datasets.images import LabelledImage
+from multishift_training.datasets.transforms import changed
 
 _ROAD = 0
 _GREY = 128
@@ -102,7 +102,8 @@ def cut_patch(donor: LabelledImage, recipe: PatchRecipe, rng: np.random.Generato
     top, left = _start(seen, side, rng)
     shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64)
     piece = _warped(image, shift @ matrix, (side, side), cv2.INTER_LINEAR, 0)
-    return Patch(_PATCH_COLORS(piece, rng), seen[top : top + side, left : left + side])
+    colored = np.asarray(changed(_PATCH_COLORS, rng, image=piece)['image'], np.uint8)
+    return Patch(colored, seen[top : top + side, left : left + side])
 
 
 def _zoomed(scale: float, size: tuple[int, int], *, flip: bool) -> NDArray[np.float64]:
@@ -260,7 +261,7 @@ def overlapping_crops(
         if flips[i]:
             images[i], truths[i] = images[i, :, ::-1].copy(), truths[i, :, ::-1].copy()
             boxes[i] = boxes[i].mirrored(width)
-        images[i] = changes(images[i], rng)
+        images[i] = changed(changes, rng, image=images[i])['image']
         _hide_blocks(images[i], truths[i], boxes[i], rng)
     return Crops(images, truths, (boxes[0], boxes[1]), flips)
 
@@ -304,21 +305,12 @@ def _hide_blocks(image: Bytes, labels: Bytes, overlap: Box, rng: np.random.Gener
     labels[hidden] = VOID
 
 
-class _Changes:
-    """Random changes of an image that leave every thing at its place."""
-
-    def __init__(self, *steps: Any) -> None:
-        self._compose = A.Compose(steps)
-
-    def __call__(self, image: Bytes, rng: np.random.Generator) -> Bytes:
-        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-        return np.asarray(self._compose(image=image)['image'], np.uint8)
-
-
-_PATCH_COLORS = _Changes(A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=1.0))
-_STRONG = _Changes(
-    A.GaussianBlur((3, 7), (0.8, 1.4), p=0.5),
-    A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=0.8),
-    A.ToGray(p=0.2),
+_PATCH_COLORS = A.Compose([A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=1.0)])
+_STRONG = A.Compose(
+    [
+        A.GaussianBlur((3, 7), (0.8, 1.4), p=0.5),
+        A.ColorJitter(0.5, 0.5, 0.5, 0.2, p=0.8),
+        A.ToGray(p=0.2),
+    ]
 )
-_WEAK = _Changes(A.ColorJitter(0.2, 0.2, 0.2, 0.05, p=0.8))
+_WEAK = A.Compose([A.ColorJitter(0.2, 0.2, 0.2, 0.05, p=0.8)])

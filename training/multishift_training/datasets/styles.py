@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-import random
 from typing import Any
 
 import albumentations as A
@@ -16,6 +15,7 @@ import numpy as np
 from multishift_perception.arrays import Bytes
 from multishift_training.datasets.images import LabelledImage, LabelledImages, open_images
 from multishift_training.datasets.training_data import Style, TransformData, ZoomCropTransforms
+from multishift_training.datasets.transforms import changed
 
 
 class Looks:
@@ -63,7 +63,7 @@ class Looks:
             # FDA takes them for one size, and would enlarge by pixels.
             rows, columns = image.shape[:2]
             seen = cv2.resize(other, (columns, rows), interpolation=cv2.INTER_AREA)
-            image = _seeded(self._fda, rng)(image=image, fda_metadata=[seen])['image']
+            image = changed(self._fda, rng, image=image, fda_metadata=[seen])['image']
         if self._strong:
             image = in_strong_colors(image, self._strong, rng)
         return np.ascontiguousarray(image)
@@ -74,7 +74,7 @@ def in_strong_colors(image: Bytes, probability: float, rng: np.random.Generator)
 
     Light, colour, noise, sharpness, shadows and compression change.
     """
-    return np.asarray(_seeded(_strong_colors(probability), rng)(image=image)['image'])
+    return np.asarray(changed(_strong_colors(probability), rng, image=image)['image'])
 
 
 @cache
@@ -93,7 +93,7 @@ def in_road_style(image: Bytes, style: str, rng: np.random.Generator) -> Bytes:
     """Return an image RGB ``uint8 [H,W,3]`` in one of `ROAD_STYLES`; ``rng`` decides how."""
     if style == 'plain':
         return image
-    return np.asarray(_seeded(_road_style(style), rng)(image=image)['image'])
+    return np.asarray(changed(_road_style(style), rng, image=image)['image'])
 
 
 @cache
@@ -116,7 +116,7 @@ def _road_style(style: str) -> A.Compose:
 
 def in_other_colors(image: Bytes, rng: np.random.Generator) -> Bytes:
     """Return an image RGB ``uint8 [H,W,3]``, its colours jittered strongly, and blurred."""
-    return np.asarray(_seeded(_other_colors(), rng)(image=image)['image'])
+    return np.asarray(changed(_other_colors(), rng, image=image)['image'])
 
 
 @cache
@@ -136,8 +136,3 @@ def strong_photometric() -> list[Any]:
         A.OneOf([A.GaussNoise(std_range=(0.01, 0.08), p=1.0), A.ISONoise(p=1.0)], p=0.3),
         A.ImageCompression(quality_range=(30, 95), p=0.3),
     ]
-
-
-def _seeded(compose: A.Compose, rng: np.random.Generator) -> A.Compose:
-    compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
-    return compose

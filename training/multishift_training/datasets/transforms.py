@@ -47,18 +47,24 @@ class SharedTransforms:
                 one size.
             rng: decides everything.
         """
-        # Not set_random_seed: that gives all transforms the same numbers, so that an image would
-        # be flipped if and only if it is, say, enlarged.
-        self._compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         names = (('image', 'mask'), ('image1', 'mask1'))[: len(members)]
         given: dict[str, Bytes] = {}
         for (image_name, mask_name), (image, labels) in zip(names, members, strict=True):
             given |= {image_name: image, mask_name: labels}
-        done = self._compose(**given)
+        done = changed(self._compose, rng, **given)
         return [
             (np.ascontiguousarray(done[image]), np.ascontiguousarray(done[mask]))
             for image, mask in names
         ]
+
+
+def changed(changes: A.Compose, rng: np.random.Generator, **given: Any) -> dict[str, Any]:
+    """Return what changes make of images and labels, by name; ``rng`` decides everything."""
+    # Not set_random_seed: that gives all transforms the same numbers, so that an image would be
+    # flipped if and only if it is, say, enlarged.
+    changes.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    found: dict[str, Any] = changes(**given)
+    return found
 
 
 def steps(config: TransformData) -> list[Any]:
