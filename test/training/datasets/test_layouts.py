@@ -395,7 +395,7 @@ def test_archive_litter_is_no_image(tmp_path: Path) -> None:
 def test_real_camvid(real: Callable[[str], Path]) -> None:
     images = opened(real('camvid'), kind='camvid', split='train', held_out=['rider'])
     assert len(images) == 367
-    assert images.conditions.count('dusk') == 62
+    assert conditions(images).count('dusk') == 62
     image, labels = images.read(100)
     assert image.shape == (360, 480, 3)
     assert set(np.unique(labels)) <= {0, 1, 2, 4, 5, 7, 8, 10, 11, 13, NOVEL, VOID}

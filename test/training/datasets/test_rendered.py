@@ -36,7 +36,7 @@ def test_frames_are_those_of_the_drive_and_kept(tmp_path: Path) -> None:
         image, labels = images.read(index)
         assert (image == expected.image).all()
         assert (labels == expected.labels).all()
-        assert images.conditions[index] == expected.condition
+        assert images.entries[index].condition == expected.condition
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*.png')}
     assert len(before) == 4
     open_images(described(), tmp_path, tmp_path)
@@ -45,7 +45,7 @@ def test_frames_are_those_of_the_drive_and_kept(tmp_path: Path) -> None:
 
 def test_a_scene_in_several_conditions_is_one_scene(tmp_path: Path) -> None:
     images = open_images(described(frames=1, conditions=['low_sun', 'night']), tmp_path, tmp_path)
-    assert images.conditions == ('low_sun', 'night')
+    assert [entry.condition for entry in images.entries] == ['low_sun', 'night']
     assert len({entry.scene for entry in images.entries}) == 1
     sunny, dark = images.read(0), images.read(1)
     assert (sunny[1] == dark[1]).mean() > 0.99
