@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
-from multishift_training.losses.masks import mask_losses
+from multishift_training.losses.masks import MaskTerms, mask_losses
 from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.query_matching import match, point_sample
 from multishift_training.models.prediction import MaskPrediction
@@ -17,6 +17,10 @@ from multishift_training.models.prediction import MaskPrediction
 CLASSES, QUERIES, POINTS = 5, 6, 60
 WEIGHTS = MaskWeights()
 CLASS_WEIGHT = torch.tensor([1.0] * CLASSES + [0.1])
+
+
+def total(terms: MaskTerms) -> Tensor:
+    return sum(weight * term for weight, term in zip(WEIGHTS, terms, strict=True))
 
 
 def random_batch(seed: int, images: int = 4) -> tuple[MaskPrediction, Tensor]:
@@ -151,7 +155,7 @@ def test_value_and_gradient_equal_brute_force(seed: int, ratio: float | None) ->
     torch.manual_seed(seed)
     terms = mask_losses(prediction, labels, class_weight=CLASS_WEIGHT, ratio=ratio, points=POINTS)
     torch.testing.assert_close(tuple(terms), expected, rtol=1e-5, atol=1e-6)
-    gradient = torch.autograd.grad(terms.total(WEIGHTS), inputs)
+    gradient = torch.autograd.grad(total(terms), inputs)
     torch.testing.assert_close(gradient, wanted, rtol=1e-4, atol=1e-6)
 
 
@@ -238,7 +242,7 @@ def test_images_without_known_pixels_count_nothing_and_stay_in_the_graph(
     for image in {0, 1} - set(known):
         labels[image] = NOVEL
     terms = mask_losses(prediction, labels, class_weight=CLASS_WEIGHT, ratio=ratio, points=POINTS)
-    terms.total(WEIGHTS).backward()
+    total(terms).backward()
     assert all(t.isfinite() for t in terms)
     assert terms.classification.item() > 0
     assert (terms.mask.item() > 0) == (terms.dice.item() > 0) == bool(known)
@@ -265,9 +269,7 @@ def test_every_part_of_the_prediction_learns_over_steps() -> None:
     torch.manual_seed(0)
     course = []
     for _ in range(40):
-        loss = mask_losses(prediction, labels, class_weight=CLASS_WEIGHT, points=500).total(
-            WEIGHTS
-        )
+        loss = total(mask_losses(prediction, labels, class_weight=CLASS_WEIGHT, points=500))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -291,7 +293,7 @@ def test_a_broken_prediction_breaks_the_loss(part: str) -> None:
     prediction, labels = random_batch(6)
     broken = prediction._replace(**{part: torch.full_like(getattr(prediction, part), math.nan)})
     terms = mask_losses(broken, labels, class_weight=CLASS_WEIGHT, points=POINTS)
-    assert terms.total(WEIGHTS).isnan()
+    assert total(terms).isnan()
 
 
 def test_labels_of_another_size_are_refused() -> None:

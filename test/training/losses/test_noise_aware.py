@@ -7,8 +7,27 @@ from torch import Tensor
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses import noise_aware
-from multishift_training.losses.noise_aware import noise_aware_cross_entropy, pixel_cross_entropy
+from multishift_training.losses.noise_aware import (
+    SegmentationTerms,
+    noise_aware_mean,
+    pixel_cross_entropy,
+)
 from multishift_training.losses.options import MeanOver
+
+
+def noise_aware_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    ratio: float = 0.8,
+    mean_over: MeanOver = 'all',
+    class_weights: Tensor | None = None,
+    groups: Tensor | None = None,
+) -> SegmentationTerms:
+    losses = pixel_cross_entropy(logits, labels, groups=groups)
+    return noise_aware_mean(
+        losses, labels, ratio=ratio, mean_over=mean_over, class_weights=class_weights
+    )
 
 
 def random_batch(seed: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from multishift_training.datasets import Batch
 from multishift_training.loop.devices import gathered
 from multishift_training.losses.contrastive import Margins, relative_contrastive
 from multishift_training.losses.masks import mask_losses
-from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.noise_aware import noise_aware_mean, pixel_cross_entropy
 from multishift_training.losses.options import MaskWeights
 from multishift_training.losses.sampled import sampled_contrastive
 from multishift_training.methods import Context, Gather, Method
@@ -244,7 +244,13 @@ def test_multishift_weighs_its_parts(weights: Tensor | None, pairs: str) -> None
     compute: Callable[..., tuple[Tensor, ...]]
     compute = relative_contrastive if pairs == 'all' else sampled_contrastive
     contrastive = compute(score, labels, margins=Margins(1, 0.5, 0.3), third_term='paper')
-    segmentation = noise_aware_cross_entropy(logits, labels, ratio=0.6, class_weights=weights)
+    segmentation = noise_aware_mean(
+        pixel_cross_entropy(logits, labels),
+        labels,
+        ratio=0.6,
+        mean_over='all',
+        class_weights=weights,
+    )
     wanted = [3 * value for value in contrastive]
     wanted += [7 * segmentation.original, 11 * segmentation.augmented]
     names = [f'contrastive_{k}' for k in ('original', 'augmented', 'consistency')]

@@ -43,14 +43,6 @@ class MaskTerms(NamedTuple):
     mask: Tensor
     dice: Tensor
 
-    def total(self, weights: MaskWeights) -> Tensor:
-        """Return the loss: the weighted sum."""
-        return (
-            weights.classification * self.classification
-            + weights.mask * self.mask
-            + weights.dice * self.dice
-        )
-
 
 def mask_losses(
     prediction: MaskPrediction,

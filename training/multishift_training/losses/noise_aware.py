@@ -27,42 +27,6 @@ class SegmentationTerms(NamedTuple):
     augmented: Tensor
 
 
-def noise_aware_cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    ratio: float = 0.8,
-    mean_over: MeanOver = 'all',
-    class_weights: Tensor | None = None,
-    groups: Tensor | None = None,
-) -> SegmentationTerms:
-    """Return the cross-entropy of both halves of ``[originals; augmented]``.
-
-    The augmented half's is the mean over the ``ratio`` of its known pixels with the smallest
-    losses, chosen over all its images at once (the paper's Eq. 5, and the released code's
-    normalisation). Halves without a known pixel give zero.
-
-    Args:
-        logits: ``[2B,C,H,W]``.
-        labels: ``int64 [2B,H,W]``; ``NOVEL`` and ``VOID`` do not count.
-        ratio: share of the known pixels that is trusted, in (0, 1]; at 1 the augmented half is
-            treated as the originals are.
-        mean_over: where nothing is selected, whether the denominator is all pixels, as in the
-            released code, or only those of known classes.
-        class_weights: what the losses of each class's pixels are multiplied with once the trusted
-            ones are chosen, ``float32 [C]``: else rare classes would be trusted least. With
-            groups ``[C+G]``.
-        groups: see `pixel_cross_entropy`.
-
-    Raises:
-        ValueError: ``ratio`` is not in (0, 1].
-    """
-    losses = pixel_cross_entropy(logits, labels, groups=groups)
-    return noise_aware_mean(
-        losses, labels, ratio=ratio, mean_over=mean_over, class_weights=class_weights
-    )
-
-
 def pixel_cross_entropy(
     logits: Tensor,
     labels: Tensor,
@@ -127,14 +91,25 @@ def noise_aware_mean(
     mean_over: MeanOver,
     class_weights: Tensor | None = None,
 ) -> SegmentationTerms:
-    """Return the terms of `noise_aware_cross_entropy` of what `pixel_cross_entropy` gives.
+    """Return the mean losses of both halves of ``[originals; augmented]``.
+
+    The augmented half's is that of the ``ratio`` of its known pixels with the smallest losses,
+    chosen over all its images at once (the paper's Eq. 5, and the released code's normalisation).
+    Halves without a known pixel give zero.
 
     Args:
-        losses: of the pixels, not weighted, ``[2B,H,W]``.
-        labels: as the others, see `noise_aware_cross_entropy`.
-        ratio: share that is trusted.
-        mean_over: denominator.
-        class_weights: of the classes, and of groups if there are any.
+        losses: of the pixels, by `pixel_cross_entropy` without weights, ``[2B,H,W]``.
+        labels: ``int64 [2B,H,W]``; ``NOVEL`` and ``VOID`` do not count.
+        ratio: share of the known pixels that is trusted, in (0, 1]; at 1 the augmented half is
+            treated as the originals are.
+        mean_over: where nothing is selected, whether the denominator is all pixels, as in the
+            released code, or only those of known classes.
+        class_weights: what the losses of each class's pixels are multiplied with once the trusted
+            ones are chosen, ``float32 [C]``: else rare classes would be trusted least. With
+            groups ``[C+G]``.
+
+    Raises:
+        ValueError: ``ratio`` is not in (0, 1].
     """
     if not 0 < ratio <= 1:
         raise ValueError(f'ratio is {ratio}, not in (0, 1]')

@@ -24,7 +24,6 @@ def sampled_contrastive(
     *,
     margins: Margins,
     third_term: ThirdTerm = 'code',
-    sample_ratio: float = 1.0,
 ) -> ContrastiveTerms:
     """Return the terms over random one-to-one pairs, all sets cut to the size of the smallest.
 
@@ -36,14 +35,13 @@ def sampled_contrastive(
         labels: ``int64 [2B,H,W]``.
         margins: wanted distances.
         third_term: form of the third term.
-        sample_ratio: largest number of pairs, as a share of all pixels.
     """
     score = in_full(score)
     original, augmented = halves(score)
     known_original, known_augmented = halves(labels < NOVEL)
     # The novel pixels are drawn last, as released.
     sets = [original[known_original], augmented[known_augmented], score[labels == NOVEL]]
-    pairs = min(int(score.numel() * sample_ratio), *map(len, sets))
+    pairs = min(map(len, sets))
     low, shifted, high = (
         values[torch.randperm(len(values))[:pairs].to(values.device)] for values in sets
     )
