@@ -20,7 +20,7 @@ CLASS_WEIGHT = torch.tensor([1.0] * CLASSES + [0.1])
 
 
 def total(terms: MaskTerms) -> Tensor:
-    return sum(weight * term for weight, term in zip(WEIGHTS, terms, strict=True))
+    return torch.stack([w * term for w, term in zip(WEIGHTS, terms, strict=True)]).sum()
 
 
 def random_batch(seed: int, images: int = 4) -> tuple[MaskPrediction, Tensor]:

@@ -31,6 +31,8 @@ Truth = Literal['classes', 'anomaly']
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+# Of a moving average: the share of itself that something keeps in a step.
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _rising(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from multishift_perception.schema.words import Words
 from multishift_perception.schema.yaml_files import read_document
 from multishift_training.checkpoints.metadata import IMAGENET, ModelName, check_folder
 from multishift_training.datasets import Size, Strict, TrainingData, ValidationData
-from multishift_training.datasets.config import Weight
+from multishift_training.datasets.config import Positive, Weight
 from multishift_training.datasets.training_data import check_classes
 from multishift_training.methods import Method, registered
 
@@ -38,7 +38,7 @@ class Optimizer(Strict):
     """
 
     name: Literal['adam', 'adamw', 'sgd'] = 'adamw'
-    learning_rate: float = Field(gt=0)
+    learning_rate: Positive
     weight_decay: Weight = 1e-4
     decay: Literal['all', 'weights'] = 'all'
     backbone_factor: Weight = 1.0
@@ -55,7 +55,7 @@ class Schedule(Strict):
     """
 
     kind: Literal['constant', 'cosine', 'poly'] = 'constant'
-    power: float = Field(default=0.9, gt=0)
+    power: Positive = 0.9
     warmup_steps: int = Field(default=0, ge=0)
 
 
@@ -87,7 +87,7 @@ class Stage(Strict):
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     batch_norm: Literal['all', 'trained', 'decoder', 'frozen'] = 'all'
-    clip_norm: float | None = Field(default=None, gt=0)
+    clip_norm: Positive | None = None
     accumulate: int = Field(default=1, ge=1)
     init_uncertainty: bool = False
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
 from multishift_perception.classes import VOID
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.datasets.config import Weight
+from multishift_training.datasets.config import Positive, Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.episodes import (
     Tested,
@@ -42,7 +40,7 @@ class Mldg(Method):
     """
 
     kind: Literal['mldg']
-    step_size: float = Field(default=0.0025, gt=0)
+    step_size: Positive = 0.0025
     weight: Weight = 1.0
     second_order: bool = False
     tested: Tested = 'any'

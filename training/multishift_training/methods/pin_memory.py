@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Literal
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.datasets.config import Weight
+from multishift_training.datasets.config import Momentum, Positive, Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.episodes import (
     Tested,
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from multishift_training.models import Prediction, SegmentationModel
-
-Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class PinMemory(Method):
@@ -53,9 +49,9 @@ class PinMemory(Method):
     divergence: Weight = 0.4
     classification: Weight = 0.2
     momentum: Momentum = 0.8
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Positive = 1.0
     episodes: bool = True
-    step_size: float = Field(default=0.0025, gt=0)
+    step_size: Positive = 0.0025
     second_order: bool = False
     tested: Tested = 'any'
     class_weights: bool = False

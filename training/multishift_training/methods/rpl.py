@@ -10,7 +10,7 @@ from pydantic import Field
 
 from multishift_perception.classes import NOVEL
 from multishift_training.datasets import Batch, TrainingData
-from multishift_training.datasets.config import Weight
+from multishift_training.datasets.config import Positive, Weight
 from multishift_training.methods.method import Context, Method, check_is_deeplab
 from multishift_training.methods.outliers import check_outliers
 
@@ -43,7 +43,7 @@ class Rpl(Method):
     smooth: bool = True
     final_factor: Weight = 10.0
     corocl: Weight = 0.0
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: Positive = 0.1
     samples: int = Field(default=512, ge=1)
     embedding: int | None = Field(default=None, ge=1)
 

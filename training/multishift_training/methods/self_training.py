@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
+from multishift_training.datasets.config import Momentum, Share, Weight
 from multishift_training.methods.method import Context, Method
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class SelfTraining(Method):
     """
 
     kind: Literal['self_training']
-    confidence: float = Field(default=0.9, ge=0, le=1)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
-    weight: float = Field(default=1.0, ge=0)
-    strong_color: float = Field(default=0.8, ge=0, le=1)
+    confidence: Share = 0.9
+    momentum: Momentum = 0.99
+    weight: Weight = 1.0
+    strong_color: Share = 0.8
     class_weights: bool = False
 
     def check_data(self, data: TrainingData) -> None:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
 from multishift_perception.errors import MultishiftError
 from multishift_training.datasets import Batch, Sample, TrainingData
-from multishift_training.datasets.config import Weight
+from multishift_training.datasets.config import Momentum, Positive, Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.method import Context, Method, check_is_deeplab
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from multishift_training.models import Prediction, SegmentationModel
 
 _STYLE = 'style'
-
-Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Spc(Method):
@@ -52,7 +50,7 @@ class Spc(Method):
     clustering: bool = True
     variance: Weight = 0.001
     discrimination: Weight = 0.01
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: Positive = 0.1
     style_momentum: Momentum = 0.9
     semantic_momentum: Momentum = 0.999
     ramp_steps: int = Field(default=0, ge=0)
