@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,37 +83,31 @@ def styled(x: Tensor, style: tuple[Tensor, Tensor]) -> Tensor:
     return (x - mean) / deviation * style[1] + style[0]
 
 
-@contextmanager
-def noting_styles(model: nn.Module, notes: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+def noting_styles(
+    model: nn.Module, notes: dict[str, tuple[Tensor, Tensor]]
+) -> AbstractContextManager[None]:
     """Note the styles at the taps of a DeepLab's backbone while the block runs it."""
 
-    def note(name: str) -> Any:
-        def hook(tap: nn.Module, inputs: Any, feature: Tensor) -> None:
-            notes[name] = style_of(in_full(feature.detach()))
+    def note(name: str, tap: nn.Module, inputs: Any, feature: Tensor) -> None:
+        notes[name] = style_of(in_full(feature.detach()))
 
-        return hook
+    return _hooked(model, note)
 
-    hooks = [model.get_submodule(name).register_forward_hook(note(name)) for name in TAPS]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+def in_styles(model: nn.Module, styles: Styles) -> AbstractContextManager[None]:
+    """Have features at the taps in other styles while the block runs the network."""
+
+    def change(name: str, tap: nn.Module, inputs: Any, feature: Tensor) -> Tensor:
+        return styled(in_full(feature), styles[name]).to(feature.dtype)
+
+    return _hooked(model, change)
 
 
 @contextmanager
-def in_styles(model: nn.Module, styles: Styles) -> Iterator[None]:
-    """Have features at the taps in other styles while the block runs the network."""
-
-    def change(name: str) -> Any:
-        def hook(tap: nn.Module, inputs: Any, feature: Tensor) -> Tensor:
-            return styled(in_full(feature), styles[name]).to(feature.dtype)
-
-        return hook
-
-    hooks = [model.get_submodule(name).register_forward_hook(change(name)) for name in TAPS]
-    try:
+def _hooked(model: nn.Module, hook: Callable[..., Tensor | None]) -> Iterator[None]:
+    """Call a hook, with the tap's name first, behind each tap while the block runs the network."""
+    with ExitStack() as hooks:
+        for name in TAPS:
+            tap = model.get_submodule(name)
+            hooks.callback(tap.register_forward_hook(partial(hook, name)).remove)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
