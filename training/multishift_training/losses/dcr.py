@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from multishift_perception.classes import NOVEL, VOID
 from multishift_training.losses.noise_aware import pixel_cross_entropy
+from multishift_training.models.layers import gaussian
 from multishift_training.models.precision import in_full
 
 _DICE_SMOOTHING = 1.0
@@ -98,7 +99,8 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
         second: alike.
     """
     channels = first.shape[1]
-    kernels = [_gaussian(side, first).expand(channels, 1, -1, -1) for side in first.shape[2:]]
+    windows = (gaussian(min(_WINDOW, side), _DEVIATION, first) for side in first.shape[2:])
+    kernels = [window.expand(channels, 1, 1, -1) for window in windows]
 
     def blurred(values: Tensor) -> Tensor:
         by_rows = F.conv2d(values, kernels[0].transpose(2, 3), groups=channels)
@@ -112,11 +114,3 @@ def structural_similarity(first: Tensor, second: Tensor) -> Tensor:
     similar = (2 * mean_1 * mean_2 + light) * (2 * covariance + contrast)
     norm = (mean_1.square() + mean_2.square() + light) * (variance_1 + variance_2 + contrast)
     return (similar / norm).mean((1, 2, 3))
-
-
-def _gaussian(side: int, like: Tensor) -> Tensor:
-    """Return the window along columns of an image of so many, ``[1,1,1,n]``."""
-    width = min(_WINDOW, side)
-    places = torch.arange(width, dtype=like.dtype, device=like.device) - (width - 1) / 2
-    weights = torch.exp(-(places**2) / (2 * _DEVIATION**2))
-    return (weights / weights.sum()).view(1, 1, 1, -1)

@@ -155,28 +155,19 @@ def _abstention(logits: Tensor, abstaining: Tensor, of_label: Tensor, novel: Ten
     import torch
     from torch.nn import functional as F
 
+    from multishift_training.models.layers import gaussian, smoothed
     from multishift_training.models.precision import in_full
 
     logits = in_full(logits)
     total = logits.logsumexp(1)
-    penalty = _smoothed(total.square()).clamp(min=1)
+    window = gaussian(_SIDE, _SIGMA, total)
+    penalty = smoothed(total.square(), window).clamp(min=1)
     lead = abstaining - total  # log odds of abstention
     stays, abstains = -F.softplus(lead), -F.softplus(-lead) - penalty.log()
     at_label = -torch.logaddexp(of_label + stays, abstains)
     of_all = logits - (total - stays)[:, None]
     at_outlier = -torch.logaddexp(of_all, abstains[:, None]).mean(1)
     return torch.where(novel, at_outlier, at_label)
-
-
-def _smoothed(values: Tensor) -> Tensor:
-    """Return ``values [B,h,w]`` after a Gaussian; images are mirrored at their edges."""
-    import torch
-
-    from multishift_training.models.layers import smoothed
-
-    places = torch.arange(_SIDE, device=values.device, dtype=values.dtype) - _SIDE // 2
-    weights = (-0.5 * (places / _SIGMA).square()).softmax(0)
-    return smoothed(values, weights)
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:

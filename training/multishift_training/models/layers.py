@@ -108,6 +108,19 @@ def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
+def gaussian(length: int, deviation: float, like: Tensor) -> Tensor:
+    """Return the weights of a Gaussian window ``[length]``, whose sum is 1.
+
+    Args:
+        length: of the window.
+        deviation: standard deviation, in places of the window.
+        like: a tensor of the type and device that are wanted.
+    """
+    places = torch.arange(length, dtype=like.dtype, device=like.device) - (length - 1) / 2
+    weights = torch.exp(-places.square() / (2 * deviation**2))
+    return weights / weights.sum()
+
+
 def smoothed(values: Tensor, kernel: Tensor) -> Tensor:
     """Return ``values [B,h,w]`` convolved with ``kernel [n]`` along rows and columns.
 

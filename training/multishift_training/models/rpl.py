@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from multishift_training.models.deeplab import Aspp, DeepLabV3Plus, initialise
-from multishift_training.models.layers import smoothed, upsample
+from multishift_training.models.layers import gaussian, smoothed, upsample
 from multishift_training.models.precision import exactly, in_full
 from multishift_training.models.prediction import Prediction
 
@@ -62,9 +62,9 @@ class ResidualDeepLab(DeepLabV3Plus):
             self.register_forward_hook(hook)
         self.residual = ResidualBlock(model)
         self._smooth = smooth
-        weights = torch.exp(-torch.linspace(-3, 3, _KERNEL).square() / 2)
         self.kernel: Tensor
-        self.register_buffer('kernel', weights / weights.sum(), persistent=False)
+        weights = gaussian(_KERNEL, 1.0, self.residual.final.weight)
+        self.register_buffer('kernel', weights, persistent=False)
 
     def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> Prediction:
         """Return the network's own prediction, with the score of the second look."""
