@@ -11,6 +11,8 @@ from multishift_training.methods.multishift import trusted_labels
 from multishift_training.models import Prediction, SegmentationModel
 from multishift_training.models.input_scale import IMAGENET
 
+COLORS = color_table(CITYSCAPES)
+
 
 def test_picture_shows_truth_classes_and_score() -> None:
     image = np.full((20, 30, 3), 100, np.uint8)
@@ -20,14 +22,14 @@ def test_picture_shows_truth_classes_and_score() -> None:
     truth[:, -5:] = VOID
     labels = np.full((20, 30), 13, np.uint8)
     score = np.linspace(-3, 5, 600, dtype=np.float32).reshape(20, 30)
-    found = picture(image, truth, labels, score)
+    found = picture(image, truth, labels, score, COLORS)
     assert found.shape == (20, 90, 3)
     assert found.dtype == np.uint8
     of_truth, of_labels, of_score = np.split(found, 3, axis=1)
 
     def seems(pixel: np.ndarray, label: int) -> bool:
         """Whether a pixel of the grey image leans to a class's colour, by the same share."""
-        color = color_table(CITYSCAPES)[label].astype(float)
+        color = COLORS[label].astype(float)
         return bool(np.abs(pixel - (100 + 0.6 * (color - 100))).max() <= 2)
 
     assert seems(of_truth[1, 1], 10)
@@ -45,7 +47,7 @@ def test_picture_shows_truth_classes_and_score() -> None:
 def test_score_without_spread() -> None:
     flat = np.zeros((4, 6), np.float32)
     labels = np.zeros((4, 6), np.uint8)
-    found = picture(np.zeros((4, 6, 3), np.uint8), labels, labels, flat)
+    found = picture(np.zeros((4, 6, 3), np.uint8), labels, labels, flat, COLORS)
     assert (found[:, 12:] == found[0, 12]).all()
 
 
@@ -87,7 +89,7 @@ def test_selection_picture_marks_what_is_not_trusted() -> None:
     labels[0], labels[1] = VOID, NOVEL
     trusted = np.zeros((5, 6), np.bool_)
     trusted[2:4] = True
-    found = selection_picture(image, labels, trusted)
+    found = selection_picture(image, labels, trusted, COLORS)
     assert found.shape == (5, 18, 3) and found.dtype == np.uint8
     plain, of_labels, chosen = np.split(found, 3, axis=1)
     assert (plain == 100).all()

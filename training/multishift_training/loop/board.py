@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from torch.utils.tensorboard import SummaryWriter
 
 from multishift_perception.arrays import Bytes
-from multishift_perception.classes import CITYSCAPES, NOVEL, color_table
+from multishift_perception.classes import NOVEL
 from multishift_perception.overlay import draw_overlay, draw_truth
 from multishift_training.datasets import Samples
 from multishift_training.datasets.groups import label_colors, membership
@@ -75,7 +75,7 @@ class Board:
 
 
 def selection_picture(
-    image: Bytes, labels: Bytes, trusted: NDArray[np.bool_], colors: Bytes | None = None
+    image: Bytes, labels: Bytes, trusted: NDArray[np.bool_], colors: Bytes
 ) -> Bytes:
     """Return an augmented image, its labels, and whose of them are trusted, side by side.
 
@@ -85,7 +85,7 @@ def selection_picture(
         image: RGB ``uint8 [H,W,3]``.
         labels: ``uint8 [H,W]``.
         trusted: ``bool [H,W]``.
-        colors: of label values, ``uint8 [256,3]``; if none, those of the classes.
+        colors: of label values, ``uint8 [256,3]``.
 
     Returns:
         RGB ``uint8 [H,3W,3]``.
@@ -95,28 +95,27 @@ def selection_picture(
     red = known & ~trusted
     panel[red] += _TINT * (np.array(_DISTRUSTED, np.float32) - panel[red])
     panel[~known] *= 1 - _TINT
-    of_labels = draw_truth(
-        image, labels, color_table(CITYSCAPES) if colors is None else colors, _ALPHA
-    )
+    of_labels = draw_truth(image, labels, colors, _ALPHA)
     return np.concatenate([image, of_labels, np.rint(panel).astype(np.uint8)], axis=1)
 
 
 def picture(
-    image: NDArray[np.uint8],
-    truth: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    score: NDArray[np.float32],
-    colors: Bytes | None = None,
-) -> NDArray[np.uint8]:
+    image: Bytes, truth: Bytes, labels: Bytes, score: NDArray[np.float32], colors: Bytes
+) -> Bytes:
     """Return truth, classes and score of an image side by side, RGB ``uint8 [H,3W,3]``.
 
-    The score goes from blue, its lowest percentile in the image, to red, its highest. ``colors``
-    of label values are ``uint8 [256,3]``; if none, those of the classes.
+    The score goes from blue, its lowest percentile in the image, to red, its highest.
+
+    Args:
+        image: RGB ``uint8 [H,W,3]``.
+        truth: ground truth ``uint8 [H,W]``.
+        labels: most likely class ``uint8 [H,W]``.
+        score: ``float32 [H,W]``.
+        colors: of label values, ``uint8 [256,3]``.
     """
-    colors = color_table(CITYSCAPES) if colors is None else colors
     low, high = np.percentile(score, (1, 99))
     heat = np.clip((score - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    panels: list[NDArray[np.uint8]] = [
+    panels: list[Bytes] = [
         draw_truth(image, truth, colors, _ALPHA),
         draw_overlay(image, labels, np.zeros_like(labels), colors, _ALPHA),
         np.asarray(cv2.applyColorMap(heat, cv2.COLORMAP_JET), np.uint8)[..., ::-1],
