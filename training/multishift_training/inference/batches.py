@@ -18,7 +18,7 @@ from multishift_training.models.input_scale import Normalize
 from multishift_training.scores.rescored import score_of
 
 
-class Batch(NamedTuple):
+class Outputs(NamedTuple):
     """What a network says of a batch, at input resolution.
 
     Attributes:
@@ -40,7 +40,7 @@ def predict_batches(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     others: Sequence[str] = (),
-) -> Iterator[Batch]:
+) -> Iterator[Outputs]:
     """Yield what a network, put into evaluation mode, says of batches.
 
     Args:
@@ -55,7 +55,7 @@ def predict_batches(
     model.eval()
     for images, truth in batches:
         prediction: Prediction = model(normalize(images.to(device, non_blocking=True)))
-        yield Batch(
+        yield Outputs(
             prediction.logits.argmax(1).to(torch.uint8).cpu().numpy(),
             prediction.score.cpu().numpy(),
             {name: score(prediction).cpu().numpy() for name, score in read_off.items()},
