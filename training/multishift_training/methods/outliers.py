@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What methods that learn from outliers, by a classifier of pixels, have in common."""
+"""What methods ask for and share: outliers to learn from, a classifier of pixels to read."""
 
 from __future__ import annotations
 
