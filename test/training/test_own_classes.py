@@ -251,7 +251,8 @@ def test_classes_that_a_network_does_not_know(farm: Path) -> None:
         own.in_classes(KNOWN[1:3]).read(0)
     assert str(caught.value) == (
         f'{farm}/labels/field_0.png has labels of ground, sky, which the network does not '
-        'know: its classes are crop, tractor'
+        'know: its classes are crop, tractor: take other images, or name the classes alike in a '
+        'class table'
     )
     with pytest.raises(MultishiftError, match='labels of ground, crop, tractor, which'):
         own.in_classes(CITYSCAPES).read_labels(0)

@@ -21,6 +21,7 @@ from multishift_training.datasets.reading import ForeignLabelsError, read_image,
 from multishift_training.datasets.tables import Table, spans
 
 LabelledImage = tuple[Bytes, Bytes]
+_MEND_CLASSES = 'take other images, or name the classes alike in a class table'
 
 
 class LabelledImages:
@@ -94,7 +95,7 @@ class LabelledImages:
         if (table[: len(self.classes)] == UNMAPPED).all():
             raise MultishiftError(
                 f'data set {self.kind} has the classes {_listed(self.classes)}, none of which '
-                f'the network knows: its classes are {_listed(classes)}'
+                f'the network knows: its classes are {_listed(classes)}: {_MEND_CLASSES}'
             )
         found._renumbering = _Renumbering(table, self.classes)
         return found
@@ -160,7 +161,7 @@ class LabelledImages:
             names = [self._renumbering.own[value].name for value in np.unique(labels[foreign])]
             raise ForeignLabelsError(
                 f'{self.entries[index].labels} has labels of {", ".join(names)}, which the '
-                f'network does not know: its classes are {_listed(self.classes)}'
+                f'network does not know: its classes are {_listed(self.classes)}: {_MEND_CLASSES}'
             )
         return found
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL
 from multishift_perception.errors import MultishiftError
 from multishift_training.models import Prediction
+from multishift_training.scores.fitted import check_finite
 
 
 class FeatureSample:
@@ -58,8 +59,7 @@ class FeatureSample:
             raise MultishiftError(
                 f'the score {score} saw no pixel of a known class: fit it on labelled frames'
             )
-        if not self._rows.isfinite().all():
-            raise MultishiftError('features are not finite: the network has broken weights')
+        check_finite(self._rows)
         return self._rows.double()
 
     def _add(self, rows: Tensor) -> None:

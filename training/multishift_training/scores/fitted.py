@@ -16,6 +16,16 @@ from multishift_perception.files import write_bytes
 from multishift_training.models import Prediction
 
 
+def check_finite(values: Tensor) -> None:
+    """See that what was gathered of features is finite.
+
+    Raises:
+        MultishiftError: if not.
+    """
+    if not values.isfinite().all():
+        raise MultishiftError('features are not finite: the weights are broken: give others')
+
+
 class Fitting(Protocol):
     """Gathers what a score is fitted on, batch by batch."""
 

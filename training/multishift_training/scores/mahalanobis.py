@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.models import Prediction
-from multishift_training.scores.fitted import FittedScore
+from multishift_training.scores.fitted import FittedScore, check_finite
 
 # Pixels whose features are in float64 at a time.
 _CHUNK = 1 << 16
@@ -153,8 +153,7 @@ class MahalanobisFit:
         counts = self._counts[self._counts > 0, None]
         means = self._sums[self._counts > 0] / counts
         covariance = (self._products - (means * counts).T @ means) / counts.sum()
-        if not covariance.isfinite().all():
-            raise MultishiftError('features are not finite: the network has broken weights')
+        check_finite(covariance)
         return Mahalanobis((means + self._origin).cpu(), covariance.cpu())
 
     def _add(self, features: Tensor, labels: Tensor, classes: int) -> None:
