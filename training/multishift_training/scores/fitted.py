@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import write_bytes
@@ -24,6 +25,12 @@ def check_finite(values: Tensor) -> None:
     """
     if not values.isfinite().all():
         raise MultishiftError('features are not finite: the weights are broken: give others')
+
+
+def enlarged(values: Tensor, prediction: Prediction) -> Tensor:
+    """Return values ``[B,h,w]`` of the feature's pixels at the size of the logits, bilinear."""
+    size = prediction.logits.shape[2:]
+    return F.interpolate(values[:, None], size, mode='bilinear', align_corners=False)[:, 0]
 
 
 class Fitting(Protocol):
@@ -62,6 +69,18 @@ class FittedScore(nn.Module):
     @abstractmethod
     def fault(statistics: dict[str, Tensor]) -> str | None:
         """Return what is wrong with the tensors of a file, if anything."""
+
+    def check_channels(self, prediction: Prediction, fitted: int) -> None:
+        """See that features have as many channels as those that it was fitted on.
+
+        Raises:
+            MultishiftError: if not.
+        """
+        if prediction.feature.shape[1] != fitted:
+            raise MultishiftError(
+                f'the {type(self).__name__} statistics are of {fitted} feature channels, the '
+                f'network has {prediction.feature.shape[1]}: fit them with this network'
+            )
 
     def save(self, path: Path) -> None:
         """Write the statistics as safetensors, atomically."""

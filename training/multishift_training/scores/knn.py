@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from multishift_perception.errors import MultishiftError
 from multishift_training.models import Prediction
 from multishift_training.scores.feature_sample import FeatureSample
-from multishift_training.scores.fitted import FittedScore
+from multishift_training.scores.fitted import FittedScore, enlarged
 
 # Known pixels whose features are kept, and which of the nearest tells: choices of ours, as the
 # papers' go by their data sets' sizes.
@@ -48,13 +47,8 @@ class NearestNeighbours(FittedScore):
         Raises:
             MultishiftError: the features have another number of channels than the sample.
         """
-        feature, channels = prediction.feature, self.known.shape[1]
-        if feature.shape[1] != channels:
-            raise MultishiftError(
-                f'the sample of known features has {channels} channels, the network '
-                f'{feature.shape[1]}: fit it with this network'
-            )
-        rows = F.normalize(feature, dim=1).movedim(1, -1)
+        self.check_channels(prediction, self.known.shape[1])
+        rows = F.normalize(prediction.feature, dim=1).movedim(1, -1)
         count = min(_NEIGHBOUR, len(self.known))
         # Of vectors of length 1: |a - b|^2 = 2 - 2 a.b.
         nearest = [
@@ -62,8 +56,7 @@ class NearestNeighbours(FittedScore):
             for part in torch.split(rows.flatten(0, -2), _CHUNK)
         ]
         distance = (2 - 2 * torch.cat(nearest)).clamp(min=0).sqrt().view(rows.shape[:-1])
-        size = prediction.logits.shape[2:]
-        return F.interpolate(distance[:, None], size, mode='bilinear', align_corners=False)[:, 0]
+        return enlarged(distance, prediction)
 
     @staticmethod
     def fault(statistics: dict[str, Tensor]) -> str | None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.errors import MultishiftError
 from multishift_training.models import Prediction
-from multishift_training.scores.fitted import FittedScore, check_finite
+from multishift_training.scores.fitted import FittedScore, check_finite, enlarged
 
 # Pixels whose features are in float64 at a time.
 _CHUNK = 1 << 16
@@ -66,22 +66,15 @@ class Mahalanobis(FittedScore):
         Raises:
             MultishiftError: the features have another number of channels than the fitted ones.
         """
-        feature = prediction.feature
-        fitted = self.center.shape[1]
-        if feature.shape[1] != fitted:
-            raise MultishiftError(
-                f'the Mahalanobis statistics are of {fitted} feature channels, the network has '
-                f'{feature.shape[1]}: fit them with this network'
-            )
-        white = F.conv2d(feature - self.center, self.whiten)
+        self.check_channels(prediction, self.center.shape[1])
+        white = F.conv2d(prediction.feature - self.center, self.whiten)
         means = self.whitened_means
         # |w - m|^2 - |w|^2 for each class, without a tensor of classes times channels.
         relative = means.square().sum(1).view(1, -1, 1, 1) - 2 * F.conv2d(
             white, means[:, :, None, None]
         )
-        distance = (relative.amin(1, keepdim=True) + white.square().sum(1, keepdim=True)).clamp(0)
-        size = prediction.logits.shape[2:]
-        return F.interpolate(distance, size, mode='bilinear', align_corners=False)[:, 0]
+        distance = (relative.amin(1) + white.square().sum(1)).clamp(0)
+        return enlarged(distance, prediction)
 
     @staticmethod
     def fault(statistics: dict[str, Tensor]) -> str | None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from multishift_perception.errors import MultishiftError
 from multishift_training.models import Prediction
 from multishift_training.scores.feature_sample import FeatureSample
-from multishift_training.scores.fitted import FittedScore
+from multishift_training.scores.fitted import FittedScore, enlarged
 from multishift_training.scores.logits import energy
 
 # Known pixels that it is fitted on.
@@ -62,16 +62,9 @@ class Neco(FittedScore):
         Raises:
             MultishiftError: the features have another number of channels than the fitted ones.
         """
-        feature, channels = prediction.feature, self.mean.shape[1]
-        if feature.shape[1] != channels:
-            raise MultishiftError(
-                f'the NECO statistics are of {channels} feature channels, the network has '
-                f'{feature.shape[1]}: fit them with this network'
-            )
-        away = feature - self.mean
-        share = _share(F.conv2d(away, self.directions), away, dim=1)
-        size = prediction.logits.shape[2:]
-        share = F.interpolate(share[:, None], size, mode='bilinear', align_corners=False)[:, 0]
+        self.check_channels(prediction, self.mean.shape[1])
+        away = prediction.feature - self.mean
+        share = enlarged(_share(F.conv2d(away, self.directions), away, dim=1), prediction)
         (mean, deviation), (level, spread) = self._shares, self._energies
         off, high = (mean - share) / deviation, (energy(prediction) - level) / spread
         score: Tensor = (1 - _ENERGY) * off + _ENERGY * high
