@@ -23,7 +23,7 @@ from multishift_training.losses.query_matching import (
     match,
     point_sample,
 )
-from multishift_training.models.precision import exactly
+from multishift_training.models.precision import exactly, in_full
 from multishift_training.models.prediction import MaskPrediction
 
 STRIDE = 4  # of mask logits, in pixels of the padded image
@@ -75,7 +75,7 @@ def mask_losses(
     """
     # Costs and sums over thousands of points need more digits than mixed precision has.
     with exactly(labels):
-        class_logits, mask_logits = prediction.class_logits.float(), prediction.mask_logits.float()
+        class_logits, mask_logits = map(in_full, (prediction.class_logits, prediction.mask_logits))
         labels = _padded(labels, mask_logits)
         matches = [
             match(*image, weights=weights, points=points)

@@ -105,6 +105,7 @@ class SelfTraining(Method):
         import torch
 
         from multishift_training.models.input_scale import Normalize
+        from multishift_training.models.precision import in_full
 
         labels, groups = batch.labels, context.groups
         if groups is None:
@@ -117,7 +118,7 @@ class SelfTraining(Method):
         with torch.no_grad(), context.autocast():
             normalize = Normalize(context.model.input_scale).to(labels.device)
             plain = normalize(batch.extras[_PLAIN][images])
-            logits = teacher(plain, tuple(labels.shape[1:])).logits.float()
+            logits = in_full(teacher(plain, tuple(labels.shape[1:])).logits)
         classes, sure = classes_in_groups(logits, labels[images], groups)
         taught = torch.zeros_like(coarse)
         taught[images] = coarse[images] & (sure >= self.confidence)
