@@ -416,8 +416,8 @@ def test_validation_shows_whole_images(data: Path) -> None:
     assert [tuple(i.shape) for i, _ in native] == [(1, 48, 64, 3)] * 6
     assert [int(t[0, 0, 0]) for _, t in native] == [0, 1, 2, 3, 4, 5]
     small = open_validation(config, root=data, cache=data, size=(24, 40))
-    batched = list(validation_loader(small, batch_size=4, workers=1))
-    assert [tuple(t.shape) for _, t in batched] == [(4, 24, 40), (2, 24, 40)]
+    fitted = list(validation_loader(small, workers=1))
+    assert [tuple(t.shape) for _, t in fitted] == [(1, 24, 40)] * 6
 
 
 def test_validation_pastes_the_same_objects_every_time(data: Path) -> None:

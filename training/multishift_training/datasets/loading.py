@@ -271,25 +271,18 @@ def open_validation(
 
 
 def validation_loader(
-    validation: ValidationSet,
-    *,
-    batch_size: int = 1,
-    workers: int = 0,
-    rank: int = 0,
-    ranks: int = 1,
+    validation: ValidationSet, *, workers: int = 0, rank: int = 0, ranks: int = 1
 ) -> DataLoader[Labelled]:
-    """Return whole images in order: ``uint8 [B,H,W,3]`` and labels ``uint8 [B,H,W]``.
+    """Return whole images in order, one by one: ``uint8 [1,H,W,3]``, labels ``uint8 [1,H,W]``.
 
     Args:
         validation: the images.
-        batch_size: images in a batch; more than 1 only if all have one size.
         workers: processes that read ahead.
         rank: number of this process, which gets every ``ranks``-th image.
         ranks: number of processes.
     """
     return OneLineLoader(
         validation,
-        batch_size,
         sampler=range(rank, len(validation), ranks),
         num_workers=workers,
         timeout=_PATIENCE_S if workers else 0,

@@ -19,6 +19,7 @@ from multishift_perception.metrics import state as metric_state
 
 AP, MIOU = 'AP', 'mIoU'
 _WIDTH = 480
+_KEPT = 3  # of the best images, and of the worst
 _PARTS = ('image', 'truth', 'labels', 'score', 'mask')
 # Metrics of a single image need few bins.
 _BINS = 1 << 14
@@ -79,13 +80,12 @@ class Showcase:
         *,
         has_classes: bool,
         groups: Mapping[int, Sequence[int]] | None = None,
-        limit: int = 3,
     ) -> None:
-        """Start empty; of the best and of the worst images at most ``limit`` are kept each."""
+        """Start empty; of the best and of the worst images three are kept each, at most."""
         self._num_classes = num_classes
         self._groups = groups
         self._has_classes = has_classes
-        self._rankings = {AP: _Ranking(limit), MIOU: _Ranking(limit)}
+        self._rankings = {AP: _Ranking(), MIOU: _Ranking()}
 
     @property
     def measure(self) -> str:
@@ -151,17 +151,16 @@ class Showcase:
 
 
 class _Ranking:
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         self.best: list[Ranked] = []
         self.worst: list[Ranked] = []
-        self._limit = limit
 
     def offer(self, value: float | None, shown: Shown) -> None:
         if value is None:
             return
-        among_best = len(self.best) < self._limit or value > self.best[-1].value
-        among_worst = len(self.worst) < self._limit or value < self.worst[-1].value
+        among_best = len(self.best) < _KEPT or value > self.best[-1].value
+        among_worst = len(self.worst) < _KEPT or value < self.worst[-1].value
         if among_best or among_worst:
             entry = Ranked(value, shown.small())
-            self.best = sorted([*self.best, entry], key=lambda e: -e.value)[: self._limit]
-            self.worst = sorted([*self.worst, entry], key=lambda e: e.value)[: self._limit]
+            self.best = sorted([*self.best, entry], key=lambda e: -e.value)[:_KEPT]
+            self.worst = sorted([*self.worst, entry], key=lambda e: e.value)[:_KEPT]
