@@ -139,7 +139,8 @@ def test_one_pixel_of_each_kind() -> None:
     labels = torch.tensor([[[3, VOID]], [[5, NOVEL]]])
     terms = relative_contrastive(score, labels, margins=Margins(4, 2.5, 1.5))
     assert [t.item() for t in terms] == [1 + 4 - 2, 0 + 2.5 - 2, 1.5 + 0 - 1]
-    sum(terms).backward()
+    assert terms.total.item() == 4.0
+    terms.total.backward()
     assert score.grad.tolist() == [[[1 - 1, 0]], [[1 + 1, -2]]]
 
 
@@ -193,7 +194,7 @@ def test_float32_gradient_equals_brute_force() -> None:
     generator = torch.Generator().manual_seed(7)
     labels = random_labels((4, 12, 17), 0.2, generator)
     score = spread((4, 12, 17), generator).float().requires_grad_()
-    sum(relative_contrastive(score, labels, margins=MARGINS)).backward()
+    relative_contrastive(score, labels, margins=MARGINS).total.backward()
     loss = torch.stack(brute_force(score, labels, MARGINS, 'paper')).sum()
     (wanted,) = torch.autograd.grad(loss, score)
     torch.testing.assert_close(score.grad, wanted, rtol=1e-5, atol=1e-8)
@@ -204,8 +205,8 @@ def test_narrow_scores_are_counted_in_float32(narrow: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(8)
     labels = random_labels((2, 30, 31), 0.3, generator)
     score = spread((2, 30, 31), generator).to(narrow).requires_grad_()
-    loss = sum(relative_contrastive(score, labels, margins=MARGINS))
-    expected = sum(relative_contrastive(score.double(), labels, margins=MARGINS))
+    loss = relative_contrastive(score, labels, margins=MARGINS).total
+    expected = relative_contrastive(score.double(), labels, margins=MARGINS).total
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()
     assert score.grad.dtype == narrow
@@ -220,7 +221,7 @@ def test_a_broken_score_breaks_the_loss(label: int, broken: float) -> None:
     score = spread((2, 5, 6), generator)
     labels[0, 0, 0] = label
     score[0, 0, 0] = broken
-    assert not sum(relative_contrastive(score, labels, margins=MARGINS)).isfinite()
+    assert not relative_contrastive(score, labels, margins=MARGINS).total.isfinite()
 
 
 def test_an_odd_batch_is_refused() -> None:

@@ -51,6 +51,11 @@ class ContrastiveTerms(NamedTuple):
     augmented: Tensor
     consistency: Tensor
 
+    @property
+    def total(self) -> Tensor:
+        """The loss: the sum of the terms."""
+        return self.original + self.augmented + self.consistency
+
 
 def relative_contrastive(
     score: Tensor,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from multishift_training import models
 from multishift_training.losses.contrastive import Margins, relative_contrastive
-from multishift_training.losses.noise_aware import noise_aware_cross_entropy
+from multishift_training.losses.noise_aware import noise_aware_mean, pixel_cross_entropy
 from multishift_training.losses.options import MaskWeights
 from proof.attempts import Attempts
 from proof.settings import Note, Settings
@@ -87,12 +87,16 @@ def _step(settings: Settings, name: str, shape: tuple[int, ...], precision: str)
 
 def _segmentation(model: nn.Module, prediction: models.Prediction, labels: Tensor) -> Tensor:
     if prediction.masks is None:
-        return sum(noise_aware_cross_entropy(prediction.logits, labels))  # type: ignore[return-value]
+        losses = pixel_cross_entropy(prediction.logits, labels)
+        means = noise_aware_mean(losses, labels, ratio=0.8, mean_over='all')
+        return means.original + means.augmented
     from multishift_training.losses.masks import mask_losses  # needs SciPy
 
     weight = model.class_weight
     assert isinstance(weight, Tensor)
-    return mask_losses(prediction.masks, labels, class_weight=weight).total(MaskWeights())
+    terms = mask_losses(prediction.masks, labels, class_weight=weight)
+    weighted = [w * term for w, term in zip(MaskWeights(), terms, strict=True)]
+    return torch.stack(weighted).sum()
 
 
 def _beside_published(settings: Settings, note: Note, attempts: Attempts) -> None:
