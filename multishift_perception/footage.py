@@ -25,7 +25,8 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import decode
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import BrokenFrame
-from multishift_perception.images.listing import PICTURES, list_files
+from multishift_perception.images.listing import PICTURES, is_listed, list_files
+from multishift_perception.patterns import matching
 
 logger = logging.getLogger(__name__)
 
@@ -289,8 +290,12 @@ def _matching(pattern: str) -> list[Path]:
     """
     parts = Path(pattern).parts
     named = takewhile(lambda part: not glob.has_magic(part), parts)
-    files = [Path(p) for p in glob.glob(pattern, recursive=True)]
-    found = without_reports([f for f in files if is_picture(f)], Path(*named))
+    pictures = [
+        path
+        for path in matching(pattern)
+        if path.suffix.lower() in PICTURES and not path.is_dir() and is_listed(path)
+    ]
+    found = without_reports(pictures, Path(*named))
     if not found:
         raise MultishiftError(f'{pattern}: matches no {", ".join(PICTURES)} image')
     return natural_order(found)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from multishift_perception.bags.location import METADATA, is_bag, locate
 from multishift_perception.errors import MultishiftError
+from multishift_perception.patterns import matching
 
 
 class Source(NamedTuple):
@@ -96,7 +97,7 @@ def _of(source: str) -> list[Source]:
         return _inside(path)
     if not glob.has_magic(source):
         raise MultishiftError(f'{source}: no such bag; check the path')
-    matches = [Path(match) for match in sorted(glob.glob(source, recursive=True), key=_natural)]
+    matches = sorted(matching(source), key=lambda path: _natural(str(path)))
     root = Path(*_plain_parts(Path(source)))
     bags = [bag for match in matches for bag in _walk(match, root)]
     if not bags:
