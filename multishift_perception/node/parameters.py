@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.ground_plane import Mounting
+from multishift_perception.node.given_parameters import GivenParameters
 from multishift_perception.node.parameter_specs import (
     CAMERA_NAMES,
     CAMERA_SPECS,
@@ -85,24 +86,27 @@ class NodeParameters:
     """Declares the parameters on a node and keeps a snapshot of their values."""
 
     def __init__(
-        self, node: Node, is_unconfigured: Callable[[], bool], of_all_nodes: Set[str]
+        self, node: Node, is_unconfigured: Callable[[], bool], given: GivenParameters
     ) -> None:
         """Declare everything, overrides from the command line and files included.
 
         Args:
             node: the node.
             is_unconfigured: tells whether parameters bound to that state may change now.
-            of_all_nodes: names of overrides that are given to any node, and may be of another.
+            given: where overrides come from.
 
         Raises:
-            MultishiftError: an override has an unknown name or a bad value.
+            MultishiftError: an override has an unknown name or a bad value, or is given in two
+                types.
         """
         self._node = node
         self._is_unconfigured = is_unconfigured
+        given.refuse_mixed(node.get_fully_qualified_name())
+        _name_unused(given, node.get_fully_qualified_name())
         overrides = {name: p.value for name, p in parameter_overrides(node).items()}
         names = _accepted(CAMERA_NAMES, CAMERA_NAMES.name, overrides)
         self._specs = all_specs(names)
-        self._ignore_or_refuse_unknown(overrides, of_all_nodes)
+        self._ignore_or_refuse_unknown(overrides, given.of_all_nodes)
         _refuse_bad_qos(overrides)
         for name, spec in self._specs.items():
             value = _accepted(spec, name, overrides)
@@ -185,6 +189,15 @@ class NodeParameters:
             ),
             **values,
         )
+
+
+def _name_unused(given: GivenParameters, node: str) -> None:
+    for place in given.places_without(node):
+        logger.warning(
+            '%s gives nothing to %s: mend the name of the node in it, or write /**', place, node
+        )
+    for option, file in given.giving_way(node):
+        logger.warning('%s gives way to %s, which names the node: change it there', option, file)
 
 
 def _accepted(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Any:
