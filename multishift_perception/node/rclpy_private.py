@@ -7,11 +7,14 @@ Read in rclpy 7.1 (Jazzy) and 9.1 (Kilted): both have all of it, and mean the sa
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 import rclpy
 from rclpy.event_handler import QoSPublisherEventType
 from rclpy.exceptions import InvalidHandle, NotInitializedException
@@ -33,6 +36,7 @@ _OF_A_NODE = (
     '_state_machine.trigger_transition_by_label',
 )
 
+_TYPES = {kind.value for kind in Parameter.Type}
 _CONFIGURING = 'configuring'
 
 
@@ -126,6 +130,30 @@ def serve_transitions(
             return response
 
     service.callback = serve
+
+
+def refuse_unknown_types(node: Node) -> None:
+    """Have requests refused whose values are of no type of ROS: rclpy lets them end the process.
+
+    Args:
+        node: the node, with its parameter services.
+    """
+    for service in node.services:
+        if service.srv_type in (SetParameters, SetParametersAtomically):
+            service.callback = partial(_set_known_types, service.callback)
+
+
+def _set_known_types(set_parameters: Callable[..., Any], request: Any, response: Any) -> Any:
+    unknown = [p for p in request.parameters if p.value.type not in _TYPES]
+    if not unknown:
+        return set_parameters(request, response)
+    reason = f'{unknown[0].name} cannot be of type {unknown[0].value.type}: ROS has none such'
+    result = SetParametersResult(successful=False, reason=reason)
+    if isinstance(response, SetParameters.Response):
+        response.results = [result] * len(request.parameters)
+    else:
+        response.result = result
+    return response
 
 
 def _is_configure(transition: Any) -> bool:

@@ -9,6 +9,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 import rclpy
 
 from multishift_perception.errors import MultishiftError
@@ -44,6 +46,24 @@ def test_what_is_missing_is_named_in_one_line(name):
     ) as caught:
         rclpy_private.check(other)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize('kind', [SetParameters, SetParametersAtomically])
+def test_values_of_no_type_of_ros_are_refused(kind):
+    asked = []
+    service = SimpleNamespace(
+        srv_type=kind, callback=lambda request, response: asked.append(request) or response
+    )
+    rclpy_private.refuse_unknown_types(SimpleNamespace(services=[service]))
+    known, unknown = (Parameter(name='gain', value=ParameterValue(type=t)) for t in (3, 77))
+    answer = service.callback(kind.Request(parameters=[known, unknown]), kind.Response())
+    results = answer.results if kind is SetParameters else [answer.result] * 2
+    assert [(r.successful, r.reason) for r in results] == [
+        (False, 'gain cannot be of type 77: ROS has none such')
+    ] * 2
+    assert not asked
+    service.callback(kind.Request(parameters=[known]), kind.Response())
+    assert len(asked) == 1
 
 
 def test_an_executor_that_cannot_be_made_is_freed_in_silence(monkeypatch):
