@@ -17,7 +17,7 @@ import re
 import yaml
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.schema.yaml_files import read_document
+from multishift_perception.schema.yaml_files import read_node
 
 _ALL_NODES = ('*', '**')
 _PARAMETERS = 'ros__parameters'
@@ -113,8 +113,9 @@ def given_parameters(arguments: Sequence[str]) -> GivenParameters:
     options: list[Section] = []
     for flag, argument in pairwise(arguments):
         if flag == '--params-file' and not Path(argument).is_fifo():  # only one can read a pipe
-            node = read_document(Path(argument), 'a parameter file').source.node
-            files += [Section(argument, nodes, values) for nodes, values in _sections(node)]
+            node = read_node(Path(argument), 'give a parameter file')
+            with suppress(RecursionError):  # what repeats itself; rcl takes no aliases
+                files += [Section(argument, nodes, values) for nodes, values in _sections(node)]
         elif flag in ('-p', '--param') and (option := _OPTION.fullmatch(argument)):
             with suppress(yaml.YAMLError):
                 value = yaml.compose(option['value'], yaml.SafeLoader) or yaml.ScalarNode('', '')
@@ -123,9 +124,7 @@ def given_parameters(arguments: Sequence[str]) -> GivenParameters:
     return GivenParameters(tuple(files), tuple(options))
 
 
-def _sections(
-    node: yaml.Node | None, name: str = ''
-) -> Iterator[tuple[str, dict[str, yaml.Node]]]:
+def _sections(node: yaml.Node, name: str = '') -> Iterator[tuple[str, dict[str, yaml.Node]]]:
     """Yield the names of nodes with their parameters; they may be nested by namespace."""
     if not isinstance(node, yaml.MappingNode):
         return
@@ -133,7 +132,7 @@ def _sections(
         if key.value == _PARAMETERS:
             yield name, dict(_values(inner))
         else:
-            yield from _sections(inner, f'{name}/{key.value.strip("/")}')
+            yield from _sections(inner, f'{name}/{str(key.value).strip("/")}')
 
 
 def _values(section: yaml.Node, prefix: str = '') -> Iterator[tuple[str, yaml.Node]]:

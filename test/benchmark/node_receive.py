@@ -67,7 +67,7 @@ def run_node(name: str) -> None:
         class Told(ours.PerceptionNode):
             """Ours, which tells its count."""
 
-            def __init__(self, given: GivenParameters) -> None:
+            def __init__(self, given: GivenParameters | None = None) -> None:
                 """Add the topic."""
                 super().__init__(given)
                 _tell(self, name, received)

@@ -67,6 +67,17 @@ def test_a_file_for_others(given, tmp_path, text):
     assert given(options=['ears:rate:=3']).places_without('/eyes') == ['-p ears:rate:=3']
 
 
+def test_tags_are_no_fault(given):
+    """launch writes such files; rcl passes over tags."""
+    found = given('/**: {ros__parameters: {names: !!python/tuple [a, b]}}')
+    assert found.of_all_nodes == {'names'}
+
+
+@pytest.mark.parametrize('text', ['a: &a {b: *a}', '? [a, b]\n: {c: 1}', f'? [a]\n: {VALUES}'])
+def test_what_rcl_refuses_is_left_to_it(given, text):
+    assert not given(text).of_all_nodes
+
+
 def test_options_give_way_to_files_that_name_the_node(given, tmp_path):
     found = given(f'eyes: {VALUES}', options=['rate:=3', 'rate:=4', 'eyes:rate:=5', 'gain:=1'])
     assert found.giving_way('/eyes') == [('-p rate:=4', str(tmp_path / '0.yaml'))]
