@@ -66,7 +66,6 @@ class PerceptionNode(LifecycleNodeMixin, Node):
             self, self._is_unconfigured, given or GivenParameters()
         )
         self._node_parameters.on_change(self._on_parameters)
-        rclpy_private.refuse_unknown_types(self)
         rclpy_private.serve_transitions(self, self._configure, self._on_refusal)
         self._twins_named = self._was_stuck = False
         self._diagnostics = Diagnostics(self.get_fully_qualified_name()[1:], time.monotonic)

@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -27,12 +28,13 @@ from multishift_perception.node.parameter_specs import (
     all_specs,
     widened,
 )
-from multishift_perception.node.rclpy_private import parameter_overrides
+from multishift_perception.node.rclpy_private import judge_parameters, parameter_overrides
 from multishift_perception.pipeline import OutputSize
 
 logger = logging.getLogger(__name__)
 
 # Declared by rclpy itself, never by us.
+_TYPES = {kind.value for kind in Parameter.Type}
 _FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
 
 
@@ -113,6 +115,7 @@ class NodeParameters:
             node.declare_parameters('', [(name, value, spec.descriptor())], ignore_override=True)
         self.settings = self._read()
         self._listeners: list[Callable[[], None]] = []
+        judge_parameters(node, self._refusal)
         node.add_pre_set_parameters_callback(self._widen)
         node.add_on_set_parameters_callback(self._judge)
         node.add_post_set_parameters_callback(self._apply)
@@ -132,7 +135,7 @@ class NodeParameters:
         for name in overrides:
             if name in self._specs or name.startswith(_FOREIGN):
                 continue
-            (near,) = get_close_matches(name, self._specs, n=1, cutoff=0)
+            near = self._nearest(name)
             if name not in of_all_nodes:
                 raise MultishiftError(f'there is no parameter {name}; the nearest name is {near}')
             logger.warning(
@@ -141,6 +144,15 @@ class NodeParameters:
                 name,
                 near,
             )
+
+    def _nearest(self, name: str) -> str:
+        return get_close_matches(name, self._specs, n=1, cutoff=0)[0]
+
+    def _refusal(self, parameter: ParameterMessage) -> str:
+        name, kind = parameter.name, parameter.value.type
+        if not self._node.has_parameter(name):
+            return f'there is no parameter {name}; the nearest name is {self._nearest(name)}'
+        return '' if kind in _TYPES else f'{name} cannot be of type {kind}: ROS has none such'
 
     def _widen(self, parameters: list[Parameter]) -> list[Parameter]:
         """Accept whole numbers where a float is meant."""

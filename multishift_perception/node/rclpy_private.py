@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 import rclpy
@@ -36,7 +37,6 @@ _OF_A_NODE = (
     '_state_machine.trigger_transition_by_label',
 )
 
-_TYPES = {kind.value for kind in Parameter.Type}
 _CONFIGURING = 'configuring'
 
 
@@ -132,28 +132,37 @@ def serve_transitions(
     service.callback = serve
 
 
-def refuse_unknown_types(node: Node) -> None:
-    """Have requests refused whose values are of no type of ROS: rclpy lets them end the process.
+def judge_parameters(node: Node, refusal: Callable[[ParameterMessage], str]) -> None:
+    """Ask about what is to be set before rclpy does.
+
+    It lets a value of a type that ROS does not have end the process, and of a name that is not
+    declared it does not say which.
 
     Args:
         node: the node, with its parameter services.
+        refusal: returns why a parameter is refused, nothing if rclpy may see it.
     """
     for service in node.services:
-        if service.srv_type in (SetParameters, SetParametersAtomically):
-            service.callback = partial(_set_known_types, service.callback)
+        if service.srv_type is SetParameters:
+            service.callback = partial(_set_each, service.callback, refusal)
+        elif service.srv_type is SetParametersAtomically:
+            service.callback = partial(_set_all, service.callback, refusal)
 
 
-def _set_known_types(set_parameters: Callable[..., Any], request: Any, response: Any) -> Any:
-    unknown = [p for p in request.parameters if p.value.type not in _TYPES]
-    if not unknown:
-        return set_parameters(request, response)
-    reason = f'{unknown[0].name} cannot be of type {unknown[0].value.type}: ROS has none such'
-    result = SetParametersResult(successful=False, reason=reason)
-    if isinstance(response, SetParameters.Response):
-        response.results = [result] * len(request.parameters)
-    else:
-        response.result = result
+def _set_each(set_parameters: Any, refusal: Any, request: Any, response: Any) -> Any:
+    for parameter in request.parameters:
+        if reason := refusal(parameter):
+            response.results.append(SetParametersResult(successful=False, reason=reason))
+        else:
+            set_parameters(SetParameters.Request(parameters=[parameter]), response)
     return response
+
+
+def _set_all(set_parameters: Any, refusal: Any, request: Any, response: Any) -> Any:
+    for reason in filter(None, map(refusal, request.parameters)):
+        response.result = SetParametersResult(successful=False, reason=reason)
+        return response
+    return set_parameters(request, response)
 
 
 def _is_configure(transition: Any) -> bool:

@@ -40,9 +40,12 @@ def test_a_failed_configuration_is_said_and_can_be_mended(peer, filled, node, ti
 
     assert peer.set_parameter('backend', 'abacus').reason.startswith("backend cannot be 'abacus'")
     malformed = Parameter(name='backend', value=ParameterValue(type=77))
-    request = SetParameters.Request(parameters=[malformed])
-    [result] = peer.call(SetParameters, 'set_parameters', request).results
-    assert result.reason == 'backend cannot be of type 77: ROS has none such'
+    request = SetParameters.Request(parameters=[malformed, Parameter(name='backed')])
+    results = peer.call(SetParameters, 'set_parameters', request).results
+    assert [result.reason for result in results] == [
+        'backend cannot be of type 77: ROS has none such',
+        'there is no parameter backed; the nearest name is backend',
+    ]
     assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
     assert peer.change_state(Transition.TRANSITION_CONFIGURE)
     assert peer.state() == 'inactive'

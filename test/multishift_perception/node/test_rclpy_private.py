@@ -9,8 +9,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from rcl_interfaces.msg import Parameter, ParameterValue
-from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rcl_interfaces.msg import Parameter, SetParametersResult
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 import rclpy
 
 from multishift_perception.errors import MultishiftError
@@ -48,22 +48,38 @@ def test_what_is_missing_is_named_in_one_line(name):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize('kind', [SetParameters, SetParametersAtomically])
-def test_values_of_no_type_of_ros_are_refused(kind):
-    asked = []
-    service = SimpleNamespace(
-        srv_type=kind, callback=lambda request, response: asked.append(request) or response
+def test_what_is_refused_is_not_seen_by_rclpy():
+    seen = []
+
+    def set_each(request, response):
+        seen.extend(p.name for p in request.parameters)
+        response.results.append(SetParametersResult(successful=True))
+        return response
+
+    def set_all(request, response):
+        seen.extend(p.name for p in request.parameters)
+        response.result.successful = True
+        return response
+
+    each = SimpleNamespace(srv_type=SetParameters, callback=set_each)
+    atomic = SimpleNamespace(srv_type=SetParametersAtomically, callback=set_all)
+    other = SimpleNamespace(srv_type=GetParameters, callback=None)
+    rclpy_private.judge_parameters(
+        SimpleNamespace(services=[each, atomic, other]),
+        lambda parameter: 'no' if parameter.name == 'bad' else '',
     )
-    rclpy_private.refuse_unknown_types(SimpleNamespace(services=[service]))
-    known, unknown = (Parameter(name='gain', value=ParameterValue(type=t)) for t in (3, 77))
-    answer = service.callback(kind.Request(parameters=[known, unknown]), kind.Response())
-    results = answer.results if kind is SetParameters else [answer.result] * 2
-    assert [(r.successful, r.reason) for r in results] == [
-        (False, 'gain cannot be of type 77: ROS has none such')
-    ] * 2
-    assert not asked
-    service.callback(kind.Request(parameters=[known]), kind.Response())
-    assert len(asked) == 1
+    mixed = [Parameter(name=name) for name in ('a', 'bad', 'b')]
+    answer = each.callback(SetParameters.Request(parameters=mixed), SetParameters.Response())
+    assert [(r.successful, r.reason) for r in answer.results] == [
+        (True, ''),
+        (False, 'no'),
+        (True, ''),
+    ]
+    kind = SetParametersAtomically
+    result = atomic.callback(kind.Request(parameters=mixed), kind.Response()).result
+    assert (result.successful, result.reason, seen) == (False, 'no', ['a', 'b'])
+    assert atomic.callback(kind.Request(parameters=mixed[:1]), kind.Response()).result.successful
+    assert other.callback is None
 
 
 def test_an_executor_that_cannot_be_made_is_freed_in_silence(monkeypatch):
