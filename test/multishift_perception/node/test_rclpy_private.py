@@ -49,7 +49,7 @@ def test_what_is_missing_is_named_in_one_line(name):
 
 
 def test_what_is_refused_is_not_seen_by_rclpy():
-    seen = []
+    seen: list[str] = []
 
     def set_each(request, response):
         seen.extend(p.name for p in request.parameters)
