@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from glob import has_magic
+from itertools import takewhile
 import logging
 import os
 from pathlib import Path
@@ -23,6 +24,11 @@ def matching(pattern: str) -> Iterator[Path]:
     for path in found:
         if path.is_dir() or not pattern.endswith('/'):
             yield path
+
+
+def named_folder(pattern: str) -> Path:
+    """Return the folder that a pattern names as it is, before the first part that matches."""
+    return Path(*takewhile(lambda part: not has_magic(part), Path(pattern).parts))
 
 
 def _matches(
