@@ -148,9 +148,9 @@ def _values(section: yaml.Node, prefix: str = '') -> Iterator[tuple[str, yaml.No
 
 def _kind(node: yaml.Node) -> str:
     """Return the type of a value; a number with an exponent is one without a point, too."""
-    if not isinstance(node, yaml.ScalarNode) or node.style:
-        return str(node.tag)
-    if node.tag == _TEXT:
+    if isinstance(node, yaml.CollectionNode):
+        return 'list'  # launch gives its own tags
+    if node.tag == _TEXT and not node.style:
         with suppress(ValueError):
             float(node.value)
             return _NUMBER

@@ -71,6 +71,8 @@ def test_tags_are_no_fault(given):
     """launch writes such files; rcl passes over tags."""
     found = given('/**: {ros__parameters: {names: !!python/tuple [a, b]}}')
     assert found.of_all_nodes == {'names'}
+    text = 'eyes: {ros__parameters: {names: [a]}}'
+    given(text, text.replace('[', '!!python/tuple [')).refuse_mixed('/eyes')
 
 
 @pytest.mark.parametrize('text', ['a: &a {b: *a}', '? [a, b]\n: {c: 1}', f'? [a]\n: {VALUES}'])
