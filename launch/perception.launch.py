@@ -167,12 +167,13 @@ def perception_node(context: LaunchContext) -> list[Action]:
     """
     respawn = argument(context, 'respawn') == 'true'
     enclave = argument(context, 'enclave')
+    params = existing('params_file', argument(context, 'params_file'), 'a parameter file')
     node = LifecycleNode(
         package=NAME,
         executable='perception_node',
         name=argument(context, 'node_name'),
         namespace=argument(context, 'namespace'),
-        parameters=[file(context, 'params_file', 'a parameter file'), parameters(context)],
+        parameters=[params, parameters(context)],
         remappings=remaps(context),
         ros_arguments=['--log-level', argument(context, 'log_level')]
         + (['--enclave', enclave] if enclave else []),
@@ -190,13 +191,12 @@ def argument(context: LaunchContext, name: str) -> str:
     return LaunchConfiguration(name).perform(context)
 
 
-def file(context: LaunchContext, name: str, what: str) -> str:
-    """Return the file that an argument names.
+def existing(name: str, path: str, what: str) -> str:
+    """Return the file that an argument gives.
 
     Raises:
         ValueError: there is none; launch, or Fast DDS, would go on with defaults.
     """
-    path = argument(context, name)
     if not Path(path).is_file():
         raise ValueError(f'{name}: {path!r} is no file: give {what}')
     return path
@@ -320,7 +320,7 @@ def dds_environment(context: LaunchContext) -> dict[str, str]:
     """Return what names the profile of Fast DDS; its defaults where the argument is empty."""
     profile = argument(context, 'dds_profile')
     if profile:
-        file(context, 'dds_profile', 'a profile of Fast DDS, or nothing')
+        existing('dds_profile', profile, 'a profile of Fast DDS, or nothing')
     return dict.fromkeys(PROFILE_VARIABLES, profile)
 
 
