@@ -148,7 +148,7 @@ def _values(section: yaml.Node, prefix: str = '') -> Iterator[tuple[str, yaml.No
 
 def _kind(node: yaml.Node) -> str:
     """Return the type of a value; a number with an exponent is one without a point, too."""
-    if isinstance(node, yaml.CollectionNode):
+    if not isinstance(node, yaml.ScalarNode):
         return 'list'  # launch gives its own tags
     if node.tag == _TEXT and not node.style:
         with suppress(ValueError):
