@@ -167,12 +167,13 @@ def perception_node(context: LaunchContext) -> list[Action]:
     """
     respawn = argument(context, 'respawn') == 'true'
     enclave = argument(context, 'enclave')
+    params = existing('params_file', argument(context, 'params_file'), 'a parameter file')
     node = LifecycleNode(
         package=NAME,
         executable='perception_node',
         name=argument(context, 'node_name'),
         namespace=argument(context, 'namespace'),
-        parameters=[params_file(context), parameters(context)],
+        parameters=[params, parameters(context)],
         remappings=remaps(context),
         ros_arguments=['--log-level', argument(context, 'log_level')]
         + (['--enclave', enclave] if enclave else []),
@@ -190,15 +191,14 @@ def argument(context: LaunchContext, name: str) -> str:
     return LaunchConfiguration(name).perform(context)
 
 
-def params_file(context: LaunchContext) -> str:
-    """Return the parameter file.
+def existing(name: str, path: str, what: str) -> str:
+    """Return the file that an argument gives.
 
     Raises:
-        ValueError: there is none; launch would start the node on its defaults.
+        ValueError: there is none; launch, or Fast DDS, would go on with defaults.
     """
-    path = argument(context, 'params_file')
     if not Path(path).is_file():
-        raise ValueError(f'params_file: {path!r} is no file: give a parameter file')
+        raise ValueError(f'{name}: {path!r} is no file: give {what}')
     return path
 
 
@@ -317,8 +317,11 @@ def page(context: LaunchContext) -> list[ExecuteProcess]:
 
 
 def dds_environment(context: LaunchContext) -> dict[str, str]:
-    """Return what names the profile of Fast DDS."""
-    return dict.fromkeys(PROFILE_VARIABLES, argument(context, 'dds_profile'))
+    """Return what names the profile of Fast DDS; its defaults where the argument is empty."""
+    profile = argument(context, 'dds_profile')
+    if profile:
+        existing('dds_profile', profile, 'a profile of Fast DDS, or nothing')
+    return dict.fromkeys(PROFILE_VARIABLES, profile)
 
 
 def end(context: LaunchContext) -> list[Shutdown]:

@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 import glob
-from itertools import takewhile
 import logging
 import os
 from pathlib import Path, PurePath
@@ -25,7 +24,8 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import decode
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import BrokenFrame
-from multishift_perception.images.listing import PICTURES, list_files
+from multishift_perception.images.listing import PICTURES, is_listed, list_files
+from multishift_perception.patterns import matching, named_folder
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,9 @@ def _opened(source: str, stack: ExitStack, every: int) -> list[Footage]:
     if is_live(source):
         return [video_footage(source, stack, every=every)]
     if not path.exists() and glob.has_magic(source):
-        return [files_footage(_matching(source), path.name, every=every)]
+        # Not the pattern's: a folder called * is removed together with all others.
+        name = named_folder(source).resolve().name or 'images'
+        return [files_footage(_matching(source), name, every=every)]
     if not path.exists():
         raise MultishiftError(
             f'{source}: no such file or folder: give an image, a folder, a video, a bag, the '
@@ -287,10 +289,12 @@ def _matching(pattern: str) -> list[Path]:
 
     As with a folder, that is of reports below what the pattern names as it is.
     """
-    parts = Path(pattern).parts
-    named = takewhile(lambda part: not glob.has_magic(part), parts)
-    files = [Path(p) for p in glob.glob(pattern, recursive=True)]
-    found = without_reports([f for f in files if is_picture(f)], Path(*named))
+    pictures = [
+        path
+        for path in matching(pattern)
+        if path.suffix.lower() in PICTURES and not path.is_dir() and is_listed(path)
+    ]
+    found = without_reports(pictures, named_folder(pattern))
     if not found:
         raise MultishiftError(f'{pattern}: matches no {", ".join(PICTURES)} image')
     return natural_order(found)

@@ -23,6 +23,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
             'frame_tally',
             'message_types',
             'offline',
+            'patterns',
             'process',
             'progress',
             'stamps',

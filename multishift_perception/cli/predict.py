@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from glob import glob
 import json
 import os
 from pathlib import Path
@@ -25,6 +24,7 @@ from multishift_perception.cli.options import (
 )
 from multishift_perception.destinations import PREDICT, check_folder, report_of
 from multishift_perception.engine import Engine
+from multishift_perception.patterns import matching
 from multishift_perception.rerun_file import check_rerun
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ def command(
 def _paths(source: str) -> list[Path]:
     """Return what a source reads here: nothing of a camera or stream."""
     path = Path(source)
-    return (
-        [path] if os.path.exists(path) else [Path(match) for match in glob(source, recursive=True)]
-    )
+    return [path] if os.path.exists(path) else [*matching(source)]
 
 
 def _open(sources: Sequence[str], stack: ExitStack, every: int) -> list[Footage]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from multishift_perception.bags.location import METADATA, is_bag, locate
 from multishift_perception.errors import MultishiftError
+from multishift_perception.patterns import matching, named_folder
 
 
 class Source(NamedTuple):
@@ -96,8 +97,8 @@ def _of(source: str) -> list[Source]:
         return _inside(path)
     if not glob.has_magic(source):
         raise MultishiftError(f'{source}: no such bag; check the path')
-    matches = [Path(match) for match in sorted(glob.glob(source, recursive=True), key=_natural)]
-    root = Path(*_plain_parts(Path(source)))
+    matches = sorted(matching(source), key=lambda path: _natural(str(path)))
+    root = named_folder(source)
     bags = [bag for match in matches for bag in _walk(match, root)]
     if not bags:
         raise MultishiftError(f'{source}: matches no bag (.mcap, .db3 or a rosbag2 folder)')
@@ -141,14 +142,6 @@ def _walk(path: Path, root: Path) -> Iterator[Source]:
         is_hidden = inner.name.startswith('.') or (inner.is_dir() and inner.is_symlink())
         if not is_hidden:
             yield from _walk(inner, root)
-
-
-def _plain_parts(pattern: Path) -> Iterator[str]:
-    """Yield the first parts of a pattern, up to the one that is no plain name."""
-    for part in pattern.parent.parts:
-        if glob.has_magic(part):
-            return
-        yield part
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -22,8 +22,9 @@ def list_files(folder: Path, depth: int | None = None) -> Iterator[Path]:
     """Yield the files under a folder, sorted within each folder; none where it is missing.
 
     Links to folders are followed, except to one that the link itself lies in. What an operating
-    system or viewer left is not listed: hidden files and folders, and ``__MACOSX``. A link to a
-    file that is not there is listed, so that reading it names it.
+    system or viewer left is not listed: hidden files and folders, and ``__MACOSX``; nor is what
+    is no file, such as a pipe. A link to a file that is not there is listed, so that reading it
+    names it.
 
     Args:
         folder: where to look; it may be hidden itself.
@@ -33,6 +34,17 @@ def list_files(folder: Path, depth: int | None = None) -> Iterator[Path]:
         MultishiftError: a folder cannot be read.
     """
     yield from _walk(folder, depth, ())
+
+
+def is_listed(path: Path) -> bool:
+    """Return whether what is no folder is a file, or a link to none; what is neither is said.
+
+    A pipe would be waited for without end.
+    """
+    if os.path.isfile(path) or not os.path.exists(path):
+        return True
+    logger.warning('%s is no file: left out', path)
+    return False
 
 
 def _walk(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
@@ -57,6 +69,7 @@ def _walk(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...]) -
         if not (os.path.isdir(path) if entry.is_symlink() else entry.is_dir()):
             if entry.is_symlink() and not path.suffix and not os.path.exists(path):
                 logger.warning('%s is a link to what is not there: left out', path)
-            yield path
+            if entry.is_file(follow_symlinks=False) or is_listed(path):
+                yield path
         elif below != 0:
             yield from _walk(path, below, (*above, here))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 import logging
 import time
 
@@ -20,6 +19,7 @@ from multishift_perception.errors import MultishiftError, one_line
 from multishift_perception.node import rcl, rclpy_private
 from multishift_perception.node.bond import Bond, form_bond
 from multishift_perception.node.diagnostics import Diagnostics, EngineState
+from multishift_perception.node.given_parameters import GivenParameters
 from multishift_perception.node.loaded_engine import load_engine, work_aside
 from multishift_perception.node.log_bridge import log_to
 from multishift_perception.node.parameters import NodeParameters, Settings
@@ -37,12 +37,12 @@ _CLOCK_PATIENCE_S = 5.0
 class PerceptionNode(LifecycleNodeMixin, Node):
     """Labels and anomalies of several cameras by one engine."""
 
-    def __init__(self, of_all_nodes: Set[str] = frozenset()) -> None:
+    def __init__(self, given: GivenParameters | None = None) -> None:
         """Create the unconfigured node.
 
         Args:
-            of_all_nodes: names of parameters given at start to any node; those that are none of
-                this one are ignored with a warning.
+            given: where the parameters come from that the command line gives; those that a file
+                gives to all nodes and are none of this one are ignored with a warning.
 
         Raises:
             MultishiftError: a parameter given at start has an unknown name or a bad value, or
@@ -62,7 +62,9 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         self._bond: Bond | None = None
         self._is_led = True
         self._fault = ''
-        self._node_parameters = NodeParameters(self, self._is_unconfigured, of_all_nodes)
+        self._node_parameters = NodeParameters(
+            self, self._is_unconfigured, given or GivenParameters()
+        )
         self._node_parameters.on_change(self._on_parameters)
         rclpy_private.serve_transitions(self, self._configure, self._on_refusal)
         self._twins_named = self._was_stuck = False

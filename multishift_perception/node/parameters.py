@@ -10,12 +10,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.ground_plane import Mounting
+from multishift_perception.node.given_parameters import GivenParameters
 from multishift_perception.node.parameter_specs import (
     CAMERA_NAMES,
     CAMERA_SPECS,
@@ -26,12 +28,13 @@ from multishift_perception.node.parameter_specs import (
     all_specs,
     widened,
 )
-from multishift_perception.node.rclpy_private import parameter_overrides
+from multishift_perception.node.rclpy_private import judge_parameters, parameter_overrides
 from multishift_perception.pipeline import OutputSize
 
 logger = logging.getLogger(__name__)
 
 # Declared by rclpy itself, never by us.
+_TYPES = {kind.value for kind in Parameter.Type}
 _FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
 
 
@@ -85,30 +88,34 @@ class NodeParameters:
     """Declares the parameters on a node and keeps a snapshot of their values."""
 
     def __init__(
-        self, node: Node, is_unconfigured: Callable[[], bool], of_all_nodes: Set[str]
+        self, node: Node, is_unconfigured: Callable[[], bool], given: GivenParameters
     ) -> None:
         """Declare everything, overrides from the command line and files included.
 
         Args:
             node: the node.
             is_unconfigured: tells whether parameters bound to that state may change now.
-            of_all_nodes: names of overrides that are given to any node, and may be of another.
+            given: where overrides come from.
 
         Raises:
-            MultishiftError: an override has an unknown name or a bad value.
+            MultishiftError: an override has an unknown name or a bad value, or is given in two
+                types.
         """
         self._node = node
         self._is_unconfigured = is_unconfigured
+        given.refuse_mixed(node.get_fully_qualified_name())
+        _name_unused(given, node.get_fully_qualified_name())
         overrides = {name: p.value for name, p in parameter_overrides(node).items()}
         names = _accepted(CAMERA_NAMES, CAMERA_NAMES.name, overrides)
         self._specs = all_specs(names)
-        self._ignore_or_refuse_unknown(overrides, of_all_nodes)
+        self._ignore_or_refuse_unknown(overrides, given.of_all_nodes)
         _refuse_bad_qos(overrides)
         for name, spec in self._specs.items():
             value = _accepted(spec, name, overrides)
             node.declare_parameters('', [(name, value, spec.descriptor())], ignore_override=True)
         self.settings = self._read()
         self._listeners: list[Callable[[], None]] = []
+        judge_parameters(node, self._refusal)
         node.add_pre_set_parameters_callback(self._widen)
         node.add_on_set_parameters_callback(self._judge)
         node.add_post_set_parameters_callback(self._apply)
@@ -128,7 +135,7 @@ class NodeParameters:
         for name in overrides:
             if name in self._specs or name.startswith(_FOREIGN):
                 continue
-            (near,) = get_close_matches(name, self._specs, n=1, cutoff=0)
+            near = self._nearest(name)
             if name not in of_all_nodes:
                 raise MultishiftError(f'there is no parameter {name}; the nearest name is {near}')
             logger.warning(
@@ -137,6 +144,15 @@ class NodeParameters:
                 name,
                 near,
             )
+
+    def _nearest(self, name: str) -> str:
+        return get_close_matches(name, self._specs, n=1, cutoff=0)[0]
+
+    def _refusal(self, parameter: ParameterMessage) -> str:
+        name, kind = parameter.name, parameter.value.type
+        if not self._node.has_parameter(name):
+            return f'there is no parameter {name}; the nearest name is {self._nearest(name)}'
+        return '' if kind in _TYPES else f'{name} cannot be of type {kind}: ROS has none such'
 
     def _widen(self, parameters: list[Parameter]) -> list[Parameter]:
         """Accept whole numbers where a float is meant."""
@@ -185,6 +201,15 @@ class NodeParameters:
             ),
             **values,
         )
+
+
+def _name_unused(given: GivenParameters, node: str) -> None:
+    for place in given.places_without(node):
+        logger.warning(
+            '%s gives nothing to %s: mend the name of the node in it, or write /**', place, node
+        )
+    for option, file in given.giving_way(node):
+        logger.warning('%s gives way to %s, which names the node: change it there', option, file)
 
 
 def _accepted(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Any:

@@ -7,11 +7,15 @@ Read in rclpy 7.1 (Jazzy) and 9.1 (Kilted): both have all of it, and mean the sa
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 import rclpy
 from rclpy.event_handler import QoSPublisherEventType
 from rclpy.exceptions import InvalidHandle, NotInitializedException
@@ -126,6 +130,39 @@ def serve_transitions(
             return response
 
     service.callback = serve
+
+
+def judge_parameters(node: Node, refusal: Callable[[ParameterMessage], str]) -> None:
+    """Ask about what is to be set before rclpy does.
+
+    It lets a value of a type that ROS does not have end the process, and of a name that is not
+    declared it does not say which.
+
+    Args:
+        node: the node, with its parameter services.
+        refusal: returns why a parameter is refused, nothing if rclpy may see it.
+    """
+    for service in node.services:
+        if service.srv_type is SetParameters:
+            service.callback = partial(_set_each, service.callback, refusal)
+        elif service.srv_type is SetParametersAtomically:
+            service.callback = partial(_set_all, service.callback, refusal)
+
+
+def _set_each(set_parameters: Any, refusal: Any, request: Any, response: Any) -> Any:
+    for parameter in request.parameters:
+        if reason := refusal(parameter):
+            response.results.append(SetParametersResult(successful=False, reason=reason))
+        else:
+            set_parameters(SetParameters.Request(parameters=[parameter]), response)
+    return response
+
+
+def _set_all(set_parameters: Any, refusal: Any, request: Any, response: Any) -> Any:
+    for reason in filter(None, map(refusal, request.parameters)):
+        response.result = SetParametersResult(successful=False, reason=reason)
+        return response
+    return set_parameters(request, response)
 
 
 def _is_configure(transition: Any) -> bool:

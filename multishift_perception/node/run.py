@@ -15,9 +15,9 @@ from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
 from multishift_perception.errors import MultishiftError, one_line
+from multishift_perception.node.given_parameters import GivenParameters, given_parameters
 from multishift_perception.node.log_bridge import log_no_longer, log_to
 from multishift_perception.node.node import PerceptionNode
-from multishift_perception.node.parameter_files import parameters_of_all_nodes
 from multishift_perception.node.parameter_specs import help_text
 from multishift_perception.node.rclpy_private import Executor, comes_of_shutdown
 from multishift_perception.node.shared_memory import name_leftovers
@@ -42,15 +42,16 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
     """
     keep_large_buffers()
     try:
+        given = given_parameters(arguments)  # first: it says more of a file at fault than rcl
         _parse(remove_ros_args(['perception_node', *arguments])[1:])
         rclpy.init(args=list(arguments))
-    except Exception as error:  # of rcl: unreadable parameter files and malformed arguments
+    except Exception as error:  # parameter files and arguments at fault
         print(f'{NODE_NAME}: {one_line(error)}', file=sys.stderr)
         return 1
     on_ready()
     log_to(get_logger(NODE_NAME))
     try:
-        _spin(arguments)
+        _spin(given)
     except MultishiftError as error:
         logger.critical('cannot start: %s', error)
         return 1
@@ -63,8 +64,8 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
     return 0
 
 
-def _spin(arguments: Sequence[str]) -> None:
-    node = PerceptionNode(parameters_of_all_nodes(arguments))
+def _spin(given: GivenParameters) -> None:
+    node = PerceptionNode(given)
     if leftovers := name_leftovers():
         logger.warning('%s', leftovers)
     try:

@@ -10,6 +10,9 @@ from multishift_perception.node.frame_slots import FrameSlots
 
 # A thread that has seen that it shall end needs no longer for it.
 _LAST_STEPS_S = 0.1
+# Patience is counted in so many parts, by the clock. While the process is stopped or gets no CPU
+# the clock goes on and the thread does not: that costs one of them.
+_PARTS = 15
 
 
 class Worker:
@@ -53,7 +56,8 @@ class Worker:
             Whether the thread has ended; where it has not, it goes on as if nothing was.
         """
         self._slots.close()
-        self._thread.join(patience_s)
+        for _ in range(_PARTS):
+            self._thread.join(patience_s / _PARTS)
         if self._thread.is_alive():
             self._slots.reopen()
             self._thread.join(_LAST_STEPS_S)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 import json
@@ -22,6 +24,7 @@ _LARGEST = 2**20
 # Values that a file may stand for: aliases of aliases of aliases of a few lines multiply to any
 # number, and a merge or a message goes through all of them.
 _MOST_VALUES = 1_000_000
+_NULL, _MAP = 'tag:yaml.org,2002:null', 'tag:yaml.org,2002:map'
 
 
 @dataclass(frozen=True)
@@ -104,40 +107,60 @@ def read_document(path: Path, what: str, *, mend: str = '') -> Document:
         mend: what to do about a fault; when left out, to give another file.
 
     Raises:
-        MultishiftError: it is missing, unreadable, too large, no YAML, empty, or holds no keys.
+        MultishiftError: as of `read_node`, or a value is none of YAML's own types.
     """
     ending = mend or f'give {what}'
-    try:
+    node = read_node(path, ending)
+    with _telling_faults(path, ending):
+        content = _Loader('').construct_document(node)
+    return Document(str(path), Source(content, node), content, mend=mend, folder=path.parent)
+
+
+def read_node(path: Path, mend: str) -> yaml.MappingNode:
+    """Read a YAML file that holds keys, as it is written: whatever types its tags name.
+
+    Args:
+        path: of the file.
+        mend: what to do about a fault.
+
+    Raises:
+        MultishiftError: it is missing, unreadable, too large, no YAML, empty, or holds no keys.
+    """
+    with _telling_faults(path, mend):
         with path.open('rb') as file:  # may be a pipe, which has no size to ask for
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:
-            raise MultishiftError(f'{path} is larger than {_LARGEST:,} bytes: {ending}')
-        loader = _Loader(data.decode())
-        node = loader.get_single_node()
+            raise MultishiftError(f'{path} is larger than {_LARGEST:,} bytes: {mend}')
+        node = _Loader(data.decode()).get_single_node()
         if node is not None and _values(node, {}) > _MOST_VALUES:
             raise MultishiftError(
-                f'{path}: its aliases stand for more than {_MOST_VALUES:,} values: {ending}'
+                f'{path}: its aliases stand for more than {_MOST_VALUES:,} values: {mend}'
             )
-        content = None if node is None else loader.construct_document(node)
+    if node is None or node.tag == _NULL or (node.tag == _MAP and not node.value):
+        raise MultishiftError(f'{path} is empty: {mend}')
+    if not isinstance(node, yaml.MappingNode) or node.tag != _MAP:
+        found = 'a list' if isinstance(node, yaml.SequenceNode) else 'a single value'
+        raise MultishiftError(
+            f'{path} holds {found} at top level, expected lines `key: value`: {mend}'
+        )
+    return node
+
+
+@contextmanager
+def _telling_faults(path: Path, mend: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise MultishiftError(f'{path} cannot be read ({error.strerror}): {ending}') from None
+        raise MultishiftError(f'{path} cannot be read ({error.strerror}): {mend}') from None
     except UnicodeDecodeError as error:
         raise MultishiftError(
-            f'{path} is no UTF-8 text (from byte {error.start} on: save it as UTF-8): {ending}'
+            f'{path} is no UTF-8 text (from byte {error.start} on: save it as UTF-8): {mend}'
         ) from None
     except yaml.MarkedYAMLError as error:
         raise MultishiftError(f'{path}{_yaml_fault(error)}') from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = one_line(error)
-        raise MultishiftError(f'{path} is not valid YAML ({reason}): {ending}') from None
-    if content is None or content == {}:
-        raise MultishiftError(f'{path} is empty: {ending}')
-    if not isinstance(content, dict):
-        found = 'a list' if isinstance(content, list) else 'a single value'
-        raise MultishiftError(
-            f'{path} holds {found} at top level, expected lines `key: value`: {ending}'
-        )
-    return Document(str(path), Source(content, node), content, mend=mend, folder=path.parent)
+        raise MultishiftError(f'{path} is not valid YAML ({reason}): {mend}') from None
 
 
 class _Loader(yaml.SafeLoader):

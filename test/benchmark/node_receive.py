@@ -12,7 +12,6 @@ came, and what 180 of them would cost.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Set
 from functools import partial
 import json
 import os
@@ -50,6 +49,7 @@ def run_node(name: str) -> None:
         from multishift_perception.engine import Engine
         from multishift_perception.node import node as ours
         from multishift_perception.node import run
+        from multishift_perception.node.given_parameters import GivenParameters
         from multishift_perception.node.main import main
         from multishift_perception.node.stream_statistics import StreamStatistics
 
@@ -67,9 +67,9 @@ def run_node(name: str) -> None:
         class Told(ours.PerceptionNode):
             """Ours, which tells its count."""
 
-            def __init__(self, of_all_nodes: Set[str] = frozenset()) -> None:
+            def __init__(self, given: GivenParameters | None = None) -> None:
                 """Add the topic."""
-                super().__init__(of_all_nodes)
+                super().__init__(given)
                 _tell(self, name, received)
 
         Engine.infer = sleep  # type: ignore[method-assign, assignment]

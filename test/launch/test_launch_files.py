@@ -119,11 +119,15 @@ def given(**arguments: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
 @pytest.mark.parametrize('variable', PROFILE_VARIABLES)
 def test_the_environment_s_dds_profile_is_kept(
-    variable: str, monkeypatch: pytest.MonkeyPatch
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(variable, '/own.xml')
+    own = tmp_path / 'own.xml'
+    own.touch()
+    monkeypatch.setenv(variable, str(own))
     file, context = started()
-    assert file['dds_environment'](context) == dict.fromkeys(PROFILE_VARIABLES, '/own.xml')
+    assert file['dds_environment'](context) == dict.fromkeys(PROFILE_VARIABLES, str(own))
+    _, context = started(dds_profile='')
+    assert file['dds_environment'](context) == dict.fromkeys(PROFILE_VARIABLES, '')
 
 
 def test_without_arguments_the_parameter_file_decides() -> None:
@@ -162,6 +166,7 @@ def test_arguments_describe_several_cameras() -> None:
         ({'remaps': '/a=/b'}, "'/a=/b' is none: write FROM:=TO"),
         ({'params_file': '/nope.yaml'}, "params_file: '/nope.yaml' is no file"),
         ({'params_file': ''}, "params_file: '' is no file"),
+        ({'dds_profile': '/nope.xml'}, "dds_profile: '/nope.xml' is no file"),
         ({'respawn_delay': '2s'}, "respawn_delay: '2s' is no number of seconds"),
         ({'respawn_delay': 'nan'}, "respawn_delay: 'nan' is no number of seconds"),
     ],

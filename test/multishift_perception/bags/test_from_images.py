@@ -315,6 +315,6 @@ def test_only_reports_of_ours_are_left_out(
     assert 'ours is left out: it is a report of `multishift replay`' in caplog.text
     with ExitStack() as stack:
         (footage,) = open_footage(str(tmp_path / '**/*.png'), stack)
-        assert footage.count == len(found)
+        assert (footage.name, footage.count) == (tmp_path.name, len(found))
         (named,) = open_footage(str(tmp_path / 'ours/*.png'), stack)
         assert named.count == 1

@@ -72,6 +72,18 @@ def test_links_to_nothing_are_named(tmp_path: Path, caplog: pytest.LogCaptureFix
     ]
 
 
+def test_what_would_be_waited_for_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path / 'a.png')
+    os.mkfifo(tmp_path / 'b.png')
+    (tmp_path / 'c.png').symlink_to('b.png')
+    assert find_images(tmp_path) == [tmp_path / 'a.png']
+    assert caplog.messages == [
+        f'{tmp_path / name} is no file: left out' for name in ('b.png', 'c.png')
+    ]
+
+
 def test_a_folder_that_cannot_be_read_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

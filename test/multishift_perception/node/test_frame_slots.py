@@ -202,6 +202,28 @@ def test_a_worker_that_cannot_be_stopped_goes_on(slots):
     assert batches[-1] == ['left']
 
 
+def test_a_process_that_stood_still_is_patient_afterwards(slots, monkeypatch):
+    begun, ended = Event(), Event()
+
+    def process(batch):
+        begun.set()
+        ended.wait(LONG)
+
+    worker = Worker(slots, process, call_size=at_most(1), max_wait=lambda: 0.0)
+    slots.put('front')
+    assert begun.wait(LONG)
+    join = worker._thread.join
+
+    def join_after_a_pause(patience):
+        if not ended.is_set():  # the clock has gone on, and the thread has not
+            ended.set()
+        else:
+            join(patience)
+
+    monkeypatch.setattr(worker._thread, 'join', join_after_a_pause)
+    assert worker.stop(LONG)
+
+
 def test_closing_wakes_the_taker(slots):
     Thread(target=lambda: (time.sleep(0.02), slots.close())).start()
     assert slots.take(0, at_most(1)) == []

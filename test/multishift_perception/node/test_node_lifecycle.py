@@ -9,6 +9,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 import numpy as np
 import pytest
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 import yaml
@@ -37,6 +39,13 @@ def test_a_failed_configuration_is_said_and_can_be_mended(peer, filled, node, ti
     assert peer.state() == 'unconfigured'
 
     assert peer.set_parameter('backend', 'abacus').reason.startswith("backend cannot be 'abacus'")
+    malformed = Parameter(name='backend', value=ParameterValue(type=77))
+    request = SetParameters.Request(parameters=[malformed, Parameter(name='backed')])
+    results = peer.call(SetParameters, 'set_parameters', request).results
+    assert [result.reason for result in results] == [
+        'backend cannot be of type 77: ROS has none such',
+        'there is no parameter backed; the nearest name is backend',
+    ]
     assert peer.set_parameter('engine_bundle', str(tiny_bundle)).successful
     assert peer.change_state(Transition.TRANSITION_CONFIGURE)
     assert peer.state() == 'inactive'

@@ -51,7 +51,6 @@ def run_here(monkeypatch, capfd):
         ('camera_names:=[left, left]', 'a camera is named twice'),
         ('camera_names:=["a/b"]', "'a/b' is not a ROS name"),
         ('camera_names:=["1st"]', "'1st' is not a ROS name"),
-        ('camera_names:=["the front"]', "'the front' is not a ROS name"),
         ('camera_names:=front', "cannot be 'front': it must be a list of strings"),
         ('engine_restart:=true', 'cannot be True: it must be one of never, reload'),
         ('engine_restart:=off', 'cannot be False: it must be one of never, reload'),
@@ -108,6 +107,28 @@ def test_unknown_parameters_that_a_file_gives_to_this_node_are_refused(run_here,
     code, log = run_here('--params-file', text)
     assert code == 1
     assert 'there is no parameter exposure' in log
+
+
+def test_what_ros_passes_over_is_said(run_here, tmp_path):
+    text = parameter_file(tmp_path / 'others.yaml', 'perception')
+    code, log = run_here('--params-file', text, '-p', 'autostart:=false')
+    assert code == 0
+    assert f'{text} gives nothing to /multishift_perception: mend the name' in log
+    (tmp_path / 'own.yaml').write_text(
+        'multishift_perception: {ros__parameters: {autostart: false, anomaly_threshold: 0.4}}'
+    )
+    options = '-p', 'anomaly_threshold:=0.3'
+    code, log = run_here('--params-file', str(tmp_path / 'own.yaml'), *options)
+    assert code == 0
+    assert f'-p anomaly_threshold:=0.3 gives way to {tmp_path / "own.yaml"}, which names' in log
+
+
+def test_values_of_two_types_are_refused(run_here):
+    code, log = run_here('-p', 'anomaly_threshold:=1', '-p', 'anomaly_threshold:=0.3')
+    assert code == 1
+    assert (
+        'cannot start: parameter anomaly_threshold is 1 in -p anomaly_threshold:=1 and 0.3' in log
+    )
 
 
 def test_shared_memory_that_a_killed_process_left_is_named(run_here, tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from rcl_interfaces.msg import Parameter, SetParametersResult
+from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically
 import rclpy
 
 from multishift_perception.errors import MultishiftError
@@ -44,6 +46,40 @@ def test_what_is_missing_is_named_in_one_line(name):
     ) as caught:
         rclpy_private.check(other)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_is_refused_is_not_seen_by_rclpy():
+    seen: list[str] = []
+
+    def set_each(request, response):
+        seen.extend(p.name for p in request.parameters)
+        response.results.append(SetParametersResult(successful=True))
+        return response
+
+    def set_all(request, response):
+        seen.extend(p.name for p in request.parameters)
+        response.result.successful = True
+        return response
+
+    each = SimpleNamespace(srv_type=SetParameters, callback=set_each)
+    atomic = SimpleNamespace(srv_type=SetParametersAtomically, callback=set_all)
+    other = SimpleNamespace(srv_type=GetParameters, callback=None)
+    rclpy_private.judge_parameters(
+        SimpleNamespace(services=[each, atomic, other]),
+        lambda parameter: 'no' if parameter.name == 'bad' else '',
+    )
+    mixed = [Parameter(name=name) for name in ('a', 'bad', 'b')]
+    answer = each.callback(SetParameters.Request(parameters=mixed), SetParameters.Response())
+    assert [(r.successful, r.reason) for r in answer.results] == [
+        (True, ''),
+        (False, 'no'),
+        (True, ''),
+    ]
+    kind = SetParametersAtomically
+    result = atomic.callback(kind.Request(parameters=mixed), kind.Response()).result
+    assert (result.successful, result.reason, seen) == (False, 'no', ['a', 'b'])
+    assert atomic.callback(kind.Request(parameters=mixed[:1]), kind.Response()).result.successful
+    assert other.callback is None
 
 
 def test_an_executor_that_cannot_be_made_is_freed_in_silence(monkeypatch):
