@@ -30,6 +30,7 @@ from multishift_training.loop.config import TrainConfig, read_config
 from multishift_training.loop.network import make_model
 from multishift_training.loop.run_folder import RunFolder, State, check_run_folder
 from multishift_training.loop.train import train
+from multishift_training.methods import METHODS
 
 Content = dict[str, Any]
 
@@ -464,13 +465,35 @@ def test_weights_of_another_network_that_a_method_adapted(
 ) -> None:
     stage = {**stages['closed_world'], 'method': {'kind': 'ibn'}}
     config = TrainConfig.model_validate({**short, 'stages': [stage]})
-    model = trained.adapted(trained.new_model(config, tmp_path), [config.stages[0].method])
+    model = trained.adapted(
+        trained.new_model(config, tmp_path), [config.stages[0].method], config.model
+    )
     trained.save(tmp_path / 'start.safetensors', model, config, {})
     other = {**short, 'model': 'segformer_b0', 'weights': 'start.safetensors'}
     message = fault(other, tmp_path / 'run', tmp_path)
     assert message.startswith(
         f'weights: {tmp_path / "start.safetensors"} are of another network: method ibn puts '
     )
+
+
+@pytest.mark.parametrize(
+    ('kinds', 'message'),
+    [
+        (('isw', 'ibn'), 'method ibn puts instance norms where {} after isw has some: leave out'),
+        (('uno', 'spc'), 'method spc puts clusters in the place of the classifier and its score'),
+        (('rpl', 'spc', 'uno'), 'method uno is for networks whose .* which {} after rpl, spc is'),
+    ],
+)
+def test_methods_that_do_not_go_together(
+    short: Content, tmp_path: Path, kinds: tuple[str, ...], message: str
+) -> None:
+    config = TrainConfig.model_validate(short)
+    more = {'spc': {'sources': 1}}
+    methods = [
+        METHODS[kind].model_validate({'kind': kind, **more.get(kind, {})}) for kind in kinds
+    ]
+    with pytest.raises(MultishiftError, match=message.format(config.model)):
+        trained.adapted(trained.new_model(config, tmp_path), methods, config.model)
 
 
 def test_weights_to_start_from(

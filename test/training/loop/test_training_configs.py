@@ -51,7 +51,7 @@ def test_stages_fit_the_network(path: Path) -> None:
             stage.method.check_data(found.data)
             stage.method.check_network(model, found.model)
         model = trained.adapted(
-            model, each_kind_once((), [stage.method for stage in found.stages])
+            model, each_kind_once((), [stage.method for stage in found.stages]), found.model
         )
         for stage in found.stages:
             choose_trainable(model, stage)

@@ -51,7 +51,7 @@ def seen(model: SegmentationModel, images: Tensor) -> Tensor:
     with torch.no_grad():
         prediction = evaluated(Normalize(model.input_scale)(images))
     assert prediction.auxiliary is not None
-    found: Tensor = prediction.auxiliary['stem']
+    found: Tensor = prediction.auxiliary['isw_stem']
     return found
 
 
@@ -73,7 +73,8 @@ def test_looks_after_the_first_steps_then_whitens_what_varies(members: int) -> N
     losses, said = step(method, context, batch)
     varies[0] = False
     assert torch.equal(mask, varies)
-    each = [whitening(x, context.state.get_buffer(f'mask_{place}')) for place, x in said.items()]
+    masks = {name: context.state.get_buffer(name.replace('isw', 'mask')) for name in said}
+    each = [whitening(x, masks[name]) for name, x in said.items()]
     assert len(each) == 3
     wanted = 2 * torch.stack(each).mean()
     assert losses['whitening'].item() == pytest.approx(wanted.item(), rel=1e-6)
@@ -90,6 +91,20 @@ def test_looking_moves_nothing_of_the_network() -> None:
     method.losses(prediction, batch, context)
     assert all(torch.equal(value, before[k]) for k, value in context.model.state_dict().items())
     assert context.model.get_submodule('backbone.stem').training and not frozen.training
+
+
+def test_looks_in_the_precision_of_the_run() -> None:
+    method = method_of(warmup_steps=0, trials=1, trial_steps=1)
+    context, batch = made(method)
+    prediction = context.model(Normalize(context.model.input_scale)(batch.images))
+    found = []
+    context.model.backbone.register_forward_hook(
+        lambda backbone, images, features: found.append(features[-1].dtype)
+    )
+    mixed = context._replace(autocast=lambda: torch.autocast('cpu', torch.bfloat16))
+    method.losses(prediction, batch, mixed)
+    assert found == [torch.bfloat16] * 2
+    assert context.state is not None and context.state.get_buffer('mask_stem').any()
 
 
 def test_the_engine_has_norms_and_no_loss() -> None:

@@ -57,7 +57,7 @@ def make_model(
         return _resumed(model, methods, config, root, folder, state)
     if config.weights is None:
         state.credits = []
-        return trained.adapted(model, each_kind_once((), methods))
+        return trained.adapted(model, each_kind_once((), methods), config.model)
     return _started(model, methods, config, root, state)
 
 
@@ -123,7 +123,8 @@ def _resumed(
             )
     assert state.model is not None
     checkpoints.take_structure(model, state.model)
-    model = trained.adapted(model, each_kind_once(inherited_methods(folder, state), methods))
+    adapting = each_kind_once(inherited_methods(folder, state), methods)
+    model = trained.adapted(model, adapting, config.model)
     with folder.taking_up('weights'):
         model.load_state_dict(state.model)
     return model
@@ -152,7 +153,8 @@ def _started(
     if inherited:
         _check_inherited(inherited, model, config.model, path)
         checkpoints.take_structure(model, trained.keys_of(path))
-    model = trained.adapted(model, adapting[: len(inherited)])
+    own = adapting[len(inherited) :]
+    model = trained.adapted(model, adapting[: len(inherited)], config.model)
     report = _load(model, path)
     # The package of ImageNet weights is credited by the configuration.
     state.credits = (
@@ -160,7 +162,7 @@ def _started(
         if is_imagenet
         else credits_of_weights(path, ancestry, model.imagenet_package, report.layout)
     )
-    return trained.adapted(model, adapting[len(inherited) :])
+    return trained.adapted(model, own, config.model, after=inherited)
 
 
 def _check_inherited(

@@ -50,23 +50,30 @@ class Ibn(Method):
         return {'cross_entropy': mean_cross_entropy(prediction, batch, context)}
 
 
-def check_takes_instance_norms(model: SegmentationModel, name: str, method: str) -> None:
+def check_takes_instance_norms(
+    model: SegmentationModel, name: str, method: str, *, in_stem: bool = True
+) -> None:
     """See that a network has a backbone into which instance norms can be put.
 
     Args:
         model: the network.
         name: its name, for the message.
         method: that of the method.
+        in_stem: whether one of them takes the place of the stem's batch norm.
 
     Raises:
-        MultishiftError: it has none.
+        MultishiftError: it has none, or another method put one into the stem.
     """
     from multishift_training.models.deeplab import DeepLabV3Plus
-    from multishift_training.models.instance_norm import BACKBONES
+    from multishift_training.models.instance_norm import BACKBONES, has_stem_norm
 
     if not isinstance(model, DeepLabV3Plus) or not isinstance(model.backbone, BACKBONES):
         raise MultishiftError(
             f'method {method} puts instance norms into the backbone of a DeepLab, and knows no '
             f'place for them in {name}: choose deeplabv3plus_compact, _efficientnet_lite0, '
             '_lite1, _lite2, _resnet50 or _resnet101'
+        )
+    if in_stem and has_stem_norm(model.backbone):
+        raise MultishiftError(
+            f'method {method} puts instance norms where {name} has some: leave out one of them'
         )

@@ -106,7 +106,7 @@ class Isw(Method):
         if self.warmup_steps < steps <= self._looked:
             self._look(batch, context, steps - self.warmup_steps)
         parts = {'cross_entropy': mean_cross_entropy(prediction, batch, context)}
-        maps = [said[place] for place in _PLACES]
+        maps = [said[f'{self.kind}_{place}'] for place in _PLACES]
         weight = self.whitening if steps >= self._looked else 0.0
         losses = [
             whitening(values, state.get_buffer(f'mask_{place}'))
@@ -129,7 +129,9 @@ class Isw(Method):
         else:
             images = batch.images, batch.extras[_CHANGED]
         with torch.no_grad():
-            pairs = zip(*(_standardised(context.model, part) for part in images), strict=True)
+            with context.autocast():
+                seen = [_standardised(context.model, part) for part in images]
+            pairs = zip(*seen, strict=True)
             for place, (one, other) in zip(_PLACES, pairs, strict=True):
                 assert context.state is not None
                 sums = context.state.get_buffer(f'sums_{place}')
@@ -173,5 +175,5 @@ def _in_evaluation(module: nn.Module) -> Iterator[None]:
 
 
 def _say_standardised(model: Any, inputs: Any, prediction: Prediction) -> Prediction:
-    taken = [norm.noted.take() for norm in _norms(model)]
-    return prediction.with_auxiliary(dict(zip(_PLACES, taken, strict=True)))
+    taken = zip(_PLACES, _norms(model), strict=True)
+    return prediction.with_auxiliary({f'isw_{place}': norm.noted.take() for place, norm in taken})

@@ -19,6 +19,7 @@ from multishift_training.methods.episodes import (
     predict,
 )
 from multishift_training.methods.method import Context, Method, check_is_deeplab
+from multishift_training.methods.outliers import check_classifies_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,6 +65,7 @@ class PinMemory(Method):
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a pyramid."""
         check_is_deeplab(model, name, 'pin_memory puts its memory behind the pyramid')
+        check_classifies_pixels(model, name, self.kind)
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Give the network its memory."""

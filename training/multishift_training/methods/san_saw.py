@@ -14,6 +14,7 @@ from multishift_training.datasets.config import ClassName, Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.ibn import check_takes_instance_norms
 from multishift_training.methods.method import Context, Method
+from multishift_training.methods.outliers import check_classifies_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,8 @@ class SanSaw(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that the places of the norms are known."""
-        check_takes_instance_norms(model, name, self.kind)
+        check_takes_instance_norms(model, name, self.kind, in_stem=False)
+        check_classifies_pixels(model, name, self.kind)
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Put the norms into the backbone."""

@@ -13,6 +13,7 @@ from multishift_training.datasets import Batch, Sample, TrainingData
 from multishift_training.datasets.config import Momentum, Positive, Weight
 from multishift_training.methods.closed_world import mean_cross_entropy
 from multishift_training.methods.method import Context, Method, check_is_deeplab
+from multishift_training.methods.outliers import check_classifies_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,7 @@ class Spc(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that it has a backbone with taps."""
+        from multishift_training.models.heads import EnergyHead
         from multishift_training.models.spc import SpcDeepLab
 
         if isinstance(model, SpcDeepLab):
@@ -85,6 +87,13 @@ class Spc(Method):
                 f'method spc adds what {name} has already: choose {name.removesuffix("_spc")}'
             )
         check_is_deeplab(model, name, 'spc projects styles in the backbone')
+        if self.clustering:
+            check_classifies_pixels(model, name, self.kind)
+        if self.clustering and not isinstance(getattr(model, 'uncertainty', None), EnergyHead):
+            raise MultishiftError(
+                f'method spc puts clusters in the place of the classifier and its score, which '
+                f'{name} has of another method: set clustering: false, or leave out one of them'
+            )
 
     def views(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample; of a single source each member in a look drawn for it.

@@ -77,6 +77,11 @@ class _Place(NamedTuple):
         setattr(self.parent, self.name, module)
 
 
+def has_stem_norm(backbone: Backbone) -> bool:
+    """Return whether an instance norm is already in the place of the stem's last batch norm."""
+    return isinstance(_stem_norm(backbone)[0].module, InstanceNorm)
+
+
 def halve_norms(backbone: Backbone) -> None:
     """Make the first norm of each block IBN-a's, in all stages but the last, as published."""
     for place in _first_norms(backbone):
