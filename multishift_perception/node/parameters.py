@@ -33,8 +33,8 @@ from multishift_perception.pipeline import OutputSize
 
 logger = logging.getLogger(__name__)
 
-# Declared by rclpy itself, never by us.
 _TYPES = {kind.value for kind in Parameter.Type}
+# Declared by rclpy itself, never by us.
 _FOREIGN = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
 
 
