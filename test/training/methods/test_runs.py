@@ -280,7 +280,7 @@ def test_outputs_that_are_no_numbers_show(made: tuple[Method, Batch, Context]) -
         'densehybrid': 'discriminator',
         'rpl': 'logits',
         'spc': 'embeddings',
-        'isw': 'stride_8',
+        'isw': 'isw_stride_8',
         'pin_memory': 'recalled_by',
     }
     auxiliary = prediction.auxiliary or {}
