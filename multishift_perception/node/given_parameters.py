@@ -21,7 +21,11 @@ from multishift_perception.schema.yaml_files import read_node
 
 _ALL_NODES = ('*', '**')
 _PARAMETERS = 'ros__parameters'
-_TEXT, _NUMBER = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:float'
+_TEXT = 'tag:yaml.org,2002:str'
+# As rcl tells types, which is not quite as YAML does.
+_BOOL = re.compile('y|Y|n|N|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[tT]rue|TRUE|[fF]alse|FALSE')
+_WHOLE = re.compile('[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)')
+_SPECIAL = re.compile(r'([-+]?)\.(inf|nan)', re.IGNORECASE)
 _OPTION = re.compile(r'(?:(?P<node>[^:=]+):)?(?P<name>[^:=]+):=(?P<value>.*)', re.DOTALL)
 
 
@@ -33,11 +37,13 @@ class Section:
         place: the file, or the option as it was written.
         nodes: full name; ``*`` stands for one part of it, ``**`` for any number.
         values: by the parameters' names.
+        is_option: whether it is a ``-p``, not of a file.
     """
 
     place: str
     nodes: str
     values: Mapping[str, yaml.Node]
+    is_option: bool = False
 
     def fits(self, node: str) -> bool:
         """Return whether it is for a node of a full name."""
@@ -49,55 +55,70 @@ class GivenParameters:
     """All that a command line gives.
 
     Attributes:
-        files: the sections of its parameter files.
-        options: a section for each ``-p``.
+        sections: of its parameter files and options, in its order.
     """
 
-    files: tuple[Section, ...] = ()
-    options: tuple[Section, ...] = ()
+    sections: tuple[Section, ...] = ()
 
     @property
     def of_all_nodes(self) -> frozenset[str]:
         """Names of parameters that files give under ``/**`` or the like."""
-        sections = (s for s in self.files if s.nodes.rpartition('/')[2] in _ALL_NODES)
+        of_files = (s for s in self.sections if not s.is_option)
+        sections = (s for s in of_files if s.nodes.rpartition('/')[2] in _ALL_NODES)
         return frozenset(name for section in sections for name in section.values)
 
     def places_without(self, node: str) -> list[str]:
         """Return the places that give nothing to a node of a full name."""
-        sections = (*self.files, *self.options)
-        fitting = {section.place for section in sections if section.fits(node)}
-        return [p for p in dict.fromkeys(s.place for s in sections) if p not in fitting]
+        fitting = {section.place for section in self.sections if section.fits(node)}
+        return [p for p in dict.fromkeys(s.place for s in self.sections) if p not in fitting]
 
     def giving_way(self, node: str) -> list[tuple[str, str]]:
-        """Return the options that a file wins over, which names the node, with that file."""
-        ours = [section for section in self.files if section.nodes == node]
+        """Return the options that a file or another node's name wins over, each with its place.
+
+        rcl takes names of nodes in the order in which they come up first, and what is given to
+        one of them in that of the command line; the last wins.
+        """
+        order = list(dict.fromkeys(section.nodes for section in self.sections))
+        fitting = [section for section in self.sections if section.fits(node)]
+        taken = {
+            name: section
+            for section in sorted(fitting, key=lambda section: order.index(section.nodes))
+            for name in section.values
+        }
         return [
-            (option.place, section.place)
-            for option in self.options
-            for section in ours
+            (option.place, winner.place)
+            for option in fitting
+            if option.is_option
             for name, value in option.values.items()
-            if option.nodes != node
-            if name in section.values and section.values[name].value != value.value
+            if not (winner := taken[name]).is_option or winner.nodes != option.nodes
+            if _shown(winner.values[name]) != _shown(value)
         ]
 
     def refuse_mixed(self, node: str) -> None:
-        """See that what is given to a node more than once is of one type each time.
+        """See that of what is given to a node more than once the last is taken.
 
-        Of ``1`` and then ``0.5`` for the same nodes rcl keeps both, and rclpy takes the ``1``.
+        rcl keeps a value of each type that the same nodes are given, and rclpy takes one of them
+        by its type: of ``1`` and then ``0.5`` the ``1``.
 
         Raises:
             MultishiftError: it is not.
         """
-        first: dict[tuple[str, str], tuple[str, yaml.Node]] = {}
-        for section in (*self.files, *self.options):
+        taken: dict[tuple[str, str], tuple[str, yaml.Node]] = {}
+        last = dict(taken)
+        for section in self.sections:
             for name, value in section.values.items():
-                place, other = first.setdefault((section.nodes, name), (section.place, value))
-                if section.fits(node) and _kind(value) != _kind(other):
-                    raise MultishiftError(
-                        f'parameter {name} is {_shown(other)} in {place} and {_shown(value)} in '
-                        f'{section.place}: of values of two types ROS takes the wrong one: write '
-                        'both in one, such as 1.0 and 0.5'
-                    )
+                key = section.nodes, name
+                last[key] = section.place, value
+                if section.fits(node) and _rank(value) <= _rank(taken.get(key, last[key])[1]):
+                    taken[key] = last[key]
+        for (nodes, name), (place, value) in taken.items():
+            wanted_place, wanted = last[nodes, name]
+            if value is not wanted:
+                raise MultishiftError(
+                    f'parameter {name} is {_shown(value)} in {place} and {_shown(wanted)} in '
+                    f'{wanted_place}: of values of two types ROS takes the wrong one: write '
+                    'both in one, such as 1.0 and 0.5'
+                )
 
 
 def given_parameters(arguments: Sequence[str]) -> GivenParameters:
@@ -109,19 +130,18 @@ def given_parameters(arguments: Sequence[str]) -> GivenParameters:
     Raises:
         MultishiftError: a parameter file cannot be read, or is no YAML.
     """
-    files: list[Section] = []
-    options: list[Section] = []
+    found: list[Section] = []
     for flag, argument in pairwise(arguments):
         if flag == '--params-file' and not Path(argument).is_fifo():  # only one can read a pipe
             node = read_node(Path(argument), 'give a parameter file')
             with suppress(RecursionError):  # what repeats itself; rcl takes no aliases
-                files += [Section(argument, nodes, values) for nodes, values in _sections(node)]
+                found += [Section(argument, nodes, values) for nodes, values in _sections(node)]
         elif flag in ('-p', '--param') and (option := _OPTION.fullmatch(argument)):
             with suppress(yaml.YAMLError):
                 value = yaml.compose(option['value'], yaml.SafeLoader) or yaml.ScalarNode('', '')
                 nodes = f'/{option["node"] or "**"}'
-                options.append(Section(f'-p {argument}', nodes, {option['name']: value}))
-    return GivenParameters(tuple(files), tuple(options))
+                found.append(Section(f'-p {argument}', nodes, {option['name']: value}, True))
+    return GivenParameters(tuple(found))
 
 
 def _sections(node: yaml.Node, name: str = '') -> Iterator[tuple[str, dict[str, yaml.Node]]]:
@@ -146,16 +166,24 @@ def _values(section: yaml.Node, prefix: str = '') -> Iterator[tuple[str, yaml.No
             yield name, value
 
 
-def _kind(node: yaml.Node) -> str:
-    """Return the type of a value; a number with an exponent is one without a point, too."""
-    if not isinstance(node, yaml.ScalarNode):
-        return 'list'  # launch gives its own tags
-    if node.tag == _TEXT and not node.style:
-        with suppress(ValueError):
-            float(node.value)
-            return _NUMBER
-    return str(node.tag)
+def _rank(node: yaml.Node) -> int:
+    """Return the place of a value's type among those that rclpy looks for, one after the other."""
+    if isinstance(node, yaml.SequenceNode):  # of one type, or rcl refuses it
+        return 4 + (_rank(node.value[0]) if node.value else 4)
+    text = str(node.value)
+    if not isinstance(node, yaml.ScalarNode) or node.style:
+        return 3
+    if _BOOL.fullmatch(text):
+        return 0
+    if _WHOLE.fullmatch(text) and node.tag != _TEXT:
+        return 1
+    with suppress(ValueError):
+        float(_SPECIAL.sub(r'\1\2', text))
+        return 2
+    return 3
 
 
 def _shown(node: yaml.Node) -> str:
-    return str(node.value) if isinstance(node, yaml.ScalarNode) else 'a list'
+    if isinstance(node, yaml.SequenceNode):
+        return f'[{", ".join(map(_shown, node.value))}]'
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else 'no value'

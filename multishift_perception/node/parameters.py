@@ -208,8 +208,8 @@ def _name_unused(given: GivenParameters, node: str) -> None:
         logger.warning(
             '%s gives nothing to %s: mend the name of the node in it, or write /**', place, node
         )
-    for option, file in given.giving_way(node):
-        logger.warning('%s gives way to %s, which names the node: change it there', option, file)
+    for option, place in given.giving_way(node):
+        logger.warning('%s gives way to %s: change it there', option, place)
 
 
 def _accepted(spec: Spec, name: str, overrides: Mapping[str, Any]) -> Any:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import pairwise
 import os
 
 import pytest
+import rclpy
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.node.given_parameters import given_parameters
+from multishift_perception.node.rclpy_private import parameter_overrides
 
 VALUES = '{ros__parameters: {rate: 3, lens: {focal: 2.0, mount: {x: 1}}, on: yes}}'
 
@@ -72,7 +76,7 @@ def test_tags_are_no_fault(given):
     found = given('/**: {ros__parameters: {names: !!python/tuple [a, b]}}')
     assert found.of_all_nodes == {'names'}
     text = 'eyes: {ros__parameters: {names: [a]}}'
-    given(text, text.replace('[', '!!python/tuple [')).refuse_mixed('/eyes')
+    given(text.replace('[', '!!python/tuple ['), text).refuse_mixed('/eyes')
 
 
 @pytest.mark.parametrize('text', ['a: &a {b: *a}', '? [a, b]\n: {c: 1}', f'? [a]\n: {VALUES}'])
@@ -81,25 +85,67 @@ def test_what_rcl_refuses_is_left_to_it(given, text):
 
 
 def test_options_give_way_to_files_that_name_the_node(given, tmp_path):
-    found = given(f'eyes: {VALUES}', options=['rate:=3', 'rate:=4', 'eyes:rate:=5', 'gain:=1'])
+    text = f'/**: {{ros__parameters: {{gain: 2}}}}\neyes: {VALUES}'
+    found = given(text, options=['rate:=3', 'rate:=4', 'gain:=1'])
     assert found.giving_way('/eyes') == [('-p rate:=4', str(tmp_path / '0.yaml'))]
     assert found.giving_way('/ears') == []
+    assert given(text, options=['rate:=4', 'eyes:rate:=5']).giving_way('/eyes') == [
+        ('-p rate:=4', '-p eyes:rate:=5')
+    ]
 
 
-@pytest.mark.parametrize('second', ['0.3', '3e-1', "'0.3'", 'often', '[1]', 'true'])
+VALUES_IN_TURN = ['0.5', '1', 'y', 'on', 'null', '1:30', '5e-1', '09', '[a]', '[1]', '[.5]', '[]']
+
+
+def test_tells_what_rcl_takes(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', '117')
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+
+    @cache
+    def taken(*options):
+        """Return the value that the parameter a of a node gets."""
+        node = rclpy.create_node(
+            'eyes',
+            context=context,
+            cli_args=['--ros-args', *(word for o in options for word in ('-p', o))],
+            use_global_arguments=False,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+        value = parameter_overrides(node)['a'].value
+        node.destroy_node()
+        return repr(value)
+
+    def told(*options):
+        """Return whether it is told that the last option is not what the node gets."""
+        given = given_parameters([word for o in options for word in ('-p', o)])
+        try:
+            given.refuse_mixed('/eyes')
+        except MultishiftError:
+            return True
+        return bool(given.giving_way('/eyes'))
+
+    for first, second in pairwise(VALUES_IN_TURN):
+        options = f'a:={first}', f'a:={second}'
+        assert told(*options) == (taken(*options) != taken(options[-1])), options
+    assert told('b:=3', 'eyes:a:=1', 'a:=2') and taken('b:=3', 'eyes:a:=1', 'a:=2') == '1'
+    assert not told('a:=1', 'b:=3', 'a:=2') and taken('a:=1', 'b:=3', 'a:=2') == '2'
+    context.shutdown()
+
+
+@pytest.mark.parametrize('second', ['0.3', '3e-1', "'0.3'", 'often', '[1]'])
 def test_values_of_two_types_are_refused(given, tmp_path, second):
     found = given('/**: {ros__parameters: {rate: 1}}', options=[f'rate:={second}'])
     with pytest.raises(MultishiftError, match=f'parameter rate is 1 in {tmp_path}/0.yaml and '):
         found.refuse_mixed('/eyes')
 
 
-@pytest.mark.parametrize(
-    'options', [['rate:=1', 'rate:=2'], ['rate:=.5', 'rate:=5e-1'], ['rate:={', 'rate:=1']]
-)
-def test_values_of_one_type_are_not(given, options):
-    given('ears: {ros__parameters: {rate: 1}}', options=['ears:rate:=.5', *options]).refuse_mixed(
-        '/eyes'
-    )
+def test_malformed_options_and_those_of_other_nodes_are_not(given):
+    given(
+        'ears: {ros__parameters: {rate: 1}}',
+        options=['ears:rate:=.5', 'rate:={', 'rate:=1', 'rate:=2'],
+    ).refuse_mixed('/eyes')
 
 
 @pytest.mark.parametrize(
@@ -122,4 +168,4 @@ def test_files_at_fault_are_named(tmp_path, data, fault):
 
 def test_a_pipe_is_left_to_rcl(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
-    assert given_parameters(['--params-file', str(tmp_path / 'pipe')]).files == ()
+    assert given_parameters(['--params-file', str(tmp_path / 'pipe')]).sections == ()

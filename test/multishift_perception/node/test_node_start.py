@@ -115,12 +115,13 @@ def test_what_ros_passes_over_is_said(run_here, tmp_path):
     assert code == 0
     assert f'{text} gives nothing to /multishift_perception: mend the name' in log
     (tmp_path / 'own.yaml').write_text(
-        'multishift_perception: {ros__parameters: {autostart: false, anomaly_threshold: 0.4}}'
+        '/**: {ros__parameters: {autostart: false}}\n'
+        'multishift_perception: {ros__parameters: {anomaly_threshold: 0.4}}'
     )
     options = '-p', 'anomaly_threshold:=0.3'
     code, log = run_here('--params-file', str(tmp_path / 'own.yaml'), *options)
     assert code == 0
-    assert f'-p anomaly_threshold:=0.3 gives way to {tmp_path / "own.yaml"}, which names' in log
+    assert f'-p anomaly_threshold:=0.3 gives way to {tmp_path / "own.yaml"}: change' in log
 
 
 def test_values_of_two_types_are_refused(run_here):

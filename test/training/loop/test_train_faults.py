@@ -27,7 +27,7 @@ from multishift_training.checkpoints.reading import read_weights
 from multishift_training.datasets import ValidationSet
 from multishift_training.loop import train as training
 from multishift_training.loop.config import TrainConfig, read_config
-from multishift_training.loop.network import make_model
+from multishift_training.loop.network import adapted_first, make_model
 from multishift_training.loop.run_folder import RunFolder, State, check_run_folder
 from multishift_training.loop.train import train
 from multishift_training.methods import METHODS
@@ -465,9 +465,7 @@ def test_weights_of_another_network_that_a_method_adapted(
 ) -> None:
     stage = {**stages['closed_world'], 'method': {'kind': 'ibn'}}
     config = TrainConfig.model_validate({**short, 'stages': [stage]})
-    model = trained.adapted(
-        trained.new_model(config, tmp_path), [config.stages[0].method], config.model
-    )
+    model = trained.adapted(trained.new_model(config, tmp_path), [config.stages[0].method])
     trained.save(tmp_path / 'start.safetensors', model, config, {})
     other = {**short, 'model': 'segformer_b0', 'weights': 'start.safetensors'}
     message = fault(other, tmp_path / 'run', tmp_path)
@@ -493,7 +491,21 @@ def test_methods_that_do_not_go_together(
         METHODS[kind].model_validate({'kind': kind, **more.get(kind, {})}) for kind in kinds
     ]
     with pytest.raises(MultishiftError, match=message.format(config.model)):
-        trained.adapted(trained.new_model(config, tmp_path), methods, config.model)
+        adapted_first(trained.new_model(config, tmp_path), methods, config.model)
+
+
+def test_methods_that_go_together(short: Content, tmp_path: Path) -> None:
+    config = TrainConfig.model_validate(short)
+    inner = METHODS['ibn'].model_validate({'kind': 'ibn', 'variant': 'a'})
+    ends = METHODS['ibn'].model_validate({'kind': 'ibn'})
+    isw = METHODS['isw'].model_validate({'kind': 'isw'})
+    adapted_first(trained.new_model(config, tmp_path), (isw, inner), config.model)
+    # A run that was begun when nobody asked had them: its checkpoint opens as it did.
+    stages = [{**short['stages'][0], 'method': method.model_dump()} for method in (ends, isw)]
+    begun = TrainConfig.model_validate({**short, 'stages': stages})
+    model = trained.adapted(trained.new_model(begun, tmp_path), (ends, isw))
+    trained.save(tmp_path / 'old.safetensors', model, begun, {})
+    trained.open_trained(tmp_path / 'old.safetensors')
 
 
 def test_weights_to_start_from(

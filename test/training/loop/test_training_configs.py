@@ -21,6 +21,7 @@ from multishift_training.datasets.training_data import (
     RuleAugTransforms,
 )
 from multishift_training.loop.config import TrainConfig, read_config
+from multishift_training.loop.network import adapted_first
 from multishift_training.loop.optimizers import make_optimizer
 from multishift_training.loop.trainable import choose_trainable
 from multishift_training.methods import METHODS
@@ -50,7 +51,7 @@ def test_stages_fit_the_network(path: Path) -> None:
         for stage in found.stages:
             stage.method.check_data(found.data)
             stage.method.check_network(model, found.model)
-        model = trained.adapted(
+        model = adapted_first(
             model, each_kind_once((), [stage.method for stage in found.stages]), found.model
         )
         for stage in found.stages:

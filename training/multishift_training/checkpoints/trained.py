@@ -82,7 +82,7 @@ def open_trained(path: Path, *, root: Path = Path()) -> Checkpoint:
     origin = read_origin(path)
     model = new_model(origin.run, root, len(origin.classes))
     checkpoints.take_structure(model, keys_of(path))
-    model = adapted(model, origin.adapting, origin.run.model)
+    model = adapted(model, origin.adapting)
     checkpoints.load(model, path)
     return Checkpoint(model.eval(), origin)
 
@@ -108,23 +108,8 @@ def new_model(
     return models.create(network.model, num_classes, folder=root / network.folder)
 
 
-def adapted(
-    model: SegmentationModel, methods: Iterable[Method], name: str, after: Iterable[Method] = ()
-) -> SegmentationModel:
-    """Return a network as methods adapt it, one after the other.
-
-    Args:
-        model: the network.
-        methods: those that are to adapt it.
-        name: of the network, for messages.
-        after: the methods that have adapted it already.
-
-    Raises:
-        MultishiftError: as those before it left it, a method cannot adapt it.
-    """
-    before = [method.kind for method in after]
+def adapted(model: SegmentationModel, methods: Iterable[Method]) -> SegmentationModel:
+    """Return a network as methods adapt it, one after the other."""
     for method in methods:
-        method.check_network(model, f'{name} after {", ".join(before)}' if before else name)
         model = method.adapt(model)
-        before.append(method.kind)
     return model

@@ -74,9 +74,11 @@ def write_checkpoint(
 
     plain = new_model(origin.run, data, len(origin.classes))
     try:
-        network = adapted(plain, origin.adapting, origin.run.model)
+        for method in origin.adapting:
+            method.check_network(plain, origin.run.model)
     except MultishiftError as error:
         raise MultishiftError(f'{bundle}: {error}') from None
+    network = adapted(plain, origin.adapting)
     graph = DeployGraph(
         with_score(network, score), manifest.compiled_calibration or manifest.calibration
     )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 import logging
 from pathlib import Path
@@ -57,7 +57,7 @@ def make_model(
         return _resumed(model, methods, config, root, folder, state)
     if config.weights is None:
         state.credits = []
-        return trained.adapted(model, each_kind_once((), methods), config.model)
+        return adapted_first(model, each_kind_once((), methods), config.model)
     return _started(model, methods, config, root, state)
 
 
@@ -124,7 +124,7 @@ def _resumed(
     assert state.model is not None
     checkpoints.take_structure(model, state.model)
     adapting = each_kind_once(inherited_methods(folder, state), methods)
-    model = trained.adapted(model, adapting, config.model)
+    model = trained.adapted(model, adapting)
     with folder.taking_up('weights'):
         model.load_state_dict(state.model)
     return model
@@ -154,7 +154,7 @@ def _started(
         _check_inherited(inherited, model, config.model, path)
         checkpoints.take_structure(model, trained.keys_of(path))
     own = adapting[len(inherited) :]
-    model = trained.adapted(model, adapting[: len(inherited)], config.model)
+    model = trained.adapted(model, adapting[: len(inherited)])
     report = _load(model, path)
     # The package of ImageNet weights is credited by the configuration.
     state.credits = (
@@ -162,7 +162,32 @@ def _started(
         if is_imagenet
         else credits_of_weights(path, ancestry, model.imagenet_package, report.layout)
     )
-    return trained.adapted(model, own, config.model, after=inherited)
+    return adapted_first(model, own, config.model, after=inherited)
+
+
+def adapted_first(
+    model: SegmentationModel, methods: Iterable[Method], name: str, after: Iterable[Method] = ()
+) -> SegmentationModel:
+    """Return a network as methods adapt it that did not before, one after the other.
+
+    Of a network that they have adapted once, as that of a checkpoint, `trained.adapted` asks no
+    more: whatever may be said of it, its weights are of nothing else.
+
+    Args:
+        model: the network.
+        methods: those that are to adapt it.
+        name: of the network, for messages.
+        after: the methods that have adapted it already.
+
+    Raises:
+        MultishiftError: as those before it left it, a method cannot adapt it.
+    """
+    before = [method.kind for method in after]
+    for method in methods:
+        method.check_network(model, f'{name} after {", ".join(before)}' if before else name)
+        model = method.adapt(model)
+        before.append(method.kind)
+    return model
 
 
 def _check_inherited(

@@ -31,7 +31,7 @@ class Ibn(Method):
 
     def check_network(self, model: SegmentationModel, name: str) -> None:
         """See that the places of its norms are known."""
-        check_takes_instance_norms(model, name, self.kind)
+        check_takes_instance_norms(model, name, self.kind, in_stem=self.variant == 'b')
 
     def adapt(self, model: SegmentationModel) -> SegmentationModel:
         """Change the norms of the backbone."""
