@@ -26,6 +26,8 @@ _TEXT = 'tag:yaml.org,2002:str'
 _BOOL = re.compile('y|Y|n|N|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF|[tT]rue|TRUE|[fF]alse|FALSE')
 _WHOLE = re.compile('[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)')
 _SPECIAL = re.compile(r'([-+]?)\.(inf|nan)', re.IGNORECASE)
+# The parser that rcl reads by, too; both are the same to Python.
+_LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 _OPTION = re.compile(r'(?:(?P<node>[^:=]+):)?(?P<name>[^:=]+):=(?P<value>.*)', re.DOTALL)
 
 
@@ -125,23 +127,40 @@ def given_parameters(arguments: Sequence[str]) -> GivenParameters:
     """Return what a command line gives.
 
     Args:
-        arguments: the command line; what of it is malformed is left to rcl.
-
-    Raises:
-        MultishiftError: a parameter file cannot be read, or is no YAML.
+        arguments: a command line that rcl has accepted, its files too.
     """
     found: list[Section] = []
     for flag, argument in pairwise(arguments):
         if flag == '--params-file' and not Path(argument).is_fifo():  # only one can read a pipe
-            node = read_node(Path(argument), 'give a parameter file')
-            with suppress(RecursionError):  # what repeats itself; rcl takes no aliases
-                found += [Section(argument, nodes, values) for nodes, values in _sections(node)]
+            sections = list(_sections_of(Path(argument))) or [('', {})]
+            found += [Section(argument, nodes, values) for nodes, values in sections]
         elif flag in ('-p', '--param') and (option := _OPTION.fullmatch(argument)):
-            with suppress(yaml.YAMLError):
-                value = yaml.compose(option['value'], yaml.SafeLoader) or yaml.ScalarNode('', '')
-                nodes = f'/{option["node"] or "**"}'
-                found.append(Section(f'-p {argument}', nodes, {option['name']: value}, True))
+            value = yaml.compose(option['value'], _LOADER) or yaml.ScalarNode('', '')
+            nodes = f'/{option["node"] or "**"}'
+            found.append(Section(f'-p {argument}', nodes, {option['name']: value}, True))
     return GivenParameters(tuple(found))
+
+
+def fault_of_files(arguments: Sequence[str]) -> str:
+    """Return what is wrong with the first parameter file at fault; nothing where none is.
+
+    rcl names neither line nor mend.
+
+    Args:
+        arguments: a command line that rcl has refused.
+    """
+    for flag, argument in pairwise(arguments):
+        if flag == '--params-file' and not Path(argument).is_fifo():
+            try:
+                read_node(Path(argument), 'give a parameter file')
+            except MultishiftError as error:
+                return str(error)
+    return ''
+
+
+def _sections_of(file: Path) -> Iterator[tuple[str, dict[str, yaml.Node]]]:
+    for node in yaml.compose_all(file.read_bytes(), _LOADER):  # rcl joins documents
+        yield from _sections(node)
 
 
 def _sections(node: yaml.Node, name: str = '') -> Iterator[tuple[str, dict[str, yaml.Node]]]:

@@ -15,7 +15,11 @@ from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
 from multishift_perception.errors import MultishiftError, one_line
-from multishift_perception.node.given_parameters import GivenParameters, given_parameters
+from multishift_perception.node.given_parameters import (
+    GivenParameters,
+    fault_of_files,
+    given_parameters,
+)
 from multishift_perception.node.log_bridge import log_no_longer, log_to
 from multishift_perception.node.node import PerceptionNode
 from multishift_perception.node.parameter_specs import help_text
@@ -42,11 +46,12 @@ def run(arguments: Sequence[str], on_ready: Callable[[], None]) -> int:
     """
     keep_large_buffers()
     try:
-        given = given_parameters(arguments)  # first: it says more of a file at fault than rcl
         _parse(remove_ros_args(['perception_node', *arguments])[1:])
         rclpy.init(args=list(arguments))
+        given = given_parameters(arguments)
     except Exception as error:  # parameter files and arguments at fault
-        print(f'{NODE_NAME}: {one_line(error)}', file=sys.stderr)
+        fault = fault_of_files(arguments) or one_line(error)
+        print(f'{NODE_NAME}: {fault}', file=sys.stderr)
         return 1
     on_ready()
     log_to(get_logger(NODE_NAME))

@@ -6,12 +6,13 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise
 import os
+import re
 
 import pytest
 import rclpy
 
 from multishift_perception.errors import MultishiftError
-from multishift_perception.node.given_parameters import given_parameters
+from multishift_perception.node.given_parameters import fault_of_files, given_parameters
 from multishift_perception.node.rclpy_private import parameter_overrides
 
 VALUES = '{ros__parameters: {rate: 3, lens: {focal: 2.0, mount: {x: 1}}, on: yes}}'
@@ -79,9 +80,27 @@ def test_tags_are_no_fault(given):
     given(text.replace('[', '!!python/tuple ['), text).refuse_mixed('/eyes')
 
 
-@pytest.mark.parametrize('text', ['a: &a {b: *a}', '? [a, b]\n: {c: 1}', f'? [a]\n: {VALUES}'])
-def test_what_rcl_refuses_is_left_to_it(given, text):
-    assert not given(text).of_all_nodes
+@pytest.mark.parametrize(
+    'data',
+    [
+        f'/**: {VALUES}'.encode('utf-16'),
+        f'eyes: {VALUES}\n---\n/**: {VALUES}\n'.encode(),
+        f'/**: {VALUES}\n/**: {{ros__parameters: {{rate: 2}}}}\n'.encode(),
+        b'/**:\n  ros__parameters:\n    rate:\t2\t# of frames\n',
+    ],
+)
+def test_reads_what_rcl_reads(tmp_path, data):
+    (tmp_path / 'own.yaml').write_bytes(data)
+    arguments = ['--ros-args', '--params-file', str(tmp_path / 'own.yaml')]
+    context = rclpy.Context()
+    rclpy.init(args=arguments, context=context)
+    context.shutdown()
+    assert 'rate' in given_parameters(arguments).of_all_nodes
+
+
+@pytest.mark.parametrize('text', ['', '# rate: 3', '{}'])
+def test_an_empty_file_gives_nothing(given, tmp_path, text):
+    assert given(text).places_without('/eyes') == [str(tmp_path / '0.yaml')]
 
 
 def test_options_give_way_to_files_that_name_the_node(given, tmp_path):
@@ -141,29 +160,30 @@ def test_values_of_two_types_are_refused(given, tmp_path, second):
         found.refuse_mixed('/eyes')
 
 
-def test_malformed_options_and_those_of_other_nodes_are_not(given):
+def test_those_of_other_nodes_are_not(given):
     given(
         'ears: {ros__parameters: {rate: 1}}',
-        options=['ears:rate:=.5', 'rate:={', 'rate:=1', 'rate:=2'],
+        options=['ears:rate:=.5', 'rate:=1', 'rate:=2'],
     ).refuse_mixed('/eyes')
 
 
 @pytest.mark.parametrize(
     ('data', 'fault'),
     [
-        ('/**: {}'.encode('utf-16'), 'is no UTF-8 text'),
-        (b'a: 1\n---\na: 1\n', 'expected a single document'),
+        (f'/**: {VALUES}é'.encode('latin-1'), 'is no UTF-8 text'),
         (b'a: ' + b'{b: ' * 2000 + b'}' * 2000, 'is not valid YAML'),
-        (b'a: 1\na: 2\n', 'line 2: the key a is given twice'),
-        (b'# a: 1\n', 'is empty'),
+        (b'/**:\n\tros__parameters:\n', 'line 2: a tab stands where spaces must'),
+        (b'[1]', 'holds a list at top level'),
         (None, 'Is a directory'),
     ],
 )
-def test_files_at_fault_are_named(tmp_path, data, fault):
+def test_files_that_rcl_refuses_are_named(tmp_path, data, fault):
     path = tmp_path / 'own.yaml'
     path.mkdir() if data is None else path.write_bytes(data)
-    with pytest.raises(MultishiftError, match=f'^{path}.*{fault}'):
-        given_parameters(['--params-file', str(path)])
+    arguments = ['--ros-args', '--params-file', str(path)]
+    with pytest.raises(RuntimeError):
+        rclpy.init(args=arguments, context=rclpy.Context())
+    assert re.match(f'{path}.*{fault}', fault_of_files(arguments))
 
 
 def test_a_pipe_is_left_to_rcl(tmp_path):
