@@ -499,7 +499,10 @@ def test_methods_that_go_together(short: Content, tmp_path: Path) -> None:
     inner = METHODS['ibn'].model_validate({'kind': 'ibn', 'variant': 'a'})
     ends = METHODS['ibn'].model_validate({'kind': 'ibn'})
     isw = METHODS['isw'].model_validate({'kind': 'isw'})
+    clusters = METHODS['spc'].model_validate({'kind': 'spc', 'sources': 1})
+    entropy = METHODS['max_entropy'].model_validate({'kind': 'max_entropy'})
     adapted_first(trained.new_model(config, tmp_path), (isw, inner), config.model)
+    adapted_first(trained.new_model(config, tmp_path), (clusters, entropy), config.model)
     # A run that was begun when nobody asked had them: its checkpoint opens as it did.
     stages = [{**short['stages'][0], 'method': method.model_dump()} for method in (ends, isw)]
     begun = TrainConfig.model_validate({**short, 'stages': stages})
