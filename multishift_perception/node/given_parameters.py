@@ -131,7 +131,7 @@ def given_parameters(arguments: Sequence[str]) -> GivenParameters:
     """
     found: list[Section] = []
     for flag, argument in pairwise(arguments):
-        if flag == '--params-file' and not Path(argument).is_fifo():  # only one can read a pipe
+        if _names_file(flag, argument):
             sections = list(_sections_of(Path(argument))) or [('', {})]
             found += [Section(argument, nodes, values) for nodes, values in sections]
         elif flag in ('-p', '--param') and (option := _OPTION.fullmatch(argument)):
@@ -150,12 +150,17 @@ def fault_of_files(arguments: Sequence[str]) -> str:
         arguments: a command line that rcl has refused.
     """
     for flag, argument in pairwise(arguments):
-        if flag == '--params-file' and not Path(argument).is_fifo():
+        if _names_file(flag, argument):
             try:
                 read_node(Path(argument), 'give a parameter file')
             except MultishiftError as error:
                 return str(error)
     return ''
+
+
+def _names_file(flag: str, argument: str) -> bool:
+    """Return whether an option names a parameter file; only rcl can read one that is a pipe."""
+    return flag == '--params-file' and not Path(argument).is_fifo()
 
 
 def _sections_of(file: Path) -> Iterator[tuple[str, dict[str, yaml.Node]]]:

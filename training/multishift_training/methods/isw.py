@@ -106,7 +106,7 @@ class Isw(Method):
         if self.warmup_steps < steps <= self._looked:
             self._look(batch, context, steps - self.warmup_steps)
         parts = {'cross_entropy': mean_cross_entropy(prediction, batch, context)}
-        maps = [said[f'{self.kind}_{place}'] for place in _PLACES]
+        maps = [said[f'isw_{place}'] for place in _PLACES]
         weight = self.whitening if steps >= self._looked else 0.0
         losses = [
             whitening(values, state.get_buffer(f'mask_{place}'))

@@ -89,11 +89,12 @@ class Spc(Method):
         check_is_deeplab(model, name, 'spc projects styles in the backbone')
         if self.clustering:
             check_classifies_pixels(model, name, self.kind)
-        if self.clustering and not isinstance(getattr(model, 'uncertainty', None), EnergyHead):
-            raise MultishiftError(
-                f'method spc puts clusters in the place of the classifier and its score, which '
-                f'{name} has of another method: set clustering: false, or leave out one of them'
-            )
+            if not isinstance(model.uncertainty, EnergyHead):
+                raise MultishiftError(
+                    'method spc puts clusters in the place of the classifier and its score, which '
+                    f'{name} has of another method: set clustering: false, or leave out one of '
+                    'them'
+                )
 
     def views(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample; of a single source each member in a look drawn for it.
