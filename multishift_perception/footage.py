@@ -18,14 +18,14 @@ import cv2
 
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.bags import BagReader, camera_name, choose_topics, stamp_ns
-from multishift_perception.bags.from_images import find_images, natural_order, without_reports
+from multishift_perception.bags.from_images import find_images, without_reports
 from multishift_perception.bags.location import is_bag
 from multishift_perception.errors import MultishiftError
+from multishift_perception.folders import matching, named_folder, natural
 from multishift_perception.images.codec import decode
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import BrokenFrame
 from multishift_perception.images.listing import PICTURES, is_listed, list_files
-from multishift_perception.patterns import matching, named_folder
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +297,7 @@ def _matching(pattern: str) -> list[Path]:
     found = without_reports(pictures, named_folder(pattern))
     if not found:
         raise MultishiftError(f'{pattern}: matches no {", ".join(PICTURES)} image')
-    return natural_order(found)
+    return sorted(found, key=natural)
 
 
 def _of_bag(reader: BagReader, topics: Sequence[str], every: int) -> Iterator[Frame]:

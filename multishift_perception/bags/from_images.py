@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import logging
 from pathlib import Path
 import re
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import command_of
+from multishift_perception.folders import natural
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.images.label_map import read_labels
@@ -95,7 +96,7 @@ def find_images(folder: Path) -> list[Path]:
     found = without_reports(pictures, folder)
     if not found:
         raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
-    return natural_order(found)
+    return sorted(found, key=natural)
 
 
 def without_reports(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -107,18 +108,6 @@ def without_reports(files: Sequence[Path], folder: Path) -> list[Path]:
     for report, command in reports.items():
         logger.warning('%s is left out: it is a report of `%s`', report, command)
     return [file for file in files if reports.keys().isdisjoint(file.parents)]
-
-
-def natural_order(files: Iterable[Path]) -> list[Path]:
-    """Return files with the numbers in their names in the order of their values."""
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[list[str | int]], str]:
-    """Return a sort key: ``frame_10`` comes after ``frame_9``."""
-    # Text and numbers alternate, so that equal places always compare.
-    pieces = [re.split(r'(\d+)', part) for part in path.parts]
-    return [[int(p) if i % 2 else p for i, p in enumerate(ps)] for ps in pieces], str(path)
 
 
 def _label_file(labels: Path, images: Path, image: Path) -> Path:

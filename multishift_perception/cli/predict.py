@@ -24,7 +24,7 @@ from multishift_perception.cli.options import (
 )
 from multishift_perception.destinations import PREDICT, check_folder, report_of
 from multishift_perception.engine import Engine
-from multishift_perception.patterns import matching
+from multishift_perception.folders import matching
 from multishift_perception.rerun_file import check_rerun
 
 if TYPE_CHECKING:
