@@ -67,19 +67,15 @@ class FleetFolder:
         check_folder(self.path, report_of(REPLAY_MANY), option='--out', force=True, reads=reads)
         kept = self._kept_settings()
         if kept is not None and kept != self._settings and not force:
-            names = sorted(
-                k for k in kept.keys() | self._settings if _differs(kept, self._settings, k)
-            )
+            keys = sorted(kept.keys() | self._settings)
+            names = [key for key in keys if kept.get(key) != self._settings.get(key)]
             raise MultishiftError(
                 f'{self.path} holds bags that were replayed otherwise ({", ".join(names)} '
                 'changed): give another folder with --out, or --force to replay all anew'
             )
-        if force:
-            # No bag may count as done by what is written next.
-            for note in (self.path / _BAGS).glob(f'*/{_BAG}'):
-                note.unlink()
+        # No bag that is to be done anew may count as done by what is written next.
         for note in (self.path / _BAGS).glob(f'*/{_BAG}'):
-            if _read(note).get('failure') is not None:
+            if force or _read(note).get('failure') is not None:
                 note.unlink()
         self.write_numbers({'command': REPLAY_MANY, 'finished': False, 'settings': self._settings})
 
@@ -262,10 +258,6 @@ def _fingerprint(path: Path) -> str:
         return fingerprint(path)
     except OSError:
         return 'missing'
-
-
-def _differs(first: Mapping[str, Any], second: Mapping[str, Any], key: str) -> bool:
-    return bool(first.get(key) != second.get(key))
 
 
 def _read(path: Path) -> dict[str, Any]:
