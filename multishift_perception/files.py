@@ -191,6 +191,11 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors='backslashreplace'))
 
 
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` to ``path`` atomically, as JSON for people and programs."""
+    write_text(path, json.dumps(content, indent=2) + '\n')
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open('rb') as file:

@@ -83,15 +83,9 @@ class Recording:
             # A reader of its own: another thread reads the frames.
             reader = stack.enter_context(BagReader(self._source))
             self._infos = {
-                bags.namespace_of(topic) + '/camera_info': Output.CALIBRATION.topic_of(
-                    camera, NODE
-                )
+                info: Output.CALIBRATION.topic_of(camera, NODE)
                 for topic, camera in self._cameras.items()
-            }
-            self._infos = {
-                info: out
-                for info, out in self._infos.items()
-                if reader.topics.get(info) == bags.CAMERA_INFO
+                if reader.topics.get(info := bags.info_topic(topic)) == bags.CAMERA_INFO
             }
             self._calibrations: Iterator[RawMessage] = reader.raw_messages(list(self._infos))
             self._next_info = next(self._calibrations, None) if self._infos else None

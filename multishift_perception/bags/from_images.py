@@ -60,7 +60,7 @@ def make_bag(
     frames = find_images(images)
     # Found before any work is done: a missing label must not surface after half an hour.
     truths = [None if labels is None else _label_file(labels, images, f) for f in frames]
-    space = bags.namespace_of(topic)
+    info_topic, truth_topic = bags.info_topic(topic), bags.truth_topic(topic)
     frame_id = f'{bags.camera_of(topic).replace("/", "_")}_optical_frame'
     with bags.BagWriter(out) as bag:
         pairs = track(zip(frames, truths, strict=True), 'make-bag', len(frames), unit='frame')
@@ -69,7 +69,7 @@ def make_bag(
             image = _read_image(file)
             height, width = image.shape[:2]
             bag.image(topic, stamp, frame_id, image)
-            bag.camera_info(f'{space}/camera_info', stamp, frame_id, width=width, height=height)
+            bag.camera_info(info_topic, stamp, frame_id, width=width, height=height)
             if truth is not None:
                 values = read_labels(truth, label_map)
                 if values.shape != (height, width):
@@ -77,7 +77,7 @@ def make_bag(
                         f'{truth}: has {values.shape[1]} x {values.shape[0]} pixels, '
                         f'its frame {file.name} {width} x {height}'
                     )
-                bag.image(f'{space}{bags.TRUTH_LABELS}', stamp, frame_id, values)
+                bag.image(truth_topic, stamp, frame_id, values)
     return len(frames)
 
 

@@ -40,9 +40,9 @@ class BagFrame:
 class _Camera:
     """What has come so far for one camera; topics of one namespace share their ground truth."""
 
-    def __init__(self, space: str, topics: dict[str, str]) -> None:
-        self.labels_topic = space + bags.TRUTH_LABELS
-        self.condition_topic = space + bags.TRUTH_CONDITION
+    def __init__(self, image_topic: str, topics: dict[str, str]) -> None:
+        self.labels_topic = bags.truth_topic(image_topic)
+        self.condition_topic = bags.namespace_of(image_topic) + bags.TRUTH_CONDITION
         self.has_labels = topics.get(self.labels_topic) == bags.IMAGE
         self.has_conditions = topics.get(self.condition_topic) == bags.STRING
         self.labels: dict[int, tuple[int, Any]] = {}  # stamp -> bag time and message
@@ -82,7 +82,7 @@ class TruthJoin:
             image_topics: topics of it.
         """
         self._reader = reader
-        self._cameras = {t: _Camera(bags.namespace_of(t), reader.topics) for t in image_topics}
+        self._cameras = {t: _Camera(t, reader.topics) for t in image_topics}
         labelled = {t: c.labels_topic for t, c in self._cameras.items() if c.has_labels}
         stamps = _stamps(reader, {*labelled, *labelled.values()})
         self._pairs = {t: _Pairs(stamps[t], stamps[labels]) for t, labels in labelled.items()}

@@ -35,7 +35,7 @@ from multishift_perception.destinations import (
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import write_bytes, write_text
+from multishift_perception.files import write_bytes, write_json
 from multishift_perception.fleet.sources import find_bags, is_one_bag
 from multishift_perception.rerun_file import check_rerun
 
@@ -235,7 +235,7 @@ def command(
 
         comparison = compare(earlier, Kept(out))
         content['comparison'] = comparison.content()
-        write_text(out / 'comparison.json', json.dumps(comparison.content(), indent=2) + '\n')
+        write_json(out / 'comparison.json', comparison.content())
         lines += ['', *comparison.lines()]
         losses = comparison.losses(allowed)
     lines.append(str(out / 'report.html'))

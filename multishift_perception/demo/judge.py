@@ -106,7 +106,7 @@ class Judge:
             bags.mono8(outputs.messages[output], output.topic_of(camera, NODE))
             for output in (Output.LABELS, Output.ANOMALY_MASK)
         )
-        truth_topic = bags.namespace_of(frame.topic) + bags.TRUTH_LABELS
+        truth_topic = bags.truth_topic(frame.topic)
         try:
             self._evaluation.add(
                 JudgedFrame(

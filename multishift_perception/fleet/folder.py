@@ -23,7 +23,7 @@ from multishift_perception.files import (
     claimed,
     remove_leftovers,
     write_bytes,
-    write_text,
+    write_json,
 )
 from multishift_perception.fleet.result import STATE, BagResult
 from multishift_perception.fleet.sources import Source, fingerprint
@@ -96,7 +96,7 @@ class FleetFolder:
 
     def write_numbers(self, content: Mapping[str, Any]) -> None:
         """Write ``metrics.json``."""
-        write_text(self.path / METRICS, json.dumps(content, indent=2) + '\n')
+        write_json(self.path / METRICS, content)
 
     def folder_of(self, source: Source) -> Path:
         """Return the folder of a bag."""
@@ -147,7 +147,7 @@ class FleetFolder:
     def note_recording(self, source: Source, recording: Path) -> None:
         """Note that a recording is begun: what is found there later is this folder's."""
         content = {'recording': str(recording.resolve())}
-        write_text(self.folder_of(source) / _RECORDED, json.dumps(content) + '\n')
+        write_json(self.folder_of(source) / _RECORDED, content)
 
     def save(self, source: Source, result: BagResult, fingerprint: str) -> None:
         """Keep what came of a bag; its fingerprint is that of when it was begun."""
@@ -160,7 +160,7 @@ class FleetFolder:
 
     def _write_note(self, source: Source, fingerprint: str, failure: str | None) -> None:
         content = {'name': source.name, 'fingerprint': fingerprint, 'failure': failure}
-        write_text(self.folder_of(source) / _BAG, json.dumps(content, indent=2) + '\n')
+        write_json(self.folder_of(source) / _BAG, content)
         # Even if it grows meanwhile, as one that is being recorded does.
         self._done.add(source.name)
 

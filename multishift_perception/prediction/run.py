@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
-import json
 import logging
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +18,7 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.destinations import PREDICT
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import METRICS, write_text
+from multishift_perception.files import METRICS, write_json
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier, remove_report
@@ -247,4 +246,4 @@ def _write_figures(
     finished: bool,
 ) -> None:
     content = figures(found, engine, options, finished=finished)
-    write_text(out / METRICS, json.dumps(content, indent=2) + '\n')
+    write_json(out / METRICS, content)
