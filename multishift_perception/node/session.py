@@ -10,6 +10,7 @@ import time
 
 import cv2
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode
 
 from multishift_perception.errors import MultishiftError
@@ -153,6 +154,8 @@ class Session:
             self._lookout.close()
         self._node.destroy_guard_condition(self._on_change)
         stopped = self._end_worker()
+        if not stopped:
+            self._slots.close()  # it ends once it returns
         for camera in self._cameras.values():
             # Nobody is asked who watches: where the process is about to end, that cannot be told.
             if stopped:
@@ -288,6 +291,8 @@ class Session:
         try:
             if turn := self._take(cameras):
                 self._processor.process(turn)
+        except InvalidHandle:  # the session was closed without it, and its topics are gone
+            pass
         except Exception:  # of the middleware: the worker lives on
             if rclpy.ok():  # else the process is about to end, and all that is asked for is gone
                 logger.exception('a turn of %s failed', ', '.join(cameras))
