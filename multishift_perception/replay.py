@@ -172,7 +172,7 @@ class Replay:
         report = self._report(chosen, join.warnings, grounds)
         return Replayed(
             report,
-            dict(self._evaluation.groups),
+            self._evaluation.counts.groups,
             tuple(self._ms[_WHOLE]),
             self._reader.duration / 60,
             _recording_of(self._reader),
@@ -289,9 +289,9 @@ class Replay:
             subtitle=f'{engine.name} ({engine.backend}) over {path.name}',
             classes=engine.classes,
             threshold=self._settings.threshold,
-            overall=self._evaluation.overall(),
-            conditions=self._evaluation.by_condition(),
-            cameras=self._evaluation.by_camera(),
+            overall=self._evaluation.counts.overall(),
+            conditions=self._evaluation.counts.by_condition(),
+            cameras=self._evaluation.counts.by_camera(),
             latencies=tuple(Latency(stage, tuple(ms)) for stage, ms in self._ms.items()),
             counts=tuple(self._count(topic) for topic in topics),
             frames=self._evaluation.frames,

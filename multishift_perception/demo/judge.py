@@ -136,9 +136,9 @@ class Judge:
             subtitle=f'{engine.name} ({engine.backend}) in a ROS graph over {source.path.name}',
             classes=engine.classes,
             threshold=self._threshold,
-            overall=self._evaluation.overall(),
-            conditions=self._evaluation.by_condition(),
-            cameras=self._evaluation.by_camera(),
+            overall=self._evaluation.counts.overall(),
+            conditions=self._evaluation.counts.by_condition(),
+            cameras=self._evaluation.counts.by_camera(),
             latencies=(
                 *(Latency(stage, tuple(ms)) for stage, ms in self._latencies.items()),
                 Latency('stamp to all outputs', tuple(self._whole)),

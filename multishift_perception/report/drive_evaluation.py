@@ -86,10 +86,39 @@ class Scores:
     objects: ObjectResult
 
 
+class DriveGroups(Grouped[Key, DriveCounts]):
+    """What is counted of a drive, or of many, by camera and condition."""
+
+    def __init__(self, num_classes: int) -> None:
+        """Start empty."""
+        super().__init__(lambda: DriveCounts(num_classes))
+
+    def overall(self) -> Scores:
+        """Return the metrics over all frames."""
+        return scores('all', self.merged())
+
+    def by_condition(self) -> tuple[Scores, ...]:
+        """Return the metrics per known condition, in the order of their first frames."""
+        return self._by(1)
+
+    def by_camera(self) -> tuple[Scores, ...]:
+        """Return the metrics per camera, in the order of their first frames."""
+        return self._by(0)
+
+    def _by(self, part: int) -> tuple[Scores, ...]:
+        """Return the metrics by a part of the key; frames that have no name there are left out."""
+        names: dict[str, list[Key]] = {}
+        for key in self.groups:
+            if key[part]:
+                names.setdefault(key[part], []).append(key)
+        return tuple(scores(name, self.merged(keys)) for name, keys in names.items())
+
+
 class Evaluation:
     """Collects metrics and the pictures of a report, frame by frame, in bounded memory.
 
     Attributes:
+        counts: what is counted so far.
         frames: what became of each frame.
     """
 
@@ -104,16 +133,11 @@ class Evaluation:
             grounds: how cameras stand over flat ground; those that are not named tell no
                 distances.
         """
-        self._groups: Grouped[Key, DriveCounts] = Grouped(lambda: DriveCounts(num_classes))
+        self.counts = DriveGroups(num_classes)
         self._gallery = gallery
         self.frames = FrameTable()
         self._grounds = grounds or {}
         self._histories: dict[str, CameraHistory] = {}
-
-    @property
-    def groups(self) -> Mapping[Key, DriveCounts]:
-        """What is counted so far by camera and condition."""
-        return self._groups.groups
 
     def add(self, frame: JudgedFrame) -> None:
         """Count a frame.
@@ -121,7 +145,7 @@ class Evaluation:
         Raises:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
-        counts = self._groups[frame.camera, frame.condition]
+        counts = self.counts[frame.camera, frame.condition]
         own = counts.add(frame.labels, frame.mask, frame.score, frame.truth, frame.anomaly)
         if frame.camera not in self._histories:
             self._histories[frame.camera] = CameraHistory(self._grounds.get(frame.camera))
@@ -138,18 +162,6 @@ class Evaluation:
         self._gallery.offer(
             record, Pixels(frame.image, frame.labels, frame.mask, frame.anomaly, frame.truth)
         )
-
-    def overall(self) -> Scores:
-        """Return the metrics over all frames."""
-        return scores('all', self._groups.merged())
-
-    def by_condition(self) -> tuple[Scores, ...]:
-        """Return the metrics per known condition, in the order of their first frames."""
-        return scores_by(self._groups, 1)
-
-    def by_camera(self) -> tuple[Scores, ...]:
-        """Return the metrics per camera, in the order of their first frames."""
-        return scores_by(self._groups, 0)
 
     def pictures(self) -> Pictures:
         """Return the pictures for the report."""
@@ -170,18 +182,6 @@ def _record(
         miou=segmentation.result().miou,
         truth=None if frame.truth is None else TruthCounts.of(operating),
     )
-
-
-def scores_by(groups: Grouped[Key, DriveCounts], part: int) -> tuple[Scores, ...]:
-    """Return the metrics by camera (0) or condition (1), in the order of their first frames.
-
-    Frames whose camera or condition has no name are left out.
-    """
-    names: dict[str, list[Key]] = {}
-    for key in groups.groups:
-        if key[part]:
-            names.setdefault(key[part], []).append(key)
-    return tuple(scores(name, groups.merged(keys)) for name, keys in names.items())
 
 
 def scores(name: str, counts: DriveCounts) -> Scores:
