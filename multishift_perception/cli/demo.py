@@ -12,6 +12,7 @@ import click
 from multishift_perception.bags import BagReader
 from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.cli.options import (
+    Number,
     backend_option,
     device_option,
     engine_option,
@@ -49,7 +50,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     '--seconds',
-    type=click.FloatRange(1, 3600),
+    type=Number(1, 3600),
     default=48.0,
     help='Duration of the sample drive.',
 )

@@ -13,6 +13,7 @@ import click
 
 from multishift_perception.bags import BagReader, BagWriter, choose_topics
 from multishift_perception.cli.options import (
+    Number,
     backend_option,
     device_option,
     engine_option,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from multishift_perception.fleet.run import Task
 
 _PATH = click.Path(path_type=Path)
-_POSITIVE = click.FloatRange(min=0, max=1e6, min_open=True)
+_POSITIVE = Number(min=0, max=1e6, min_open=True)
 # What a nightly job looks for; 1 is a fault.
 _LOST = 3
 _METRICS = (
@@ -106,7 +107,7 @@ def _allowed(
 )
 @click.option(
     '--latency-ms',
-    type=click.FloatRange(min=0, max=1e6),
+    type=Number(min=0, max=1e6),
     show_default='measured here, frame by frame',
     help='From a frame to its outputs on the vehicle, for the streaming metrics.',
 )
