@@ -22,7 +22,7 @@ from mcap.reader import make_reader
 from multishift_perception.disk import is_full_disk, reporting_full_disk
 from multishift_perception.engine.manifest import MANIFEST, read_manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import WRITTEN_BY, command_of
+from multishift_perception.files import WRITTEN_BY, command_of, is_leftover
 
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
 REPLAY_MANY = 'multishift replay BAG...'
@@ -80,8 +80,7 @@ def _is_bundle(folder: Path) -> bool:
     except MultishiftError:
         return False
     # What a killed `multishift engine verify` left goes with the bundle.
-    scraps = f'.{MANIFEST}.*.part'
-    return all(p.name in known or fnmatch(p.name, scraps) for p in folder.iterdir())
+    return all(p.name in known or is_leftover(p, MANIFEST) for p in folder.iterdir())
 
 
 BAG = Kind('a bag that was made here', _is_bag)

@@ -20,14 +20,14 @@ from multishift_perception.bags.truth_join import BagFrame
 from multishift_perception.bags.types import TYPES
 from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.errors import MultishiftError
-from multishift_perception.images.codec import encode_jpeg
+from multishift_perception.images.codec import JPEG_FORMAT, encode_jpeg
 from multishift_perception.message_types import (
     COMPRESSED_IMAGE,
     DIAGNOSTIC_ARRAY,
     FLOAT32,
     LABEL_INFO,
 )
-from multishift_perception.outputs import NODE, Output
+from multishift_perception.outputs import NODE, Output, shift_status_name
 from multishift_perception.overlay import ALPHA, draw_overlay
 from multishift_perception.pipeline import FrameOutput, score_unit
 from multishift_perception.shift import Shift, ShiftMeter, status_of
@@ -131,7 +131,7 @@ class Recording:
             self._writer.image(kind.topic_of(camera, NODE), stamp, frame_id, pixels, time)
         drawn = draw_overlay(image, output.engine_labels, mask, self._colors, ALPHA)
         jpeg = TYPES.types[COMPRESSED_IMAGE](
-            header=header, format='rgb8; jpeg compressed bgr8', data=encode_jpeg(drawn)
+            header=header, format=JPEG_FORMAT, data=encode_jpeg(drawn)
         )
         self._writer.message(
             Output.OVERLAY_JPEG.topic_of(camera, NODE), COMPRESSED_IMAGE, jpeg, time
@@ -149,7 +149,7 @@ class Recording:
         kind: Any = TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
         status = kind(
             level=kind.OK if said.is_known else kind.WARN,
-            name=f'{camera}: shift',
+            name=shift_status_name(camera),
             message=said.message,
             hardware_id='',
             values=[pair(key=key, value=value) for key, value in said.values.items()],

@@ -85,7 +85,9 @@ class TestEveryCommand:
 
     def test_no_range_lets_nan_pass(self, name: str) -> None:
         types = {o: option.type for o, option in options(name).items()}
-        ranges = {o: kind for o, kind in types.items() if isinstance(kind, click.FloatRange)}
+        ranges: dict[str, click.ParamType] = {
+            o: kind for o, kind in types.items() if isinstance(kind, click.FloatRange)
+        }
         for key, kind in ranges.items():
             with pytest.raises(click.BadParameter):
                 kind.convert('nan', None, None)
