@@ -24,7 +24,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.metrics.objects import Ground
-from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
+from multishift_perception.pipeline import FrameOutput, Pipeline, Pixels, anomaly_mask
 from multishift_perception.process.overlap import Follower, following, read_ahead
 from multishift_perception.progress import track
 from multishift_perception.recording import Recording
@@ -34,7 +34,7 @@ from multishift_perception.report.drive_report import FrameCount, Latency, Repor
 from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
-from multishift_perception.rerun_file import RerunFile, SeenFrame, writing_rerun
+from multishift_perception.rerun_file import RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,9 @@ class Replay:
             self._received[ready.source.topic] += 1
             judged = self._judge(ready, output, mask, total_ms)
             if self._rerun_file is not None:
-                self._rerun_file.add(_seen(judged))
+                self._rerun_file.add(
+                    judged.camera, judged.stamp_ns, judged.latency_ms, judged.pixels
+                )
             if self._recording is not None:
                 self._recording.add(ready.source, ready.image, output, mask)
 
@@ -255,12 +257,14 @@ class Replay:
             condition=source.condition,
             time=seconds,
             stamp_ns=bags.stamp_ns(source.message),
-            image=ready.image,
-            labels=output.labels,
-            mask=mask,
+            pixels=Pixels(
+                ready.image,
+                output.labels,
+                mask,
+                output.anomaly,
+                None if source.truth is None else bags.mono8(source.truth, truth_topic),
+            ),
             score=None if source.truth is None else output.score,
-            anomaly=output.anomaly,
-            truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
             latency_ms=total_ms if given_ms is None else given_ms,
             shift=output.covariate_shift,
         )
@@ -319,19 +323,6 @@ class Replay:
         sent = max(recorded, self._read[topic])
         lost = {'lost in the bag': sent - self._read[topic]} if sent > self._read[topic] else {}
         return FrameCount(topic, sent, self._received[topic], {**self._dropped[topic], **lost})
-
-
-def _seen(frame: JudgedFrame) -> SeenFrame:
-    return SeenFrame(
-        camera=frame.camera,
-        stamp_ns=frame.stamp_ns,
-        latency_ms=frame.latency_ms,
-        image=frame.image,
-        labels=frame.labels,
-        mask=frame.mask,
-        anomaly=frame.anomaly,
-        truth=frame.truth,
-    )
 
 
 def _recording_of(reader: BagReader) -> str:

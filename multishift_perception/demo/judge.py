@@ -24,7 +24,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
-from multishift_perception.pipeline import anomaly_levels
+from multishift_perception.pipeline import Pixels, anomaly_levels
 from multishift_perception.progress import track
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
@@ -115,12 +115,14 @@ class Judge:
                     time=seconds,
                     stamp_ns=bags.stamp_ns(frame.message),
                     latency_ms=latency_ms,
-                    image=decode(frame.message),
-                    labels=labels,
-                    mask=mask,
+                    pixels=Pixels(
+                        decode(frame.message),
+                        labels,
+                        mask,
+                        anomaly_levels(score),
+                        None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
+                    ),
                     score=score,
-                    anomaly=anomaly_levels(score),
-                    truth=None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
                 )
             )
         except (FrameError, ValueError) as error:

@@ -22,12 +22,12 @@ from multishift_perception.files import METRICS, write_json
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier, remove_report
-from multishift_perception.prediction.frame import FramePrediction, Predictor
+from multishift_perception.prediction.frame import Predictor
 from multishift_perception.process.overlap import read_ahead
 from multishift_perception.process.signals import Stopped, waiting_for_block
 from multishift_perception.progress import track
 from multishift_perception.report.provenance import provenance
-from multishift_perception.rerun_file import RerunFile, SeenFrame, writing_rerun
+from multishift_perception.rerun_file import RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _predict(
                         found.frames += 1
                         found.anomalous += anomalous
                         if log is not None and shown:
-                            log.add(_seen(found.name, frame, prediction, call_ms))
+                            log.add(found.name, frame.stamp_ns, call_ms, prediction.pixels)
         except KeyboardInterrupt as interrupt:
             if not footage.is_live:
                 raise
@@ -165,18 +165,6 @@ def _predict(
             if isinstance(interrupt, Stopped):
                 return interrupt
     return None
-
-
-def _seen(camera: str, frame: Frame, found: FramePrediction, latency_ms: float) -> SeenFrame:
-    return SeenFrame(
-        camera=camera,
-        stamp_ns=frame.stamp_ns,
-        latency_ms=latency_ms,
-        image=found.image,
-        labels=found.labels,
-        mask=found.mask,
-        anomaly=found.anomaly,
-    )
 
 
 def _batches(

@@ -144,7 +144,7 @@ class CameraHistory:
         Args:
             counts: of the frame's group.
             time: of the frame, in nanoseconds.
-            labels: see ``JudgedFrame``, as for the others.
+            labels: see ``Pixels``, as for the others.
             mask: likewise.
             truth: likewise.
             latency_ms: likewise.

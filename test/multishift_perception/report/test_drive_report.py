@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import NOVEL, VOID, SemanticClass
+from multishift_perception.pipeline import Pixels
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import (
     FrameCount,
@@ -44,12 +45,10 @@ def judged(camera: str, condition: str, time: float, novel: int, *, truth: bool 
         time=time,
         stamp_ns=round(1e9 * time),
         latency_ms=20.0 + time,
-        image=np.full((12, 16, 3), 90, np.uint8),
-        labels=labels,
-        mask=mask,
+        pixels=Pixels(
+            np.full((12, 16, 3), 90, np.uint8), labels, mask, mask, target if truth else None
+        ),
         score=mask.astype(np.float32),
-        anomaly=mask,
-        truth=target if truth else None,
     )
 
 
