@@ -44,6 +44,43 @@ def test_a_path_that_is_not_there_is_found() -> None:
     assert [name for name in names if not is_there(name, ROOT)] == names[:2]
 
 
+PAGES = sorted([ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *(ROOT / 'docs').rglob('*.md')])
+FENCED = re.compile(r'^```.*?^```$', re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """Return what links may lead to in a Markdown page: its headings, as GitHub names them."""
+    headings = re.findall(r'^#+ (.*)$', FENCED.sub('', text), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', h.lower()).replace(' ', '-') for h in headings}
+
+
+def dead_links(text: str, page: Path) -> list[str]:
+    """Return the links of a page to files or headings that are not there."""
+    dead = []
+    for link in re.findall(r'\]\(([^)\s]+)\)', FENCED.sub('', text)):
+        if link.startswith('http'):
+            continue
+        name, _, anchor = link.partition('#')
+        target = page.parent / name
+        if not name:
+            found = anchor in anchors(text)
+        else:
+            found = target.exists() and (not anchor or anchor in anchors(target.read_text()))
+        if not found:
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    assert dead_links(page.read_text(), page) == []
+
+
+def test_a_link_that_leads_nowhere_is_found() -> None:
+    text = '# A *b*: c\n[1](#a-b-c) [2](#c) [3](docs/gone.md) [4](docs/gpu.md#gone)'
+    assert dead_links(text, ROOT / 'README.md') == ['#c', 'docs/gone.md', 'docs/gpu.md#gone']
+
+
 def test_hooks_before_a_commit_are_the_checks_of_make_lint() -> None:
     makefile = (ROOT / 'Makefile').read_text()
     recipe = re.search(r'^lint:.*\n((?:\t.*\n)+)', makefile, re.MULTILINE)[1]
