@@ -24,6 +24,7 @@ from multishift_perception import bags
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import claimed
 from multishift_perception.footage import files_footage, images_footage
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.prediction import Predictor, predict
@@ -352,6 +353,16 @@ def test_only_its_own_files_are_replaced(tmp_path: Path, call: Any) -> None:
     (tmp_path / 'other/thesis.txt').write_text('mine')
     result = call(photos, '--out', tmp_path / 'other', '--force', code=1)
     assert 'only a report of `multishift predict` is replaced' in str(result.exception)
+
+
+def test_two_processes_do_not_mix_in_a_folder(tmp_path: Path, call: Any) -> None:
+    photo, out = write_image(tmp_path / 'a.png'), tmp_path / 'runs/out'
+    out.mkdir(parents=True)
+    with claimed(out / '.lock'):  # as by another process
+        result = call(photo, '--out', out, '--force', code=1)
+    assert 'is being written by another process: wait' in str(result.exception)
+    call(photo, '--out', out)
+    assert '.lock' not in files(out)
 
 
 def test_a_run_that_was_stopped_can_be_started_again(
