@@ -92,10 +92,16 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MultishiftError(f'{folder}: no such folder of images')
-    pictures = [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
-    found = without_reports(pictures, folder)
+    files = list(list_files(folder))
+    found = without_reports([f for f in files if f.suffix.lower() in PICTURES], folder)
     if not found:
-        raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
+        others = ', '.join(
+            sorted({f.suffix for f in files if f.suffix.lower() not in PICTURES} - {''})
+        )
+        mend = f', but {others}: name videos and bags themselves, and convert images'
+        raise MultishiftError(
+            f'{folder}: no {", ".join(PICTURES)} image in it{mend if others else ""}'
+        )
     return sorted(found, key=natural)
 
 

@@ -24,7 +24,7 @@ from multishift_perception.cli.options import (
     threshold_option,
 )
 from multishift_perception.cli.verbosity import notice
-from multishift_perception.destinations import DEMO, check_folder, report_of
+from multishift_perception.destinations import DEMO, check_folder, keeping_others_out, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError, install_extra
@@ -92,6 +92,7 @@ def command(
 
     reads = (bag, bundle)
     check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
+    ctx.with_resource(keeping_others_out(out, option='--out'))
     settings = NodeSettings(bundle, backend, device, threshold)
     # What is in the scratch folder is gone when an error is read: no error may name it.
     name = None if bag else 'the sample drive'

@@ -31,6 +31,7 @@ from multishift_perception.destinations import (
     REPLAY_MANY,
     check_file,
     check_folder,
+    keeping_others_out,
     report_of,
 )
 from multishift_perception.disk import reporting_full_disk
@@ -190,6 +191,7 @@ def command(
             topics = tuple(choose_topics(reader, cameras=cameras, topics=topics))
         read = [Path(sources[0]), bundle, old]
         check_folder(out, report_of(REPLAY), option='--out', force=force, reads=read)
+        ctx.with_resource(keeping_others_out(out, option='--out'))
         if record is not None:
             BagWriter(record)
             check_file(record, BAG, force=force, reads=read)

@@ -101,7 +101,6 @@ def predict_footage(
         MultishiftError: the disk is full, or a bag is damaged; what was written before is whole.
             Or no frame can be used; nothing is written then.
     """
-    standing = next(path for path in (out, *out.parents) if path.exists())
     remove_earlier(out)
     predictor = Predictor(engine, threshold=options.threshold, min_area=options.min_area)
     found: list[FootageFigures] = []
@@ -121,7 +120,7 @@ def predict_footage(
                 break
         if stop is None and not any(one.frames for one in found):
             # Within the block: no recording appears.
-            remove_report(out, above=standing)
+            remove_report(out)
             causes = ', '.join(sorted({cause for one in found for cause in one.dropped}))
             raise MultishiftError(
                 f'{", ".join(sources)}: no frame that can be used ({causes or "there are none"})'

@@ -122,6 +122,7 @@ class FootageFeed:
         """
         self._board = board
         self._pipeline = Pipeline(engine)
+        self.classes = engine.classes
         self._colors = color_table(engine.classes)
         self._meter = ShiftMeter(engine.classes)
         self._threshold = threshold

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from multishift_perception.classes import SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.regions import Region
 from multishift_perception.view import server
@@ -38,6 +39,7 @@ class FakeFeed:
     """Two cameras, one with a slash in its name; whoever looks is noted."""
 
     title = 'a feed'
+    classes = (SemanticClass('road', (128, 64, 128)),)
     lists_are_free = True
 
     def __init__(self, board):
