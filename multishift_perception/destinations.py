@@ -8,7 +8,7 @@ It never replaces anything else, nor what it reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 import os
@@ -22,7 +22,7 @@ from mcap.reader import make_reader
 from multishift_perception.disk import is_full_disk, reporting_full_disk
 from multishift_perception.engine.manifest import MANIFEST, read_manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import WRITTEN_BY, command_of
+from multishift_perception.files import WRITTEN_BY, claimed, command_of, is_leftover
 
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
 REPLAY_MANY = 'multishift replay BAG...'
@@ -80,8 +80,7 @@ def _is_bundle(folder: Path) -> bool:
     except MultishiftError:
         return False
     # What a killed `multishift engine verify` left goes with the bundle.
-    scraps = f'.{MANIFEST}.*.part'
-    return all(p.name in known or fnmatch(p.name, scraps) for p in folder.iterdir())
+    return all(p.name in known or is_leftover(p, MANIFEST) for p in folder.iterdir())
 
 
 BAG = Kind('a bag that was made here', _is_bag)
@@ -147,6 +146,38 @@ def check_folder(
         names = [name for name in names if not any(fnmatch(name, p) for p in ('.*', *scraps))]
         _check_content(path, names, kind, mend, force=force)
         _try_writing(path)
+
+
+@contextmanager
+def keeping_others_out(folder: Path, *, option: str) -> Iterator[None]:
+    """Let no other process of ours write into a folder meanwhile: outputs of two would be mixed.
+
+    Folders that were made for it are gone after it where the block has left nothing in them.
+
+    Args:
+        folder: that `check_folder` has seen just now.
+        option: that names it.
+
+    Raises:
+        MultishiftError: another process is at it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    lock = folder / '.lock'
+    try:
+        with claimed(lock) as own:
+            if not own:
+                raise MultishiftError(
+                    f'{folder} is being written by another process: wait for its end, or give '
+                    f'another folder with {option}'
+                )
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # it holds something
+            for path in made:
+                path.rmdir()
 
 
 def check_bundle(

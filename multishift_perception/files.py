@@ -135,6 +135,11 @@ def remove_leftovers(path: Path) -> None:
                 scratch.rmdir()
 
 
+def is_leftover(path: Path, of: str) -> bool:
+    """Return whether a path is named as the scratch folders of a file of a name, beside it."""
+    return path.name.startswith(_scratch_prefix(Path(of))) and path.name.endswith(_PART)
+
+
 def _scratch_prefix(path: Path) -> str:
     # A file's name may be as long as the file system allows, its scratch folder's no longer.
     return os.fsdecode(os.fsencode(f'.{path.name}')[:_LONGEST_PREFIX]) + '.'
@@ -189,6 +194,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, as UTF-8; bytes of names that are no text escaped."""
     write_bytes(path, text.encode(errors='backslashreplace'))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` to ``path`` atomically, as JSON for people and programs."""
+    write_text(path, json.dumps(content, indent=2) + '\n')
 
 
 def sha256(path: Path) -> str:

@@ -18,14 +18,14 @@ import cv2
 
 from multishift_perception.arrays import Bytes, as_bytes
 from multishift_perception.bags import BagReader, camera_name, choose_topics, stamp_ns
-from multishift_perception.bags.from_images import find_images, natural_order, without_reports
+from multishift_perception.bags.from_images import find_images, without_reports
 from multishift_perception.bags.location import is_bag
 from multishift_perception.errors import MultishiftError
+from multishift_perception.folders import matching, named_folder, natural
 from multishift_perception.images.codec import decode
-from multishift_perception.images.decoding import decode_file
+from multishift_perception.images.decoding import decode_file, exif_orientation
 from multishift_perception.images.frame_errors import BrokenFrame
 from multishift_perception.images.listing import PICTURES, is_listed, list_files
-from multishift_perception.patterns import matching, named_folder
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +188,9 @@ def files_footage(
     else:
         full, top = chosen, str(root)
     below = [path.relative_to(top) for path in full]
+    turned: list[Path] = []
     frames = (
-        Frame(str(path), place, partial(_read_file, file))
+        Frame(str(path), place, partial(_read_file, file, turned))
         for path, place, file in zip(below, _places(below), chosen, strict=True)
     )
     return Footage(name, len(chosen), frames)
@@ -297,7 +298,7 @@ def _matching(pattern: str) -> list[Path]:
     found = without_reports(pictures, named_folder(pattern))
     if not found:
         raise MultishiftError(f'{pattern}: matches no {", ".join(PICTURES)} image')
-    return natural_order(found)
+    return sorted(found, key=natural)
 
 
 def _of_bag(reader: BagReader, topics: Sequence[str], every: int) -> Iterator[Frame]:
@@ -340,8 +341,19 @@ def _retrieve(capture: cv2.VideoCapture) -> Bytes:
     return as_bytes(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _read_file(file: Path) -> Bytes:
+def _read_file(file: Path, turned: list[Path]) -> Bytes:
+    """Read an image, and tell of the first that is to be turned; which it was is noted."""
     try:
-        return decode_file(file.read_bytes())
+        data = file.read_bytes()
     except OSError as error:
         raise BrokenFrame(f'it cannot be read ({error.strerror})') from error
+    image = decode_file(data)
+    if not turned and (orientation := exif_orientation(data)) != 1:
+        turned.append(file)
+        logger.warning(
+            '%s is taken as the sensor stored it, though its EXIF orientation is %d: turn such '
+            'images themselves if the sensor was held otherwise than it drives',
+            file,
+            orientation,
+        )
+    return image

@@ -87,6 +87,11 @@ def engine_status_name(node: str) -> str:
     return f'{node}: engine'
 
 
+def shift_status_name(camera: str) -> str:
+    """Return the name of the status on a camera's topic ``shifts``."""
+    return f'{camera}: shift'
+
+
 def camera_status_name(node: str, camera: str) -> str:
     """Return the name under which the diagnostics have a camera.
 

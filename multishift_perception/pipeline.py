@@ -7,6 +7,7 @@ What is measured is what drives: nobody else resizes, batches or thresholds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, TypeVar
 
@@ -122,6 +123,25 @@ class FrameOutput:
     def score(self) -> NDArray[np.float32]:
         """``float32 [h,w]``, raw uncertainty, larger is more anomalous."""
         return resize_scores(_require(self._score), self.size)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A frame and what was said of it, all of the same height and width.
+
+    Attributes:
+        image: RGB ``uint8 [h,w,3]``.
+        labels: predicted class, ``uint8 [h,w]``.
+        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
+        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
+        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
+    """
+
+    image: Bytes
+    labels: Bytes
+    mask: Bytes
+    anomaly: Bytes
+    truth: Bytes | None = None
 
 
 class FrameEngine(Protocol):

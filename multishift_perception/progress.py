@@ -60,6 +60,11 @@ class Bar(tqdm):  # type: ignore[type-arg]  # what it iterates over, `track` kno
             if time.monotonic() - self._told >= _LOG_SECONDS:
                 self._tell()
 
+    def clear(self, nolock: bool = False) -> None:
+        """Take it off the line; in a log it is on none, and tqdm would write returns."""
+        if not self._in_log:
+            super().clear(nolock)
+
     def close(self) -> None:
         """End it; what is left to see of it is its last state."""
         if not self._in_log:

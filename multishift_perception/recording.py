@@ -20,14 +20,14 @@ from multishift_perception.bags.truth_join import BagFrame
 from multishift_perception.bags.types import TYPES
 from multishift_perception.classes import SemanticClass, color_table
 from multishift_perception.errors import MultishiftError
-from multishift_perception.images.codec import encode_jpeg
+from multishift_perception.images.codec import JPEG_FORMAT, encode_jpeg
 from multishift_perception.message_types import (
     COMPRESSED_IMAGE,
     DIAGNOSTIC_ARRAY,
     FLOAT32,
     LABEL_INFO,
 )
-from multishift_perception.outputs import NODE, Output
+from multishift_perception.outputs import NODE, Output, shift_status_name
 from multishift_perception.overlay import ALPHA, draw_overlay
 from multishift_perception.pipeline import FrameOutput, score_unit
 from multishift_perception.shift import Shift, ShiftMeter, status_of
@@ -83,15 +83,9 @@ class Recording:
             # A reader of its own: another thread reads the frames.
             reader = stack.enter_context(BagReader(self._source))
             self._infos = {
-                bags.namespace_of(topic) + '/camera_info': Output.CALIBRATION.topic_of(
-                    camera, NODE
-                )
+                info: Output.CALIBRATION.topic_of(camera, NODE)
                 for topic, camera in self._cameras.items()
-            }
-            self._infos = {
-                info: out
-                for info, out in self._infos.items()
-                if reader.topics.get(info) == bags.CAMERA_INFO
+                if reader.topics.get(info := bags.info_topic(topic)) == bags.CAMERA_INFO
             }
             self._calibrations: Iterator[RawMessage] = reader.raw_messages(list(self._infos))
             self._next_info = next(self._calibrations, None) if self._infos else None
@@ -137,7 +131,7 @@ class Recording:
             self._writer.image(kind.topic_of(camera, NODE), stamp, frame_id, pixels, time)
         drawn = draw_overlay(image, output.engine_labels, mask, self._colors, ALPHA)
         jpeg = TYPES.types[COMPRESSED_IMAGE](
-            header=header, format='rgb8; jpeg compressed bgr8', data=encode_jpeg(drawn)
+            header=header, format=JPEG_FORMAT, data=encode_jpeg(drawn)
         )
         self._writer.message(
             Output.OVERLAY_JPEG.topic_of(camera, NODE), COMPRESSED_IMAGE, jpeg, time
@@ -155,7 +149,7 @@ class Recording:
         kind: Any = TYPES.types['diagnostic_msgs/msg/DiagnosticStatus']
         status = kind(
             level=kind.OK if said.is_known else kind.WARN,
-            name=f'{camera}: shift',
+            name=shift_status_name(camera),
             message=said.message,
             hardware_id='',
             values=[pair(key=key, value=value) for key, value in said.values.items()],

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import hashlib
 from itertools import islice
 import logging
@@ -24,7 +24,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.metrics.objects import Ground
-from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask
+from multishift_perception.pipeline import FrameOutput, Pipeline, Pixels, anomaly_mask
 from multishift_perception.process.overlap import Follower, following, read_ahead
 from multishift_perception.progress import track
 from multishift_perception.recording import Recording
@@ -34,13 +34,15 @@ from multishift_perception.report.drive_report import FrameCount, Latency, Repor
 from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.gallery import Gallery
 from multishift_perception.report.provenance import provenance
-from multishift_perception.rerun_file import RerunFile, SeenFrame, writing_rerun
+from multishift_perception.rerun_file import RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
 # Frames that wait decoded, and engine calls whose outputs wait to be judged: enough that none
 # waits for the other, and little memory.
 _AHEAD, _BEHIND = 4, 2
+# What is timed, in the order of reports; the last is the sum of the others.
+_STAGES, _WHOLE = ('decode', 'engine call', 'threshold'), 'decode to mask'
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,6 @@ class _Ready:
     source: BagFrame
     image: NDArray[np.uint8]
     decode_ms: float
-
-
-@dataclass
-class _Stages:
-    """Durations in milliseconds."""
-
-    decode: list[float] = field(default_factory=list)
-    call: list[float] = field(default_factory=list)
-    threshold: list[float] = field(default_factory=list)
-    total: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,8 @@ class Replay:
         self._recording: Recording | None = None
         self._rerun_file: RerunFile | None = None
         self._pipeline = Pipeline(engine)
-        self._stages = _Stages()
+        # Durations in milliseconds.
+        self._ms: dict[str, list[float]] = {stage: [] for stage in (*_STAGES, _WHOLE)}
         # Frames by topic: those that the bag gave, that could be used, and the others by cause.
         self._read: Counter[str] = Counter()
         self._received: Counter[str] = Counter()
@@ -179,8 +172,8 @@ class Replay:
         report = self._report(chosen, join.warnings, grounds)
         return Replayed(
             report,
-            dict(self._evaluation.groups),
-            tuple(self._stages.total),
+            self._evaluation.counts.groups,
+            tuple(self._ms[_WHOLE]),
             self._reader.duration / 60,
             _recording_of(self._reader),
         )
@@ -227,19 +220,21 @@ class Replay:
 
     def _take(self, batch: list[_Ready], outputs: list[FrameOutput], call_ms: float) -> None:
         """Threshold, judge and record the outputs of an engine call."""
-        self._stages.call.append(call_ms)
+        self._ms['engine call'].append(call_ms)
         for ready, output in zip(batch, outputs, strict=True):
             start = perf_counter()
             mask = anomaly_mask(output.anomaly, self._settings.threshold, self._settings.min_area)
             mask_ms = (perf_counter() - start) * 1e3
             total_ms = ready.decode_ms + call_ms + mask_ms
-            self._stages.decode.append(ready.decode_ms)
-            self._stages.threshold.append(mask_ms)
-            self._stages.total.append(total_ms)
+            self._ms['decode'].append(ready.decode_ms)
+            self._ms['threshold'].append(mask_ms)
+            self._ms[_WHOLE].append(total_ms)
             self._received[ready.source.topic] += 1
             judged = self._judge(ready, output, mask, total_ms)
             if self._rerun_file is not None:
-                self._rerun_file.add(_seen(judged))
+                self._rerun_file.add(
+                    judged.camera, judged.stamp_ns, judged.latency_ms, judged.pixels
+                )
             if self._recording is not None:
                 self._recording.add(ready.source, ready.image, output, mask)
 
@@ -255,19 +250,21 @@ class Replay:
             MultishiftError: the ground truth does not fit.
         """
         source, given_ms = ready.source, self._settings.latency_ms
-        truth_topic = bags.namespace_of(source.topic) + bags.TRUTH_LABELS
+        truth_topic = bags.truth_topic(source.topic)
         seconds = self._seconds(source)
         frame = JudgedFrame(
             camera=bags.camera_of(source.topic),
             condition=source.condition,
             time=seconds,
             stamp_ns=bags.stamp_ns(source.message),
-            image=ready.image,
-            labels=output.labels,
-            mask=mask,
+            pixels=Pixels(
+                ready.image,
+                output.labels,
+                mask,
+                output.anomaly,
+                None if source.truth is None else bags.mono8(source.truth, truth_topic),
+            ),
             score=None if source.truth is None else output.score,
-            anomaly=output.anomaly,
-            truth=None if source.truth is None else bags.mono8(source.truth, truth_topic),
             latency_ms=total_ms if given_ms is None else given_ms,
             shift=output.covariate_shift,
         )
@@ -296,15 +293,10 @@ class Replay:
             subtitle=f'{engine.name} ({engine.backend}) over {path.name}',
             classes=engine.classes,
             threshold=self._settings.threshold,
-            overall=self._evaluation.overall(),
-            conditions=self._evaluation.by_condition(),
-            cameras=self._evaluation.by_camera(),
-            latencies=(
-                Latency('decode', tuple(self._stages.decode)),
-                Latency('engine call', tuple(self._stages.call)),
-                Latency('threshold', tuple(self._stages.threshold)),
-                Latency('decode to mask', tuple(self._stages.total)),
-            ),
+            overall=self._evaluation.counts.overall(),
+            conditions=self._evaluation.counts.by_condition(),
+            cameras=self._evaluation.counts.by_camera(),
+            latencies=tuple(Latency(stage, tuple(ms)) for stage, ms in self._ms.items()),
             counts=tuple(self._count(topic) for topic in topics),
             frames=self._evaluation.frames,
             pictures=self._evaluation.pictures(),
@@ -333,19 +325,6 @@ class Replay:
         return FrameCount(topic, sent, self._received[topic], {**self._dropped[topic], **lost})
 
 
-def _seen(frame: JudgedFrame) -> SeenFrame:
-    return SeenFrame(
-        camera=frame.camera,
-        stamp_ns=frame.stamp_ns,
-        latency_ms=frame.latency_ms,
-        image=frame.image,
-        labels=frame.labels,
-        mask=frame.mask,
-        anomaly=frame.anomaly,
-        truth=frame.truth,
-    )
-
-
 def _recording_of(reader: BagReader) -> str:
     """Return a digest of a bag's start, and of each topic's number of frames and first frame.
 
@@ -363,7 +342,7 @@ def _grounds(
     reader: BagReader, topics: Sequence[str], camera_height: float | None
 ) -> dict[str, Ground]:
     """Return how the cameras stand that a bag has a calibration of, by name."""
-    spaces = {bags.namespace_of(topic) + '/camera_info': bags.camera_of(topic) for topic in topics}
+    spaces = {bags.info_topic(topic): bags.camera_of(topic) for topic in topics}
     infos = [topic for topic in spaces if reader.topics.get(topic) == bags.CAMERA_INFO]
     found: dict[str, Ground] = {}
     if camera_height is None or not infos:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 import logging
 import os
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from multishift_perception.arrays import Bytes
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.destinations import RECORDING, check_file
 from multishift_perception.errors import MultishiftError, install_extra, one_line
 from multishift_perception.files import WRITTEN_BY, replacing
 from multishift_perception.images.codec import encode_jpeg
+from multishift_perception.pipeline import Pixels
 from multishift_perception.regions import find_regions
 
 logger = logging.getLogger(__name__)
@@ -40,31 +39,6 @@ _VIEWS = {
     'score': ('score',),
 }
 _CURVES = {'anomalous_share': 'anomalous share', 'latency_ms': 'latency (ms)'}
-
-
-@dataclass(frozen=True)
-class SeenFrame:
-    """A frame and what an engine says of it, all of the same height and width.
-
-    Attributes:
-        camera: name of the camera, below which it is found.
-        stamp_ns: stamp of its header; None of what has none, which goes by numbers.
-        latency_ms: how long it took.
-        image: RGB ``uint8 [h,w,3]``.
-        labels: predicted class, ``uint8 [h,w]``.
-        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
-        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
-        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
-    """
-
-    camera: str
-    stamp_ns: int | None
-    latency_ms: float
-    image: Bytes
-    labels: Bytes
-    mask: Bytes
-    anomaly: Bytes
-    truth: Bytes | None = None
 
 
 class RerunFile:
@@ -101,9 +75,16 @@ class RerunFile:
         extra = [(NOVEL, 'novel object', NOVEL_COLOR), (VOID, 'void', _CLEAR)]
         self._recording.log('/', rerun.AnnotationContext([*named, *extra]), static=True)
 
-    def add(self, seen: SeenFrame) -> None:
-        """Add a frame."""
-        rerun, camera = self._rerun, seen.camera
+    def add(self, camera: str, stamp_ns: int | None, latency_ms: float, seen: Pixels) -> None:
+        """Add a frame.
+
+        Args:
+            camera: name of the camera, below which it is found.
+            stamp_ns: stamp of its header; None of what has none, which goes by numbers.
+            latency_ms: how long it took.
+            seen: the frame, and what the engine says of it.
+        """
+        rerun = self._rerun
         regions = find_regions(seen.mask, seen.anomaly)
         jpeg = encode_jpeg(seen.image).tobytes()
         outlined = np.where(seen.mask != 0, NOVEL, VOID).astype(np.uint8)
@@ -119,15 +100,15 @@ class RerunFile:
                 class_ids=[NOVEL] * len(regions),
             ),
             'anomalous_share': rerun.Scalars(np.count_nonzero(seen.mask) / seen.mask.size),
-            'latency_ms': rerun.Scalars(seen.latency_ms),
+            'latency_ms': rerun.Scalars(latency_ms),
         }
         if seen.truth is not None:
             parts['truth'] = rerun.SegmentationImage(seen.truth)
         number = self._cameras.get(camera, 0)
-        if seen.stamp_ns is None:
+        if stamp_ns is None:
             self._recording.set_time('frame', sequence=number)
         else:
-            self._recording.set_time('stamp', timestamp=np.datetime64(seen.stamp_ns, 'ns'))
+            self._recording.set_time('stamp', timestamp=np.datetime64(stamp_ns, 'ns'))
         for name, part in parts.items():
             self._recording.log(self._entity(camera, name), part)
         self._cameras[camera] = number + 1

@@ -9,9 +9,11 @@ from multishift_perception.bags.topics import (
     camera_of,
     choose_topics,
     image_topics,
+    info_topic,
     mono8,
     namespace_of,
     raw_topic,
+    truth_topic,
 )
 from multishift_perception.bags.writing import EPOCH_NS, BagWriter, header
 from multishift_perception.message_types import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, STRING
@@ -32,10 +34,12 @@ __all__ = [
     'choose_topics',
     'header',
     'image_topics',
+    'info_topic',
     'mono8',
     'namespace_of',
     'raw_topic',
     'read_stamp',
     'stamp_ns',
+    'truth_topic',
     'with_stamp',
 ]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 import logging
 from pathlib import Path
 import re
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from multishift_perception import bags
 from multishift_perception.errors import MultishiftError
 from multishift_perception.files import command_of
+from multishift_perception.folders import natural
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.images.label_map import read_labels
@@ -59,7 +60,7 @@ def make_bag(
     frames = find_images(images)
     # Found before any work is done: a missing label must not surface after half an hour.
     truths = [None if labels is None else _label_file(labels, images, f) for f in frames]
-    space = bags.namespace_of(topic)
+    info_topic, truth_topic = bags.info_topic(topic), bags.truth_topic(topic)
     frame_id = f'{bags.camera_of(topic).replace("/", "_")}_optical_frame'
     with bags.BagWriter(out) as bag:
         pairs = track(zip(frames, truths, strict=True), 'make-bag', len(frames), unit='frame')
@@ -68,7 +69,7 @@ def make_bag(
             image = _read_image(file)
             height, width = image.shape[:2]
             bag.image(topic, stamp, frame_id, image)
-            bag.camera_info(f'{space}/camera_info', stamp, frame_id, width=width, height=height)
+            bag.camera_info(info_topic, stamp, frame_id, width=width, height=height)
             if truth is not None:
                 values = read_labels(truth, label_map)
                 if values.shape != (height, width):
@@ -76,7 +77,7 @@ def make_bag(
                         f'{truth}: has {values.shape[1]} x {values.shape[0]} pixels, '
                         f'its frame {file.name} {width} x {height}'
                     )
-                bag.image(f'{space}{bags.TRUTH_LABELS}', stamp, frame_id, values)
+                bag.image(truth_topic, stamp, frame_id, values)
     return len(frames)
 
 
@@ -91,11 +92,17 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MultishiftError(f'{folder}: no such folder of images')
-    pictures = [path for path in list_files(folder) if path.suffix.lower() in PICTURES]
-    found = without_reports(pictures, folder)
+    files = list(list_files(folder))
+    found = without_reports([f for f in files if f.suffix.lower() in PICTURES], folder)
     if not found:
-        raise MultishiftError(f'{folder}: no {", ".join(PICTURES)} image in it')
-    return natural_order(found)
+        others = ', '.join(
+            sorted({f.suffix for f in files if f.suffix.lower() not in PICTURES} - {''})
+        )
+        mend = f', but {others}: name videos and bags themselves, and convert images'
+        raise MultishiftError(
+            f'{folder}: no {", ".join(PICTURES)} image in it{mend if others else ""}'
+        )
+    return sorted(found, key=natural)
 
 
 def without_reports(files: Sequence[Path], folder: Path) -> list[Path]:
@@ -107,18 +114,6 @@ def without_reports(files: Sequence[Path], folder: Path) -> list[Path]:
     for report, command in reports.items():
         logger.warning('%s is left out: it is a report of `%s`', report, command)
     return [file for file in files if reports.keys().isdisjoint(file.parents)]
-
-
-def natural_order(files: Iterable[Path]) -> list[Path]:
-    """Return files with the numbers in their names in the order of their values."""
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[list[str | int]], str]:
-    """Return a sort key: ``frame_10`` comes after ``frame_9``."""
-    # Text and numbers alternate, so that equal places always compare.
-    pieces = [re.split(r'(\d+)', part) for part in path.parts]
-    return [[int(p) if i % 2 else p for i, p in enumerate(ps)] for ps in pieces], str(path)
 
 
 def _label_file(labels: Path, images: Path, image: Path) -> Path:

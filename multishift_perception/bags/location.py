@@ -7,20 +7,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePath
-import re
 import shlex
 from typing import Any
 
 import yaml
 
 from multishift_perception.errors import MultishiftError, one_line
+from multishift_perception.folders import natural
+from multishift_perception.images.listing import PICTURES
 
 METADATA = 'metadata.yaml'
 COMPRESSED = '.zstd'
 ROS1_MAGIC = b'#ROSBAG V'
 
 _STORAGES = ('.mcap', '.db3')
-_IMAGES = ('.jpg', '.jpeg', '.png')
 _VIDEOS = ('.mp4', '.avi', '.mkv', '.mov', '.webm', '.m4v', '.mpg', '.mpeg')
 # How many files of a folder tell what it is a folder of.
 _LOOK_AT = 10_000
@@ -55,7 +55,7 @@ def locate(path: Path) -> Location:
         if not _is_storage(path):
             raise no_bag(path)
         return Location([path])
-    present = sorted((p for p in path.iterdir() if _is_storage(p)), key=_natural)
+    present = sorted((p for p in path.iterdir() if _is_storage(p)), key=natural)
     try:
         return _from_metadata(path, present)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
@@ -82,7 +82,7 @@ def no_bag(path: Path) -> MultishiftError:
     kind = path.suffix.lower()
     if path.is_dir():
         inside = islice(path.rglob('*'), _LOOK_AT)
-        if any(p.suffix.lower() in _IMAGES for p in inside):
+        if any(p.suffix.lower() in PICTURES for p in inside):
             return MultishiftError(
                 f'{path}: a folder of images, no bag; see what an engine says of them: '
                 f'{_predict(path)}; or {_make_bag(path)}'
@@ -101,7 +101,7 @@ def no_bag(path: Path) -> MultishiftError:
             f'{path}: a video, no bag; see what an engine says of it: {_predict(path)}; for a '
             f'bag, put its frames into a folder: {extract}; then {_make_bag(frames)}'
         )
-    if kind in _IMAGES:
+    if kind in PICTURES:
         return MultishiftError(
             f'{path}: an image, no bag; see what an engine says of it: {_predict(path)}; of its '
             f'folder, {_make_bag(path.parent)}'
@@ -175,9 +175,3 @@ def _without_metadata(folder: Path, files: list[Path], error: Exception) -> str:
 def _is_storage(path: Path) -> bool:
     name = path.name.removesuffix(COMPRESSED)
     return name.endswith(_STORAGES) and path.is_file()
-
-
-def _natural(path: Path) -> list[str | int]:
-    """Return a sort key: ``bag_10`` comes after ``bag_9``."""
-    pieces = re.split(r'(\d+)', path.name)
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]

@@ -58,6 +58,16 @@ def namespace_of(topic: str) -> str:
     return raw_topic(topic).rpartition('/')[0]
 
 
+def info_topic(topic: str) -> str:
+    """Return the topic of the calibration of an image topic's camera."""
+    return f'{namespace_of(topic)}/camera_info'
+
+
+def truth_topic(topic: str) -> str:
+    """Return the topic of the ground truth of an image topic's frames."""
+    return namespace_of(topic) + TRUTH_LABELS
+
+
 def choose_topics(
     reader: BagReader, *, cameras: Sequence[str] = (), topics: Sequence[str] = ()
 ) -> dict[str, str]:

@@ -24,8 +24,7 @@ class BagFrame:
 
     Attributes:
         topic: image topic.
-        message: image or CompressedImage.
-        kind: type of the message.
+        message: Image or CompressedImage.
         time_ns: bag time.
         truth: ground truth labels (Image) with the same stamp, if there are.
         condition: the condition at that time; empty where unknown.
@@ -33,7 +32,6 @@ class BagFrame:
 
     topic: str
     message: Any
-    kind: str
     time_ns: int
     truth: Any | None
     condition: str
@@ -42,9 +40,9 @@ class BagFrame:
 class _Camera:
     """What has come so far for one camera; topics of one namespace share their ground truth."""
 
-    def __init__(self, space: str, topics: dict[str, str]) -> None:
-        self.labels_topic = space + bags.TRUTH_LABELS
-        self.condition_topic = space + bags.TRUTH_CONDITION
+    def __init__(self, image_topic: str, topics: dict[str, str]) -> None:
+        self.labels_topic = bags.truth_topic(image_topic)
+        self.condition_topic = bags.namespace_of(image_topic) + bags.TRUTH_CONDITION
         self.has_labels = topics.get(self.labels_topic) == bags.IMAGE
         self.has_conditions = topics.get(self.condition_topic) == bags.STRING
         self.labels: dict[int, tuple[int, Any]] = {}  # stamp -> bag time and message
@@ -84,7 +82,7 @@ class TruthJoin:
             image_topics: topics of it.
         """
         self._reader = reader
-        self._cameras = {t: _Camera(bags.namespace_of(t), reader.topics) for t in image_topics}
+        self._cameras = {t: _Camera(t, reader.topics) for t in image_topics}
         labelled = {t: c.labels_topic for t, c in self._cameras.items() if c.has_labels}
         stamps = _stamps(reader, {*labelled, *labelled.values()})
         self._pairs = {t: _Pairs(stamps[t], stamps[labels]) for t, labels in labelled.items()}
@@ -96,7 +94,7 @@ class TruthJoin:
         ]
 
     def frames(self) -> Iterator[BagFrame]:
-        """Yield the frames in bag order. Memory holds half a second of the bag at most."""
+        """Yield the frames in bag order. Memory holds a second of the bag at most."""
         cameras = self._cameras
         by_labels: dict[str, list[_Camera]] = {}
         by_condition: dict[str, list[_Camera]] = {}
@@ -108,6 +106,8 @@ class TruthJoin:
         waiting: deque[tuple[str, Any, int]] = deque()
         for topic, message, time in self._reader.messages([*cameras, *by_labels, *by_condition]):
             for camera in by_labels.get(topic, ()):
+                # Frames that wait are no older; of a camera that has ended, none comes to forget.
+                camera.forget(time - _PATIENCE_NS)
                 camera.labels[bags.stamp_ns(message)] = (time, message)
             for camera in by_condition.get(topic, ()):
                 camera.conditions.append((time, message.data))
@@ -129,8 +129,7 @@ class TruthJoin:
         if truth is not None and stamp in self._pairs[topic].ambiguous:
             truth = None
         self._joined[topic] += truth is not None
-        kind = self._reader.topics[topic]
-        frame = BagFrame(topic, message, kind, time, truth, camera.condition(time))
+        frame = BagFrame(topic, message, time, truth, camera.condition(time))
         camera.forget(time)
         return frame
 

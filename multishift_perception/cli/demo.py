@@ -12,6 +12,7 @@ import click
 from multishift_perception.bags import BagReader
 from multishift_perception.bags.from_sample_drive import write_sample_bag
 from multishift_perception.cli.options import (
+    Number,
     backend_option,
     device_option,
     engine_option,
@@ -23,7 +24,7 @@ from multishift_perception.cli.options import (
     threshold_option,
 )
 from multishift_perception.cli.verbosity import notice
-from multishift_perception.destinations import DEMO, check_folder, report_of
+from multishift_perception.destinations import DEMO, check_folder, keeping_others_out, report_of
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError, install_extra
@@ -49,7 +50,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     '--seconds',
-    type=click.FloatRange(1, 3600),
+    type=Number(1, 3600),
     default=48.0,
     help='Duration of the sample drive.',
 )
@@ -91,6 +92,7 @@ def command(
 
     reads = (bag, bundle)
     check_folder(out, report_of(DEMO), option='--out', force=force, reads=reads, scraps=('log',))
+    ctx.with_resource(keeping_others_out(out, option='--out'))
     settings = NodeSettings(bundle, backend, device, threshold)
     # What is in the scratch folder is gone when an error is read: no error may name it.
     name = None if bag else 'the sample drive'

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from multishift_perception.cli.options import backends_option, device_option, json_option
+from multishift_perception.cli.options import Number, backends_option, device_option, json_option
 from multishift_perception.cli.verbosity import notice
 from multishift_perception.engine import EMBEDDED_BUNDLE, Manifest, read_manifest
 from multishift_perception.engine.gpu import find_gpu
@@ -42,7 +42,7 @@ _TITLES = (
 @device_option
 @click.option(
     '--seconds',
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=10,
     help='How long each engine is called.',
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from multishift_perception.bags.from_images import make_bag
-from multishift_perception.cli.options import force_option
+from multishift_perception.cli.options import Number, force_option
 from multishift_perception.destinations import BAG, check_file
 from multishift_perception.images.class_table import read_class_table
 from multishift_perception.images.label_map import load_label_map, own_labels
@@ -33,7 +33,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     '--rate',
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=Number(0, 1000, min_open=True),
     default=10.0,
     help='Frames per second.',
 )

@@ -35,20 +35,16 @@ class NameOf(click.Choice[str]):
         return tuple(self._names())
 
 
-class Threshold(click.FloatRange):
-    """A number from 0 to 1; ``nan`` is none, which every comparison would let pass."""
-
-    def __init__(self) -> None:
-        """Say so."""
-        super().__init__(0, 1)
+class Number(click.FloatRange):
+    """A number within bounds: no infinity, and not ``nan``, which every comparison lets pass."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number."""
         found = float(super().convert(value, param, ctx))
-        if math.isnan(found):
-            self.fail(f'{value!r} is no number from 0 to 1', param, ctx)
+        if not math.isfinite(found):
+            self.fail(f'{value!r} is no number', param, ctx)
         return found
 
 
@@ -165,7 +161,7 @@ device_option = click.option(
 )
 threshold_option = click.option(
     '--threshold',
-    type=Threshold(),
+    type=Number(0, 1),
     default=DEFAULT_THRESHOLD,
     help='Calibrated score from which a pixel is anomalous; 0.5 is the operating point.',
 )

@@ -22,9 +22,14 @@ from multishift_perception.cli.options import (
     min_area_option,
     threshold_option,
 )
-from multishift_perception.destinations import PREDICT, check_folder, report_of
+from multishift_perception.destinations import (
+    PREDICT,
+    check_folder,
+    keeping_others_out,
+    report_of,
+)
 from multishift_perception.engine import Engine
-from multishift_perception.patterns import matching
+from multishift_perception.folders import matching
 from multishift_perception.rerun_file import check_rerun
 
 if TYPE_CHECKING:
@@ -74,7 +79,9 @@ def _outputs(ctx: click.Context, param: click.Parameter, value: str) -> tuple[st
 )
 @force_option
 @json_option('the figures')
+@click.pass_context
 def command(
+    ctx: click.Context,
     sources: tuple[str, ...],
     out: Path,
     bundle: Path | None,
@@ -113,6 +120,7 @@ def command(
     """
     paths = [path for source in sources if source for path in _paths(source)]
     check_folder(out, report_of(PREDICT), option='--out', force=force, reads=[bundle, *paths])
+    ctx.with_resource(keeping_others_out(out, option='--out'))
     if rerun is not None:
         check_rerun(rerun, force=force, reads=[bundle, *paths])
     with ExitStack() as stack:

@@ -13,6 +13,7 @@ import click
 
 from multishift_perception.bags import BagReader, BagWriter, choose_topics
 from multishift_perception.cli.options import (
+    Number,
     backend_option,
     device_option,
     engine_option,
@@ -30,12 +31,13 @@ from multishift_perception.destinations import (
     REPLAY_MANY,
     check_file,
     check_folder,
+    keeping_others_out,
     report_of,
 )
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import write_bytes, write_text
+from multishift_perception.files import write_bytes, write_json
 from multishift_perception.fleet.sources import find_bags, is_one_bag
 from multishift_perception.rerun_file import check_rerun
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from multishift_perception.fleet.run import Task
 
 _PATH = click.Path(path_type=Path)
-_POSITIVE = click.FloatRange(min=0, max=1e6, min_open=True)
+_POSITIVE = Number(min=0, max=1e6, min_open=True)
 # What a nightly job looks for; 1 is a fault.
 _LOST = 3
 _METRICS = (
@@ -106,7 +108,7 @@ def _allowed(
 )
 @click.option(
     '--latency-ms',
-    type=click.FloatRange(min=0, max=1e6),
+    type=Number(min=0, max=1e6),
     show_default='measured here, frame by frame',
     help='From a frame to its outputs on the vehicle, for the streaming metrics.',
 )
@@ -189,6 +191,7 @@ def command(
             topics = tuple(choose_topics(reader, cameras=cameras, topics=topics))
         read = [Path(sources[0]), bundle, old]
         check_folder(out, report_of(REPLAY), option='--out', force=force, reads=read)
+        ctx.with_resource(keeping_others_out(out, option='--out'))
         if record is not None:
             BagWriter(record)
             check_file(record, BAG, force=force, reads=read)
@@ -235,7 +238,7 @@ def command(
 
         comparison = compare(earlier, Kept(out))
         content['comparison'] = comparison.content()
-        write_text(out / 'comparison.json', json.dumps(comparison.content(), indent=2) + '\n')
+        write_json(out / 'comparison.json', comparison.content())
         lines += ['', *comparison.lines()]
         losses = comparison.losses(allowed)
     lines.append(str(out / 'report.html'))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from multishift_perception.bags.from_sample_drive import write_sample_bag
-from multishift_perception.cli.options import force_option
+from multishift_perception.cli.options import Number, force_option
 from multishift_perception.destinations import BAG, check_file
 
 
@@ -22,13 +22,13 @@ from multishift_perception.destinations import BAG, check_file
 )
 @click.option(
     '--seconds',
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=Number(0, 3600, min_open=True),
     default=48.0,
     help='Duration of the drive.',
 )
 @click.option(
     '--rate',
-    type=click.FloatRange(0, 1000, min_open=True),
+    type=Number(0, 1000, min_open=True),
     default=5.0,
     help='Frames per second of each camera.',
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from multishift_perception.cli.options import (
+    Number,
     backend_option,
     device_option,
     engine_option,
@@ -53,7 +54,7 @@ _PORT = 8686
 @every_option
 @click.option(
     '--rate',
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     show_default="the source's own; of images 2",
     help='Frames a second.',
 )

@@ -105,7 +105,7 @@ def find_sources(
                 f'{bag.name}: {found[name].image_topic} and {topic} are both of camera {name}: '
                 'choose with --topic, once for each camera'
             )
-        info = f'{bags.namespace_of(topic)}/camera_info'
+        info = bags.info_topic(topic)
         found[name] = Source(name, topic, kind, info if info in bag.topics else None)
     return tuple(found.values())
 

@@ -24,7 +24,7 @@ from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.codec import FrameError, decode
 from multishift_perception.outputs import NODE, NODE_NAME, Output, camera_status_name
-from multishift_perception.pipeline import anomaly_levels
+from multishift_perception.pipeline import Pixels, anomaly_levels
 from multishift_perception.progress import track
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import FrameCount, Latency, Report
@@ -106,7 +106,7 @@ class Judge:
             bags.mono8(outputs.messages[output], output.topic_of(camera, NODE))
             for output in (Output.LABELS, Output.ANOMALY_MASK)
         )
-        truth_topic = bags.namespace_of(frame.topic) + bags.TRUTH_LABELS
+        truth_topic = bags.truth_topic(frame.topic)
         try:
             self._evaluation.add(
                 JudgedFrame(
@@ -115,12 +115,14 @@ class Judge:
                     time=seconds,
                     stamp_ns=bags.stamp_ns(frame.message),
                     latency_ms=latency_ms,
-                    image=decode(frame.message),
-                    labels=labels,
-                    mask=mask,
+                    pixels=Pixels(
+                        decode(frame.message),
+                        labels,
+                        mask,
+                        anomaly_levels(score),
+                        None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
+                    ),
                     score=score,
-                    anomaly=anomaly_levels(score),
-                    truth=None if frame.truth is None else bags.mono8(frame.truth, truth_topic),
                 )
             )
         except (FrameError, ValueError) as error:
@@ -136,9 +138,9 @@ class Judge:
             subtitle=f'{engine.name} ({engine.backend}) in a ROS graph over {source.path.name}',
             classes=engine.classes,
             threshold=self._threshold,
-            overall=self._evaluation.overall(),
-            conditions=self._evaluation.by_condition(),
-            cameras=self._evaluation.by_camera(),
+            overall=self._evaluation.counts.overall(),
+            conditions=self._evaluation.counts.by_condition(),
+            cameras=self._evaluation.counts.by_camera(),
             latencies=(
                 *(Latency(stage, tuple(ms)) for stage, ms in self._latencies.items()),
                 Latency('stamp to all outputs', tuple(self._whole)),

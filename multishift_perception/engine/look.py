@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import read_archive
 from multishift_perception.errors import MultishiftError
 
 # Frames of a domain that its own distance is to be 1 for, of those that were not fitted on.
@@ -74,9 +75,9 @@ class Look:
     def load(cls, path: Path) -> Look:
         """Read an archive; raises MultishiftError where the file is none."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                look = cls(archive['means'], archive['whitenings'])
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            arrays = read_archive(path)
+            look = cls(arrays['means'], arrays['whitenings'])
+        except (OSError, ValueError, KeyError) as error:
             raise MultishiftError(
                 f'{path} holds no statistics of looks ({error}): build the bundle again'
             ) from None

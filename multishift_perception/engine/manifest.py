@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,9 +87,7 @@ class Calibration(_Strict):
 
     @model_validator(mode='after')
     def _increasing(self) -> Calibration:
-        for (score, anomaly), (next_score, next_anomaly) in zip(
-            self.knots, self.knots[1:], strict=False
-        ):
+        for (score, anomaly), (next_score, next_anomaly) in pairwise(self.knots):
             if next_score <= score or next_anomaly < anomaly:
                 raise ValueError('knots must increase')
         if self.knots[0][1] < 0 or self.knots[-1][1] > 255:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from multishift_perception.arrays import read_archive
 from multishift_perception.engine.manifest import Calibration, Parity
 from multishift_perception.engine.types import Backend, EngineOutput
 from multishift_perception.errors import MultishiftError
@@ -116,23 +117,17 @@ class ProbeSet:
     def load(cls, path: Path) -> ProbeSet:
         """Read a set; raises MultishiftError where the file is no such archive."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                frames = archive['frames']
-                score = archive['score']
-                # Archives of graphs without them may have none.
-                no_look = np.zeros((*frames.shape[:2], 0), np.float32)
-                no_confidence = np.zeros((*frames.shape[:2], 0, score.shape[3]), np.uint8)
-                return cls(
-                    frames,
-                    archive['label'],
-                    score,
-                    archive.get('look', no_look),
-                    archive.get('confidence', no_confidence),
-                )
+            arrays = read_archive(path)
+            frames, label, score = (arrays[name] for name in ('frames', 'label', 'score'))
         except (OSError, ValueError, KeyError) as error:
             raise MultishiftError(
                 f'{path} holds no probe frames ({error}): build the bundle again'
             ) from None
+        # Archives of graphs without them may have none.
+        no_look = np.zeros((*frames.shape[:2], 0), np.float32)
+        no_confidence = np.zeros((*frames.shape[:2], 0, score.shape[3]), np.uint8)
+        look, confidence = arrays.get('look', no_look), arrays.get('confidence', no_confidence)
+        return cls(frames, label, score, look, confidence)
 
     def in_calls_of(self, batch: int) -> ProbeSet:
         """Return the same frames in calls of so many, from the start again to fill the last."""

@@ -64,7 +64,8 @@ def choose(bundle: Path, manifest: Manifest, backend: str = 'auto', device: int 
         if reason is None:
             return Choice(artifact, where, tuple(obstacles))
         obstacles.append(f'{artifact.file} {reason}')
-    raise MultishiftError(f'nothing in {bundle} runs on this machine; {"; ".join(obstacles)}')
+    what = 'nothing' if backend == 'auto' else f'nothing for backend {backend!r}'
+    raise MultishiftError(f'{what} in {bundle} runs on this machine; {"; ".join(obstacles)}')
 
 
 def place(artifact: Artifact, device: int = 0) -> Choice:

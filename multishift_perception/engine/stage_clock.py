@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 
@@ -31,6 +33,6 @@ class StageClock:
         """Write the times down; the stream has come to its end."""
         if self._stages is None:
             return
-        for (_, begin), (stage, end) in zip(self._marks, self._marks[1:], strict=False):
+        for (_, begin), (stage, end) in pairwise(self._marks):
             seconds = begin.elapsed_time(end) / 1e3
             self._stages[stage] = self._stages.get(stage, 0.0) + seconds

@@ -339,7 +339,6 @@ class _Side:
     Attributes:
         totals: merged counts of ``all`` and of each condition.
         tables: by group and kind of counts, a row for each bag, ``[B,K]``.
-        num_classes: known classes.
     """
 
     def __init__(self, kept: Kept, names: Sequence[str]) -> None:
@@ -350,10 +349,9 @@ class _Side:
                 if group not in self.totals:
                     self.totals[group] = DriveCounts(counts.segmentation.num_classes)
                 self.totals[group].merge(counts)
-        self.num_classes = self.totals[ALL].segmentation.num_classes
         edges = {g: rank_edges(c.anomaly.bins(), _BINS) for g, c in self.totals.items()}
         rows: dict[str, list[dict[str, NDArray[np.int64]]]] = {group: [] for group in self.totals}
-        empty = DriveCounts(self.num_classes)
+        empty = DriveCounts(self.totals[ALL].segmentation.num_classes)
         for name in names:
             found = _by_group(kept.result(name))
             for group in self.totals:

@@ -23,7 +23,7 @@ from multishift_perception.files import (
     claimed,
     remove_leftovers,
     write_bytes,
-    write_text,
+    write_json,
 )
 from multishift_perception.fleet.result import STATE, BagResult
 from multishift_perception.fleet.sources import Source, fingerprint
@@ -67,19 +67,15 @@ class FleetFolder:
         check_folder(self.path, report_of(REPLAY_MANY), option='--out', force=True, reads=reads)
         kept = self._kept_settings()
         if kept is not None and kept != self._settings and not force:
-            names = sorted(
-                k for k in kept.keys() | self._settings if _differs(kept, self._settings, k)
-            )
+            keys = sorted(kept.keys() | self._settings)
+            names = [key for key in keys if kept.get(key) != self._settings.get(key)]
             raise MultishiftError(
                 f'{self.path} holds bags that were replayed otherwise ({", ".join(names)} '
                 'changed): give another folder with --out, or --force to replay all anew'
             )
-        if force:
-            # No bag may count as done by what is written next.
-            for note in (self.path / _BAGS).glob(f'*/{_BAG}'):
-                note.unlink()
+        # No bag that is to be done anew may count as done by what is written next.
         for note in (self.path / _BAGS).glob(f'*/{_BAG}'):
-            if _read(note).get('failure') is not None:
+            if force or _read(note).get('failure') is not None:
                 note.unlink()
         self.write_numbers({'command': REPLAY_MANY, 'finished': False, 'settings': self._settings})
 
@@ -100,7 +96,7 @@ class FleetFolder:
 
     def write_numbers(self, content: Mapping[str, Any]) -> None:
         """Write ``metrics.json``."""
-        write_text(self.path / METRICS, json.dumps(content, indent=2) + '\n')
+        write_json(self.path / METRICS, content)
 
     def folder_of(self, source: Source) -> Path:
         """Return the folder of a bag."""
@@ -151,7 +147,7 @@ class FleetFolder:
     def note_recording(self, source: Source, recording: Path) -> None:
         """Note that a recording is begun: what is found there later is this folder's."""
         content = {'recording': str(recording.resolve())}
-        write_text(self.folder_of(source) / _RECORDED, json.dumps(content) + '\n')
+        write_json(self.folder_of(source) / _RECORDED, content)
 
     def save(self, source: Source, result: BagResult, fingerprint: str) -> None:
         """Keep what came of a bag; its fingerprint is that of when it was begun."""
@@ -164,7 +160,7 @@ class FleetFolder:
 
     def _write_note(self, source: Source, fingerprint: str, failure: str | None) -> None:
         content = {'name': source.name, 'fingerprint': fingerprint, 'failure': failure}
-        write_text(self.folder_of(source) / _BAG, json.dumps(content, indent=2) + '\n')
+        write_json(self.folder_of(source) / _BAG, content)
         # Even if it grows meanwhile, as one that is being recorded does.
         self._done.add(source.name)
 
@@ -262,10 +258,6 @@ def _fingerprint(path: Path) -> str:
         return fingerprint(path)
     except OSError:
         return 'missing'
-
-
-def _differs(first: Mapping[str, Any], second: Mapping[str, Any], key: str) -> bool:
-    return bool(first.get(key) != second.get(key))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -189,10 +189,8 @@ def _check_recordings(task: Task, folder: FleetFolder) -> None:
 @contextmanager
 def _helpers(task: Task, count: int, threads: int, device: int) -> Iterator[None]:
     """Have further processes do their part while the block does its own."""
-    of_helper = replace(task, force=False, device=device)
-    helpers = [
-        WorkerProcess(target=_help, args=(of_helper, threads, task.force)) for _ in range(count)
-    ]
+    arguments = replace(task, device=device), threads
+    helpers = [WorkerProcess(target=_help, args=arguments) for _ in range(count)]
     for helper in helpers:
         helper.start()
     try:
@@ -206,14 +204,14 @@ def _helpers(task: Task, count: int, threads: int, device: int) -> Iterator[None
             helper.join()
 
 
-def _help(task: Task, threads: int, replaces: bool) -> None:
+def _help(task: Task, threads: int) -> None:
     set_quiet(True)
     try:
         with Engine.load(
             task.bundle, backend=task.backend, device=task.device, threads=threads
         ) as engine:
             folder = FleetFolder(task.out, described(task, engine))
-            _Work(replace(task, force=replaces), folder, engine).do()
+            _Work(task, folder, engine).do()
     except MultishiftError as error:
         # Whoever started this one goes on by itself, and ends where it meets the same.
         logger.error('a process of --jobs ended: %s', error)
@@ -279,9 +277,9 @@ def _sum_up(task: Task, folder: FleetFolder, engine: Engine) -> FleetReport:
         threshold=task.settings.threshold,
         min_area=task.settings.min_area,
         settings=described(task, engine),
-        overall=totals.overall(),
-        conditions=totals.by_condition(),
-        cameras=totals.by_camera(),
+        overall=totals.counts.overall(),
+        conditions=totals.counts.by_condition(),
+        cameras=totals.counts.by_camera(),
         latency=totals.latency(),
         bags=tuple(totals.rows),
         failed=failed,

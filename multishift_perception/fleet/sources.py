@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from multishift_perception.bags.location import METADATA, is_bag, locate
 from multishift_perception.errors import MultishiftError
-from multishift_perception.patterns import matching, named_folder
+from multishift_perception.folders import matching, named_folder, natural
 
 
 class Source(NamedTuple):
@@ -97,7 +97,7 @@ def _of(source: str) -> list[Source]:
         return _inside(path)
     if not glob.has_magic(source):
         raise MultishiftError(f'{source}: no such bag; check the path')
-    matches = sorted(matching(source), key=lambda path: _natural(str(path)))
+    matches = sorted(matching(source), key=natural)
     root = named_folder(source)
     bags = [bag for match in matches for bag in _walk(match, root)]
     if not bags:
@@ -138,11 +138,7 @@ def _walk(path: Path, root: Path) -> Iterator[Source]:
         if is_bag(path):
             yield Source(path.relative_to(root).as_posix(), path)
         return
-    for inner in sorted(path.iterdir(), key=lambda p: _natural(p.name)):
+    for inner in sorted(path.iterdir(), key=natural):
         is_hidden = inner.name.startswith('.') or (inner.is_dir() and inner.is_symlink())
         if not is_hidden:
             yield from _walk(inner, root)
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    return [(int(p), '') if p.isdigit() else (-1, p) for p in re.split(r'(\d+)', text) if p]

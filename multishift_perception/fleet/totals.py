@@ -6,28 +6,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from multishift_perception.fleet.result import BagResult
-from multishift_perception.metrics import Grouped
 from multishift_perception.report.drive_counts import DriveCounts
-from multishift_perception.report.drive_evaluation import Key, Scores, scores, scores_by
+from multishift_perception.report.drive_evaluation import DriveGroups, scores
 from multishift_perception.report.drive_report import Latency
 from multishift_perception.report.fleet_report import BagRow
 
 
 class Totals:
-    """Metrics over bags that are added one after the other; the order decides the last digit."""
+    """Metrics over bags that are added one after the other; the order decides the last digit.
+
+    Attributes:
+        counts: of all bags.
+        rows: of each bag.
+    """
 
     def __init__(self, num_classes: int) -> None:
         """Start empty."""
         self.rows: list[BagRow] = []
         self._num_classes = num_classes
-        self._groups: Grouped[Key, DriveCounts] = Grouped(lambda: DriveCounts(num_classes))
+        self.counts = DriveGroups(num_classes)
         self._total_ms: list[float] = []
 
     def add(self, result: BagResult, folder: str) -> None:
         """Add a bag, whose own report is in a folder of that name."""
         whole = DriveCounts(self._num_classes)
         for key, counts in result.groups.items():
-            self._groups[key].merge(counts)
+            self.counts[key].merge(counts)
         whole.merge(*result.groups.values())
         self._total_ms += result.total_ms.tolist()
         self.rows.append(
@@ -42,18 +46,6 @@ class Totals:
                 recording=result.recording,
             )
         )
-
-    def overall(self) -> Scores:
-        """Return the metrics over all bags."""
-        return scores('all', self._groups.merged())
-
-    def by_condition(self) -> tuple[Scores, ...]:
-        """Return the metrics per known condition, in the order of their first frames."""
-        return scores_by(self._groups, 1)
-
-    def by_camera(self) -> tuple[Scores, ...]:
-        """Return the metrics per camera, in the order of their first frames."""
-        return scores_by(self._groups, 0)
 
     def latency(self) -> Latency:
         """Return the durations from decoding to mask of all frames."""

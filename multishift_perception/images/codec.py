@@ -54,6 +54,8 @@ _PACKED: dict[str, tuple[int, int | None]] = {
 # Of these each pixel's colour is its own: they may be converted after the picture is resized.
 _BY_PIXEL = {'rgb8', 'bgr8'}
 _JPEG_QUALITY = 90
+# What a CompressedImage says of what `encode_jpeg` returns, as image_transport has it.
+JPEG_FORMAT = 'rgb8; jpeg compressed bgr8'
 _PLANAR = {'nv12': cv2.COLOR_YUV2RGB_NV12, 'nv21': cv2.COLOR_YUV2RGB_NV21}
 # Off the fast path, left to cv_bridge: channels of two bytes each.
 _BRIDGED = {

@@ -12,12 +12,14 @@ from array import array
 from dataclasses import dataclass
 from io import BytesIO
 import re
+import struct
 from typing import Any, TypeAlias
+import warnings
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 import simplejpeg
 
 from multishift_perception.errors import one_line
@@ -114,6 +116,16 @@ def decode_file(data: Buffer, *, max_pixels: int | None = MAX_PIXELS) -> NDArray
         return _webp(view)
     image = _opencv(view, header.kind, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+
+
+def exif_orientation(data: Buffer) -> int:
+    """Return how an image file says that it is to be turned, 1 to 8; 1 is as it is stored."""
+    try:
+        with warnings.catch_warnings(action='ignore'), Image.open(BytesIO(data)) as image:
+            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*UNREADABLE, struct.error):
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def decode_grey(data: Buffer, header: Header) -> NDArray[Any]:

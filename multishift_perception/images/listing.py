@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from multishift_perception.errors import MultishiftError
+from multishift_perception.folders import Above, entries, is_folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,29 +48,22 @@ def is_listed(path: Path) -> bool:
     return False
 
 
-def _walk(folder: Path, depth: int | None, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+def _walk(folder: Path, depth: int | None, above: Above) -> Iterator[Path]:
     try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        found, inside = entries(folder, above)
     except OSError as error:
         raise MultishiftError(
             f'{folder}: cannot be read ({error.strerror}): mend its permissions'
         ) from error
-    here = status.st_dev, status.st_ino
-    if here in above:
-        return
     below = None if depth is None else depth - 1
-    for entry in entries:
+    for entry in found:
         path = folder / entry.name
         if entry.name.startswith('.') or entry.name == _FOREIGN:
             continue
-        # Of a link that leads to itself, an entry raises, where os.path says no.
-        if not (os.path.isdir(path) if entry.is_symlink() else entry.is_dir()):
+        if not is_folder(entry):
             if entry.is_symlink() and not path.suffix and not os.path.exists(path):
                 logger.warning('%s is a link to what is not there: left out', path)
             if entry.is_file(follow_symlinks=False) or is_listed(path):
                 yield path
         elif below != 0:
-            yield from _walk(path, below, (*above, here))
+            yield from _walk(path, below, inside)

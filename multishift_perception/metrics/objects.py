@@ -21,7 +21,6 @@ from multishift_perception.tracking import Box, match_in_order
 # An object is found, and a region no false alarm, where it overlaps the other's by so much: the
 # least threshold at which SegmentMeIfYouCan looks for objects.
 SHARE = 0.25
-_UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,11 @@ class Ground:
     horizon: float
     height: float
 
-    def distance(self, row: int) -> int:
-        """Return the millimetres ahead of what stands on a row of pixels; negative: unknown."""
+    def distance(self, row: int) -> int | None:
+        """Return the millimetres ahead of what stands on a row of pixels; None: unknown."""
         calibration = Calibration((self.focal, self.focal, 0.0, self.horizon))
         foot = find_on_ground((0.0, row + 0.5), calibration, Mounting(self.height))
-        return _UNKNOWN if foot is None else round(1e3 * foot.distance)
+        return None if foot is None else round(1e3 * foot.distance)
 
 
 @dataclass
@@ -248,11 +247,10 @@ class ObjectLog:
                 track.found = True
                 # Where the object came, not where it is by now: both counts are of one group.
                 track.metrics.delays.append(time - track.first)
-                distance = _UNKNOWN
                 if self._ground is not None:
                     distance = self._ground.distance(box[1] + box[3] - 1)
-                if distance != _UNKNOWN:
-                    track.metrics.distances.append(distance)
+                    if distance is not None:
+                        track.metrics.distances.append(distance)
 
 
 def _boxes(boxes: NDArray[np.int64]) -> list[Box]:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 import io
 from typing import Any
-import zipfile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from multishift_perception.arrays import read_archive
 
 _KIND = 'kind'
 
@@ -34,9 +35,8 @@ def unpack(kind: str, state: bytes) -> dict[str, NDArray[Any]]:
         ValueError: it is no state of metrics of this kind.
     """
     try:
-        with np.load(io.BytesIO(state), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_archive(io.BytesIO(state))
+    except (ValueError, OSError) as error:
         raise ValueError(f'no state of {kind}: {error}') from error
     found = arrays.pop(_KIND, None)
     if found is None or str(found) != kind:

@@ -58,17 +58,13 @@ class StreamingMetrics:
 
     def merge(self, *others: Self) -> None:
         """Add what other objects have counted."""
-        self.segmentation.merge(*(other.segmentation for other in others))
-        self.operating.merge(*(other.operating for other in others))
-        self.frames.merge(*(other.frames for other in others))
+        for name, part in vars(self).items():
+            part.merge(*(getattr(other, name) for other in others))
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""
-        arrays = {
-            'segmentation': metric_state.to_array(self.segmentation.to_bytes()),
-            'operating': metric_state.to_array(self.operating.to_bytes()),
-            'frames': metric_state.to_array(self.frames.to_bytes()),
-        }
+        parts = vars(self).items()
+        arrays = {name: metric_state.to_array(part.to_bytes()) for name, part in parts}
         return metric_state.pack('StreamingMetrics', arrays, compressed=False)
 
     @classmethod
@@ -78,12 +74,9 @@ class StreamingMetrics:
         Raises:
             ValueError: it describes no streaming metrics.
         """
-        arrays = metric_state.unpack('StreamingMetrics', state)
-        segmentation = SegmentationMetrics.from_bytes(arrays['segmentation'].tobytes())
-        metrics = cls(segmentation.num_classes)
-        metrics.segmentation = segmentation
-        metrics.operating = OperatingPoint.from_bytes(arrays['operating'].tobytes())
-        metrics.frames = _Frames.from_bytes(arrays['frames'].tobytes())
+        arrays, metrics = metric_state.unpack('StreamingMetrics', state), cls(0)
+        for name, part in vars(metrics).items():
+            setattr(metrics, name, type(part).from_bytes(arrays[name].tobytes()))
         return metrics
 
     def result(self) -> StreamingResult:

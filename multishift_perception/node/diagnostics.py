@@ -92,10 +92,10 @@ class EngineState:
     """
 
     lifecycle: str
-    engine: Engine | None
-    report: EngineReport | None
-    fault: str
-    worker_alive: bool | None
+    engine: Engine | None = None
+    report: EngineReport | None = None
+    fault: str = ''
+    worker_alive: bool | None = None
     stuck: Stuck | None = None
     restart: RestartReport | None = None
     reloads: bool = False
@@ -301,8 +301,8 @@ def _judge_engine(state: EngineState) -> Finding:
         found.append((WARN, text))
     if not state.has_clock:
         found.append((WARN, 'use_sim_time is set and no /clock comes: play the bag with --clock'))
-    if state.load is not None and state.load.is_too_much:
-        found.append((WARN, f'overload: {state.load.advice}'))
+    if state.load is not None and (advice := state.load.advice):
+        found.append((WARN, f'overload: {advice}'))
     if state.gpu is not None and state.gpu.trouble:
         found.append((WARN, state.gpu.trouble))
     if found:

@@ -25,14 +25,9 @@ class Load:
     on_gpu: bool
 
     @property
-    def is_too_much(self) -> bool:
-        """Whether more is sent than fits."""
-        return self.capacity_hz is not None and self.demand_hz > self.capacity_hz
-
-    @property
     def advice(self) -> str:
         """What is asked and what fits, and the ways to mend it; empty where all of it fits."""
-        if self.capacity_hz is None or not self.is_too_much:
+        if self.capacity_hz is None or self.demand_hz <= self.capacity_hz:
             return ''
         senders = f'{self.cameras} cameras send' if self.cameras > 1 else 'the camera sends'
         each = ' each' if self.cameras > 1 else ''

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from multishift_perception.errors import install_extra
+from multishift_perception.errors import install_extra, one_line
 
 
 class Signals:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:  # ROS is not sourced, or is one for another Python
         if (error.name or '').startswith('multishift'):
             raise
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         print(
             f'perception_node: needs ROS 2, which does not load ({reason}): source its setup '
             f'file, or, without an installation, run {install_extra("ros")}',

@@ -13,8 +13,9 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
-from multishift_perception.images.codec import encode_jpeg
+from multishift_perception.images.codec import JPEG_FORMAT, encode_jpeg
 from multishift_perception.node.rcl import OutgoingImage
+from multishift_perception.outputs import shift_status_name
 from multishift_perception.shift import Shift, status_of
 
 # Type and number of channels of a pixel.
@@ -55,7 +56,7 @@ class ReusedImage:
 
 def jpeg_message(header: Any, image: NDArray[np.uint8]) -> CompressedImage:
     """Build a JPEG ``CompressedImage`` of an RGB image ``uint8 [h,w,3]``."""
-    message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
+    message = CompressedImage(header=header, format=JPEG_FORMAT)
     message.data.frombytes(encode_jpeg(image).data)
     return message
 
@@ -64,7 +65,7 @@ def shift_message(header: Header, camera: str, shift: Shift) -> DiagnosticArray:
     """Build the status of a frame's shifts; its values are numbers, a missing one is left out."""
     said = status_of(shift)
     status = DiagnosticStatus(
-        name=f'{camera}: shift',
+        name=shift_status_name(camera),
         level=DiagnosticStatus.OK if said.is_known else DiagnosticStatus.WARN,
         message=said.message,
         values=[KeyValue(key=key, value=value) for key, value in said.values.items()],

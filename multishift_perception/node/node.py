@@ -199,20 +199,15 @@ class PerceptionNode(LifecycleNodeMixin, Node):
         session = self._session
         now = self.get_clock().now()
         state = EngineState(
-            lifecycle=rclpy_private.lifecycle_state(self),
-            engine=session.engine if session else None,
-            report=session.engine_report() if session else None,
+            rclpy_private.lifecycle_state(self),
             fault=self._fault,
-            worker_alive=session.worker_alive if session else None,
-            stuck=session.stuck if session else None,
-            restart=session.restart_report() if session else None,
             reloads=self.settings.engine_restart == 'reload',
-            load=session.engine_load() if session else None,
-            gpu=session.gpu_health() if session else None,
             twins=self._twins(),
             has_clock=now.nanoseconds > 0,
         )
         cameras = session.camera_states() if session else []
+        if session is not None:
+            state = session.engine_state(state, cameras)
         message = DiagnosticArray(status=self._diagnostics.statuses(state, cameras))
         message.header.stamp = (now if state.has_clock else Clock().now()).to_msg()
         self._publisher.publish(message)

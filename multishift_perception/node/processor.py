@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import logging
 
 import rclpy
+from rclpy.exceptions import InvalidHandle
 
 from multishift_perception.errors import MultishiftError
 from multishift_perception.frame_tally import Drop
@@ -197,6 +198,8 @@ class Processor:
             with self.activity.during(Stage.PUBLISH) as seconds:
                 self._publish(frame, output, settings)
             frame.stages[Stage.PUBLISH] = seconds()
+        except InvalidHandle:  # its publishers are gone: the session says so
+            raise
         except Exception:  # of the middleware: the node lives on
             if rclpy.ok():  # else the process is about to end, and its publishers are gone
                 frame.camera.statistics.drop(Drop.PUBLISH)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 import logging
 import time
 
 import cv2
 import rclpy
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode
 
 from multishift_perception.errors import MultishiftError
@@ -18,11 +20,11 @@ from multishift_perception.node.activity import Stage, Stuck
 from multishift_perception.node.arrivals import Arrivals
 from multishift_perception.node.camera import Camera
 from multishift_perception.node.camera_input import CameraInput
-from multishift_perception.node.diagnostics import SILENT_S, CameraState, Silence
-from multishift_perception.node.engine_restart import EngineRestart, RestartReport
-from multishift_perception.node.engine_statistics import STUCK_S, EngineReport, EngineStatistics
+from multishift_perception.node.diagnostics import SILENT_S, CameraState, EngineState, Silence
+from multishift_perception.node.engine_restart import EngineRestart
+from multishift_perception.node.engine_statistics import STUCK_S, EngineStatistics
 from multishift_perception.node.frame_slots import Arrival, FrameSlots
-from multishift_perception.node.gpu_health import GpuHealth, GpuMonitor
+from multishift_perception.node.gpu_health import GpuMonitor
 from multishift_perception.node.load import Load
 from multishift_perception.node.loaded_engine import LoadedEngine, load_engine
 from multishift_perception.node.lookout import Lookout
@@ -110,11 +112,6 @@ class Session:
         self._lookout = Lookout(_LOOK_EVERY_S, self._look)
 
     @property
-    def worker_alive(self) -> bool | None:
-        """Whether the worker's thread runs; None unless the session is active."""
-        return None if self._worker is None else self._worker.is_alive
-
-    @property
     def stuck(self) -> Stuck | None:
         """What the worker does for so long that it must be stuck; None if it is not."""
         present = self._processor.activity.present() if self._worker else None
@@ -153,6 +150,8 @@ class Session:
             self._lookout.close()
         self._node.destroy_guard_condition(self._on_change)
         stopped = self._end_worker()
+        if not stopped:
+            self._slots.close()  # it ends once it returns
         for camera in self._cameras.values():
             # Nobody is asked who watches: where the process is about to end, that cannot be told.
             if stopped:
@@ -186,33 +185,36 @@ class Session:
         for camera in self._cameras.values():
             camera.outputs.publish_label_info(self._settings())
 
-    def engine_report(self) -> EngineReport:
-        """Return the engine's statistics."""
-        return self._engine_statistics.report()
-
-    def restart_report(self) -> RestartReport:
-        """Return what became of attempts to load the engine anew."""
-        return self._restart.report()
-
-    def gpu_health(self) -> GpuHealth | None:
-        """Return the state of the engine's GPU; None without one, or where nothing tells."""
-        return self._gpu.read() if self._gpu else None
-
-    def engine_load(self) -> Load:
-        """Return what the watched cameras ask of the engine."""
-        reports = (c.statistics.report() for c in self._cameras.values() if c.input.is_watched)
-        rates = [report.received_hz for report in reports if report.received_hz]
-        return Load(
-            cameras=len(rates),
-            demand_hz=sum(rates),
-            capacity_hz=self._engine_statistics.report().capacity_hz,
-            largest_call=self.engine.batches[-1],
-            on_gpu=self.engine.device != 'cpu',
-        )
-
     def camera_states(self) -> list[CameraState]:
         """Return what the cameras' statuses are made of."""
         return [self._camera_state(settings) for settings in self._settings().cameras]
+
+    def engine_state(self, state: EngineState, cameras: Sequence[CameraState]) -> EngineState:
+        """Return what the engine's status is made of.
+
+        Args:
+            state: what the node itself knows of it.
+            cameras: of now, by which the load is told.
+        """
+        report = self._engine_statistics.report()
+        rates = [c.report.received_hz for c in cameras if c.report.watched_s is not None]
+        sending = [rate for rate in rates if rate]
+        return replace(
+            state,
+            engine=self.engine,
+            report=report,
+            worker_alive=None if self._worker is None else self._worker.is_alive,
+            stuck=self.stuck,
+            restart=self._restart.report(),
+            load=Load(
+                cameras=len(sending),
+                demand_hz=sum(sending),
+                capacity_hz=report.capacity_hz,
+                largest_call=self.engine.batches[-1],
+                on_gpu=self.engine.device != 'cpu',
+            ),
+            gpu=self._gpu.read() if self._gpu else None,
+        )
 
     def _end_worker(self) -> bool:
         if self._worker is not None:
@@ -288,6 +290,8 @@ class Session:
         try:
             if turn := self._take(cameras):
                 self._processor.process(turn)
+        except InvalidHandle:  # the session was closed without it, and its topics are gone
+            pass
         except Exception:  # of the middleware: the worker lives on
             if rclpy.ok():  # else the process is about to end, and all that is asked for is gone
                 logger.exception('a turn of %s failed', ', '.join(cameras))

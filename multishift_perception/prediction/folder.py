@@ -218,11 +218,10 @@ def remove_earlier(root: Path) -> None:
         _remove_empty(folder, above=root)
 
 
-def remove_report(root: Path, *, above: Path) -> None:
-    """Remove a report, and what it lies in as far as a folder, where that is empty then."""
+def remove_report(root: Path) -> None:
+    """Remove a report; the folder stays."""
     remove_earlier(root)
     (root / METRICS).unlink()
-    _remove_empty(root, above=above)
 
 
 def _places(regions: Path) -> list[str]:

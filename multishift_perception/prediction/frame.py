@@ -18,7 +18,7 @@ from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.overlay import ALPHA, draw_overlay
-from multishift_perception.pipeline import FrameOutput, Pipeline, anomaly_mask, score_unit
+from multishift_perception.pipeline import FrameOutput, Pipeline, Pixels, anomaly_mask, score_unit
 from multishift_perception.regions import Region, find_regions
 from multishift_perception.shift import Shift, ShiftMeter
 
@@ -48,6 +48,11 @@ class FramePrediction:
     def score(self) -> NDArray[np.float32]:
         """``float32 [h,w]``, 0..1 on the calibrated scale; 0.5 is the operating point."""
         return score_unit(self.anomaly)
+
+    @property
+    def pixels(self) -> Pixels:
+        """The same without what is computed of it."""
+        return Pixels(self.image, self.labels, self.mask, self.anomaly)
 
     @cached_property
     def regions(self) -> list[Region]:

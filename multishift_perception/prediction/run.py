@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
-import json
 import logging
 from pathlib import Path
 from time import perf_counter
@@ -19,16 +18,16 @@ from multishift_perception.arrays import Bytes
 from multishift_perception.destinations import PREDICT
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import METRICS, write_text
+from multishift_perception.files import METRICS, write_json
 from multishift_perception.footage import Footage, Frame, distinct_names
 from multishift_perception.images.frame_errors import FrameError
 from multishift_perception.prediction.folder import FootageFolder, remove_earlier, remove_report
-from multishift_perception.prediction.frame import FramePrediction, Predictor
+from multishift_perception.prediction.frame import Predictor
 from multishift_perception.process.overlap import read_ahead
 from multishift_perception.process.signals import Stopped, waiting_for_block
 from multishift_perception.progress import track
 from multishift_perception.report.provenance import provenance
-from multishift_perception.rerun_file import RerunFile, SeenFrame, writing_rerun
+from multishift_perception.rerun_file import RerunFile, writing_rerun
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +101,6 @@ def predict_footage(
         MultishiftError: the disk is full, or a bag is damaged; what was written before is whole.
             Or no frame can be used; nothing is written then.
     """
-    standing = next(path for path in (out, *out.parents) if path.exists())
     remove_earlier(out)
     predictor = Predictor(engine, threshold=options.threshold, min_area=options.min_area)
     found: list[FootageFigures] = []
@@ -122,7 +120,7 @@ def predict_footage(
                 break
         if stop is None and not any(one.frames for one in found):
             # Within the block: no recording appears.
-            remove_report(out, above=standing)
+            remove_report(out)
             causes = ', '.join(sorted({cause for one in found for cause in one.dropped}))
             raise MultishiftError(
                 f'{", ".join(sources)}: no frame that can be used ({causes or "there are none"})'
@@ -157,7 +155,7 @@ def _predict(
                         found.frames += 1
                         found.anomalous += anomalous
                         if log is not None and shown:
-                            log.add(_seen(found.name, frame, prediction, call_ms))
+                            log.add(found.name, frame.stamp_ns, call_ms, prediction.pixels)
         except KeyboardInterrupt as interrupt:
             if not footage.is_live:
                 raise
@@ -166,18 +164,6 @@ def _predict(
             if isinstance(interrupt, Stopped):
                 return interrupt
     return None
-
-
-def _seen(camera: str, frame: Frame, found: FramePrediction, latency_ms: float) -> SeenFrame:
-    return SeenFrame(
-        camera=camera,
-        stamp_ns=frame.stamp_ns,
-        latency_ms=latency_ms,
-        image=found.image,
-        labels=found.labels,
-        mask=found.mask,
-        anomaly=found.anomaly,
-    )
 
 
 def _batches(
@@ -247,4 +233,4 @@ def _write_figures(
     finished: bool,
 ) -> None:
     content = figures(found, engine, options, finished=finished)
-    write_text(out / METRICS, json.dumps(content, indent=2) + '\n')
+    write_json(out / METRICS, content)

@@ -90,31 +90,16 @@ class DriveCounts:
 
     def merge(self, *others: Self) -> None:
         """Add what other objects have counted."""
-        self.frames.merge(*(other.frames for other in others))
-        self.segmentation.merge(*(other.segmentation for other in others))
-        self.anomaly.merge(*(other.anomaly for other in others))
-        self.operating.merge(*(other.operating for other in others))
-        self.bravo.merge(*(other.bravo for other in others))
-        self.temporal.merge(*(other.temporal for other in others))
-        self.streaming.merge(*(other.streaming for other in others))
-        self.objects.merge(*(other.objects for other in others))
+        for name, part in vars(self).items():
+            part.merge(*(getattr(other, name) for other in others))
 
     def to_bytes(self) -> bytes:
         """Return what has been counted."""
         # Pixels that wait to be put into bins are: they would be most of it.
         anomaly = AnomalyMetrics(_BINS)
         anomaly.merge(self.anomaly)
-        parts = {
-            'frames': self.frames.to_bytes(),
-            'segmentation': self.segmentation.to_bytes(),
-            'anomaly': anomaly.to_bytes(),
-            'operating': self.operating.to_bytes(),
-            'bravo': self.bravo.to_bytes(),
-            'temporal': self.temporal.to_bytes(),
-            'streaming': self.streaming.to_bytes(),
-            'objects': self.objects.to_bytes(),
-        }
-        arrays = {name: metric_state.to_array(part) for name, part in parts.items()}
+        parts = {**vars(self), 'anomaly': anomaly}
+        arrays = {name: metric_state.to_array(part.to_bytes()) for name, part in parts.items()}
         return metric_state.pack('DriveCounts', arrays, compressed=False)
 
     @classmethod
@@ -124,20 +109,10 @@ class DriveCounts:
         Raises:
             ValueError: it describes none.
         """
-        parts = {
-            name: array.tobytes()
-            for name, array in metric_state.unpack('DriveCounts', state).items()
-        }
-        segmentation = SegmentationMetrics.from_bytes(parts['segmentation'])
-        counts = cls(segmentation.num_classes)
-        counts.frames = FrameCounts.from_bytes(parts['frames'])
-        counts.segmentation = segmentation
-        counts.anomaly = AnomalyMetrics.from_bytes(parts['anomaly'], _BINS)
-        counts.operating = OperatingPoint.from_bytes(parts['operating'])
-        counts.bravo = BravoMetrics.from_bytes(parts['bravo'])
-        counts.temporal = TemporalCounts.from_bytes(parts['temporal'])
-        counts.streaming = StreamingMetrics.from_bytes(parts['streaming'])
-        counts.objects = ObjectMetrics.from_bytes(parts['objects'])
+        arrays, counts = metric_state.unpack('DriveCounts', state), cls(0)
+        for name, part in vars(counts).items():
+            options = {'max_bins': _BINS} if name == 'anomaly' else {}
+            setattr(counts, name, type(part).from_bytes(arrays[name].tobytes(), **options))
         return counts
 
 
@@ -169,7 +144,7 @@ class CameraHistory:
         Args:
             counts: of the frame's group.
             time: of the frame, in nanoseconds.
-            labels: see ``JudgedFrame``, as for the others.
+            labels: see ``Pixels``, as for the others.
             mask: likewise.
             truth: likewise.
             latency_ms: likewise.

@@ -21,17 +21,17 @@ from multishift_perception.metrics.bravo import BravoResult
 from multishift_perception.metrics.objects import Ground, ObjectResult
 from multishift_perception.metrics.streaming import StreamingResult
 from multishift_perception.metrics.temporal import TemporalResult
+from multishift_perception.pipeline import Pixels
 from multishift_perception.report.drive_counts import CameraHistory, DriveCounts
 from multishift_perception.report.frame_table import FrameRecord, FrameTable, TruthCounts
 from multishift_perception.report.gallery import Gallery, Pictures
-from multishift_perception.report.pictures import Pixels
 
 Key = tuple[str, str]  # camera, condition
 
 
 @dataclass(frozen=True)
 class JudgedFrame:
-    """A frame with its outputs, all of the same height and width.
+    """A frame with its outputs.
 
     Attributes:
         camera: name of the camera.
@@ -39,13 +39,9 @@ class JudgedFrame:
         time: seconds since the start of the drive.
         stamp_ns: stamp of the frame's header.
         latency_ms: from the frame to its mask.
-        image: RGB ``uint8 [h,w,3]``.
-        labels: predicted class, ``uint8 [h,w]``.
-        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
+        pixels: the frame, and what was said of it.
         score: larger is more anomalous, ``uint8`` or float ``[h,w]``; None without ground truth,
             which alone it is compared with.
-        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
-        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
         shift: how far from the training's domain the engine says that it is; None where it does
             not.
     """
@@ -55,12 +51,8 @@ class JudgedFrame:
     time: float
     stamp_ns: int
     latency_ms: float
-    image: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
+    pixels: Pixels
     score: NDArray[np.uint8] | NDArray[np.float32] | None
-    anomaly: NDArray[np.uint8]
-    truth: NDArray[np.uint8] | None
     shift: float | None = None
 
 
@@ -86,10 +78,39 @@ class Scores:
     objects: ObjectResult
 
 
+class DriveGroups(Grouped[Key, DriveCounts]):
+    """What is counted of a drive, or of many, by camera and condition."""
+
+    def __init__(self, num_classes: int) -> None:
+        """Start empty."""
+        super().__init__(lambda: DriveCounts(num_classes))
+
+    def overall(self) -> Scores:
+        """Return the metrics over all frames."""
+        return scores('all', self.merged())
+
+    def by_condition(self) -> tuple[Scores, ...]:
+        """Return the metrics per known condition, in the order of their first frames."""
+        return self._by(1)
+
+    def by_camera(self) -> tuple[Scores, ...]:
+        """Return the metrics per camera, in the order of their first frames."""
+        return self._by(0)
+
+    def _by(self, part: int) -> tuple[Scores, ...]:
+        """Return the metrics by a part of the key; frames that have no name there are left out."""
+        names: dict[str, list[Key]] = {}
+        for key in self.groups:
+            if key[part]:
+                names.setdefault(key[part], []).append(key)
+        return tuple(scores(name, self.merged(keys)) for name, keys in names.items())
+
+
 class Evaluation:
     """Collects metrics and the pictures of a report, frame by frame, in bounded memory.
 
     Attributes:
+        counts: what is counted so far.
         frames: what became of each frame.
     """
 
@@ -104,16 +125,11 @@ class Evaluation:
             grounds: how cameras stand over flat ground; those that are not named tell no
                 distances.
         """
-        self._groups: Grouped[Key, DriveCounts] = Grouped(lambda: DriveCounts(num_classes))
+        self.counts = DriveGroups(num_classes)
         self._gallery = gallery
         self.frames = FrameTable()
         self._grounds = grounds or {}
         self._histories: dict[str, CameraHistory] = {}
-
-    @property
-    def groups(self) -> Mapping[Key, DriveCounts]:
-        """What is counted so far by camera and condition."""
-        return self._groups.groups
 
     def add(self, frame: JudgedFrame) -> None:
         """Count a frame.
@@ -121,35 +137,22 @@ class Evaluation:
         Raises:
             ValueError: outputs and ground truth differ in shape, or a label is out of range.
         """
-        counts = self._groups[frame.camera, frame.condition]
-        own = counts.add(frame.labels, frame.mask, frame.score, frame.truth, frame.anomaly)
+        counts = self.counts[frame.camera, frame.condition]
+        seen = frame.pixels
+        own = counts.add(seen.labels, seen.mask, frame.score, seen.truth, seen.anomaly)
         if frame.camera not in self._histories:
             self._histories[frame.camera] = CameraHistory(self._grounds.get(frame.camera))
         self._histories[frame.camera].add(
             counts,
             time=round(frame.time * 1e9),
-            labels=frame.labels,
-            mask=frame.mask,
-            truth=frame.truth,
+            labels=seen.labels,
+            mask=seen.mask,
+            truth=seen.truth,
             latency_ms=frame.latency_ms,
         )
         record = _record(frame, *own)
         self.frames.add(record)
-        self._gallery.offer(
-            record, Pixels(frame.image, frame.labels, frame.mask, frame.anomaly, frame.truth)
-        )
-
-    def overall(self) -> Scores:
-        """Return the metrics over all frames."""
-        return scores('all', self._groups.merged())
-
-    def by_condition(self) -> tuple[Scores, ...]:
-        """Return the metrics per known condition, in the order of their first frames."""
-        return scores_by(self._groups, 1)
-
-    def by_camera(self) -> tuple[Scores, ...]:
-        """Return the metrics per camera, in the order of their first frames."""
-        return scores_by(self._groups, 0)
+        self._gallery.offer(record, seen)
 
     def pictures(self) -> Pictures:
         """Return the pictures for the report."""
@@ -164,24 +167,12 @@ def _record(
         time=frame.time,
         camera=frame.camera,
         condition=frame.condition,
-        anomalous=np.count_nonzero(frame.mask) / frame.mask.size,
+        anomalous=np.count_nonzero(frame.pixels.mask) / frame.pixels.mask.size,
         latency_ms=frame.latency_ms,
         shift=frame.shift,
         miou=segmentation.result().miou,
-        truth=None if frame.truth is None else TruthCounts.of(operating),
+        truth=None if frame.pixels.truth is None else TruthCounts.of(operating),
     )
-
-
-def scores_by(groups: Grouped[Key, DriveCounts], part: int) -> tuple[Scores, ...]:
-    """Return the metrics by camera (0) or condition (1), in the order of their first frames.
-
-    Frames whose camera or condition has no name are left out.
-    """
-    names: dict[str, list[Key]] = {}
-    for key in groups.groups:
-        if key[part]:
-            names.setdefault(key[part], []).append(key)
-    return tuple(scores(name, groups.merged(keys)) for name, keys in names.items())
 
 
 def scores(name: str, counts: DriveCounts) -> Scores:

@@ -9,12 +9,12 @@ from functools import cache, partial
 import math
 
 from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.pipeline import Pixels
 from multishift_perception.report.film import Film
 from multishift_perception.report.frame_table import FrameRecord
 from multishift_perception.report.pictures import (
     Encoder,
     Picture,
-    Pixels,
     draw_picture,
     fit_pictures,
 )

@@ -19,7 +19,7 @@ from multishift_perception.overlay import (
     draw_score,
     draw_truth,
 )
-from multishift_perception.pipeline import anomaly_levels, score_unit
+from multishift_perception.pipeline import Pixels, anomaly_levels, score_unit
 from multishift_perception.report.frame_table import FrameRecord
 
 _WIDTH = 640
@@ -30,25 +30,6 @@ _ROOM = 0.6
 # What is too large even at the worst is made smaller, by this factor each time.
 _SMALLER = 0.75
 _SMALLEST = 48
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A frame and what was said of it, all of the same height and width.
-
-    Attributes:
-        image: RGB ``uint8 [h,w,3]``.
-        labels: predicted class, ``uint8 [h,w]``.
-        mask: not zero where an anomaly is reported, ``uint8 [h,w]``.
-        anomaly: calibrated uncertainty, ``uint8 [h,w]``; 128 is the operating point.
-        truth: labels ``uint8 [h,w]``: class, 254 novel, 255 void; None without ground truth.
-    """
-
-    image: Bytes
-    labels: Bytes
-    mask: Bytes
-    anomaly: Bytes
-    truth: Bytes | None
 
 
 @dataclass(frozen=True)

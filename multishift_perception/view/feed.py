@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from multishift_perception.classes import SemanticClass
 from multishift_perception.regions import Region
 from multishift_perception.shift import UNKNOWN, Shift
 
@@ -69,6 +70,10 @@ class Feed(Protocol):
     @property
     def lists_are_free(self) -> bool:
         """Whether lists of anomalies cost next to nothing, so that a page may open them."""
+
+    @property
+    def classes(self) -> Sequence[SemanticClass]:
+        """The known classes, in whose colours pictures are, as far as is known by now."""
 
     @property
     def threshold(self) -> float | None:

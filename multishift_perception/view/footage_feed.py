@@ -30,8 +30,8 @@ from multishift_perception.view.player import Player, Playing
 
 logger = logging.getLogger(__name__)
 
-# Rates are of this long.
-_RECENT_S = 3.0
+# Rates are of this long, and of so many frames at most: who looks at pictures may ask for no rate.
+_RECENT_S, _MOST_TIMES = 3.0, 1000
 
 
 @dataclass
@@ -75,7 +75,7 @@ class _Camera:
     fault: str = ''
     regions: list[Region] | None = None
     shift: Shift = UNKNOWN
-    times: deque[float] = field(default_factory=deque)
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_TIMES))
 
     def note_processed(self, now: float) -> None:
         self.processed += 1
@@ -122,6 +122,7 @@ class FootageFeed:
         """
         self._board = board
         self._pipeline = Pipeline(engine)
+        self.classes = engine.classes
         self._colors = color_table(engine.classes)
         self._meter = ShiftMeter(engine.classes)
         self._threshold = threshold

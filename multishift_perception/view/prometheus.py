@@ -17,7 +17,9 @@ def metrics_text(feed: Feed, board: Board) -> str:
     """Return the figures of a feed, and how many look at each picture."""
     return ''.join(
         f'# HELP multishift_{name} {about}\n# TYPE multishift_{name} {kind}\n'
-        + ''.join(f'multishift_{name}{_labels(labels)} {value:g}\n' for labels, value in samples)
+        + ''.join(
+            f'multishift_{name}{_labels(labels)} {value:.15g}\n' for labels, value in samples
+        )
         for name, kind, about, samples in _metrics(feed, board)
         if samples
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from multishift_perception.classes import CITYSCAPES, color_table
+from multishift_perception.classes import CITYSCAPES, SemanticClass, color_table
 from multishift_perception.engine.engine import EMBEDDED_BUNDLE
 from multishift_perception.engine.manifest import read_manifest
 from multishift_perception.errors import MultishiftError, one_line
@@ -110,10 +110,10 @@ class RosFeed:
         """
         self._name = '/' + node.strip('/')
         self._board = board
-        self._colors = color_table(CITYSCAPES)
-        self._colors_known = bundle is not None
-        if bundle is not None:
-            self._colors = color_table(read_manifest(bundle).semantic_classes)
+        self._take_classes(
+            CITYSCAPES if bundle is None else read_manifest(bundle).semantic_classes
+        )
+        self._classes_known = bundle is not None
         self._threshold: float | None = None
         self._min_area = 0
         self._cameras: dict[str, _Camera] = {}
@@ -329,16 +329,20 @@ class RosFeed:
             if len(values) != len(_READ) or None in values:  # a node of another kind
                 return
             self._threshold, self._min_area, bundle = values
-            if not self._colors_known:
-                self._colors_known = True
-                self._read_colors(Path(bundle).expanduser() if bundle else EMBEDDED_BUNDLE)
+            if not self._classes_known:
+                self._classes_known = True
+                self._read_classes(Path(bundle).expanduser() if bundle else EMBEDDED_BUNDLE)
 
         request = GetParameters.Request(names=list(_READ))
         self._getter.call_async(request).add_done_callback(read)
 
-    def _read_colors(self, bundle: Path) -> None:
+    def _take_classes(self, classes: Sequence[SemanticClass]) -> None:
+        self.classes = classes
+        self._colors = color_table(classes)
+
+    def _read_classes(self, bundle: Path) -> None:
         try:
-            self._colors = color_table(read_manifest(bundle).semantic_classes)
+            self._take_classes(read_manifest(bundle).semantic_classes)
         except MultishiftError as error:  # the node may run on another machine
             logger.warning("labels have Cityscapes' colours; --engine gives others: %s", error)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 import errno
 from pathlib import Path
 import signal
@@ -85,6 +86,7 @@ class PageServer:
         state = {
             'title': self._feed.title,
             'lists_are_free': self._feed.lists_are_free,
+            'classes': [asdict(known) for known in self._feed.classes],
             'threshold': self._feed.threshold,
             'level': notice.level.name,
             'message': notice.text,

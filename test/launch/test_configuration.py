@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from multishift_perception.message_types import COMPRESSED_IMAGE, IMAGE, MARKERS
-from multishift_perception.outputs import DIAGNOSTICS, NODE, NODE_NAME, Output
+from multishift_perception.outputs import DIAGNOSTICS, NODE, NODE_NAME, Output, shift_status_name
 from multishift_perception.shift import Shift, status_of
 
 CONFIG = Path(__file__).parents[2] / 'config'
@@ -102,7 +102,11 @@ def test_foxglove_plots_the_anomalous_share_of_the_ground() -> None:
         found = re.fullmatch(
             r'.*\.status\[:\]\{name=="(.*)"\}\.values\[:\]\{key=="(.*)"\}\.value', path
         )
-        assert found and found[1] == f'{camera}: shift' and float(said.values[found[2]]) == 0.03
+        assert (
+            found
+            and found[1] == shift_status_name(camera)
+            and float(said.values[found[2]]) == 0.03
+        )
 
 
 def test_foxglove_places_every_panel_once() -> None:

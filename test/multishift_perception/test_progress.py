@@ -93,6 +93,13 @@ def test_records_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == 'disk full\n'
 
 
+def test_in_a_log_records_have_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = progress.Handler()
+    for _ in track([0], 'work', unit='piece'):
+        handler.emit(logging.makeLogRecord({'msg': 'one is left out'}))
+    assert re.fullmatch(r'one is left out\nwork: 100%[^\r\n]*\n', capsys.readouterr().err)
+
+
 def test_every_bar_is_ours() -> None:
     modules = [*ROOT.glob('multishift_perception/**/*.py'), *ROOT.glob('training/**/*.py')]
     users = {p.name for p in modules if re.search(r'(from|import) tqdm', p.read_text())}

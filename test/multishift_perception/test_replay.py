@@ -18,6 +18,7 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from multishift_perception import bags
+from multishift_perception.bags.truth_join import TruthJoin
 from multishift_perception.classes import NOVEL, VOID
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
@@ -271,6 +272,18 @@ def test_labels_far_from_their_frame_in_the_bag_are_counted(
     (warning,) = report.warnings
     assert '2 frames of /c/image_raw are judged without their ground truth' in warning
     assert 'more than 0.5 s away' in warning
+
+
+def test_labels_of_a_camera_that_has_ended_are_not_kept(tmp_path: Path) -> None:
+    with bags.BagWriter(tmp_path / 'a.mcap') as bag:
+        bag.image('/c/image_raw', 0, 'c', frame())
+        for i in range(30):
+            bag.image('/c/ground_truth/labels', i * STEP, 'c', truth())
+    with bags.BagReader(tmp_path / 'a.mcap') as reader:
+        join = TruthJoin(reader, ['/c/image_raw'])
+        assert [found.truth is not None for found in join.frames()] == [True]
+        (camera,) = join._cameras.values()
+        assert len(camera.labels) < 10
 
 
 def test_frames_that_the_bag_has_lost_are_counted(tmp_path: Path, engine: Engine) -> None:

@@ -19,29 +19,30 @@ import pytest
 from multishift_perception import rerun_file
 from multishift_perception.classes import NOVEL, NOVEL_COLOR, VOID, SemanticClass
 from multishift_perception.errors import MultishiftError
-from multishift_perception.rerun_file import APPLICATION, SeenFrame, _PipedFile, writing_rerun
+from multishift_perception.pipeline import Pixels
+from multishift_perception.rerun_file import APPLICATION, _PipedFile, writing_rerun
 
 CLASSES = (SemanticClass('road', (128, 64, 128)), SemanticClass('sky', (70, 130, 180)))
 TIMEOUT_S = 20.0  # which nobody waits for
 STAMP = 1_767_225_600_123_456_789
 
 
-def observation(number: int, *, camera: str = 'front', truth: bool = True) -> SeenFrame:
+def observation(
+    number: int, *, camera: str = 'front', truth: bool = True
+) -> tuple[str, int, float, Pixels]:
     mask = np.zeros((24, 32), np.uint8)
     mask[4:8, 6:12] = 255 * (number != 1)
     labels = np.zeros_like(mask)
     labels[:3] = 1
     anomaly = np.where(mask, np.uint8(192), np.uint8(10))
-    return SeenFrame(
-        camera=camera,
-        stamp_ns=STAMP + number,
-        latency_ms=12.5,
-        image=np.full((24, 32, 3), 90, np.uint8),
-        labels=labels,
-        mask=mask,
-        anomaly=anomaly,
-        truth=np.where(mask, np.uint8(NOVEL), labels) if truth else None,
+    pixels = Pixels(
+        np.full((24, 32, 3), 90, np.uint8),
+        labels,
+        mask,
+        anomaly,
+        np.where(mask, np.uint8(NOVEL), labels) if truth else None,
     )
+    return camera, STAMP + number, 12.5, pixels
 
 
 def read(path: Path) -> dict[str, list[Any]]:
@@ -83,8 +84,8 @@ def test_a_recording_has_every_part_of_every_frame(tmp_path: Path) -> None:
     path = tmp_path / 'drive.rrd'
     with writing_rerun(path, CLASSES) as recording:
         for number in range(3):
-            recording.add(observation(number))
-        recording.add(observation(0, camera='rear/left', truth=False))
+            recording.add(*observation(number))
+        recording.add(*observation(0, camera='rear/left', truth=False))
         assert not path.exists()
 
     found = read(path)
@@ -97,7 +98,7 @@ def test_a_recording_has_every_part_of_every_frame(tmp_path: Path) -> None:
     stamps = [cell.value for b in found['/front/labels'] for cell in b.column('stamp')]
     assert stamps == [STAMP, STAMP + 1, STAMP + 2]
     labels = column(found['/front/labels'], 'SegmentationImage:buffer')
-    assert bytes(labels[0][0]) == observation(0).labels.tobytes()
+    assert bytes(labels[0][0]) == observation(0)[-1].labels.tobytes()
     mask = column(found['/front/mask'], 'SegmentationImage:buffer')[0][0]
     assert Counter(mask) == {NOVEL: 24, VOID: 24 * 32 - 24}
     texts = column(found['/front/anomalies'], 'Boxes2D:labels')
@@ -113,7 +114,7 @@ def test_footage_of_any_name_is_one_entity_that_the_viewer_shows(tmp_path: Path)
     names = ['my drive.mp4', 'rtsp://host:554/cam', '2nd', 'a\\b', '+ #1 **', 'é', 'front']
     with writing_rerun(path, CLASSES) as recording:
         for name in names:
-            recording.add(observation(0, camera=name))
+            recording.add(*observation(0, camera=name))
     entities = [entity for entity in read(path) if entity.endswith('/labels')]
     assert sorted(entities) == sorted(f'/{rerun.escape_entity_path_part(n)}/labels' for n in names)
     # One level below the root each: no slash but those of the recording's own levels.
@@ -127,7 +128,7 @@ def test_footage_of_any_name_is_one_entity_that_the_viewer_shows(tmp_path: Path)
 def test_classes_have_their_names_and_colours(tmp_path: Path) -> None:
     pytest.importorskip('rerun')
     with writing_rerun(tmp_path / 'drive.rrd', CLASSES) as recording:
-        recording.add(observation(0))
+        recording.add(*observation(0))
     (context,) = column(read(tmp_path / 'drive.rrd')['/'], 'AnnotationContext:context')
     infos = {entry['class_id']: entry['class_description']['info'] for entry in context[0]}
     assert {number: info['label'] for number, info in infos.items()} == {
@@ -163,7 +164,7 @@ def test_a_full_disk_leaves_nothing_behind(
         writing_rerun(tmp_path / 'drive.rrd', CLASSES) as recording,
     ):
         for number in range(100):
-            recording.add(observation(number))
+            recording.add(*observation(number))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,7 +190,7 @@ def test_a_disk_that_is_too_slow_is_named_with_the_file(
         writing_rerun(path, CLASSES) as recording,
     ):
         for number in range(100):
-            recording.add(observation(number))
+            recording.add(*observation(number))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,7 +216,7 @@ def test_a_disk_that_hangs_is_given_up(
             writing_rerun(path, CLASSES) as recording,
         ):
             for number in range(count):
-                recording.add(observation(number))
+                recording.add(*observation(number))
     assert caplog.messages == 2 * [f'waiting for the disk of {path}; Ctrl-C gives it up']
     with pytest.raises(KeyboardInterrupt), writing_rerun(path, CLASSES) as recording:
         raise KeyboardInterrupt

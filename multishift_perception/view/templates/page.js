@@ -181,6 +181,20 @@ function lookAround() {
   }
 }
 
+function showClasses(classes) {
+  const list = byId('classes');
+  const text = JSON.stringify(classes);
+  if (list.dataset.shown === text) return;
+  list.dataset.shown = text;
+  list.replaceChildren(...[...classes, { name: 'anomalous' }].map(({ name, color }) => {
+    const item = document.createElement('li');
+    const swatch = document.createElement('i');
+    if (color) swatch.style.background = `rgb(${color.join(' ')})`;
+    item.append(swatch, name);
+    return item;
+  }));
+}
+
 function showCameras(cameras) {
   for (const camera of cameras) {
     if (!tiles.has(camera.name)) {
@@ -213,6 +227,7 @@ async function poll() {
       listsAreFree = state.lists_are_free;
       document.title = `${state.title} · multishift view`;
       byId('title').textContent = state.title;
+      showClasses(state.classes);
       threshold.follow(state.threshold);
       if (!threshold.refused) say(state.level, state.message);
       showCameras(state.cameras);

@@ -89,14 +89,14 @@ def test_ros1_messages_in_an_mcap_are_told_from_those_of_ros2(tmp_path: Path) ->
 def test_images_and_videos_are_told_how_to_become_a_bag(tmp_path: Path) -> None:
     frames = tmp_path / 'my frames'
     (frames / 'day').mkdir(parents=True)
-    (frames / 'day' / '1.png').touch()
+    (frames / 'day' / '1.webp').touch()
     command = f"multishift make-bag '{frames}' '{frames}.mcap'"
     predict = f"multishift predict '{frames}' --out predictions"
     assert (
         f'a folder of images, no bag; see what an engine says of them: {predict}; or make a bag '
         f'of the folder: {command}'
     ) in refused(frames)
-    photo = frames / 'day' / '1.png'
+    photo = frames / 'day' / '1.webp'
     error = refused(photo)
     assert (
         f"an image, no bag; see what an engine says of it: multishift predict '{photo}' " in error

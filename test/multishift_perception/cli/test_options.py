@@ -83,6 +83,16 @@ class TestEveryCommand:
             if isinstance(default, str | int | float | Path) and not option.is_flag:
                 assert 'default' in extra, key
 
+    def test_no_range_lets_nan_pass(self, name: str) -> None:
+        types = {o: option.type for o, option in options(name).items()}
+        ranges: dict[str, click.ParamType] = {
+            o: kind for o, kind in types.items() if isinstance(kind, click.FloatRange)
+        }
+        for key, kind in ranges.items():
+            with pytest.raises(click.BadParameter):
+                kind.convert('nan', None, None)
+                raise AssertionError(key)
+
     def test_short_help_and_how_much_is_said(self, name: str) -> None:
         words = [] if name == 'itself' else name.split()
         short, long = invoke(*words, '-h'), invoke(*words, '--help')

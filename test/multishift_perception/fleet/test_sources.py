@@ -43,6 +43,8 @@ def test_a_folder_is_searched_at_any_depth(drives: Path) -> None:
     found = ['a.mcap', 'week 9/rec', 'week 9/whole', 'week 9/x.mcap', 'week 10/x.mcap']
     assert names(drives) == found
     assert names(drives, drives / 'a.mcap', drives / 'week 9') == found
+    (drives / '²').mkdir()  # a digit, and no number
+    assert names(drives) == found
 
 
 def test_patterns(drives: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -243,6 +244,12 @@ def test_a_state_of_something_else_is_refused() -> None:
         OperatingPoint.from_bytes(OperatingPoint().to_bytes()[:-30])
     with pytest.raises(ValueError, match='no state of SegmentationMetrics'):
         SegmentationMetrics.from_bytes(b'')
+    state = OperatingPoint().to_bytes()
+    for place in range(0, len(state), 9):
+        damaged = bytearray(state)
+        damaged[place] ^= 4
+        with suppress(ValueError, KeyError):  # of any damage, or none where a date is
+            OperatingPoint.from_bytes(bytes(damaged))
 
 
 @pytest.mark.parametrize('scores', [uint8_scores, logsumexp_scores])

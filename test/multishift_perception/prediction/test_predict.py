@@ -17,6 +17,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 import cv2
 import numpy as np
+from PIL import ExifTags, Image
 import pytest
 
 import multishift_perception
@@ -24,6 +25,7 @@ from multishift_perception import bags
 from multishift_perception.cli.main import multishift
 from multishift_perception.engine import Engine
 from multishift_perception.errors import MultishiftError
+from multishift_perception.files import claimed
 from multishift_perception.footage import files_footage, images_footage
 from multishift_perception.overlay import OUTLINE_COLOR
 from multishift_perception.prediction import Predictor, predict
@@ -295,6 +297,20 @@ def test_each_fault_of_images_is_told_once(
     assert [line.split()[1] for line in warned] == ['broken.jpg', 'text.jpg']
 
 
+def test_images_that_are_to_be_turned_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = Image.Exif()
+    said[ExifTags.Base.Orientation] = 6
+    for name in ('a.jpg', 'b.jpg'):
+        Image.fromarray(frame()).save(tmp_path / name, exif=said)
+    write_image(tmp_path / '0.png')
+    shapes = [one.read().shape for one in images_footage(tmp_path).frames]
+    assert shapes == [(64, 96, 3)] * 3
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.search(r'a\.jpg is taken as .* EXIF orientation is 6', line)
+
+
 def test_without_a_frame_that_can_be_used_nothing_is_left(tmp_path: Path, call: Any) -> None:
     pytest.importorskip('rerun')
     broken = [tmp_path / 'a.jpg', tmp_path / 'in/b.jpg']
@@ -354,6 +370,16 @@ def test_only_its_own_files_are_replaced(tmp_path: Path, call: Any) -> None:
     assert 'only a report of `multishift predict` is replaced' in str(result.exception)
 
 
+def test_two_processes_do_not_mix_in_a_folder(tmp_path: Path, call: Any) -> None:
+    photo, out = write_image(tmp_path / 'a.png'), tmp_path / 'runs/out'
+    out.mkdir(parents=True)
+    with claimed(out / '.lock'):  # as by another process
+        result = call(photo, '--out', out, '--force', code=1)
+    assert 'is being written by another process: wait' in str(result.exception)
+    call(photo, '--out', out)
+    assert '.lock' not in files(out)
+
+
 def test_a_run_that_was_stopped_can_be_started_again(
     tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,7 +408,8 @@ def test_a_run_that_was_stopped_can_be_started_again(
         (os.fsdecode(b'latin\xe9.avi'), 'with a name that is not UTF-8: rename it'),
         ('63', 'camera 63 cannot be opened'),
         ('text.txt', 'neither an image'),
-        ('empty', 'empty: no .jpg'),
+        ('empty', r'empty: no [.a-z, ]* image in it$'),
+        ('.', r'in it, but \.avi, \.txt: name videos'),
         ('http://127.0.0.1:9/stream', 'the stream cannot be opened'),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import NOVEL, VOID, SemanticClass
+from multishift_perception.pipeline import Pixels
 from multishift_perception.report.drive_evaluation import Evaluation, JudgedFrame
 from multishift_perception.report.drive_report import (
     FrameCount,
@@ -44,12 +45,10 @@ def judged(camera: str, condition: str, time: float, novel: int, *, truth: bool 
         time=time,
         stamp_ns=round(1e9 * time),
         latency_ms=20.0 + time,
-        image=np.full((12, 16, 3), 90, np.uint8),
-        labels=labels,
-        mask=mask,
+        pixels=Pixels(
+            np.full((12, 16, 3), 90, np.uint8), labels, mask, mask, target if truth else None
+        ),
         score=mask.astype(np.float32),
-        anomaly=mask,
-        truth=target if truth else None,
     )
 
 
@@ -65,9 +64,9 @@ def report() -> Report:
         subtitle='engine over bag',
         classes=CLASSES,
         threshold=0.5,
-        overall=evaluation.overall(),
-        conditions=evaluation.by_condition(),
-        cameras=evaluation.by_camera(),
+        overall=evaluation.counts.overall(),
+        conditions=evaluation.counts.by_condition(),
+        cameras=evaluation.counts.by_camera(),
         latencies=(Latency('none', ()), Latency('whole', tuple(float(i) for i in range(101)))),
         counts=(FrameCount('/front/image_raw', 9, 4, {'stale': 5}),),
         frames=evaluation.frames,
@@ -173,9 +172,9 @@ def test_without_ground_truth_the_page_has_no_quality() -> None:
         subtitle='s',
         classes=CLASSES,
         threshold=0.5,
-        overall=evaluation.overall(),
-        conditions=evaluation.by_condition(),
-        cameras=evaluation.by_camera(),
+        overall=evaluation.counts.overall(),
+        conditions=evaluation.counts.by_condition(),
+        cameras=evaluation.counts.by_camera(),
         latencies=(Latency('whole', (1.0,)),),
         counts=(),
         frames=evaluation.frames,
@@ -198,7 +197,7 @@ def test_a_report_without_any_frame_renders() -> None:
         's',
         CLASSES,
         0.5,
-        evaluation.overall(),
+        evaluation.counts.overall(),
         (),
         (),
         (),

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from multishift_perception.classes import SemanticClass, color_table
+from multishift_perception.pipeline import Pixels
 from multishift_perception.report.film import Film
 from multishift_perception.report.frame_table import FrameRecord, TruthCounts
 from multishift_perception.report.gallery import BUDGET, Gallery
 from multishift_perception.report.pictures import (
     Encoder,
     Picture,
-    Pixels,
     color_scores,
     draw_picture,
     jpeg,

@@ -18,6 +18,7 @@ from multishift_perception.bags import BagWriter
 from multishift_perception.engine import Engine
 from multishift_perception.footage import Footage, distinct_names, find_cameras
 from multishift_perception.overlay import draw_score
+from multishift_perception.view import footage_feed
 from multishift_perception.view.board import Board
 from multishift_perception.view.feed import Level
 from multishift_perception.view.footage_feed import FootageFeed
@@ -99,6 +100,14 @@ def test_pictures_come_while_somebody_looks_and_nothing_runs_otherwise(photos, e
             return feed.cameras()[0].processed == before
 
         until(rests)
+
+
+def test_a_rate_that_nobody_asks_for_takes_no_memory():
+    camera = footage_feed._Camera('front', None)
+    for i in range(10_000):
+        camera.note_processed(i / 100)
+    assert len(camera.times) == 1000
+    assert camera.rate(99.99) == pytest.approx(100, rel=0.01)
 
 
 def test_the_threshold_changes_the_last_frame_at_once(photos, engine):

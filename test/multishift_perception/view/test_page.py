@@ -172,8 +172,14 @@ def test_a_photo_is_shown_though_nothing_follows(page, engine, tmp_path):
     cv2.imwrite(str(tmp_path / 'photo.png'), np.full((64, 96, 3), 200, np.uint8))
     board = Board()
     with serving(open_feed(tmp_path / 'photo.png', engine, board), board) as url:
+        page.set_viewport_size({'width': 320, 'height': 700})
         page.goto(url)
         until(partial(is_shown, page))
+        assert (
+            page.evaluate('document.documentElement.scrollWidth') == 320
+        )  # to the slider's value
+        names = page.locator('#classes li').all_inner_texts()
+        assert names == [*(known.name for known in engine.classes), 'anomalous']
         page.goto('about:blank')
 
 

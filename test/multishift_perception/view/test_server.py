@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from multishift_perception.classes import SemanticClass
 from multishift_perception.errors import MultishiftError
 from multishift_perception.regions import Region
 from multishift_perception.view import server
@@ -38,6 +39,7 @@ class FakeFeed:
     """Two cameras, one with a slash in its name; whoever looks is noted."""
 
     title = 'a feed'
+    classes = (SemanticClass('road', (128, 64, 128)),)
     lists_are_free = True
 
     def __init__(self, board):
@@ -62,7 +64,7 @@ class FakeFeed:
                 Notice(Level.OK, ''),
                 rate=9.5,
                 age=0.25,
-                received=12,
+                received=12_345_678,
                 processed=10,
                 dropped={'stale': 2, 'broken': 0},
                 size=(64, 48),
@@ -264,7 +266,7 @@ def test_the_state_tells_what_the_page_shows():
                 'message': '',
                 'rate': 9.5,
                 'age': 0.25,
-                'received': 12,
+                'received': 12_345_678,
                 'processed': 10,
                 'dropped': {'stale': 2},
                 'shift': {'covariate': None, 'semantic': None},
@@ -301,6 +303,8 @@ def test_metrics_are_prometheus_text():
             assert r'multishift_processed_rate_hertz{camera="a/\"b\""} 9.5' in samples
             assert 'multishift_viewers{camera="front",picture="overlay"} 1' in samples
             assert 'multishift_level 1' in samples
+            # Rates are differences: of a rounded count, most are none.
+            assert 'multishift_frames_received_total{camera="front"} 12345678' in samples
 
     asyncio.run(scenario())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from multishift_perception.cli.options import refuse_given
+from multishift_perception.cli.options import Number, refuse_given
 from multishift_perception.errors import MultishiftError
 from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
@@ -58,7 +58,7 @@ _NO_TRAINING = 'is of training, which {} does none of: leave out one of them'
 )
 @click.option(
     '--max-minutes',
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help='Save the run in progress and leave it after so long; it goes on from there.',
 )
 @click.option('--table', is_flag=True, help='Only show what is done so far.')
@@ -70,7 +70,7 @@ _NO_TRAINING = 'is of training, which {} does none of: leave out one of them'
 )
 @click.option(
     '--seconds',
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=10,
     help='How long --time-engines calls each engine.',
 )

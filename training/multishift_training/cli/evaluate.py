@@ -24,7 +24,12 @@ from multishift_perception.cli.options import (
     report_option,
     threshold_option,
 )
-from multishift_perception.destinations import EVALUATE, check_folder, report_of
+from multishift_perception.destinations import (
+    EVALUATE,
+    check_folder,
+    keeping_others_out,
+    report_of,
+)
 from multishift_perception.disk import reporting_full_disk
 from multishift_perception.engine import EMBEDDED_BUNDLE, Engine, read_manifest
 from multishift_perception.errors import MultishiftError
@@ -94,7 +99,9 @@ class _Subject(NamedTuple):
 @data_option
 @force_option
 @json_option('the metrics')
+@click.pass_context
 def command(
+    ctx: click.Context,
     datasets: tuple[Path, ...],
     bundle: Path | None,
     checkpoint: Path | None,
@@ -123,6 +130,7 @@ def command(
     kind = report_of(EVALUATE)
     reads = (bundle, checkpoint)
     check_folder(out, kind, option='--out', force=force, reads=reads, scraps=('cache',))
+    ctx.with_resource(keeping_others_out(out, option='--out'))
     descriptions = read_datasets(datasets)
     fitted = {} if fit is None else read_datasets([fit])
     for description in (*descriptions.values(), *fitted.values()):

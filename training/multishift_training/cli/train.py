@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from multishift_perception.cli.options import Number
 from multishift_training.checkpoints.metadata import IMAGENET
 from multishift_training.checkpoints.presence import check_weights
 from multishift_training.cli.options import data_option, overrides_argument, run_option
@@ -37,7 +38,7 @@ from multishift_training.loop.config import LAST, TrainConfig, read_config
 )
 @click.option(
     '--max-minutes',
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help='Save the run and leave it after so long, at the end of a step; it goes on from there.',
 )
 def command(

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-import zipfile
-import zlib
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from multishift_perception.arrays import Bytes
+from multishift_perception.arrays import Bytes, read_archive
 from multishift_perception.errors import MultishiftError
 from multishift_perception.images.decoding import decode_file
 from multishift_perception.images.frame_errors import FrameError
@@ -101,11 +99,8 @@ def _picture(path: Path) -> Bytes:
 def _array(path: Path) -> NDArray[Any]:
     """Return the one array of an npz file; nothing in it is unpickled."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile('not an npz archive')
-        with np.load(path, allow_pickle=False) as file:
-            arrays = [np.asarray(file[name]) for name in file.files]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = list(read_archive(path).values())
+    except (OSError, ValueError) as error:
         raise MultishiftError(f'{path} is no readable npz file ({error}): copy it again') from None
     if len(arrays) != 1:
         raise MultishiftError(f'{path} holds {len(arrays)} arrays, not one: copy it again')

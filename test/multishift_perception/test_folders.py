@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from glob import glob
 import os
 from pathlib import Path
 
 import pytest
 
-from multishift_perception.patterns import matching
+from multishift_perception.folders import matching
 
 FILES = (
     '1.png',
@@ -77,13 +78,13 @@ def test_links_to_what_they_lie_in_are_not_followed(tree: Path) -> None:
 def test_a_folder_that_cannot_be_read_is_said(
     tree: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def refuse(folder: Path) -> list[str]:
+    def refuse(folder: Path) -> Iterator[os.DirEntry[str]]:
         if folder.name == 'b':
             raise PermissionError(13, 'Permission denied')
-        return listdir(folder)
+        return scandir(folder)
 
-    monkeypatch.setattr(os, 'listdir', refuse)
+    monkeypatch.setattr(os, 'scandir', refuse)
     assert found('a/*/*.png') == []
     assert caplog.messages == ['a/b cannot be read (Permission denied): left out']
