@@ -106,8 +106,6 @@ class TruthJoin:
         waiting: deque[tuple[str, Any, int]] = deque()
         for topic, message, time in self._reader.messages([*cameras, *by_labels, *by_condition]):
             for camera in by_labels.get(topic, ()):
-                # Frames that wait are no older; of a camera that has ended, none comes to forget.
-                camera.forget(time - _PATIENCE_NS)
                 camera.labels[bags.stamp_ns(message)] = (time, message)
             for camera in by_condition.get(topic, ()):
                 camera.conditions.append((time, message.data))
@@ -118,6 +116,9 @@ class TruthJoin:
                 or cameras[waiting[0][0]].ready(bags.stamp_ns(waiting[0][1]), waiting[0][2])
             ):
                 yield self._frame(*waiting.popleft())
+            for camera in by_labels.get(topic, ()):
+                # Frames that wait are no older; of a camera that has ended, none comes to forget.
+                camera.forget(time - _PATIENCE_NS)
         while waiting:
             yield self._frame(*waiting.popleft())
         self._warn_of_late()

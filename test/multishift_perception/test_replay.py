@@ -286,6 +286,17 @@ def test_labels_of_a_camera_that_has_ended_are_not_kept(tmp_path: Path) -> None:
         assert len(camera.labels) < 10
 
 
+def test_labels_of_frames_that_wait_are_kept(tmp_path: Path) -> None:
+    with bags.BagWriter(tmp_path / 'a.mcap') as bag:
+        bag.string('/c/ground_truth/condition', 0, 'rain')  # in force for all, and said once
+        for i in range(0, 60, 20):
+            bag.image('/c/ground_truth/labels', i * STEP, 'c', truth())
+            bag.image('/c/image_raw', i * STEP, 'c', frame(), i * STEP + 1)
+    with bags.BagReader(tmp_path / 'a.mcap') as reader:
+        found = list(TruthJoin(reader, ['/c/image_raw']).frames())
+    assert [f.truth is not None for f in found] == [True] * 3
+
+
 def test_frames_that_the_bag_has_lost_are_counted(tmp_path: Path, engine: Engine) -> None:
     folder = tmp_path / 'bag'
     folder.mkdir()
