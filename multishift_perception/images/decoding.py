@@ -122,7 +122,8 @@ def exif_orientation(data: Buffer) -> int:
     """Return how an image file says that it is to be turned, 1 to 8; 1 is as it is stored."""
     try:
         with warnings.catch_warnings(action='ignore'), Image.open(BytesIO(data)) as image:
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)
+            # That of PNG would decode all pixels to see whether one stands behind them.
+            found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except (*UNREADABLE, struct.error):
         return 1
     return found if found in range(1, 9) else 1
