@@ -8,8 +8,9 @@ It never replaces anything else, nor what it reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+import errno
 from fnmatch import fnmatch
 import os
 from pathlib import Path
@@ -31,6 +32,8 @@ CALIBRATE, PREDICT = 'multishift engine calibrate', 'multishift predict'
 _SHOWN = 3
 # Bytes of a Rerun recording that hold its first record.
 _HEAD = 512
+# What systems say of files that cannot be locked where they are.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @dataclass(frozen=True)
@@ -159,25 +162,33 @@ def keeping_others_out(folder: Path, *, option: str) -> Iterator[None]:
         option: that names it.
 
     Raises:
-        MultishiftError: another process is at it.
+        MultishiftError: another process is at it, or its lock cannot be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = folder / '.lock'
-    try:
-        with claimed(lock) as own:
-            if not own:
-                raise MultishiftError(
-                    f'{folder} is being written by another process: wait for its end, or give '
-                    f'another folder with {option}'
-                )
+    with ExitStack() as stack:
+        stack.callback(_remove_empty, made)
+        with _in_one_line(lock, f'give another folder with {option}'):
             try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
-    finally:
-        with suppress(OSError):  # it holds something
-            for path in made:
-                path.rmdir()
+                own = stack.enter_context(claimed(lock))
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                own = True  # the file system has none: whoever shares it sees to that
+        if not own:
+            raise MultishiftError(
+                f'{folder} is being written by another process: wait for its end, or give '
+                f'another folder with {option}'
+            )
+        stack.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders as far as they are empty, the innermost first."""
+    with suppress(OSError):  # it holds something
+        for folder in folders:
+            folder.rmdir()
 
 
 def check_bundle(

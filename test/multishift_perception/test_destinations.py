@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import json
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ from multishift_perception.destinations import (
     check_bundle,
     check_file,
     check_folder,
+    keeping_others_out,
     report_of,
 )
 from multishift_perception.errors import MultishiftError
@@ -218,3 +220,23 @@ def test_folder_that_is_read_only(
     script = 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3" "$1"'
     done = unshared(script, tmp_path, sys.executable, code)
     assert f'{tmp_path} cannot be written (Read-only file system)' in done.stderr
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = errno.ENOSYS
+
+    def refuse(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr('fcntl.flock', refuse)
+    with keeping_others_out(tmp_path, option='--out'):
+        (tmp_path / 'mine').touch()
+    assert [path.name for path in tmp_path.iterdir()] == ['mine']
+    code = errno.EIO
+    with (
+        pytest.raises(MultishiftError, match=r'\.lock cannot be written \(.*--out$'),
+        keeping_others_out(tmp_path, option='--out'),
+    ):
+        pytest.fail('begun')
