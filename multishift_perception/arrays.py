@@ -29,7 +29,8 @@ def read_archive(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:
         if not isinstance(archive, NpzFile):
             raise ValueError('no archive of arrays')
         with archive:
-            return dict(archive)
+            # What is no array in it is bytes.
+            return {name: np.asarray(content) for name, content in archive.items()}
     except OSError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise what they meet

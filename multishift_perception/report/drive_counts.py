@@ -66,7 +66,7 @@ class DriveCounts:
         truth: Bytes | None,
         anomaly: Bytes,
     ) -> tuple[SegmentationMetrics, OperatingPoint]:
-        """Count a frame by itself; see ``JudgedFrame``.
+        """Count a frame by itself; see ``Pixels``, and ``JudgedFrame`` for the score.
 
         Returns:
             The frame's own; of no pixel where there is no ground truth.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pickle
 import struct
 from typing import Any
+from zipfile import ZipFile
 import zlib
 
 import numpy as np
@@ -122,6 +123,10 @@ def test_npz_of_two_arrays_or_cut_off(tmp_path: Path) -> None:
     (tmp_path / 'a.npz').write_bytes(whole[: len(whole) // 2])
     with pytest.raises(MultishiftError, match='no readable npz'):
         labels_of(tmp_path / 'a.npz')
+    with ZipFile(tmp_path / 'b.npz', 'w') as file:
+        file.writestr('b.txt', 'no array')
+    with pytest.raises(MultishiftError, match='must have one channel of integers'):
+        labels_of(tmp_path / 'b.npz')
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.webp'])
