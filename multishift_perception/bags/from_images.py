@@ -24,6 +24,8 @@ from multishift_perception.progress import track
 logger = logging.getLogger(__name__)
 
 _TOPIC = re.compile(r'(/[A-Za-z][A-Za-z0-9_]*)+')
+# Kinds of files that are named where there is no image.
+_SHOWN = 6
 
 
 def make_bag(
@@ -95,10 +97,9 @@ def find_images(folder: Path) -> list[Path]:
     files = list(list_files(folder))
     found = without_reports([f for f in files if f.suffix.lower() in PICTURES], folder)
     if not found:
-        others = ', '.join(
-            sorted({f.suffix for f in files if f.suffix.lower() not in PICTURES} - {''})
-        )
-        mend = f', but {others}: name videos and bags themselves, and convert images'
+        others = sorted({f.suffix for f in files if f.suffix.lower() not in PICTURES} - {''})
+        named = ', '.join(others[:_SHOWN]) + (', ...' if len(others) > _SHOWN else '')
+        mend = f', but {named}: name videos and bags themselves, and convert images'
         raise MultishiftError(
             f'{folder}: no {", ".join(PICTURES)} image in it{mend if others else ""}'
         )

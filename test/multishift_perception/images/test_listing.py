@@ -98,3 +98,11 @@ def test_a_folder_that_cannot_be_read_is_named(
     monkeypatch.setattr(os, 'scandir', refuse)
     with pytest.raises(MultishiftError, match=r'locked: cannot be read \(Permission denied\)'):
         find_images(tmp_path)
+
+
+def test_where_there_is_no_image_some_of_what_there_is_is_named(tmp_path: Path) -> None:
+    for kind in 'abcdefgh':
+        touch(tmp_path / f'file.{kind}')
+    some = r'in it, but \.a, \.b, \.c, \.d, \.e, \.f, \.\.\.: name'
+    with pytest.raises(MultishiftError, match=some):
+        find_images(tmp_path)
