@@ -165,7 +165,7 @@ def keeping_others_out(folder: Path, *, option: str) -> Iterator[None]:
         MultishiftError: another process is at it, or its lock cannot be written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    lock = folder / '.lock'
+    lock = folder / '.multishift.lock'  # no name of anybody else's: it is removed
     with ExitStack() as stack:
         stack.callback(_remove_empty, made)
         with _in_one_line(lock, f'give another folder with {option}'):

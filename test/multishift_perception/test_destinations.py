@@ -232,8 +232,8 @@ def test_a_file_system_without_locks_is_written_to_all_the_same(
 
     monkeypatch.setattr('fcntl.flock', refuse)
     with keeping_others_out(tmp_path, option='--out'):
-        (tmp_path / 'mine').touch()
-    assert [path.name for path in tmp_path.iterdir()] == ['mine']
+        (tmp_path / '.lock').touch()  # another program's
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
     code = errno.EIO
     with (
         pytest.raises(MultishiftError, match=r'\.lock cannot be written \(.*--out$'),
