@@ -27,11 +27,13 @@ def read_archive(file: Path | BinaryIO) -> dict[str, NDArray[Any]]:
     try:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, NpzFile):
-            raise ValueError('no archive of arrays')
+            raise ValueError('it is one array')
         with archive:
             # What is no array in it is bytes.
             return {name: np.asarray(content) for name, content in archive.items()}
     except OSError:
         raise
+    except ValueError as error:  # in its words, NumPy advises to unpickle
+        raise ValueError('no archive of arrays') from error
     except Exception as error:  # zipfile, zlib and NumPy raise what they meet
         raise ValueError(f'{type(error).__name__}: {error}') from error
