@@ -8,7 +8,7 @@ It never replaces anything else, nor what it reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 import errno
 from fnmatch import fnmatch
@@ -23,7 +23,13 @@ from mcap.reader import make_reader
 from multishift_perception.disk import is_full_disk, reporting_full_disk
 from multishift_perception.engine.manifest import MANIFEST, read_manifest
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import WRITTEN_BY, claimed, command_of, is_leftover
+from multishift_perception.files import (
+    WRITTEN_BY,
+    claimed,
+    command_of,
+    is_leftover,
+    remove_empty,
+)
 
 DEMO, REPLAY, EVALUATE = 'multishift demo', 'multishift replay', 'multishift evaluate'
 REPLAY_MANY = 'multishift replay BAG...'
@@ -164,10 +170,10 @@ def keeping_others_out(folder: Path, *, option: str) -> Iterator[None]:
     Raises:
         MultishiftError: another process is at it, or its lock cannot be written.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    standing = next(path for path in (folder, *folder.parents) if path.exists())
     lock = folder / '.multishift.lock'  # no name of anybody else's: it is removed
     with ExitStack() as stack:
-        stack.callback(_remove_empty, made)
+        stack.callback(remove_empty, folder, above=standing)
         with _in_one_line(lock, f'give another folder with {option}'):
             try:
                 own = stack.enter_context(claimed(lock))
@@ -182,13 +188,6 @@ def keeping_others_out(folder: Path, *, option: str) -> Iterator[None]:
             )
         stack.callback(lock.unlink, missing_ok=True)
         yield
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Remove folders as far as they are empty, the innermost first."""
-    with suppress(OSError):  # it holds something
-        for folder in folders:
-            folder.rmdir()
 
 
 def check_bundle(

@@ -185,6 +185,14 @@ def _exchange(first: Path, second: Path) -> None:
         raise OSError(error, os.strerror(error), str(second))
 
 
+def remove_empty(path: Path, *, above: Path) -> None:
+    """Remove a folder if it is empty, and then those that it lies in, as far as one of them."""
+    with suppress(OSError):
+        while path != above:
+            path.rmdir()
+            path = path.parent
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with replacing(path) as fresh:

@@ -18,7 +18,13 @@ import numpy as np
 from multishift_perception.arrays import Bytes
 from multishift_perception.disk import full_disk, reporting_full_disk
 from multishift_perception.errors import MultishiftError
-from multishift_perception.files import METRICS, remove_leftovers, replacing, write_bytes
+from multishift_perception.files import (
+    METRICS,
+    remove_empty,
+    remove_leftovers,
+    replacing,
+    write_bytes,
+)
 from multishift_perception.footage import Footage, check_for_opencv
 from multishift_perception.prediction.frame import FramePrediction
 
@@ -205,17 +211,17 @@ def remove_earlier(root: Path) -> None:
             for path in _images(folder, place):
                 if os.path.lexists(path) and not path.is_dir():
                     path.unlink()
-                    _remove_empty(path.parent, above=folder)
+                    remove_empty(path.parent, above=folder)
         for place in places[-1:]:  # a run that was killed was at it
             for path in _images(folder, place):
                 remove_leftovers(path)
-                _remove_empty(path.parent, above=folder)
+                remove_empty(path.parent, above=folder)
         remove_leftovers(folder / VIDEO)
         if (folder / VIDEO).is_file():
             (folder / VIDEO).unlink()
         if os.path.lexists(regions):
             regions.unlink()
-        _remove_empty(folder, above=root)
+        remove_empty(folder, above=root)
 
 
 def remove_report(root: Path) -> None:
@@ -241,11 +247,3 @@ def _images(folder: Path, place: str) -> Iterator[Path]:
         with suppress(OSError, ValueError):  # no name that a file can have
             if path.parent.resolve().is_relative_to(folder.resolve() / kind):
                 yield path
-
-
-def _remove_empty(path: Path, *, above: Path) -> None:
-    """Remove a folder if it is empty, and then those that it lies in, as far as one of them."""
-    with suppress(OSError):
-        while path != above:
-            path.rmdir()
-            path = path.parent
